@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * record - one event as it lies in the spool: a text header, a blank line, the document as it came (redacted).
+ *
+ * Writer and parser stand together in record.c, where the format is described; virtspool-spool(5) tells it to users.
+ * Values in the header are percent-escaped, so that no byte of a guest's name can forge a line. The checksum
+ * (CRC-32C) covers the header before it and the body after it: what is torn is told from what is whole.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stamp.h"
+
+#define RECORD_HEADER_MAX (128 * 1024)        /* bytes of header that a record can have */
+#define RECORD_DOCUMENT_MAX (8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */
+#define RECORD_MAX (RECORD_HEADER_MAX + RECORD_DOCUMENT_MAX)
+#define RECORD_VALUE_MAX 4096   /* bytes of one argument that the hook keeps; more is cut off and marked */
+#define RECORD_ARGUMENTS_MAX 16 /* arguments beyond object, operation, sub-operation and extra that are kept */
+
+struct bytes {
+	const char *data;
+	size_t size;
+};
+
+enum record_flags {
+	RECORD_DOCUMENT_TRUNCATED = 1 << 0,  /* the document was longer than kept, or stdin did not end in time */
+	RECORD_ARGUMENTS_TRUNCATED = 1 << 1, /* an argument was longer, or there were more, than is kept */
+	RECORD_UNORDERED = 1 << 2,           /* the stamp is of a private epoch: see stamp_take() */
+};
+
+struct record {
+	struct stamp stamp;
+	int64_t recorded_ns;        /* the wall clock as it stood, ns since 1970; the stamp's time is the ordered one */
+	struct bytes driver;        /* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as */
+	struct bytes object;        /* argv[1]: a domain's or network's name, any bytes */
+	struct bytes operation;     /* argv[2] */
+	struct bytes suboperation;  /* argv[3] */
+	struct bytes extra;         /* argv[4]: since libvirt 10.5.0 why a domain was released */
+	struct bytes arguments[RECORD_ARGUMENTS_MAX]; /* argv[5] and so on */
+	unsigned n_arguments;
+	unsigned argc;              /* arguments that the hook was given after its name, kept or not */
+	unsigned flags;             /* enum record_flags */
+	unsigned redacted;          /* secrets that were blanked in the document */
+	struct bytes document;
+};
+
+/*
+ * Writes everything that precedes the document, the blank line included, into buf (RECORD_HEADER_MAX bytes always
+ * suffice). The checksum is over the header and r->document, so the document must be complete and redacted.
+ * Returns the length.
+ */
+size_t record_format_header(const struct record *r, char *buf, size_t size);
+
+/*
+ * Parses a whole record. data is changed in place (values are unescaped) and must outlive ret_record, which points
+ * into it. Unknown header fields are ignored; an unknown version is not. Returns 0, or -EBADMSG with *ret_reason set
+ * to a constant sentence that says what is wrong.
+ */
+int record_parse(char *data, size_t size, struct record *ret_record, const char **ret_reason);

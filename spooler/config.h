@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * config - what the administrator said in virtspool.yaml.
+ *
+ * config_load() reads the file with libyaml into a struct config, driven by one table of keys in config.c; what is
+ * not said has its default. The strings belong to the config. Nothing here opens a secret: files are named, and are
+ * read by config_read_secret() when they are needed, so that a reload picks up what was replaced on disk.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct strings {
+	char **list;
+	size_t n;
+};
+
+/* One broker of the list, from mqtts://HOST[:PORT] or mqtt://HOST[:PORT] (no TLS; said explicitly, never a
+   fallback). IPv6 addresses stand in brackets. */
+struct broker {
+	char *url; /* as written, for messages */
+	char *host;
+	uint16_t port; /* default 8883 with TLS, 1883 without */
+	bool tls;
+};
+
+struct config {
+	char *host; /* source of the events; default: the machine's host name */
+
+	struct broker *brokers; /* in order of preference, at least one */
+	size_t n_brokers;
+
+	struct config_mqtt {
+		unsigned version; /* 5 or 3 (3.1.1) */
+		unsigned qos;     /* 1 or 2; 0 is refused with the reason */
+		char *client_id;  /* default: virtspool-HOST */
+		char *username;
+		char *password_file;
+		unsigned window; /* unacknowledged events at a time */
+		char *topic;     /* template, checked */
+		char *status_topic; /* template; NULL: no status messages */
+		uint64_t keep_alive_s;
+		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
+		uint64_t ack_timeout_s;     /* no PUBACK for so long ends the connection */
+		uint64_t retry_min_s, retry_max_s; /* back-off between attempts */
+	} mqtt;
+
+	struct config_tls {
+		char *ca_file; /* NULL: the system's trust store */
+		char *crl_file;
+		char *certificate_file, *key_file; /* a file or a pkcs11: URI */
+		char *key_password_file;
+		char *psk_identity, *psk_key_file;
+		struct strings pins;  /* "sha256:HEX" of the server's SubjectPublicKeyInfo */
+		char *minimum_version; /* "1.2" or "1.3" */
+		char *priority;       /* GnuTLS priority string; NULL: ours */
+		char *server_name;    /* verified instead of the broker's host */
+	} tls;
+
+	struct config_events {
+		bool xml;                 /* include the (redacted) document */
+		struct strings metadata;  /* namespaces of <metadata> children to include */
+		struct strings drivers, operations, domains;            /* globs; empty: everything */
+		struct strings skip_drivers, skip_operations, skip_domains; /* globs that are filtered out */
+	} events;
+
+	struct config_spool {
+		uint64_t sent_age_s;   /* keep delivered events so long; 0: delete at once */
+		uint64_t sent_size;    /* and at most so many bytes */
+		uint64_t queue_size;   /* bound of new/ in bytes; 0: none, keep everything (default) */
+		uint64_t tmp_age_s;    /* leftovers of killed hooks are removed from tmp/ after this */
+		uint64_t stop_timeout_s; /* at SIGTERM wait so long for what is in flight */
+	} spool;
+
+	char *metrics_file; /* NULL: none */
+	int log_level;      /* syslog priority; LOG_INFO by default */
+};
+
+/*
+ * Loads path. On success returns 0 and a config to be freed with config_free(). On failure returns a negative errno
+ * (-EINVAL for what the file says) after writing one or more lines "FILE:LINE:COLUMN: what is wrong, what is allowed"
+ * to `errors`.
+ */
+int config_load(const char *path, FILE *errors, struct config **ret_config);
+void config_free(struct config *c); /* NULL is fine */
+
+/*
+ * Reads a secret (password, key) from a file: a relative path is looked for in $CREDENTIALS_DIRECTORY (systemd
+ * credentials). One trailing newline is cut off. A file that group or others may write, or others may read, is
+ * refused with -EPERM; larger than 64 KiB is -EFBIG. On failure *ret_why (static storage) is a sentence for the log.
+ * The caller wipes and frees *ret_secret (explicit_bzero).
+ */
+int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, const char **ret_why);
+
+/* Every key with its type, default and meaning, as --help-config prints it and a test compares with the manual. */
+void config_print_keys(FILE *f);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* log - see log.h. A line is put together in a buffer and written with one write, so that lines never mix. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define LINE_MAX_BYTES 2048
+
+static int log_level = LOG_INFO;
+static const char *log_program = "virtspoold";
+
+void log_set_level(int level)
+{
+	log_level = level;
+}
+
+void log_set_program(const char *name)
+{
+	log_program = name;
+}
+
+/* Replaces control characters in place; what is left is one line that a terminal shows as it is. */
+static void sanitize(char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			*s = '?';
+}
+
+void log_line(int priority, const char *format, ...)
+{
+	int saved = errno;
+	char line[LINE_MAX_BYTES];
+	size_t n;
+	va_list ap;
+
+	if (priority > log_level)
+		return;
+	if (getenv("JOURNAL_STREAM"))
+		n = (size_t)snprintf(line, sizeof(line), "<%d>", priority);
+	else
+		n = (size_t)snprintf(line, sizeof(line), "%s: ", log_program);
+	va_start(ap, format);
+	errno = saved; /* for %m */
+	(void)vsnprintf(line + n, sizeof(line) - n - 1, format, ap);
+	va_end(ap);
+	sanitize(line);
+	n = strlen(line);
+	line[n++] = '\n';
+	(void)!write(STDERR_FILENO, line, n); /* nowhere to tell it */
+	errno = saved;
+}
