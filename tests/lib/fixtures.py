@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Fixtures. `bed` is nearly always enough: it makes what is asked for and takes everything down after the test.
+
+    bed.spool, bed.hook, bed.certs          there at once
+    bed.broker                              made, not started; bed.new_broker("second") for another one
+    bed.daemon                              made for bed.broker, not started; bed.new_daemon(...) for another one
+    bed.subscriber(...)                     a started Subscriber of bed.broker
+    bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
+"""
+
+import os
+import subprocess
+from functools import cached_property
+
+import pytest
+
+from . import process
+from .broker import Broker
+from .certs import Certs
+from .daemon import Daemon
+from .hook import Hook
+from .programs import program
+from .spool import Spool
+from .subscriber import Subscriber
+
+__all__ = ["bed", "certs", "no_process_left"]
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory):
+    return Certs(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    """Whatever a test started ends with it."""
+    yield
+    process.stop_all()
+
+
+class Bed:
+    def __init__(self, directory, certs):
+        self.directory = directory
+        self.certs = certs
+        self.spool = Spool(directory)
+        self._closing = []
+
+    @cached_property
+    def hook(self):
+        return Hook(self.spool)
+
+    @cached_property
+    def broker(self):
+        return self.new_broker("broker")
+
+    @cached_property
+    def daemon(self):
+        return self.new_daemon()
+
+    def new_broker(self, name, **options):
+        return Broker(self.directory / name, self.certs, **options)
+
+    def new_daemon(self, name="daemon", brokers=None, **options):
+        daemon = Daemon(self.directory / name, self.spool, brokers or self.broker, self.certs, **options)
+        self._closing.append(daemon.close)
+        return daemon
+
+    def subscriber(self, broker=None, **options):
+        subscriber = Subscriber(broker or self.broker, **options).start()
+        self._closing.append(subscriber.stop)
+        return subscriber
+
+    def run(self, name, *arguments, timeout=30, environment=None, check=False, input=None):
+        return subprocess.run(
+            [program(name), *map(str, arguments)],
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=check,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C.UTF-8",
+                "HOME": str(self.directory),
+                **{k: v for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "LSAN_"))},
+                **self.spool.environment,
+                **(environment or {}),
+            },
+        )
+
+    def close(self):
+        for close in reversed(self._closing):
+            close()
+
+
+@pytest.fixture
+def bed(tmp_path, certs):
+    bed = Bed(tmp_path, certs)
+    yield bed
+    process.stop_all()
+    bed.close()

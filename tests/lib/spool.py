@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+A private spool: spool.spooldir (disk) and spool.rundir (instead of /run/virtspool), as hook/spool.h lays them out.
+
+    spool.environment          what makes our programs use it
+    spool.names("new")         sorted file names, which is their order
+    spool.read("new", name)    the record's bytes
+    spool.waiting()            names in everything that the daemon drains
+    spool.boot()               what a reboot does to it: the run directory is empty
+"""
+
+import shutil
+from pathlib import Path
+
+from .waiting import wait_until
+
+DIRECTORIES = ("tmp", "new", "replay", "sent", "failed", "skipped")
+
+
+class Spool:
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self.spooldir = self.directory / "spool"
+        self.rundir = self.directory / "run"
+        for name in DIRECTORIES:
+            (self.spooldir / name).mkdir(parents=True, exist_ok=True)
+        self.rundir.mkdir(exist_ok=True)
+
+    @property
+    def environment(self):
+        return {"VIRTSPOOL_SPOOLDIR": str(self.spooldir), "VIRTSPOOL_RUNDIR": str(self.rundir)}
+
+    def path(self, directory):
+        """"new", "sent", … or "emergency/new"."""
+        return self.rundir / directory if directory.startswith("emergency") else self.spooldir / directory
+
+    def names(self, directory="new"):
+        try:
+            return sorted(p.name for p in self.path(directory).iterdir() if not p.name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def read(self, directory, name):
+        return (self.path(directory) / name).read_bytes()
+
+    def records(self, directory="new"):
+        return [self.read(directory, name) for name in self.names(directory)]
+
+    def failed(self):
+        """{name: reason} of failed/."""
+        names = self.names("failed")
+        return {
+            n: (self.read("failed", n + ".reason").decode() if n + ".reason" in names else None)
+            for n in names
+            if not n.endswith(".reason")
+        }
+
+    def waiting(self):
+        return [n for d in ("new", "emergency/new", "replay") for n in self.names(d)]
+
+    def wait_empty(self, deadline=15.0):
+        """Everything was drained."""
+        wait_until(lambda: not self.waiting(), deadline, lambda: f"the spool is empty: {len(self.waiting())} wait")
+
+    def wait_count(self, n, directory="new", deadline=15.0):
+        wait_until(
+            lambda: len(self.names(directory)) == n,
+            deadline,
+            lambda: f"{n} files in {directory}/: {self.names(directory)}",
+        )
+
+    def boot(self):
+        shutil.rmtree(self.rundir)
+        self.rundir.mkdir()

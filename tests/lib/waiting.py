@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Waiting for a condition, never for a time."""
+
+import socket
+import time
+
+
+def wait_until(condition, deadline=10.0, what=None, interval=0.01):
+    """Returns the first true value of condition(); fails with `what` (a string or a callable) after `deadline` s."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            text = what() if callable(what) else what
+            raise AssertionError(f"not within {deadline:g} s: {text or condition}")
+        time.sleep(interval)
+        interval = min(interval * 1.5, 0.1)
+
+
+def free_port():
+    """A TCP port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
