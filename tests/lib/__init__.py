@@ -13,6 +13,9 @@ The pieces, and how they are put together by hand:
     daemon = Daemon(directory, spool, broker, certs)
     daemon.start()                              # virtspoold; returns when it said READY=1
 
+    node = Node(spool).boot()                   # libvirtd and QEMU in namespaces of their own (root)
+    guest = node.guest("vm1").start()
+
 and with the fixtures (lib/fixtures.py), which also clean up:
 
     def test_something(bed):
@@ -39,6 +42,7 @@ from .certs import Certs
 from .daemon import Daemon
 from .documents import domain_xml
 from .hook import Hook
+from .node import Guest, Node
 from .process import Process
 from .programs import BUILD, ROOT, program
 from .spool import Spool
@@ -51,7 +55,9 @@ __all__ = [
     "Broker",
     "Certs",
     "Daemon",
+    "Guest",
     "Hook",
+    "Node",
     "Process",
     "Spool",
     "Subscriber",

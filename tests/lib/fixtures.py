@@ -6,6 +6,7 @@ Fixtures. `bed` is nearly always enough: it makes what is asked for and takes ev
     bed.broker                              made, not started; bed.new_broker("second") for another one
     bed.daemon                              made for bed.broker, not started; bed.new_daemon(...) for another one
     bed.subscriber(...)                     a started Subscriber of bed.broker
+    bed.node(...)                           a booted Node on bed.spool, removed after the test
     bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
 """
 
@@ -20,6 +21,7 @@ from .broker import Broker
 from .certs import Certs
 from .daemon import Daemon
 from .hook import Hook
+from .node import Node
 from .programs import program
 from .spool import Spool
 from .subscriber import Subscriber
@@ -70,6 +72,11 @@ class Bed:
         subscriber = Subscriber(broker or self.broker, **options).start()
         self._closing.append(subscriber.stop)
         return subscriber
+
+    def node(self, **options):
+        node = Node(**{"spool": self.spool, **options})
+        self._closing.append(node.remove)
+        return node.boot()
 
     def run(self, name, *arguments, timeout=30, environment=None, check=False, input=None):
         return subprocess.run(
