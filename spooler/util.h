@@ -3,6 +3,8 @@
 #pragma once
 
 #include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,7 @@
 
 #define _cleanup_(f) __attribute__((cleanup(f)))
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
-#define USEC_PER_SEC 1000000ULL
+#define USEC_PER_SEC UINT64_C(1000000)
 #define NSEC_PER_SEC 1000000000LL
 
 /* Hands the value over: the variable that cleanup would free holds NULL, or -1, afterwards. */

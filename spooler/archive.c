@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * archive - see archive.h.
+ *
+ * A sweep visits the directories of `passes` one after the other. For each it reads the names in slices (a defer
+ * source, so that publishing goes on in between), removes what is too old, sums up the sizes, and remembers the
+ * oldest names in a bounded list; if the sum is above the limit, it removes from that list, in slices too.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "archive.h"
+#include "hook/spool.h"
+#include "log.h"
+#include "spoolid.h"
+#include "util.h"
+
+#define SLICE 256                              /* names between two returns to the event loop */
+#define OLDEST_MAX (32 * 1024)                 /* names that one pass can remove by size */
+#define SWEEP_USEC (3600 * USEC_PER_SEC)       /* ages are looked at this often */
+#define SWEEP_ACCURACY_USEC (300 * USEC_PER_SEC)
+#define LOW_SPACE_PERCENT 5                    /* below: the archive gives way */
+#define ENOUGH_SPACE_PERCENT 10                /* until there is so much again */
+#define KEEP_PERCENT 90                        /* of a limit, once it is crossed, so that not each event sweeps */
+
+enum pass {
+	PASS_SENT,
+	PASS_SKIPPED,
+	PASS_NEW,
+	PASS_TMP,
+	PASS_EMERGENCY_TMP,
+	PASS_FAILED,
+	N_PASSES,
+};
+
+struct archive {
+	char *spool_dir, *run_dir;
+	struct config_spool limits;
+	sd_event_source *work, *timer;
+
+	bool running, again;
+	enum pass pass;
+	DIR *directory;
+	struct id_list oldest;
+	bool removing; /* second half of a pass */
+	uint64_t names, bytes, limit;
+
+	uint64_t unswept_bytes; /* archived since the last sweep */
+	struct archive_counts counts;
+};
+
+static const char *const pass_path[N_PASSES] = {
+	[PASS_SENT] = SPOOL_SENT,
+	[PASS_SKIPPED] = SPOOL_SKIPPED,
+	[PASS_NEW] = SPOOL_NEW,
+	[PASS_TMP] = SPOOL_TMP,
+	[PASS_EMERGENCY_TMP] = SPOOL_EMERGENCY "/" SPOOL_TMP,
+	[PASS_FAILED] = SPOOL_FAILED,
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool is_archive(enum pass pass)
+{
+	return pass == PASS_SENT || pass == PASS_SKIPPED;
+}
+
+/* --- one pass */
+
+static int pass_open(struct archive *a)
+{
+	_cleanup_close_ int top = -1, fd = -1;
+
+	top = open(a->pass == PASS_EMERGENCY_TMP ? a->run_dir : a->spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0)
+		return -errno;
+	fd = openat(top, pass_path[a->pass], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	a->directory = fdopendir(fd);
+	if (!a->directory)
+		return -errno;
+	TAKE_FD(fd);
+	a->names = a->bytes = 0;
+	a->removing = false;
+	return 0;
+}
+
+/* How many bytes this directory may hold, given what the configuration says and what the disk has left. */
+static uint64_t pass_limit(const struct archive *a)
+{
+	uint64_t limit = is_archive(a->pass) ? a->limits.sent_size : a->limits.queue_size ? a->limits.queue_size : UINT64_MAX;
+	uint64_t wanted, available;
+	struct statvfs fs;
+
+	if (!is_archive(a->pass) || fstatvfs(dirfd(a->directory), &fs) < 0 || fs.f_blocks == 0)
+		return limit;
+	available = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT) {
+		wanted = fs.f_blocks / 100 * ENOUGH_SPACE_PERCENT * fs.f_frsize - available;
+		limit = a->bytes > wanted ? (limit < a->bytes - wanted ? limit : a->bytes - wanted) : 0;
+	}
+	if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT && limit > a->bytes / 2)
+		limit = a->bytes / 2;
+	return limit;
+}
+
+static bool too_old(const struct archive *a, const struct spool_id *e, const struct stat *st)
+{
+	uint64_t now = now_ms();
+
+	if (is_archive(a->pass)) /* by the event's time, as everywhere */
+		return spool_id_ms(e) + a->limits.sent_age_s * 1000 < now;
+	if (a->pass == PASS_TMP || a->pass == PASS_EMERGENCY_TMP)
+		return (uint64_t)st->st_mtim.tv_sec * 1000 + a->limits.tmp_age_s * 1000 < now;
+	return false;
+}
+
+static void look_at(struct archive *a, const char *name)
+{
+	struct spool_id e = { 0 };
+	bool is_record = spool_id_parse(name, &e);
+	struct stat st;
+
+	if (!is_record && a->pass != PASS_TMP && a->pass != PASS_EMERGENCY_TMP)
+		return;
+	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (too_old(a, &e, &st)) {
+		(void)unlinkat(dirfd(a->directory), name, 0); /* next time, then */
+		return;
+	}
+	a->names++;
+	a->bytes += (uint64_t)st.st_size;
+	if (is_archive(a->pass) || (a->pass == PASS_NEW && a->limits.queue_size > 0))
+		(void)id_list_add(&a->oldest, &e, OLDEST_MAX); /* without memory the next sweep removes more */
+}
+
+static void remove_oldest(struct archive *a)
+{
+	char name[37];
+	struct stat st;
+
+	spool_id_name(&a->oldest.entries[a->oldest.position++], name);
+	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    unlinkat(dirfd(a->directory), name, 0) < 0)
+		return;
+	a->names--;
+	a->bytes -= (uint64_t)st.st_size < a->bytes ? (uint64_t)st.st_size : a->bytes;
+	if (a->pass == PASS_NEW) {
+		a->counts.dropped++;
+		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size", name);
+	}
+}
+
+/* The first half is over: the directory has been read. */
+static void pass_summed_up(struct archive *a)
+{
+	uint64_t limit = pass_limit(a);
+
+	a->removing = true;
+	a->limit = limit;
+	id_list_sort(&a->oldest, OLDEST_MAX);
+	if (a->bytes > limit)
+		a->limit = limit / 100 * KEEP_PERCENT;
+	else
+		a->oldest.n = 0;
+}
+
+static void pass_close(struct archive *a)
+{
+	if (a->bytes > a->limit && a->oldest.n > 0 && a->oldest.partial)
+		a->again = true;
+	switch (a->pass) {
+	case PASS_SENT:
+		a->counts.sent = a->names;
+		a->counts.sent_bytes = a->bytes;
+		break;
+	case PASS_SKIPPED:
+		a->counts.skipped = a->names;
+		break;
+	case PASS_FAILED:
+		a->counts.failed = a->names;
+		break;
+	default:
+		break;
+	}
+	(void)closedir(a->directory);
+	a->directory = NULL;
+	id_list_clear(&a->oldest);
+}
+
+/* A slice of the pass; true when the pass is over. */
+static bool pass_slice(struct archive *a)
+{
+	for (int i = 0; i < SLICE; i++) {
+		if (a->removing) {
+			if (a->oldest.position == a->oldest.n || a->bytes <= a->limit)
+				return true;
+			remove_oldest(a);
+		} else {
+			const struct dirent *de = readdir(a->directory);
+
+			if (!de)
+				pass_summed_up(a);
+			else if (!spool_is_dots(de->d_name))
+				look_at(a, de->d_name);
+		}
+	}
+	return false;
+}
+
+/* --- the sweep */
+
+static void sweep_finish(struct archive *a)
+{
+	(void)sd_event_source_set_enabled(a->work, SD_EVENT_OFF);
+	a->running = false;
+	if (a->again)
+		archive_sweep(a);
+}
+
+static int on_work(sd_event_source *s, void *userdata)
+{
+	struct archive *a = userdata;
+
+	(void)s;
+	while (!a->directory) {
+		if (a->pass == N_PASSES) {
+			sweep_finish(a);
+			return 0;
+		}
+		if (pass_open(a) < 0)
+			a->pass++;
+	}
+	if (pass_slice(a)) {
+		pass_close(a);
+		a->pass++;
+	}
+	return 0;
+}
+
+void archive_sweep(struct archive *a)
+{
+	if (a->running) {
+		a->again = true;
+		return;
+	}
+	a->running = true;
+	a->again = false;
+	a->pass = 0;
+	a->unswept_bytes = 0;
+	(void)sd_event_source_set_enabled(a->work, SD_EVENT_ON);
+	(void)sd_event_source_set_time_relative(a->timer, SWEEP_USEC);
+	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	(void)s;
+	(void)usec;
+	archive_sweep(userdata);
+	return 0;
+}
+
+static bool space_is_low(const struct archive *a)
+{
+	struct statvfs fs;
+
+	return statvfs(a->spool_dir, &fs) == 0 && (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
+						    fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
+}
+
+void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
+{
+	uint64_t step = a->limits.sent_size / 100 * (100 - KEEP_PERCENT) / 2;
+
+	a->counts.sent += events;
+	a->counts.sent_bytes += bytes;
+	a->unswept_bytes += bytes;
+	if (a->counts.sent_bytes > a->limits.sent_size || (a->unswept_bytes > step && space_is_low(a)))
+		archive_sweep(a);
+}
+
+void archive_configure(struct archive *a, const struct config_spool *limits)
+{
+	a->limits = *limits;
+	archive_sweep(a);
+}
+
+const struct archive_counts *archive_counts(const struct archive *a)
+{
+	return &a->counts;
+}
+
+int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct archive **ret_archive)
+{
+	struct archive *a = calloc(1, sizeof(*a));
+	int r = -ENOMEM;
+
+	if (!a)
+		return -ENOMEM;
+	a->spool_dir = strdup(spool_dir);
+	a->run_dir = strdup(run_dir);
+	if (!a->spool_dir || !a->run_dir)
+		goto fail;
+	r = sd_event_add_defer(loop, &a->work, on_work, a);
+	if (r < 0)
+		goto fail;
+	(void)sd_event_source_set_enabled(a->work, SD_EVENT_OFF);
+	r = sd_event_add_time_relative(loop, &a->timer, CLOCK_MONOTONIC, 0, SWEEP_ACCURACY_USEC, on_timer, a);
+	if (r < 0)
+		goto fail;
+	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_OFF);
+	*ret_archive = a;
+	return 0;
+fail:
+	archive_free(a);
+	return r;
+}
+
+void archive_free(struct archive *a)
+{
+	if (!a)
+		return;
+	sd_event_source_disable_unref(a->work);
+	sd_event_source_disable_unref(a->timer);
+	if (a->directory)
+		(void)closedir(a->directory);
+	id_list_clear(&a->oldest);
+	free(a->spool_dir);
+	free(a->run_dir);
+	free(a);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * daemon - see daemon.h.
+ *
+ * SIGHUP loads configuration and certificates anew; what cannot be loaded is refused, and the old goes on. SIGTERM
+ * stops feeding, waits a bounded time for what is in flight, and exits; the rest stays in the spool.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "archive.h"
+#include "config.h"
+#include "daemon.h"
+#include "hook/spool.h"
+#include "log.h"
+#include "queue.h"
+#include "relay.h"
+#include "status.h"
+#include "transport.h"
+#include "util.h"
+#include "watch.h"
+
+#define STATUS_USEC USEC_PER_SEC /* status is written at most this often, and only when something has changed */
+
+struct daemon {
+	sd_event *loop;
+	const char *config_path;
+	struct queue *queue;
+	struct watch *watch;
+	struct relay *relay;
+	struct archive *archive;
+	sd_event_source *status_timer;
+	bool status_pending;
+	bool spool_error_logged;
+	uint64_t archived_events, archived_bytes; /* that the archive was told of */
+	uint64_t started_usec;
+};
+
+/* --- what is loaded at start and at SIGHUP */
+
+static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *c = NULL;
+	int r;
+
+	r = config_load(path, stderr, &c);
+	if (r < 0)
+		return r;
+	r = credentials_load(&c->tls, ret_credentials, &error);
+	if (r < 0) {
+		log_error("%s", error ? error : strerror(-r));
+		config_free(c);
+		return r;
+	}
+	*ret_config = c;
+	return 0;
+}
+
+static int daemon_configure(struct daemon *d)
+{
+	struct credentials *credentials = NULL;
+	struct config *c = NULL;
+	int r = load(d->config_path, &c, &credentials);
+
+	if (r < 0)
+		return r;
+	log_set_level(c->log_level);
+	archive_configure(d->archive, &c->spool);
+	relay_configure(d->relay, c, credentials);
+	return 0;
+}
+
+/* --- status */
+
+static void tell_systemd(const struct daemon *d)
+{
+	const struct relay_stats *s = relay_stats(d->relay);
+	uint64_t waiting = queue_length(d->queue, NULL);
+
+	if (relay_is_connected(d->relay))
+		(void)sd_notifyf(0, "STATUS=Connected to %s; %" PRIu64 " delivered, %" PRIu64 " waiting",
+				 relay_broker(d->relay), s->acknowledged, waiting);
+	else
+		(void)sd_notifyf(0, "STATUS=Not connected (%s); %" PRIu64 " delivered, events wait in the spool",
+				 s->last_error[0] ? s->last_error : "connecting", s->acknowledged);
+}
+
+static void write_status(struct daemon *d)
+{
+	struct status_view view = {
+		.relay = d->relay,
+		.queue = d->queue,
+		.archive = d->archive,
+		.config_path = d->config_path,
+		.started_usec = d->started_usec,
+	};
+	int r = status_write(spool_run_directory(), &view);
+
+	if (r < 0)
+		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(), strerror(-r));
+	tell_systemd(d);
+}
+
+static int on_status_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)s;
+	(void)usec;
+	d->status_pending = false;
+	write_status(d);
+	return 0;
+}
+
+/* The relay has done something. */
+static void on_relay_changed(void *userdata)
+{
+	struct daemon *d = userdata;
+	const struct relay_stats *s = relay_stats(d->relay);
+	uint64_t events = s->acknowledged + s->skipped;
+	const char *error = queue_error(d->queue);
+
+	if (events > d->archived_events)
+		archive_grown(d->archive, events - d->archived_events, s->archived_bytes - d->archived_bytes);
+	d->archived_events = events;
+	d->archived_bytes = s->archived_bytes;
+	if (error && !d->spool_error_logged)
+		log_error("%s; events go to the emergency spool in '%s' until it is mended", error,
+			  spool_run_directory());
+	else if (!error && d->spool_error_logged)
+		log_notice("the spool '%s' can be read again", spool_directory());
+	d->spool_error_logged = error;
+	if (!d->status_pending) {
+		d->status_pending = true;
+		(void)sd_event_source_set_time_relative(d->status_timer, STATUS_USEC);
+		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
+	}
+}
+
+/* --- what happens from outside */
+
+static void on_spool_changed(void *userdata)
+{
+	struct daemon *d = userdata;
+
+	relay_wake(d->relay);
+	if (queue_emergency_length(d->queue) > 0 || relay_config(d->relay)->spool.queue_size > 0)
+		archive_sweep(d->archive); /* make room, if that is what is missing */
+}
+
+static void on_stopped(void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)sd_event_exit(d->loop, EXIT_SUCCESS);
+}
+
+static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)s;
+	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
+	(void)sd_notify(0, "STOPPING=1\nSTATUS=Waiting for what is in flight");
+	relay_stop(d->relay, on_stopped);
+	return 0;
+}
+
+static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct daemon *d = userdata;
+	struct timespec t;
+
+	(void)s;
+	(void)si;
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+			 (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000);
+	if (daemon_configure(d) < 0)
+		log_error("'%s' is refused; the configuration that was in force stays", d->config_path);
+	else
+		log_notice("configuration and certificates loaded anew from '%s'", d->config_path);
+	(void)sd_notify(0, "READY=1");
+	return 0;
+}
+
+/* --- start and end */
+
+static int add_signals(struct daemon *d)
+{
+	sigset_t mask;
+	int r;
+
+	(void)sigemptyset(&mask);
+	(void)sigaddset(&mask, SIGTERM);
+	(void)sigaddset(&mask, SIGINT);
+	(void)sigaddset(&mask, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+		return -errno;
+	(void)signal(SIGPIPE, SIG_IGN);
+	r = sd_event_add_signal(d->loop, NULL, SIGTERM, on_terminate, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->loop, NULL, SIGINT, on_terminate, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->loop, NULL, SIGHUP, on_hangup, d);
+	return r;
+}
+
+static int daemon_init(struct daemon *d)
+{
+	const char *spool_dir = spool_directory(), *run_dir = spool_run_directory();
+	struct timespec t;
+	int r;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	d->started_usec = (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+	r = sd_event_default(&d->loop);
+	if (r >= 0)
+		r = add_signals(d);
+	if (r >= 0)
+		r = sd_event_add_time_relative(d->loop, &d->status_timer, CLOCK_MONOTONIC, 0, 0, on_status_timer, d);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(d->status_timer, SD_EVENT_OFF);
+	if (r >= 0)
+		r = queue_new(spool_dir, run_dir, &d->queue);
+	if (r >= 0)
+		r = relay_new(d->loop, d->queue, on_relay_changed, d, &d->relay);
+	if (r >= 0)
+		r = archive_new(d->loop, spool_dir, run_dir, &d->archive);
+	if (r >= 0)
+		r = watch_new(d->loop, spool_dir, run_dir, on_spool_changed, d, &d->watch);
+	if (r >= 0)
+		r = sd_event_set_watchdog(d->loop, true);
+	return r;
+}
+
+static void daemon_release(struct daemon *d)
+{
+	watch_free(d->watch);
+	relay_free(d->relay);
+	archive_free(d->archive);
+	queue_free(d->queue);
+	sd_event_source_disable_unref(d->status_timer);
+	sd_event_unref(d->loop);
+}
+
+int daemon_run(const char *config_path)
+{
+	struct daemon d = { .config_path = config_path };
+	int r = daemon_init(&d);
+
+	if (r < 0) {
+		log_error("cannot start: %s", strerror(-r));
+		r = EX_OSERR;
+	} else if (daemon_configure(&d) < 0) {
+		r = EX_CONFIG;
+	} else {
+		(void)sd_notify(0, "READY=1");
+		log_info("started, spool '%s'", spool_directory());
+		r = sd_event_loop(d.loop);
+		if (r < 0) {
+			log_error("the event loop failed: %s", strerror(-r));
+			r = EX_SOFTWARE;
+		}
+		status_remove(spool_run_directory());
+		log_info("stopped");
+	}
+	daemon_release(&d);
+	return r;
+}

@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * queue - see queue.h.
+ *
+ * Two snapshots, live and replay, each a sorted array of ids. A scan fills an array of twice the size that is kept
+ * and, whenever it is full, throws the younger half away (quickselect), so that a million names cost one pass and
+ * 9 MiB. `taken` holds the ids that were given and not yet ended; a scan that meets them again does not give them
+ * twice. `held` are those that stay for later, `stuck` those that were delivered but could not be moved away.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <search.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "hook/record.h"
+#include "hook/spool.h"
+#include "queue.h"
+#include "util.h"
+
+#define COPY_CHUNK (128 * 1024)
+
+struct idset {
+	void *root; /* tsearch() of queue_entry copies */
+	size_t n;
+};
+
+struct queue {
+	char *spool_dir, *run_dir;
+	int directories[QUEUE_N_SOURCES]; /* as of the last scan; -1 if not there */
+	int spool_fd;
+	struct id_list live, replay;
+	struct idset taken, held, stuck;
+	bool changed;
+	uint64_t counted[QUEUE_N_SOURCES]; /* names seen by the last scan */
+	uint64_t ended;                    /* entries that left since */
+	uint64_t oldest_ms;
+	char *error;
+	char *buffer;
+	size_t buffer_size;
+};
+
+static const char *const source_path[QUEUE_N_SOURCES] = {
+	[QUEUE_NEW] = SPOOL_NEW,
+	[QUEUE_EMERGENCY] = SPOOL_EMERGENCY "/" SPOOL_NEW,
+	[QUEUE_REPLAY] = SPOOL_REPLAY,
+};
+
+/* --- sets of ids */
+
+static bool idset_contains(const struct idset *s, const struct spool_id *e)
+{
+	return s->n > 0 && tfind(e, (void *const *)&s->root, spool_id_compare);
+}
+
+static int idset_add(struct idset *s, const struct spool_id *e)
+{
+	_cleanup_(free_charp) char *copy = malloc(sizeof(*e));
+	void **node;
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, e, sizeof(*e));
+	node = tsearch(copy, &s->root, spool_id_compare);
+	if (!node)
+		return -ENOMEM;
+	if (*node == copy) {
+		TAKE_PTR(copy);
+		s->n++;
+	}
+	return 0;
+}
+
+static void idset_remove(struct idset *s, const struct spool_id *e)
+{
+	void **node = s->n > 0 ? tfind(e, &s->root, spool_id_compare) : NULL;
+	void *copy;
+
+	if (!node)
+		return;
+	copy = *node;
+	(void)tdelete(e, &s->root, spool_id_compare);
+	free(copy);
+	s->n--;
+}
+
+static void idset_clear(struct idset *s)
+{
+	tdestroy(s->root, free);
+	s->root = NULL;
+	s->n = 0;
+}
+
+/* --- scanning */
+
+static void set_error(struct queue *q, const char *what, const char *path, int error)
+{
+	free(q->error);
+	q->error = NULL;
+	if (what && asprintf(&q->error, "cannot %s '%s': %s", what, path, strerror(-error)) < 0)
+		q->error = NULL;
+}
+
+static int open_directory(int at, const char *path)
+{
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Opens the sources anew. What is not there stays -1. */
+static void open_sources(struct queue *q)
+{
+	_cleanup_close_ int run_fd = -1;
+	int r;
+
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		close_fdp(&q->directories[i]);
+	close_fdp(&q->spool_fd);
+	set_error(q, NULL, NULL, 0);
+
+	r = open_directory(AT_FDCWD, q->spool_dir);
+	if (r < 0) {
+		set_error(q, "open the spool", q->spool_dir, r);
+	} else {
+		q->spool_fd = r;
+		r = open_directory(q->spool_fd, source_path[QUEUE_NEW]);
+		if (r < 0)
+			set_error(q, "open new/ in the spool", q->spool_dir, r);
+		else
+			q->directories[QUEUE_NEW] = r;
+		r = open_directory(q->spool_fd, source_path[QUEUE_REPLAY]);
+		if (r >= 0)
+			q->directories[QUEUE_REPLAY] = r;
+	}
+	run_fd = open_directory(AT_FDCWD, q->run_dir);
+	if (run_fd >= 0) {
+		r = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
+		if (r >= 0)
+			q->directories[QUEUE_EMERGENCY] = r;
+	}
+}
+
+static int write_reason(int failed_fd, const char *name, const char *reason)
+{
+	char file[NAME_MAX + sizeof(SPOOL_REASON_SUFFIX)];
+	_cleanup_close_ int fd = -1;
+	size_t n = strlen(reason);
+
+	if (snprintf(file, sizeof(file), "%s" SPOOL_REASON_SUFFIX, name) > NAME_MAX)
+		return -ENAMETOOLONG;
+	fd = openat(failed_fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, reason, n) != (ssize_t)n || write(fd, "\n", 1) != 1)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+/* Moves what is called `name` from a source into another directory of the spool, without replacing anything. */
+static int move_name(struct queue *q, int from_fd, const char *name, const char *to, const char *reason)
+{
+	_cleanup_close_ int to_fd = -1;
+	int r;
+
+	if (q->spool_fd < 0)
+		return -ENOENT;
+	to_fd = open_directory(q->spool_fd, to);
+	if (to_fd < 0)
+		return to_fd;
+	if (reason)
+		(void)write_reason(to_fd, name, reason); /* the move matters more than its explanation */
+	r = renameat2(from_fd, name, to_fd, name, RENAME_NOREPLACE) < 0 ? -errno : 0;
+	if (r == -EEXIST && renameat(from_fd, name, to_fd, name) == 0) /* the same id: the same record, again */
+		r = 0;
+	return r;
+}
+
+static void refuse_foreign(struct queue *q, int fd, const char *name)
+{
+	(void)move_name(q, fd, name, SPOOL_FAILED, "not a record: its name is not an event's id");
+}
+
+static int scan_source(struct queue *q, enum queue_source source, struct id_list *s)
+{
+	_cleanup_close_ int fd = -1;
+	struct spool_id e;
+	struct dirent *de;
+	int r = 0;
+	DIR *d;
+
+	q->counted[source] = 0;
+	if (q->directories[source] < 0)
+		return 0;
+	fd = open_directory(q->directories[source], ".");
+	if (fd < 0)
+		return 0;
+	d = fdopendir(fd);
+	if (!d)
+		return -errno;
+	TAKE_FD(fd);
+	while (r >= 0 && (de = readdir(d))) {
+		if (spool_is_dots(de->d_name))
+			continue;
+		if (!spool_id_parse(de->d_name, &e)) {
+			refuse_foreign(q, dirfd(d), de->d_name);
+			continue;
+		}
+		q->counted[source]++;
+		e.source = (unsigned char)source;
+		r = id_list_add(s, &e, QUEUE_SNAPSHOT_MAX);
+	}
+	(void)closedir(d);
+	return r;
+}
+
+static int queue_scan(struct queue *q)
+{
+	int r;
+
+	q->changed = false;
+	q->ended = 0;
+	id_list_clear(&q->live);
+	id_list_clear(&q->replay);
+	open_sources(q);
+	r = scan_source(q, QUEUE_NEW, &q->live);
+	if (r >= 0)
+		r = scan_source(q, QUEUE_EMERGENCY, &q->live);
+	if (r >= 0)
+		r = scan_source(q, QUEUE_REPLAY, &q->replay);
+	id_list_sort(&q->live, QUEUE_SNAPSHOT_MAX);
+	id_list_sort(&q->replay, QUEUE_SNAPSHOT_MAX);
+	q->oldest_ms = q->live.n > 0 ? spool_id_ms(&q->live.entries[0]) : 0;
+	return r;
+}
+
+static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_entry)
+{
+	while (s->position < s->n) {
+		const struct spool_id *e = &s->entries[s->position++];
+
+		if (idset_contains(&q->taken, e) || idset_contains(&q->held, e) || idset_contains(&q->stuck, e))
+			continue;
+		*ret_entry = *e;
+		return true;
+	}
+	return false;
+}
+
+/* Live entries first; a replay only when a scan has shown that nothing live is left. */
+static int find_next(struct queue *q, struct spool_id *ret_entry)
+{
+	for (int scans = 0; scans < 2; scans++) {
+		bool known = !q->changed && !q->live.partial; /* is the live snapshot all there is? */
+		int r;
+
+		if (next_of(q, &q->live, ret_entry))
+			return 1;
+		if (known && next_of(q, &q->replay, ret_entry))
+			return 1;
+		if (known && !q->replay.partial)
+			return 0;
+		if (scans == 0 && (r = queue_scan(q)) < 0)
+			return r;
+	}
+	return 0;
+}
+
+int queue_next(struct queue *q, struct spool_id *ret_entry)
+{
+	int r = find_next(q, ret_entry);
+
+	return r <= 0 ? r : idset_add(&q->taken, ret_entry) < 0 ? -ENOMEM : 1;
+}
+
+/* --- the queue */
+
+int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_queue)
+{
+	struct queue *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return -ENOMEM;
+	q->spool_fd = -1;
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		q->directories[i] = -1;
+	q->changed = true;
+	q->spool_dir = strdup(spool_dir);
+	q->run_dir = strdup(run_dir);
+	if (!q->spool_dir || !q->run_dir) {
+		queue_free(q);
+		return -ENOMEM;
+	}
+	*ret_queue = q;
+	return 0;
+}
+
+void queue_free(struct queue *q)
+{
+	if (!q)
+		return;
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		close_fdp(&q->directories[i]);
+	close_fdp(&q->spool_fd);
+	id_list_clear(&q->live);
+	id_list_clear(&q->replay);
+	idset_clear(&q->taken);
+	idset_clear(&q->held);
+	idset_clear(&q->stuck);
+	free(q->spool_dir);
+	free(q->run_dir);
+	free(q->error);
+	free(q->buffer);
+	free(q);
+}
+
+void queue_changed(struct queue *q)
+{
+	q->changed = true;
+}
+
+static int read_all(int fd, char *buffer, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = read(fd, buffer + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO; /* it shrank: not what the hook wrote */
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
+	       const char **ret_reason)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	char name[37];
+	int r;
+
+	spool_id_name(e, name);
+	fd = openat(q->directories[e->source], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0) {
+		*ret_reason = "not a record: a symbolic link or a device";
+		return errno == ELOOP || errno == ENXIO || errno == ENODEV ? -EBADMSG : -errno;
+	}
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*ret_reason = "not a record: not a regular file";
+	if (!S_ISREG(st.st_mode))
+		return -EBADMSG;
+	*ret_reason = "not a record: larger than a record can be";
+	if (st.st_size > RECORD_MAX)
+		return -EBADMSG;
+	if ((size_t)st.st_size + 1 > q->buffer_size) {
+		size_t wanted = (size_t)st.st_size + 1 < COPY_CHUNK ? COPY_CHUNK : (size_t)st.st_size + 1;
+		char *grown = realloc(q->buffer, wanted);
+
+		if (!grown)
+			return -ENOMEM;
+		q->buffer = grown;
+		q->buffer_size = wanted;
+	}
+	r = read_all(fd, q->buffer, (size_t)st.st_size);
+	if (r < 0)
+		return r;
+	q->buffer[st.st_size] = 0;
+	*ret_data = q->buffer;
+	*ret_size = (size_t)st.st_size;
+	return 0;
+}
+
+static void entry_ended(struct queue *q, const struct spool_id *e, bool gone)
+{
+	idset_remove(&q->taken, e);
+	if (gone)
+		q->ended++;
+}
+
+/* From tmpfs to disk there is no rename. Nothing hangs on this copy: the event has been delivered. */
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name, const char *to)
+{
+	_cleanup_close_ int to_fd = -1, fd = -1;
+	const char *reason;
+	size_t size;
+	char *data;
+	int r;
+
+	if (q->spool_fd < 0)
+		return -ENOENT;
+	to_fd = open_directory(q->spool_fd, to);
+	if (to_fd < 0)
+		return to_fd;
+	r = queue_read(q, e, &data, &size, &reason);
+	if (r < 0)
+		return r;
+	fd = openat(to_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return errno == EEXIST ? 0 : -errno;
+	if (write(fd, data, size) != (ssize_t)size) {
+		r = errno ? -errno : -EIO;
+		(void)unlinkat(to_fd, name, 0); /* made here, torn */
+		return r;
+	}
+	return 0;
+}
+
+static int archive(struct queue *q, const struct spool_id *e, const char *to, bool keep, uint64_t *bytes)
+{
+	int fd = q->directories[e->source], r = 0;
+	struct stat st = { 0 };
+	char name[37];
+
+	spool_id_name(e, name);
+	if (keep && bytes && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		*bytes += (uint64_t)st.st_size;
+	if (keep && e->source == QUEUE_EMERGENCY)
+		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
+	if (keep && e->source != QUEUE_EMERGENCY)
+		r = move_name(q, fd, name, to, NULL);
+	if (!keep || e->source == QUEUE_EMERGENCY || (r < 0 && r != -ENOENT))
+		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
+	if (r < 0 && r != -ENOENT)
+		(void)idset_add(&q->stuck, e);
+	else
+		r = 0;
+	entry_ended(q, e, true);
+	return r;
+}
+
+int queue_done(struct queue *q, const struct spool_id *e, bool keep, uint64_t *bytes)
+{
+	return archive(q, e, SPOOL_SENT, keep, bytes);
+}
+
+int queue_skip(struct queue *q, const struct spool_id *e, bool keep, uint64_t *bytes)
+{
+	return archive(q, e, SPOOL_SKIPPED, keep, bytes);
+}
+
+/* Never removes what could not be kept: an entry that cannot be moved to failed/ stays, held. */
+int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
+{
+	char name[37];
+	int r;
+
+	spool_id_name(e, name);
+	r = move_name(q, q->directories[e->source], name, SPOOL_FAILED, reason);
+	if (r == -EXDEV) {
+		r = copy_to(q, e, name, SPOOL_FAILED);
+		if (r == 0 && unlinkat(q->directories[e->source], name, 0) < 0)
+			r = -errno;
+	}
+	if (r < 0 && r != -ENOENT) {
+		(void)queue_hold(q, e);
+		return r;
+	}
+	entry_ended(q, e, true);
+	return 0;
+}
+
+int queue_hold(struct queue *q, const struct spool_id *e)
+{
+	int r = q->held.n < QUEUE_HELD_MAX ? idset_add(&q->held, e) : -ENOSPC;
+
+	entry_ended(q, e, false);
+	return r;
+}
+
+void queue_release_held(struct queue *q)
+{
+	idset_clear(&q->held);
+	id_list_clear(&q->live); /* they may lie anywhere: read the names again */
+	id_list_clear(&q->replay);
+	q->changed = true;
+}
+
+size_t queue_held(const struct queue *q)
+{
+	return q->held.n;
+}
+
+/* The snapshot is sorted: go back to the entry's place. Those behind it that have ended meanwhile are gone from the
+   directory, and those still taken are passed over. */
+void queue_put_back(struct queue *q, const struct spool_id *e)
+{
+	struct id_list *s = e->source == QUEUE_REPLAY ? &q->replay : &q->live;
+	const struct spool_id *found = NULL;
+
+	entry_ended(q, e, false);
+	if (s->n > 0)
+		found = bsearch(e, s->entries, s->n, sizeof(*s->entries), spool_id_compare);
+	if (!found)
+		q->changed = true; /* a later scan has replaced the snapshot it came from */
+	else if ((size_t)(found - s->entries) < s->position)
+		s->position = (size_t)(found - s->entries);
+}
+
+uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		n += q->counted[i];
+	n = n > q->ended ? n - q->ended : 0;
+	if (ret_oldest_ms) {
+		const struct id_list *s = &q->live;
+
+		*ret_oldest_ms = n == 0 ? 0 : s->position < s->n ? spool_id_ms(&s->entries[s->position]) : q->oldest_ms;
+	}
+	return n;
+}
+
+uint64_t queue_emergency_length(const struct queue *q)
+{
+	return q->counted[QUEUE_EMERGENCY];
+}
+
+const char *queue_error(const struct queue *q)
+{
+	return q->error;
+}

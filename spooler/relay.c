@@ -1,0 +1,929 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * relay - see relay.h.
+ *
+ * State: a client (or a timer until the next attempt), the window of what is in flight, and three reasons not to feed
+ * now: paused (the broker is busy, or too many refusals), settling (a number is missing in the sequence and may still
+ * come: hooks run side by side, and the one that got the earlier stamp may become visible a moment later), stopping.
+ * Each is ended by a timer; every timer and every answer ends in relay_feed().
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <sys/random.h>
+
+#include "event.h"
+#include "log.h"
+#include "relay.h"
+#include "util.h"
+
+#define SETTLE_USEC (200 * 1000)       /* how long a missing number holds back what comes after it */
+#define LANES_MAX 256                  /* domains that are denied at a time; beyond, everything pauses */
+#define DENIALS_PER_MINUTE 20          /* refused attempts that a broker has to bear from us */
+#define SUSPECT_STRIKES 3              /* connections lost in a row over one event before it is given alone */
+#define SUSPECT_STRIKES_ALONE 5        /* and before another is tried in its place */
+
+struct in_flight {
+	struct spool_id entry;
+	int mid;
+	uint64_t lane;
+	uint64_t published_usec;
+};
+
+/* A domain whose events wait because one of them was denied. */
+struct lane {
+	uint64_t key;
+	uint64_t retry_usec; /* CLOCK_MONOTONIC: not before */
+	uint64_t backoff_usec;
+	bool probing; /* one is in flight to see whether the right was granted */
+};
+
+/*
+ * An event over which connections are lost: is it the event, or the broker? It is given alone; if that ends the
+ * connection too, another is given in its place; if the broker takes that one and then falls over the suspect once
+ * more, the event goes to failed/.
+ */
+struct suspect {
+	struct spool_id entry;
+	unsigned strikes; /* 0: nobody is suspected */
+	bool control_taken;
+};
+
+struct relay {
+	sd_event *loop;
+	struct queue *queue;
+	relay_changed changed, stopped;
+	void *userdata;
+
+	struct config *config;
+	struct credentials *credentials;
+	struct config *next_config; /* to be used when what is in flight has been answered */
+	struct credentials *next_credentials;
+
+	struct client *client;
+	size_t broker;                 /* index of the one in use or tried */
+	size_t brokers_tried;          /* in a row without success */
+	uint64_t retry_backoff_usec;   /* 0: the last connection was good */
+	uint64_t acknowledged_in_connection;
+	uint64_t connected_monotonic_usec;
+	bool stopping;
+	bool error_reported; /* the queue's error, once until it is gone */
+
+	struct in_flight *window; /* in the order of publishing */
+	size_t n_window, window_size;
+	struct lane lanes[LANES_MAX];
+	size_t n_lanes;
+	struct suspect suspect;
+	unsigned denials;              /* leaky bucket */
+	uint64_t denials_usec;
+	uint64_t busy_backoff_usec;
+	uint64_t paused_until_usec;
+
+	struct sequence sequence;
+	uint64_t settling; /* the sequence number that waits for those before it */
+	uint64_t settle_until_usec;
+
+	sd_event_source *reconnect, *pause, *release, *settle, *stop_timer, *defer_stopped;
+	struct relay_stats stats;
+};
+
+const uint64_t relay_latency_bounds[RELAY_LATENCY_BUCKETS] = {
+	1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 5000000, 30000000,
+};
+
+static void relay_feed(struct relay *r);
+static void relay_connect(struct relay *r);
+
+/* --- pure parts */
+
+enum relay_outcome relay_outcome(unsigned reason_code)
+{
+	switch (reason_code) {
+	case 0x90: /* Topic Name invalid */
+	case 0x95: /* Packet too large */
+	case 0x99: /* Payload format invalid */
+		return RELAY_REJECTED;
+	case 0x87: /* Not authorized */
+		return RELAY_DENIED;
+	default: /* 0x80 and above, known or not, is no reason to give an event up */
+		return reason_code < 0x80 ? RELAY_DELIVERED : RELAY_BUSY;
+	}
+}
+
+uint64_t relay_backoff(uint64_t previous_usec, uint64_t min_usec, uint64_t max_usec)
+{
+	uint64_t next = previous_usec ? 2 * previous_usec : min_usec;
+
+	return next < min_usec ? min_usec : next > max_usec ? max_usec : next;
+}
+
+uint64_t relay_jitter(uint64_t usec, uint32_t random)
+{
+	return usec - (uint64_t)((usec / 2) * (double)random / UINT32_MAX);
+}
+
+/* --- helpers */
+
+static uint64_t now_usec(clockid_t clock)
+{
+	struct timespec t;
+
+	(void)clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
+static uint64_t with_jitter(uint64_t usec)
+{
+	uint32_t random = 0;
+
+	(void)getrandom(&random, sizeof(random), GRND_NONBLOCK);
+	return relay_jitter(usec, random);
+}
+
+static uint64_t next_backoff(const struct relay *r, uint64_t previous_usec)
+{
+	return relay_backoff(previous_usec, r->config->mqtt.retry_min_s * USEC_PER_SEC,
+			     r->config->mqtt.retry_max_s * USEC_PER_SEC);
+}
+
+static void timer_start(sd_event_source *s, uint64_t usec)
+{
+	(void)sd_event_source_set_time_relative(s, usec);
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+static void timer_stop(sd_event_source *s)
+{
+	(void)sd_event_source_set_enabled(s, SD_EVENT_OFF);
+}
+
+static void note_error(struct relay *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Keeps the last error for status; the log line is the caller's. */
+static void note_error(struct relay *r, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(r->stats.last_error, sizeof(r->stats.last_error), format, ap);
+	va_end(ap);
+	r->stats.last_error_usec = now_usec(CLOCK_REALTIME);
+	r->changed(r->userdata);
+}
+
+/* One event has one lane: all events of one domain, which keep their order among each other (FNV-1a). */
+static uint64_t lane_key(const struct record *record)
+{
+	uint64_t h = 0xcbf29ce484222325;
+
+	for (size_t i = 0; i < record->driver.size; i++)
+		h = (h ^ (unsigned char)record->driver.data[i]) * 0x100000001b3;
+	h = (h ^ '/') * 0x100000001b3;
+	for (size_t i = 0; i < record->object.size; i++)
+		h = (h ^ (unsigned char)record->object.data[i]) * 0x100000001b3;
+	return h;
+}
+
+static struct lane *find_lane(struct relay *r, uint64_t key)
+{
+	for (size_t i = 0; i < r->n_lanes; i++)
+		if (r->lanes[i].key == key)
+			return &r->lanes[i];
+	return NULL;
+}
+
+static bool is_suspect(const struct relay *r, const struct spool_id *e)
+{
+	return r->suspect.strikes > 0 && memcmp(r->suspect.entry.id, e->id, sizeof(e->id)) == 0;
+}
+
+/* --- what is in flight */
+
+static size_t window_limit(const struct relay *r)
+{
+	return r->suspect.strikes >= SUSPECT_STRIKES ? 1 : r->config->mqtt.window;
+}
+
+static void window_add(struct relay *r, const struct spool_id *e, int mid, uint64_t lane)
+{
+	r->window[r->n_window++] = (struct in_flight){
+		.entry = *e,
+		.mid = mid,
+		.lane = lane,
+		.published_usec = now_usec(CLOCK_MONOTONIC),
+	};
+}
+
+static bool window_take(struct relay *r, int mid, struct in_flight *ret)
+{
+	for (size_t i = 0; i < r->n_window; i++) {
+		if (r->window[i].mid != mid)
+			continue;
+		*ret = r->window[i];
+		r->n_window--;
+		memmove(&r->window[i], &r->window[i + 1], (r->n_window - i) * sizeof(*r->window));
+		return true;
+	}
+	return false;
+}
+
+/* The connection is gone, and with it every claim on what was in flight. */
+static void window_put_back(struct relay *r)
+{
+	r->stats.duplicated += r->n_window;
+	for (size_t i = 0; i < r->n_window; i++)
+		queue_put_back(r->queue, &r->window[i].entry);
+	r->n_window = 0;
+	for (size_t i = 0; i < r->n_lanes; i++)
+		r->lanes[i].probing = false;
+}
+
+/* --- outcomes */
+
+static void fail_entry(struct relay *r, const struct spool_id *e, const char *reason)
+{
+	char name[37];
+	int k = queue_fail(r->queue, e, reason);
+
+	spool_id_name(e, name);
+	r->stats.failed++;
+	if (k < 0)
+		log_error("event %s cannot be delivered (%s) and cannot be moved to failed/: %s; it stays", name, reason,
+			  strerror(-k));
+	else
+		log_warning("event %s moved to failed/: %s", name, reason);
+	note_error(r, "event %s moved to failed/: %s", name, reason);
+}
+
+static void delivered(struct relay *r, const struct in_flight *f)
+{
+	uint64_t took = now_usec(CLOCK_MONOTONIC) - f->published_usec;
+	struct lane *lane = find_lane(r, f->lane);
+	size_t bucket = 0;
+	int k;
+
+	while (bucket < RELAY_LATENCY_BUCKETS && took > relay_latency_bounds[bucket])
+		bucket++;
+	r->stats.latency_buckets[bucket]++;
+	r->stats.latency_sum_usec += took;
+	r->stats.acknowledged++;
+	r->stats.last_delivered_usec = now_usec(CLOCK_REALTIME);
+	r->acknowledged_in_connection++;
+	r->brokers_tried = 0;
+	r->retry_backoff_usec = 0;
+	r->busy_backoff_usec = 0;
+	k = queue_done(r->queue, &f->entry, r->config->spool.sent_age_s > 0, &r->stats.archived_bytes);
+	if (k < 0)
+		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
+	if (lane) { /* the right was granted: what waited behind it may go */
+		*lane = r->lanes[--r->n_lanes];
+		queue_release_held(r->queue);
+	}
+	if (is_suspect(r, &f->entry)) {
+		r->suspect = (struct suspect){ 0 };
+	} else if (r->suspect.strikes >= SUSPECT_STRIKES_ALONE && !r->suspect.control_taken) {
+		r->suspect.control_taken = true;
+		queue_release_held(r->queue);
+	}
+}
+
+/* A pause of everything. */
+static void pause_feeding(struct relay *r, uint64_t usec)
+{
+	r->paused_until_usec = now_usec(CLOCK_MONOTONIC) + usec;
+	timer_start(r->pause, usec);
+}
+
+/* Leaky bucket: how many refusals the broker has had from us of late. */
+static void count_denial(struct relay *r)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC), leak = 60 * USEC_PER_SEC / DENIALS_PER_MINUTE;
+	uint64_t leaked = (now - r->denials_usec) / leak;
+
+	r->denials = leaked >= r->denials ? 0 : r->denials - (unsigned)leaked;
+	r->denials_usec = now;
+	if (++r->denials >= DENIALS_PER_MINUTE)
+		pause_feeding(r, leak);
+}
+
+static void schedule_release(struct relay *r)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC), first = UINT64_MAX;
+
+	for (size_t i = 0; i < r->n_lanes; i++)
+		if (r->lanes[i].retry_usec > now && r->lanes[i].retry_usec < first)
+			first = r->lanes[i].retry_usec;
+	if (first != UINT64_MAX)
+		timer_start(r->release, first - now);
+}
+
+static void hold(struct relay *r, const struct spool_id *e)
+{
+	if (queue_hold(r->queue, e) == -ENOSPC) /* too much to remember: nothing goes past it then */
+		pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+}
+
+static void denied(struct relay *r, const struct in_flight *f, unsigned reason_code)
+{
+	struct lane *lane = find_lane(r, f->lane);
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	char name[37];
+
+	spool_id_name(&f->entry, name);
+	r->stats.denied++;
+	if (!lane) {
+		log_warning("broker %s refuses event %s: %s (0x%02x); it stays in the spool and is tried again; grant "
+			    "this host the right to publish it",
+			    relay_broker(r), name, client_reason_name(reason_code), reason_code);
+		if (r->n_lanes == LANES_MAX) {
+			pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+			hold(r, &f->entry);
+			return;
+		}
+		lane = &r->lanes[r->n_lanes++];
+		*lane = (struct lane){ .key = f->lane };
+	}
+	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name, client_reason_name(reason_code),
+		   reason_code);
+	if (lane->probing || lane->backoff_usec == 0)
+		lane->backoff_usec = next_backoff(r, lane->backoff_usec);
+	lane->retry_usec = now + with_jitter(lane->backoff_usec);
+	lane->probing = false;
+	hold(r, &f->entry);
+	count_denial(r);
+	schedule_release(r);
+}
+
+static void busy(struct relay *r, const struct in_flight *f, unsigned reason_code)
+{
+	r->stats.busy++;
+	if (r->busy_backoff_usec == 0)
+		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool", relay_broker(r),
+			    client_reason_name(reason_code), reason_code);
+	note_error(r, "broker %s is busy: %s (0x%02x)", relay_broker(r), client_reason_name(reason_code), reason_code);
+	queue_put_back(r->queue, &f->entry);
+	if (r->paused_until_usec <= now_usec(CLOCK_MONOTONIC)) { /* one back-off for all that was in flight */
+		r->busy_backoff_usec = next_backoff(r, r->busy_backoff_usec);
+		pause_feeding(r, with_jitter(r->busy_backoff_usec));
+	}
+}
+
+static void on_acknowledged(struct client *c, int mid, unsigned reason_code, void *userdata)
+{
+	struct relay *r = userdata;
+	struct in_flight f;
+	char reason[128];
+
+	(void)c;
+	if (!window_take(r, mid, &f))
+		return;
+	if (reason_code >= 0x80)
+		r->stats.refused[reason_code & 0xff]++;
+	switch (relay_outcome(reason_code)) {
+	case RELAY_DELIVERED:
+		delivered(r, &f);
+		break;
+	case RELAY_REJECTED:
+		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
+			       client_reason_name(reason_code), reason_code);
+		fail_entry(r, &f.entry, reason);
+		break;
+	case RELAY_DENIED:
+		denied(r, &f, reason_code);
+		break;
+	case RELAY_BUSY:
+		busy(r, &f, reason_code);
+		break;
+	}
+	relay_feed(r);
+}
+
+/* --- feeding */
+
+enum feed {
+	FEED_NEXT, /* the entry has been dealt with, on with the next */
+	FEED_WAIT, /* nothing more now */
+};
+
+static enum feed surroundings(struct relay *r, const struct spool_id *e, const char *what, int error)
+{
+	char name[37];
+
+	spool_id_name(e, name);
+	if (!r->error_reported)
+		log_error("cannot %s event %s: %s; it stays in the spool and is tried again", what, name,
+			  strerror(-error));
+	r->error_reported = true;
+	note_error(r, "cannot %s event %s: %s", what, name, strerror(-error));
+	hold(r, e);
+	timer_start(r->release, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+	return FEED_NEXT;
+}
+
+/* Is a number missing before this one that may still come? */
+static bool must_settle(struct relay *r, const struct spool_id *e, const struct record *record)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+
+	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED) ||
+	    sequence_peek(&r->sequence, record->stamp.epoch, record->stamp.sequence) != SEQUENCE_HOLE)
+		return false;
+	if (r->settling != record->stamp.sequence) {
+		r->settling = record->stamp.sequence;
+		r->settle_until_usec = now + SETTLE_USEC;
+		timer_start(r->settle, SETTLE_USEC);
+	}
+	return now < r->settle_until_usec;
+}
+
+static void note_sequence(struct relay *r, const struct spool_id *e, const struct record *record)
+{
+	uint64_t before = r->sequence.highest;
+
+	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED))
+		return;
+	if (sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence) == SEQUENCE_HOLE) {
+		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64 " of epoch %s never "
+			  "reached the spool; see the log of the hook",
+			  before + 1, record->stamp.sequence - 1, record->stamp.epoch);
+		note_error(r, "sequence %" PRIu64 " to %" PRIu64 " of epoch %s never reached the spool", before + 1,
+			   record->stamp.sequence - 1, record->stamp.epoch);
+	}
+}
+
+static enum feed publish(struct relay *r, const struct spool_id *e, const struct event *event, uint64_t lane)
+{
+	struct lane *l = find_lane(r, lane);
+	int k, mid;
+
+	if (l && (l->probing || l->retry_usec > now_usec(CLOCK_MONOTONIC))) {
+		hold(r, e);
+		return FEED_NEXT;
+	}
+	if (is_suspect(r, e) && r->suspect.strikes >= SUSPECT_STRIKES_ALONE && !r->suspect.control_taken) {
+		hold(r, e); /* another is tried in its place */
+		return FEED_NEXT;
+	}
+	k = client_publish(r->client, event->topic, event->payload, event->payload_size, EVENT_CONTENT_TYPE, &mid);
+	switch (k) {
+	case 0:
+		break;
+	case -EMSGSIZE:
+		fail_entry(r, e, "larger than the largest packet that the broker takes");
+		return FEED_NEXT;
+	case -EINVAL:
+		fail_entry(r, e, "its topic is one that MQTT forbids");
+		return FEED_NEXT;
+	default: /* no room, or the connection is just going */
+		queue_put_back(r->queue, e);
+		return FEED_WAIT;
+	}
+	r->stats.published++;
+	if (l)
+		l->probing = true;
+	window_add(r, e, mid, lane);
+	return FEED_NEXT;
+}
+
+static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record)
+{
+	struct event event = { 0 };
+	const char *reason = NULL;
+	enum feed result;
+	int k;
+
+	if (must_settle(r, e, record)) {
+		queue_put_back(r->queue, e);
+		return FEED_WAIT;
+	}
+	note_sequence(r, e, record);
+	k = event_build(r->config, record, e->source == QUEUE_REPLAY, &event, &reason);
+	if (k == -EBADMSG) {
+		fail_entry(r, e, reason);
+		return FEED_NEXT;
+	}
+	if (k < 0)
+		return surroundings(r, e, "build", k);
+	if (e->source != QUEUE_REPLAY && !event_wanted(r->config, record, &event)) {
+		r->stats.skipped++;
+		(void)queue_skip(r->queue, e, r->config->spool.sent_age_s > 0, &r->stats.archived_bytes);
+		result = FEED_NEXT;
+	} else {
+		result = publish(r, e, &event, lane_key(record));
+	}
+	event_release(&event);
+	return result;
+}
+
+static enum feed feed_entry(struct relay *r, const struct spool_id *e)
+{
+	const char *reason = NULL;
+	struct record record;
+	char *data;
+	size_t size;
+	int k;
+
+	k = queue_read(r->queue, e, &data, &size, &reason);
+	if (k == -ENOENT) { /* dropped or replayed by the admin meanwhile */
+		(void)queue_done(r->queue, e, false, NULL);
+		return FEED_NEXT;
+	}
+	if (k < 0 && k != -EBADMSG)
+		return surroundings(r, e, "read", k);
+	r->stats.read++;
+	if (k == 0)
+		k = record_parse(data, size, &record, &reason);
+	if (k < 0) {
+		fail_entry(r, e, reason);
+		return FEED_NEXT;
+	}
+	return feed_record(r, e, &record);
+}
+
+static bool may_feed(const struct relay *r)
+{
+	return r->client && client_connected(r->client) && !r->stopping && !r->next_config &&
+	       r->n_window < window_limit(r) && client_room(r->client) > 0 &&
+	       r->paused_until_usec <= now_usec(CLOCK_MONOTONIC);
+}
+
+static void check_answered(struct relay *r);
+
+/* A suspect waits for another event to be tried in its place, and there is none: its turn again. */
+static bool release_suspect(struct relay *r)
+{
+	if (r->suspect.strikes < SUSPECT_STRIKES_ALONE || r->suspect.control_taken || r->n_window > 0)
+		return false;
+	r->suspect.strikes = SUSPECT_STRIKES;
+	queue_release_held(r->queue);
+	return true;
+}
+
+static void relay_feed(struct relay *r)
+{
+	struct spool_id e;
+
+	while (may_feed(r)) {
+		int k = queue_next(r->queue, &e);
+
+		if (k < 0)
+			log_error("cannot read the queue: %s", strerror(-k));
+		if (k == 0 && release_suspect(r))
+			continue;
+		if (k <= 0 || feed_entry(r, &e) == FEED_WAIT)
+			break;
+	}
+	check_answered(r);
+	r->changed(r->userdata);
+}
+
+/* --- the connection */
+
+static void on_connected(struct client *c, void *userdata)
+{
+	struct relay *r = userdata;
+
+	r->stats.connects++;
+	r->stats.connected_usec = now_usec(CLOCK_REALTIME);
+	r->connected_monotonic_usec = now_usec(CLOCK_MONOTONIC);
+	r->acknowledged_in_connection = 0;
+	r->error_reported = false;
+	queue_release_held(r->queue);
+	log_notice("connected to broker %s, %s, %s", relay_broker(r), client_peer(c), client_protocol(c));
+	relay_feed(r);
+}
+
+static void on_writable(struct client *c, void *userdata)
+{
+	(void)c;
+	relay_feed(userdata);
+}
+
+/* The broker has gone with events in flight and none acknowledged: is one of them the reason? */
+static void suspect_oldest(struct relay *r)
+{
+	const struct spool_id *oldest;
+
+	if (r->n_window == 0 || r->acknowledged_in_connection > 0)
+		return;
+	oldest = &r->window[0].entry;
+	if (is_suspect(r, oldest)) {
+		r->suspect.strikes++;
+	} else if (r->suspect.strikes >= SUSPECT_STRIKES_ALONE) {
+		/* the control was not taken either: it is the broker */
+		r->suspect.strikes = SUSPECT_STRIKES;
+	} else {
+		r->suspect = (struct suspect){ .entry = *oldest, .strikes = 1 };
+	}
+}
+
+static bool suspect_convicted(const struct relay *r)
+{
+	return r->suspect.control_taken && r->n_window == 1 && is_suspect(r, &r->window[0].entry);
+}
+
+/* One broker has failed: the next at once, and a back-off when the whole list has. */
+static void schedule_reconnect(struct relay *r)
+{
+	uint64_t delay = 0;
+
+	r->brokers_tried++;
+	r->broker = (r->broker + 1) % r->config->n_brokers;
+	if (r->brokers_tried >= r->config->n_brokers) {
+		r->brokers_tried = 0;
+		r->broker = 0;
+		r->retry_backoff_usec = next_backoff(r, r->retry_backoff_usec);
+		delay = with_jitter(r->retry_backoff_usec);
+	}
+	timer_start(r->reconnect, delay);
+}
+
+static void relay_disconnect(struct relay *r)
+{
+	client_close(TAKE_PTR(r->client));
+	r->stats.connected_usec = 0;
+	window_put_back(r);
+	r->connected_monotonic_usec = 0;
+}
+
+static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text, void *userdata)
+{
+	struct relay *r = userdata;
+	bool was_connected = r->stats.connected_usec > 0;
+	uint64_t lasted = was_connected ? now_usec(CLOCK_MONOTONIC) - r->connected_monotonic_usec : 0;
+
+	(void)c;
+	(void)loss;
+	(void)reason_code;
+	if (was_connected)
+		r->stats.connection_losses++;
+	if (r->retry_backoff_usec == 0 || was_connected) /* the first of a row; the rest is in status */
+		log_warning("broker %s: %s", relay_broker(r), text);
+	else
+		log_debug("broker %s: %s", relay_broker(r), text);
+	note_error(r, "broker %s: %s", relay_broker(r), text);
+	suspect_oldest(r);
+	if (suspect_convicted(r)) {
+		struct in_flight f = r->window[0];
+
+		r->n_window = 0;
+		r->suspect = (struct suspect){ 0 };
+		fail_entry(r, &f.entry, "the broker closed the connection each time it was given this event, and took others");
+	}
+	if (r->acknowledged_in_connection > 0 || lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC) {
+		/* a good connection is gone: begin at the list's top again */
+		r->broker = r->config->n_brokers - 1;
+		r->brokers_tried = 0;
+		r->retry_backoff_usec = 0;
+	}
+	r->acknowledged_in_connection = 0;
+	relay_disconnect(r);
+	check_answered(r);
+	if (!r->stopping)
+		schedule_reconnect(r);
+}
+
+static void relay_connect(struct relay *r)
+{
+	static const struct client_handlers handlers = {
+		.connected = on_connected,
+		.writable = on_writable,
+		.acknowledged = on_acknowledged,
+		.lost = on_lost,
+	};
+	const struct broker *broker = &r->config->brokers[r->broker];
+	struct client_options options = {
+		.config = r->config,
+		.broker = broker,
+		.credentials = r->credentials,
+	};
+	int k;
+
+	log_debug("connecting to broker %s", broker->url);
+	k = client_open(r->loop, &options, &handlers, r, &r->client);
+	if (k < 0) {
+		log_error("cannot begin to connect to broker %s: %s", broker->url, strerror(-k));
+		note_error(r, "cannot begin to connect to broker %s: %s", broker->url, strerror(-k));
+		schedule_reconnect(r);
+	}
+	r->changed(r->userdata);
+}
+
+/* --- timers */
+
+static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	(void)s;
+	(void)usec;
+	relay_connect(userdata);
+	return 0;
+}
+
+static int on_feed_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	(void)s;
+	(void)usec;
+	relay_feed(userdata);
+	return 0;
+}
+
+/* The number that was waited for has not come, or has: the scan tells. */
+static int on_settled(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct relay *r = userdata;
+
+	queue_changed(r->queue);
+	return on_feed_timer(s, usec, r);
+}
+
+static int on_release(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct relay *r = userdata;
+
+	queue_release_held(r->queue);
+	schedule_release(r);
+	return on_feed_timer(s, usec, r);
+}
+
+/* --- reconfiguration and stop: both wait for what is in flight */
+
+static int on_stopped(sd_event_source *s, void *userdata)
+{
+	struct relay *r = userdata;
+
+	(void)s;
+	r->stopped(r->userdata);
+	return 0;
+}
+
+static void use_next_config(struct relay *r)
+{
+	config_free(r->config);
+	credentials_unref(r->credentials);
+	r->config = r->next_config;
+	r->credentials = r->next_credentials;
+	r->next_config = NULL;
+	r->next_credentials = NULL;
+	free(r->window);
+	r->window_size = r->config->mqtt.window;
+	r->window = calloc(r->window_size, sizeof(*r->window));
+	if (!r->window) { /* start is the only time where that could be; nothing can be done without */
+		log_error("no memory for a window of %zu events", r->window_size);
+		abort();
+	}
+	r->broker = 0;
+	r->brokers_tried = 0;
+	r->retry_backoff_usec = 0;
+	timer_start(r->reconnect, 0);
+}
+
+/* What is in flight has been answered, or is not waited for any more. */
+static void finish(struct relay *r)
+{
+	timer_stop(r->stop_timer);
+	timer_stop(r->reconnect);
+	relay_disconnect(r);
+	if (r->stopping)
+		(void)sd_event_source_set_enabled(r->defer_stopped, SD_EVENT_ONESHOT);
+	else
+		use_next_config(r);
+}
+
+static void check_answered(struct relay *r)
+{
+	if ((r->stopping || r->next_config) && r->n_window == 0)
+		timer_start(r->stop_timer, 0);
+}
+
+static int on_stop_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	(void)s;
+	(void)usec;
+	finish(userdata);
+	return 0;
+}
+
+static void wait_answered(struct relay *r)
+{
+	timer_start(r->stop_timer, r->n_window > 0 ? r->config->spool.stop_timeout_s * USEC_PER_SEC : 0);
+}
+
+void relay_configure(struct relay *r, struct config *c, struct credentials *credentials)
+{
+	config_free(r->next_config);
+	credentials_unref(r->next_credentials);
+	r->next_config = c;
+	r->next_credentials = credentials;
+	if (r->config)
+		wait_answered(r);
+	else
+		use_next_config(r);
+}
+
+void relay_stop(struct relay *r, relay_changed stopped)
+{
+	r->stopped = stopped;
+	r->stopping = true;
+	wait_answered(r);
+}
+
+/* --- the rest */
+
+void relay_wake(struct relay *r)
+{
+	queue_changed(r->queue);
+	relay_feed(r);
+}
+
+int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *userdata, struct relay **ret_relay)
+{
+	struct relay *r = calloc(1, sizeof(*r));
+	struct {
+		sd_event_source **source;
+		sd_event_time_handler_t handler;
+	} timers[] = {
+		{ &r->reconnect, on_reconnect }, { &r->pause, on_feed_timer },	   { &r->release, on_release },
+		{ &r->settle, on_settled },	 { &r->stop_timer, on_stop_timer },
+	};
+	int k = 0;
+
+	if (!r)
+		return -ENOMEM;
+	r->loop = sd_event_ref(loop);
+	r->queue = q;
+	r->changed = changed;
+	r->userdata = userdata;
+	for (size_t i = 0; i < ELEMENTSOF(timers) && k >= 0; i++) {
+		k = sd_event_add_time_relative(loop, timers[i].source, CLOCK_MONOTONIC, 0, 1000, timers[i].handler, r);
+		if (k >= 0)
+			timer_stop(*timers[i].source);
+	}
+	if (k >= 0)
+		k = sd_event_add_defer(loop, &r->defer_stopped, on_stopped, r);
+	if (k < 0) {
+		relay_free(r);
+		return k;
+	}
+	(void)sd_event_source_set_enabled(r->defer_stopped, SD_EVENT_OFF);
+	*ret_relay = r;
+	return 0;
+}
+
+void relay_free(struct relay *r)
+{
+	if (!r)
+		return;
+	client_close(r->client);
+	sd_event_source_disable_unref(r->reconnect);
+	sd_event_source_disable_unref(r->pause);
+	sd_event_source_disable_unref(r->release);
+	sd_event_source_disable_unref(r->settle);
+	sd_event_source_disable_unref(r->stop_timer);
+	sd_event_source_disable_unref(r->defer_stopped);
+	sd_event_unref(r->loop);
+	config_free(r->config);
+	config_free(r->next_config);
+	credentials_unref(r->credentials);
+	credentials_unref(r->next_credentials);
+	free(r->window);
+	free(r);
+}
+
+const struct config *relay_config(const struct relay *r)
+{
+	return r->next_config ? r->next_config : r->config;
+}
+
+const struct relay_stats *relay_stats(const struct relay *r)
+{
+	return &r->stats;
+}
+
+const struct sequence *relay_sequence(const struct relay *r)
+{
+	return &r->sequence;
+}
+
+unsigned relay_in_flight(const struct relay *r)
+{
+	return (unsigned)r->n_window;
+}
+
+bool relay_is_connected(const struct relay *r)
+{
+	return r->client && client_connected(r->client);
+}
+
+const char *relay_broker(const struct relay *r)
+{
+	return r->config ? r->config->brokers[r->broker].url : NULL;
+}
+
+const char *relay_peer(const struct relay *r)
+{
+	return relay_is_connected(r) ? client_peer(r->client) : NULL;
+}
+
+const char *relay_protocol(const struct relay *r)
+{
+	return relay_is_connected(r) ? client_protocol(r->client) : NULL;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* status - see status.h. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <sys/stat.h>
+
+#include "status.h"
+#include "util.h"
+
+int write_file_atomically(const char *dir, const char *name, const char *text, size_t size, unsigned mode)
+{
+	_cleanup_close_ int dir_fd = -1, fd = -1;
+	char temporary[NAME_MAX + 1];
+	int r = 0;
+
+	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir_fd < 0)
+		return -errno;
+	if (snprintf(temporary, sizeof(temporary), ".%s.%d", name, getpid()) > NAME_MAX)
+		return -ENAMETOOLONG;
+	(void)unlinkat(dir_fd, temporary, 0); /* ours, of a process with this pid that was killed */
+	fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, size) != (ssize_t)size)
+		r = errno ? -errno : -EIO;
+	if (r == 0 && renameat(dir_fd, temporary, dir_fd, name) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)unlinkat(dir_fd, temporary, 0);
+	return r;
+}
+
+/* RFC 3339 in UTC; null for never. */
+static json_t *json_time(uint64_t usec)
+{
+	time_t seconds = (time_t)(usec / USEC_PER_SEC);
+	char date[32], text[48];
+	struct tm tm;
+
+	if (usec == 0 || !gmtime_r(&seconds, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+		return json_null();
+	(void)snprintf(text, sizeof(text), "%s.%06uZ", date, (unsigned)(usec % USEC_PER_SEC));
+	return json_string(text);
+}
+
+static json_t *refused_by_code(const struct relay_stats *s)
+{
+	json_t *o = json_object();
+	char key[8];
+
+	for (unsigned code = 0; code < ELEMENTSOF(s->refused); code++)
+		if (s->refused[code] > 0) {
+			(void)snprintf(key, sizeof(key), "0x%02x", code);
+			(void)json_object_set_new(o, key, json_integer((json_int_t)s->refused[code]));
+		}
+	return o;
+}
+
+static json_t *status_json(const struct status_view *v)
+{
+	const struct relay_stats *s = relay_stats(v->relay);
+	const struct sequence *seq = relay_sequence(v->relay);
+	const struct archive_counts *a = archive_counts(v->archive);
+
+	return json_pack("{s:i, s:s, s:s?, s:s?, s:o,"
+			 " s:b, s:s?, s:s?, s:s?, s:o,"
+			 " s:I, s:o, s:s?,"
+			 " s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o},"
+			 " s:I, s:I,"
+			 " s:{s:s, s:I, s:I},"
+			 " s:o, s:s?, s:o}",
+			 "pid", (int)getpid(), "version", PACKAGE_VERSION, "config", v->config_path,
+			 "host", relay_config(v->relay) ? relay_config(v->relay)->host : NULL,
+			 "started", json_time(v->started_usec),
+
+			 "connected", relay_is_connected(v->relay), "broker", relay_broker(v->relay),
+			 "peer", relay_peer(v->relay), "protocol", relay_protocol(v->relay),
+			 "connected_since", json_time(s->connected_usec),
+
+			 "in_flight", (json_int_t)relay_in_flight(v->relay),
+			 "last_delivered", json_time(s->last_delivered_usec), "spool_error", queue_error(v->queue),
+
+			 "events", "read", (json_int_t)s->read, "published", (json_int_t)s->published,
+			 "acknowledged", (json_int_t)s->acknowledged, "duplicated", (json_int_t)s->duplicated,
+			 "failed", (json_int_t)s->failed, "skipped", (json_int_t)s->skipped,
+			 "denied", (json_int_t)s->denied, "busy", (json_int_t)s->busy,
+			 "dropped", (json_int_t)a->dropped, "connects", (json_int_t)s->connects,
+			 "connection_losses", (json_int_t)s->connection_losses, "refused", refused_by_code(s),
+
+			 "sent", (json_int_t)a->sent, "sent_bytes", (json_int_t)a->sent_bytes,
+
+			 "sequence", "epoch", seq->epoch, "highest", (json_int_t)seq->highest,
+			 "missing", (json_int_t)seq->missing,
+
+			 "last_error_time", json_time(s->last_error_usec),
+			 "last_error", s->last_error[0] ? s->last_error : NULL,
+			 "written", json_time((uint64_t)time(NULL) * USEC_PER_SEC));
+}
+
+int status_write(const char *run_dir, const struct status_view *v)
+{
+	_cleanup_free_ char *text = NULL;
+	json_t *j = status_json(v);
+
+	if (!j)
+		return -ENOMEM;
+	text = json_dumps(j, JSON_INDENT(2));
+	json_decref(j);
+	if (!text)
+		return -ENOMEM;
+	return write_file_atomically(run_dir, STATUS_FILE, text, strlen(text), 0640);
+}
+
+void status_remove(const char *run_dir)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/" STATUS_FILE, run_dir) >= 0)
+		(void)unlink(path);
+}

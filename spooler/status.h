@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * status - what the daemon is doing, for those who look: RUNDIR/status.json, written atomically.
+ *
+ * The admin's tool reads it; it is a hint like all that is in RUNDIR, and old when its pid is gone. What can be seen
+ * on the disk itself (how much waits) is not in it.
+ */
+#pragma once
+
+#include "archive.h"
+#include "queue.h"
+#include "relay.h"
+
+#define STATUS_FILE "status.json"
+
+struct status_view {
+	const struct relay *relay;
+	const struct queue *queue;
+	const struct archive *archive;
+	const char *config_path;
+	uint64_t started_usec; /* CLOCK_REALTIME */
+};
+
+/* Writes RUNDIR/status.json. Negative errno. */
+int status_write(const char *run_dir, const struct status_view *v);
+/* Removes it: the daemon is down on purpose. */
+void status_remove(const char *run_dir);
+
+/* Replaces dir/name by the text, atomically: written beside it and renamed. */
+int write_file_atomically(const char *dir, const char *name, const char *text, size_t size, unsigned mode);

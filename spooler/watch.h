@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * watch - the hint that something came into the spool.
+ *
+ * inotify on new/, emergency/new/ and replay/. A hint only: what is there is told by the queue's scan. Directories
+ * that vanish, or are mounted over, are found again: a change of the mount table, and a short timer while one is
+ * missing, bring the watches back. Nothing is polled while all of them are there.
+ */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+struct watch;
+typedef void (*watch_changed)(void *userdata);
+
+/* `changed` is called once at first, from the loop, and whenever something may have come. */
+int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, watch_changed changed, void *userdata,
+	      struct watch **ret_watch);
+void watch_free(struct watch *w); /* NULL is fine */
