@@ -14,7 +14,7 @@
 
 #include "stamp.h"
 
-#define RECORD_HEADER_MAX (128 * 1024)        /* bytes of header that a record can have */
+#define RECORD_HEADER_MAX (320 * 1024)        /* bytes of header that a record can have: every kept byte escaped */
 #define RECORD_DOCUMENT_MAX (8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */
 #define RECORD_MAX (RECORD_HEADER_MAX + RECORD_DOCUMENT_MAX)
 #define RECORD_VALUE_MAX 4096   /* bytes of one argument that the hook keeps; more is cut off and marked */

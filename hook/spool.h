@@ -15,6 +15,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -38,6 +39,25 @@ const char *spool_run_directory(void);
 
 /*
  * Writes the parts as one file `name` into the spool open at spool_fd, durably: when it returns 0 the record is in
- * new/ and survives a power cut. On a negative errno nothing of it is in new/.
+ * new/ and survives a power cut. On a negative errno nothing of it is in new/, unless the disk refuses even that (it
+ * took the file, then failed to sync the directory and to remove the file again).
  */
 int spool_put(int spool_fd, const char *name, const struct iovec *parts, int n_parts);
+
+/* The same in its two steps: the file lies in tmp/, synced; it is moved to new/, durably. What spool_publish() could
+   not move it removes. */
+int spool_write(int spool_fd, const char *name, const struct iovec *parts, int n_parts);
+int spool_publish(int spool_fd, const char *name);
+void spool_discard(int spool_fd, const char *name);
+
+/*
+ * Makes the run directory with its emergency spool where they are missing, or were half made by a hook that was
+ * killed. They get the group `gid` ((gid_t) -1: the caller's own).
+ */
+int spool_make_run_directory(gid_t gid);
+
+/* As spool_put(), into the emergency spool and within its bounds: -ENOSPC if they are reached. */
+int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts);
+
+/* The highest ticks (stamp.h) of the ids in directory `path` (below dir_fd), read for at most wait_ms; 0 if none. */
+uint64_t spool_highest_ticks(int dir_fd, const char *path, unsigned wait_ms);

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * spool - the put side. A record is written to tmp/, synced, moved to new/ by rename(), and new/ is synced: so it is
+ * in new/ whole or not at all, and once spool_put() has returned 0 a power cut does not take it back.
+ *
+ * The main spool's directories are never made here: a spool that is not mounted must look missing, not empty. Those of
+ * the emergency spool are, as /run begins empty.
+ */
+#include "spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stamp.h"
+
+#define RECORD_MODE 0640
+#define EMERGENCY_MODE 02770
+#define RUN_MODE 01775
+#define HALF_MADE_MODE 0700 /* a directory of ours between mkdir() and its owner and mode */
+
+#define SCAN_BUFFER (32 * 1024)
+
+const char *spool_directory(void)
+{
+	const char *directory = getenv("VIRTSPOOL_SPOOLDIR");
+
+	return directory && *directory ? directory : SPOOLDIR;
+}
+
+const char *spool_run_directory(void)
+{
+	const char *directory = getenv("VIRTSPOOL_RUNDIR");
+
+	return directory && *directory ? directory : RUNDIR;
+}
+
+/* --- one record */
+
+static int write_all(int fd, const struct iovec *parts, int n_parts)
+{
+	for (int i = 0; i < n_parts; i++) {
+		const char *p = parts[i].iov_base;
+		size_t left = parts[i].iov_len;
+
+		while (left) {
+			ssize_t n = write(fd, p, left);
+
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n < 0)
+				return -errno;
+			if (n == 0)
+				return -EIO;
+			p += n;
+			left -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int sync_fd(int fd)
+{
+	int r;
+
+	do
+		r = fsync(fd);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
+static void path_in(char path[NAME_MAX + 16], const char *directory, const char *name)
+{
+	size_t n = strlen(directory);
+
+	memcpy(path, directory, n);
+	path[n] = '/';
+	memcpy(path + n + 1, name, strlen(name) + 1);
+}
+
+int spool_write(int spool_fd, const char *name, const struct iovec *parts, int n_parts)
+{
+	char path[NAME_MAX + 16];
+	int fd, r;
+
+	if (strlen(name) > NAME_MAX)
+		return -ENAMETOOLONG;
+	path_in(path, SPOOL_TMP, name);
+	do
+		fd = openat(spool_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, RECORD_MODE);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, parts, n_parts);
+	if (r == 0)
+		r = sync_fd(fd);
+	(void)close(fd); /* what it could report, fsync() has */
+	if (r < 0)
+		(void)unlinkat(spool_fd, path, 0);
+	return r;
+}
+
+void spool_discard(int spool_fd, const char *name)
+{
+	char path[NAME_MAX + 16];
+
+	path_in(path, SPOOL_TMP, name);
+	(void)unlinkat(spool_fd, path, 0);
+}
+
+int spool_publish(int spool_fd, const char *name)
+{
+	char from[NAME_MAX + 16], to[NAME_MAX + 16];
+	int fd, r;
+
+	path_in(from, SPOOL_TMP, name);
+	path_in(to, SPOOL_NEW, name);
+	do
+		fd = openat(spool_fd, SPOOL_NEW, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0 || renameat(spool_fd, from, spool_fd, to) < 0) {
+		r = -errno;
+		(void)unlinkat(spool_fd, from, 0);
+	} else {
+		r = sync_fd(fd);
+		if (r < 0)
+			(void)unlinkat(spool_fd, to, 0);
+	}
+	if (fd >= 0)
+		(void)close(fd);
+	return r;
+}
+
+int spool_put(int spool_fd, const char *name, const struct iovec *parts, int n_parts)
+{
+	int r;
+
+	r = spool_write(spool_fd, name, parts, n_parts);
+	if (r < 0)
+		return r;
+	return spool_publish(spool_fd, name);
+}
+
+/* --- reading a directory, without the C library's allocation */
+
+struct entry { /* as getdents64(2) has it */
+	uint64_t d_ino;
+	int64_t d_off;
+	unsigned short d_reclen;
+	unsigned char d_type;
+	char d_name[];
+};
+
+/* Calls `see` for each entry until it returns false or the time is up. */
+static int scan_directory(int dir_fd, const char *path, unsigned wait_ms,
+			  bool (*see)(int fd, const char *name, void *userdata), void *userdata)
+{
+	_Alignas(8) char buffer[SCAN_BUFFER]; /* on the stack: a child that was given up may still be filling another */
+	struct timespec now, start;
+	long n;
+	int fd;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &start);
+	fd = openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	while ((n = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
+		for (long i = 0; i < n; i += ((struct entry *)(buffer + i))->d_reclen) {
+			if (!see(fd, ((struct entry *)(buffer + i))->d_name, userdata))
+				goto finish;
+		}
+		(void)clock_gettime(CLOCK_MONOTONIC, &now);
+		if ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 > wait_ms)
+			break;
+	}
+finish:
+	(void)close(fd);
+	return 0;
+}
+
+static bool see_ticks(int fd, const char *name, void *userdata)
+{
+	uint64_t *highest = userdata, ticks = stamp_id_ticks(name);
+
+	(void)fd;
+	if (ticks > *highest)
+		*highest = ticks;
+	return true;
+}
+
+uint64_t spool_highest_ticks(int dir_fd, const char *path, unsigned wait_ms)
+{
+	uint64_t highest = 0;
+
+	(void)scan_directory(dir_fd, path, wait_ms, see_ticks, &highest);
+	return highest;
+}
+
+/* --- the emergency spool */
+
+/* Makes a directory, or finishes one that a killed hook began. One that stands is left as its administrator has it. */
+static int make_directory(int dir_fd, const char *name, mode_t mode, gid_t gid)
+{
+	struct stat st;
+	int r;
+
+	if (mkdirat(dir_fd, name, HALF_MADE_MODE) < 0) {
+		if (errno != EEXIST)
+			return -errno;
+		if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return -errno;
+		if (!S_ISDIR(st.st_mode))
+			return -ENOTDIR;
+		if (st.st_uid != geteuid() || (st.st_mode & 07777) != HALF_MADE_MODE)
+			return 0;
+	}
+	r = fchownat(dir_fd, name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW);
+	if (r == 0)
+		r = fchmodat(dir_fd, name, mode, 0);
+	return r < 0 ? -errno : 0;
+}
+
+int spool_make_run_directory(gid_t gid)
+{
+	int fd, r;
+
+	r = make_directory(AT_FDCWD, spool_run_directory(), RUN_MODE, gid);
+	if (r < 0)
+		return r;
+	fd = open(spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = make_directory(fd, SPOOL_EMERGENCY, EMERGENCY_MODE, gid);
+	if (r == 0)
+		r = make_directory(fd, SPOOL_EMERGENCY "/" SPOOL_TMP, EMERGENCY_MODE, gid);
+	if (r == 0)
+		r = make_directory(fd, SPOOL_EMERGENCY "/" SPOOL_NEW, EMERGENCY_MODE, gid);
+	(void)close(fd);
+	return r;
+}
+
+struct room {
+	size_t records;
+	size_t bytes;
+};
+
+static bool see_size(int fd, const char *name, void *userdata)
+{
+	struct room *used = userdata;
+	struct stat st;
+
+	if (name[0] == '.')
+		return true;
+	used->records++;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		used->bytes += (size_t)st.st_size;
+	return used->records < SPOOL_EMERGENCY_RECORDS_MAX && used->bytes < SPOOL_EMERGENCY_BYTES_MAX;
+}
+
+/* What hooks were killed over in tmp/ takes room too. */
+static bool has_room(int emergency_fd, size_t size)
+{
+	struct room used = {0};
+
+	(void)scan_directory(emergency_fd, SPOOL_TMP, 1000, see_size, &used);
+	(void)scan_directory(emergency_fd, SPOOL_NEW, 1000, see_size, &used);
+	return used.records < SPOOL_EMERGENCY_RECORDS_MAX && used.bytes + size <= SPOOL_EMERGENCY_BYTES_MAX;
+}
+
+int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts)
+{
+	char path[PATH_MAX];
+	size_t size = 0, n = strlen(spool_run_directory());
+	int fd, r;
+
+	if (n + sizeof("/" SPOOL_EMERGENCY) > sizeof(path))
+		return -ENAMETOOLONG;
+	memcpy(path, spool_run_directory(), n);
+	memcpy(path + n, "/" SPOOL_EMERGENCY, sizeof("/" SPOOL_EMERGENCY));
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	for (int i = 0; i < n_parts; i++)
+		size += parts[i].iov_len;
+
+	/* One at a time, so that hooks which come together do not all see the same last room; but never waiting long. */
+	for (int i = 0; i < 200 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK; i++)
+		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	r = has_room(fd, size) ? spool_put(fd, name, parts, n_parts) : -ENOSPC;
+	(void)close(fd);
+	return r;
+}
