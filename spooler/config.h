@@ -79,12 +79,18 @@ struct config {
 	int log_level;      /* syslog priority; LOG_INFO by default */
 };
 
+#define CONFIG_FILE CONFIGDIR "/virtspool.yaml"
+#define CONFIG_SIZE_MAX (256 * 1024)
+
 /*
  * Loads path. On success returns 0 and a config to be freed with config_free(). On failure returns a negative errno
  * (-EINVAL for what the file says) after writing one or more lines "FILE:LINE:COLUMN: what is wrong, what is allowed"
- * to `errors`.
+ * to `errors`. What is allowed but hardly meant is told there as well, "FILE:LINE:COLUMN: warning: ...", and does not
+ * make it fail.
  */
 int config_load(const char *path, FILE *errors, struct config **ret_config);
+/* The same from memory; `name` stands for the file in messages. */
+int config_parse(const char *name, const char *data, size_t size, FILE *errors, struct config **ret_config);
 void config_free(struct config *c); /* NULL is fine */
 
 /*

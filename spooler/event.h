@@ -30,5 +30,12 @@ int event_build(const struct config *c, const struct record *r, bool replayed, s
 		const char **ret_reason);
 void event_release(struct event *e);
 
+/*
+ * The host's status as an event, for the status topic: online, or offline for the will, with what is known of the
+ * host's sequence (epoch may be NULL). Its topic is NULL if the configuration has no status topic.
+ */
+int event_build_status(const struct config *c, bool online, const char *epoch, uint64_t sequence,
+		       struct event *ret_event);
+
 /* Do the filters of the configuration let it pass? */
 bool event_wanted(const struct config *c, const struct record *r, const struct event *e);
