@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* virtspool - the admin's tool: a table of subcommands. Results go to stdout, chatter to stderr. */
+#include <signal.h>
+
+#include "command.h"
+#include "log.h"
+#include "util.h"
+
+static const struct {
+	const char *name;
+	command_run run;
+	const char *help;
+} commands[] = {
+	{ "watch", cmd_watch, "show events as they arrive at the broker" },
+};
+
+static void print_help(FILE *f)
+{
+	fputs("Usage: virtspool COMMAND [OPTION...]\n\n"
+	      "Looks after the spool of virtual machines' events.\n\n",
+	      f);
+	for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+		fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
+	fputs("\n`virtspool COMMAND --help` tells a command's options. See virtspool(1).\n", f);
+}
+
+int main(int argc, char **argv)
+{
+	static char name[64];
+
+	log_set_program("virtspool");
+	if (argc < 2) {
+		print_help(stderr);
+		return COMMAND_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		print_help(stdout);
+		return COMMAND_OK;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		puts("virtspool " PACKAGE_VERSION);
+		return COMMAND_OK;
+	}
+	for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0) {
+			(void)snprintf(name, sizeof(name), "virtspool %s", commands[i].name);
+			argv[1] = name; /* so that the command's --help shows how it is called */
+			return commands[i].run(argc - 1, argv + 1);
+		}
+	log_error("'%s' is not a command; `virtspool --help` lists them", argv[1]);
+	return COMMAND_USAGE;
+}
