@@ -158,3 +158,26 @@ int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], 
 	*ret_topic = TAKE_PTR(topic);
 	return 0;
 }
+
+int topic_filter(const char *template, char **ret_filter)
+{
+	char *filter = malloc(strlen(template) + 1), *out = filter;
+
+	if (!filter)
+		return -ENOMEM;
+	for (const char *level = template;;) {
+		size_t n = strcspn(level, "/");
+
+		if (memchr(level, '{', n))
+			*out++ = '+';
+		else
+			out = mempcpy(out, level, n);
+		if (!level[n])
+			break;
+		*out++ = '/';
+		level += n + 1;
+	}
+	*out = 0;
+	*ret_filter = filter;
+	return 0;
+}

@@ -41,6 +41,12 @@ int topic_check(const char *template, unsigned allowed, const char **ret_why);
 int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], char **ret_topic);
 
 /*
+ * The filter that matches every topic that the template can make: a level with a field in it becomes `+`. A string to
+ * be freed; -ENOMEM.
+ */
+int topic_filter(const char *template, char **ret_filter);
+
+/*
  * Percent-encodes (RFC 3986) all but the unreserved characters and those in `also`, as long as it fits in size with
  * the 0 at its end. Returns the length of what was written. 3 * n + 1 bytes always suffice.
  */
