@@ -200,14 +200,15 @@ static const char *member(const json_t *o, const char *key)
 	return s ? s : "";
 }
 
-static void print_line(const struct watcher *w, const json_t *event)
+static void print_line(const json_t *event)
 {
 	const json_t *data = json_object_get(event, "data");
-	const char *extra = member(data, "reason"), *sub = member(data, "suboperation"), *source = member(event, "source");
+	const char *extra = member(data, "reason"), *sub = member(data, "suboperation"), *host = member(data, "host");
 	_cleanup_free_ char *line = NULL;
 	bool replayed = json_is_true(json_object_get(event, "replayed"));
 
-	if (asprintf(&line, "%-27.27s  %-20s  %-20s  %-9s %-6s%s%s%s", member(event, "time"), source,
+	if (asprintf(&line, "%-27.27s  %-20s  %-20s  %-9s %-6s%s%s%s", member(event, "time"),
+		     host[0] ? host : member(event, "source"),
 		     member(data, "name")[0] ? member(data, "name") : member(event, "subject"),
 		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub, extra[0] ? "  " : "", extra,
 		     replayed ? "  (replayed)" : "") < 0)
@@ -241,7 +242,7 @@ static void on_message(struct client *c, const char *topic, const void *payload,
 			(void)json_dumpf(event, stdout, JSON_COMPACT);
 			(void)putchar('\n');
 		} else {
-			print_line(w, event);
+			print_line(event);
 		}
 		w->events++;
 		if (fflush(stdout) == EOF) /* the reader is gone: `| head` */

@@ -319,6 +319,13 @@ void queue_changed(struct queue *q)
 	q->changed = true;
 }
 
+void queue_rescan(struct queue *q)
+{
+	id_list_clear(&q->live);
+	id_list_clear(&q->replay);
+	q->changed = true;
+}
+
 static int read_all(int fd, char *buffer, size_t size)
 {
 	for (size_t done = 0; done < size;) {
@@ -475,9 +482,7 @@ int queue_hold(struct queue *q, const struct spool_id *e)
 void queue_release_held(struct queue *q)
 {
 	idset_clear(&q->held);
-	id_list_clear(&q->live); /* they may lie anywhere: read the names again */
-	id_list_clear(&q->replay);
-	q->changed = true;
+	queue_rescan(q); /* they may lie anywhere */
 }
 
 size_t queue_held(const struct queue *q)

@@ -35,6 +35,8 @@ void queue_free(struct queue *q); /* NULL is fine */
 
 /* Something may have come: the next queue_next() that finds its snapshot used up scans again. */
 void queue_changed(struct queue *q);
+/* Something older than the snapshot may have come: the next queue_next() scans in any case. */
+void queue_rescan(struct queue *q);
 
 /*
  * The next entry. Returns 1, or 0 if nothing waits, or -ENOMEM. Names that are none of ours are moved to failed/ on

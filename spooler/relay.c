@@ -17,6 +17,7 @@
 #include "util.h"
 
 #define SETTLE_USEC (200 * 1000)       /* how long a missing number holds back what comes after it */
+#define SETTLE_AGE_MS 2000             /* if that is so young: an older hole is not filled any more */
 #define LANES_MAX 256                  /* domains that are denied at a time; beyond, everything pauses */
 #define DENIALS_PER_MINUTE 20          /* refused attempts that a broker has to bear from us */
 #define SUSPECT_STRIKES 3              /* connections lost in a row over one event before it is given alone */
@@ -425,6 +426,7 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 
 	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED) ||
+	    spool_id_ms(e) + SETTLE_AGE_MS < now_usec(CLOCK_REALTIME) / 1000 ||
 	    sequence_peek(&r->sequence, record->stamp.epoch, record->stamp.sequence) != SEQUENCE_HOLE)
 		return false;
 	if (r->settling != record->stamp.sequence) {
@@ -669,7 +671,7 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 		r->suspect = (struct suspect){ 0 };
 		fail_entry(r, &f.entry, "the broker closed the connection each time it was given this event, and took others");
 	}
-	if (r->acknowledged_in_connection > 0 || lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC) {
+	if (r->acknowledged_in_connection > 0 || (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
 		/* a good connection is gone: begin at the list's top again */
 		r->broker = r->config->n_brokers - 1;
 		r->brokers_tried = 0;
@@ -731,7 +733,8 @@ static int on_settled(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct relay *r = userdata;
 
-	queue_changed(r->queue);
+	r->settle_until_usec = 0;
+	queue_rescan(r->queue);
 	return on_feed_timer(s, usec, r);
 }
 
@@ -830,6 +833,8 @@ void relay_stop(struct relay *r, relay_changed stopped)
 
 void relay_wake(struct relay *r)
 {
+	if (r->settle_until_usec > 0) /* what came may be what is waited for, and that is older than the snapshot */
+		queue_rescan(r->queue);
 	queue_changed(r->queue);
 	relay_feed(r);
 }

@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The delivery policy against a client that does what the test says: what each answer does to the event, in which
+ * order events go, how lost connections, refusals and poison are told apart. Real queue, real records, real loop.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <ftw.h>
+#include <sys/stat.h>
+
+#include "hook/record.h"
+#include "hook/spool.h"
+#include "spooler/log.h"
+#include "spooler/relay.h"
+#include "spooler/util.h"
+
+#define PUBLISHED_MAX 256
+#define DEADLINE_USEC (5 * USEC_PER_SEC)
+
+/* --- the client that does what the test says */
+
+struct client {
+	const struct client_handlers *handlers;
+	void *userdata;
+	const struct broker *broker;
+	bool connected;
+};
+
+static struct {
+	struct client *client;
+	unsigned opened;
+	unsigned room;
+	size_t largest;
+	struct {
+		int mid;
+		char domain[64];
+	} published[PUBLISHED_MAX];
+	size_t n_published; /* since the last forget() */
+	int last_mid;
+} fake;
+
+int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h, void *userdata,
+		struct client **ret_client)
+{
+	(void)loop;
+	assert_null(fake.client);
+	fake.client = calloc(1, sizeof(*fake.client));
+	*fake.client = (struct client){ .handlers = h, .userdata = userdata, .broker = o->broker };
+	fake.opened++;
+	*ret_client = fake.client;
+	return 0;
+}
+
+void client_close(struct client *c)
+{
+	if (c)
+		fake.client = NULL;
+	free(c);
+}
+
+bool client_connected(const struct client *c)
+{
+	return c->connected;
+}
+
+const char *client_peer(const struct client *c)
+{
+	return c->broker->url;
+}
+
+const char *client_protocol(const struct client *c)
+{
+	(void)c;
+	return "none";
+}
+
+unsigned client_room(const struct client *c)
+{
+	(void)c;
+	return fake.room;
+}
+
+int client_publish(struct client *c, const char *topic, const void *payload, size_t size, const char *content_type,
+		   int *ret_mid)
+{
+	const char *name = topic;
+
+	(void)payload;
+	assert_true(c->connected);
+	assert_string_equal(content_type, "application/cloudevents+json");
+	if (fake.largest && size > fake.largest)
+		return -EMSGSIZE;
+	*ret_mid = ++fake.last_mid;
+	assert_true(fake.n_published < PUBLISHED_MAX);
+	fake.published[fake.n_published].mid = *ret_mid;
+	(void)snprintf(fake.published[fake.n_published++].domain, 64, "%s", name);
+	return 0;
+}
+
+const char *client_reason_name(unsigned reason_code)
+{
+	(void)reason_code;
+	return "a reason";
+}
+
+struct credentials *credentials_ref(struct credentials *c)
+{
+	return c;
+}
+
+void credentials_unref(struct credentials *c)
+{
+	(void)c;
+}
+
+static void forget(void)
+{
+	fake.n_published = 0;
+}
+
+/* --- the bed */
+
+struct fixture {
+	char top[64], spool[80], run[80];
+	sd_event *loop;
+	struct queue *queue;
+	struct relay *relay;
+	unsigned made;   /* events */
+	uint64_t now_ms; /* the time of all of them: holes are waited for only while they are young */
+	bool stopped;
+};
+
+static const char *const directories[] = {
+	"spool", "spool/tmp", "spool/new", "spool/replay", "spool/sent", "spool/failed", "spool/skipped", "run",
+};
+
+static void on_changed(void *userdata)
+{
+	(void)userdata;
+}
+
+static void on_stopped(void *userdata)
+{
+	((struct fixture *)userdata)->stopped = true;
+}
+
+static struct config *make_config(const struct fixture *f, const char *brokers)
+{
+	struct config *c = NULL;
+	char path[128];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "%s/virtspool.yaml", f->top);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: 4\n  topic: '{name}'\n", brokers);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(config_load(path, stderr, &c), 0);
+	c->mqtt.retry_min_s = c->mqtt.retry_max_s = 0; /* back-offs take no time here */
+	return c;
+}
+
+static int setup_with(void **state, const char *brokers)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	char path[128];
+
+	*state = f;
+	f->now_ms = (uint64_t)time(NULL) * 1000;
+	memset(&fake, 0, sizeof(fake));
+	fake.room = 1000;
+	log_set_level(LOG_EMERG);
+	strcpy(f->top, "/tmp/test-relay-XXXXXX");
+	if (!mkdtemp(f->top))
+		return -1;
+	for (size_t i = 0; i < ELEMENTSOF(directories); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", f->top, directories[i]);
+		if (mkdir(path, 0700) < 0)
+			return -1;
+	}
+	(void)snprintf(f->spool, sizeof(f->spool), "%s/spool", f->top);
+	(void)snprintf(f->run, sizeof(f->run), "%s/run", f->top);
+	if (sd_event_new(&f->loop) < 0 || queue_new(f->spool, f->run, &f->queue) < 0 ||
+	    relay_new(f->loop, f->queue, on_changed, f, &f->relay) < 0)
+		return -1;
+	relay_configure(f->relay, make_config(f, brokers), NULL);
+	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, "['mqtt://localhost']");
+}
+
+static int setup_two_brokers(void **state)
+{
+	return setup_with(state, "['mqtt://first', 'mqtt://second']");
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	int r;
+
+	relay_free(f->relay);
+	queue_free(f->queue);
+	sd_event_unref(f->loop);
+	r = nftw(f->top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(f);
+	return r;
+}
+
+static struct bytes text(const char *s)
+{
+	return (struct bytes){ s, strlen(s) };
+}
+
+/* Puts one event of a domain into the spool, with this sequence number. */
+static void put_numbered(struct fixture *f, const char *domain, uint64_t sequence)
+{
+	struct record r = {
+		.stamp = { .sequence = sequence, .ticks = sequence },
+		.recorded_ns = 1,
+		.driver = text("qemu"),
+		.object = text(domain),
+		.operation = text("started"),
+		.suboperation = text("begin"),
+		.extra = text("-"),
+		.argc = 4,
+	};
+	static char header[RECORD_HEADER_MAX];
+	char path[256];
+	size_t n;
+	FILE *file;
+
+	(void)snprintf(r.stamp.epoch, sizeof(r.stamp.epoch), "%032d", 1);
+	(void)snprintf(r.stamp.id, sizeof(r.stamp.id), "%08x-%04x-7000-8000-%012x", (unsigned)(f->now_ms >> 16),
+		       (unsigned)(f->now_ms & 0xffff), (unsigned)sequence);
+	n = record_format_header(&r, header, sizeof(header));
+	(void)snprintf(path, sizeof(path), "%s/new/%s", f->spool, r.stamp.id);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	assert_int_equal(fwrite(header, 1, n, file), n);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void put(struct fixture *f, const char *domain)
+{
+	put_numbered(f, domain, ++f->made);
+}
+
+static unsigned count(const struct fixture *f, const char *directory)
+{
+	char path[256];
+	unsigned n = 0;
+	DIR *d;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", f->spool, directory);
+	d = opendir(path);
+	assert_non_null(d);
+	for (const struct dirent *e; (e = readdir(d));)
+		n += e->d_name[0] != '.' && !strstr(e->d_name, SPOOL_REASON_SUFFIX);
+	closedir(d);
+	return n;
+}
+
+/* Runs the loop until the condition holds; the test fails at the deadline. */
+#define run_until(f, condition)                                                                                        \
+	do {                                                                                                           \
+		for (uint64_t waited = 0; !(condition); waited += 1000) {                                              \
+			assert_true(waited < DEADLINE_USEC);                                                           \
+			assert_true(sd_event_run((f)->loop, 1000) >= 0);                                               \
+		}                                                                                                      \
+	} while (0)
+
+/* Runs what is due now, and nothing that takes time. */
+static void run_pending(struct fixture *f)
+{
+	for (int i = 0; i < 20; i++)
+		assert_true(sd_event_run(f->loop, 500) >= 0);
+}
+
+static void connect_client(struct fixture *f)
+{
+	run_until(f, fake.client);
+	fake.client->connected = true;
+	fake.client->handlers->connected(fake.client, fake.client->userdata);
+}
+
+static void answer(int mid, unsigned reason_code)
+{
+	fake.client->handlers->acknowledged(fake.client, mid, reason_code, fake.client->userdata);
+}
+
+static void lose(void)
+{
+	fake.client->handlers->lost(fake.client, CLIENT_LOSS_TRANSPORT, 0, "lost", fake.client->userdata);
+}
+
+static void expect_published(const char *const *domains, size_t n)
+{
+	for (size_t i = 0; i < n && i < fake.n_published; i++)
+		assert_string_equal(fake.published[i].domain, domains[i]);
+	assert_int_equal(fake.n_published, n);
+}
+
+#define EXPECT_PUBLISHED(...)                                                                                          \
+	do {                                                                                                           \
+		const char *const wanted[] = { __VA_ARGS__ };                                                          \
+		expect_published(wanted, ELEMENTSOF(wanted));                                                          \
+	} while (0)
+
+/* --- pure parts */
+
+static void test_outcomes(void **state)
+{
+	static const struct {
+		unsigned code;
+		enum relay_outcome outcome;
+	} table[] = {
+		{ 0x00, RELAY_DELIVERED }, { 0x10, RELAY_DELIVERED }, { 0x80, RELAY_BUSY },	{ 0x83, RELAY_BUSY },
+		{ 0x87, RELAY_DENIED },	   { 0x90, RELAY_REJECTED },  { 0x91, RELAY_BUSY },	{ 0x92, RELAY_BUSY },
+		{ 0x95, RELAY_REJECTED },  { 0x97, RELAY_BUSY },      { 0x99, RELAY_REJECTED }, { 0xff, RELAY_BUSY },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(table); i++)
+		assert_int_equal(relay_outcome(table[i].code), table[i].outcome);
+}
+
+static void test_backoff(void **state)
+{
+	uint64_t b = 0;
+
+	(void)state;
+	for (uint64_t wanted = 1; wanted <= 64; wanted *= 2) {
+		b = relay_backoff(b, 1, 60);
+		assert_int_equal(b, wanted < 60 ? wanted : 60);
+	}
+	assert_int_equal(relay_jitter(1000, 0), 1000);
+	assert_int_equal(relay_jitter(1000, UINT32_MAX), 500);
+	assert_int_equal(relay_jitter(0, 12345), 0);
+}
+
+/* --- what an answer does */
+
+static void test_delivered(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	put(f, "b");
+	connect_client(f);
+	EXPECT_PUBLISHED("a", "b");
+	assert_int_equal(count(f, SPOOL_NEW), 2); /* nothing leaves without an answer */
+	answer(2, 0x00);
+	assert_int_equal(count(f, SPOOL_SENT), 1);
+	answer(1, 0x10);
+	answer(1, 0x10); /* twice */
+	answer(77, 0x00); /* never published */
+	assert_int_equal(count(f, SPOOL_SENT), 2);
+	assert_int_equal(count(f, SPOOL_NEW), 0);
+	assert_int_equal(relay_stats(f->relay)->acknowledged, 2);
+}
+
+static void test_window(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 6; i++)
+		put(f, "a");
+	connect_client(f);
+	assert_int_equal(fake.n_published, 4);
+	answer(1, 0);
+	assert_int_equal(fake.n_published, 5);
+	fake.room = 0;
+	answer(2, 0);
+	assert_int_equal(fake.n_published, 5);
+	fake.room = 9;
+	fake.client->handlers->writable(fake.client, fake.client->userdata);
+	assert_int_equal(fake.n_published, 6);
+}
+
+static void test_rejected(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "poison");
+	put(f, "b");
+	connect_client(f);
+	answer(1, 0x99);
+	answer(2, 0x00);
+	assert_int_equal(count(f, SPOOL_FAILED), 1);
+	assert_int_equal(count(f, SPOOL_SENT), 1);
+	assert_int_equal(count(f, SPOOL_NEW), 0);
+}
+
+static void test_too_large(void **state)
+{
+	struct fixture *f = *state;
+
+	fake.largest = 10;
+	put(f, "large");
+	connect_client(f);
+	assert_int_equal(fake.n_published, 0);
+	assert_int_equal(count(f, SPOOL_FAILED), 1);
+}
+
+/* Rights: the domain waits in order, the others go on; granted, everything comes, in order. */
+static void test_denied(void **state)
+{
+	struct fixture *f = *state;
+
+	connect_client(f);
+	put(f, "denied");
+	relay_wake(f->relay);
+	relay_stats(f->relay);
+	answer(1, 0x87);
+	put(f, "denied");
+	put(f, "b");
+	forget();
+	relay_wake(f->relay);
+	run_until(f, fake.n_published >= 2); /* the probe, and b */
+	EXPECT_PUBLISHED("denied", "b");
+	assert_int_equal(count(f, SPOOL_NEW), 3);
+	answer(3, 0x00);
+	answer(2, 0x00); /* granted */
+	run_until(f, fake.n_published == 3);
+	answer(4, 0x00);
+	assert_int_equal(count(f, SPOOL_SENT), 3);
+	assert_int_equal(count(f, SPOOL_FAILED), 0);
+	assert_int_equal(relay_stats(f->relay)->refused[0x87], 1);
+}
+
+/* A broker that denies everything gets a bounded number of attempts, and nothing is lost. */
+static void test_denied_for_ever(void **state)
+{
+	struct fixture *f = *state;
+	unsigned answered = 0;
+
+	for (int i = 0; i < 10; i++)
+		put(f, "denied");
+	connect_client(f);
+	for (int i = 0; i < 500; i++) {
+		assert_true(sd_event_run(f->loop, 1000) >= 0);
+		while (answered < fake.n_published)
+			answer(fake.published[answered++].mid, 0x87);
+	}
+	assert_in_range(answered, 2, 30); /* of 500 turns of the loop; 20 a minute are allowed, and what was in flight */
+	assert_int_equal(count(f, SPOOL_NEW), 10);
+}
+
+static void test_busy(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	put(f, "b");
+	connect_client(f);
+	forget();
+	answer(1, 0x97);
+	answer(2, 0x97);
+	run_until(f, fake.n_published == 2);
+	EXPECT_PUBLISHED("a", "b");
+	assert_int_equal(count(f, SPOOL_NEW), 2);
+}
+
+/* --- connections */
+
+static void test_reconnect(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	put(f, "b");
+	put(f, "c");
+	connect_client(f);
+	answer(2, 0);
+	forget();
+	lose();
+	connect_client(f);
+	EXPECT_PUBLISHED("a", "c"); /* in order, and only what was not acknowledged */
+	assert_int_equal(relay_stats(f->relay)->duplicated, 2);
+}
+
+static void test_brokers_in_order(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const tried[] = { "mqtt://first", "mqtt://second", "mqtt://first", "mqtt://second" };
+
+	for (size_t i = 0; i < ELEMENTSOF(tried); i++) {
+		run_until(f, fake.client);
+		assert_string_equal(fake.client->broker->url, tried[i]);
+		lose();
+	}
+	connect_client(f); /* the first again, say; then a good connection to it ends */
+	put(f, "a");
+	relay_wake(f->relay);
+	answer(fake.last_mid, 0);
+	lose();
+	run_until(f, fake.client);
+	assert_string_equal(fake.client->broker->url, "mqtt://first");
+}
+
+/* An event over which every connection is lost is found out, and does not block the others. */
+static void test_poison(void **state)
+{
+	struct fixture *f = *state;
+	size_t answered = 0;
+
+	put(f, "a");
+	put(f, "poison");
+	put(f, "b");
+	put(f, "c");
+	for (int i = 0; i < 60 && count(f, SPOOL_NEW) > 0; i++) {
+		answered = 0;
+		forget();
+		connect_client(f);
+		while (fake.client && answered < fake.n_published) {
+			if (strcmp(fake.published[answered].domain, "poison") == 0)
+				lose();
+			else if (strcmp(fake.published[answered].domain, "a") == 0 ||
+				 fake.n_published == 1) /* the broker falls over before it has answered for the rest */
+				answer(fake.published[answered].mid, 0);
+			answered++;
+			run_pending(f);
+		}
+		if (fake.client)
+			lose();
+	}
+	assert_int_equal(count(f, SPOOL_NEW), 0);
+	assert_int_equal(count(f, SPOOL_FAILED), 1);
+	assert_int_equal(count(f, SPOOL_SENT), 3);
+}
+
+/* A broker that falls over everything convicts nobody. */
+static void test_bad_broker_is_no_poison(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	put(f, "b");
+	for (int i = 0; i < 40; i++) {
+		connect_client(f);
+		run_pending(f);
+		lose();
+	}
+	assert_int_equal(count(f, SPOOL_NEW), 2);
+	assert_int_equal(count(f, SPOOL_FAILED), 0);
+}
+
+/* --- order and holes */
+
+static void test_settling(void **state)
+{
+	struct fixture *f = *state;
+
+	put_numbered(f, "one", 1);
+	connect_client(f);
+	answer(1, 0);
+	put_numbered(f, "three", 3);
+	relay_wake(f->relay);
+	EXPECT_PUBLISHED("one"); /* two may still come */
+	put_numbered(f, "two", 2);
+	relay_wake(f->relay);
+	EXPECT_PUBLISHED("one", "two", "three");
+	assert_int_equal(relay_sequence(f->relay)->missing, 0);
+	put_numbered(f, "six", 6);
+	relay_wake(f->relay);
+	run_until(f, fake.n_published == 4); /* it does not wait for ever */
+	assert_int_equal(relay_sequence(f->relay)->missing, 2);
+}
+
+/* --- stop and reload */
+
+static void test_stop_waits(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	connect_client(f);
+	relay_stop(f->relay, on_stopped);
+	put(f, "b");
+	relay_wake(f->relay);
+	run_pending(f);
+	assert_false(f->stopped);
+	EXPECT_PUBLISHED("a");
+	answer(1, 0);
+	run_until(f, f->stopped);
+	assert_int_equal(count(f, SPOOL_SENT), 1);
+	assert_int_equal(count(f, SPOOL_NEW), 1);
+}
+
+static void test_reload_waits(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	connect_client(f);
+	relay_configure(f->relay, make_config(f, "['mqtt://other']"), NULL);
+	run_pending(f);
+	assert_string_equal(fake.client->broker->url, "mqtt://localhost");
+	answer(1, 0);
+	run_until(f, fake.client && strcmp(fake.client->broker->url, "mqtt://other") == 0);
+	put(f, "b");
+	connect_client(f);
+	EXPECT_PUBLISHED("a", "b");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_outcomes),
+		cmocka_unit_test(test_backoff),
+		TEST(test_delivered),
+		TEST(test_window),
+		TEST(test_rejected),
+		TEST(test_too_large),
+		TEST(test_denied),
+		TEST(test_denied_for_ever),
+		TEST(test_busy),
+		TEST(test_reconnect),
+		cmocka_unit_test_setup_teardown(test_brokers_in_order, setup_two_brokers, teardown),
+		TEST(test_poison),
+		TEST(test_bad_broker_is_no_poison),
+		TEST(test_settling),
+		TEST(test_stop_waits),
+		TEST(test_reload_waits),
+	};
+
+	return cmocka_run_group_tests_name("relay", tests, NULL, NULL);
+}
