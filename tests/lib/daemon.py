@@ -88,12 +88,12 @@ class Daemon:
         self.options = []
         self.process = None
         self.notifications = None
-        self.config = {"host": host, "brokers": None, "mqtt": {"retry-min": "100ms", "retry-max": "1s"}}
+        self.config = {"host": host, "brokers": None, "mqtt": {"retry_min": "1s", "retry_max": "1s"}}
         if certs is not None:
             self.config["tls"] = {
-                "ca-file": certs.ca,
-                "certificate-file": certs.pem(certificate),
-                "key-file": certs.key(certificate),
+                "ca_file": certs.ca,
+                "certificate_file": certs.pem(certificate),
+                "key_file": certs.key(certificate),
             }
 
     @property

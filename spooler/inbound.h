@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * inbound - what a broker sends is looked at before libmosquitto sees it.
+ *
+ * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB) and keeps publishes that nobody asked
+ * for. Here each packet's fixed header is read as the bytes pass: what a server may not send, or what is larger than
+ * we said we take, ends the connection; publishes that we have not subscribed to are left out.
+ * Pure: bytes in, bytes out. Knows MQTT's fixed header (MQTT 5 section 2.1) and nothing else.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define INBOUND_CONTROL_MAX (192 * 1024) /* of packets other than PUBLISH: reason string and user properties */
+
+struct inbound {
+	/* to be set */
+	bool want_publish;    /* we have subscriptions (at QoS 1 at most) */
+	uint32_t publish_max; /* and take publishes up to this size */
+	bool v5;
+
+	/* to be read */
+	uint64_t packets;	   /* completed */
+	uint64_t dropped;	   /* publishes that were left out */
+	bool disconnected;	   /* the broker has sent DISCONNECT */
+	unsigned disconnect_reason;
+	bool connack; /* the first packet has begun */
+
+	/* its own */
+	enum { INBOUND_TYPE, INBOUND_LENGTH, INBOUND_BODY } state;
+	uint8_t type;
+	unsigned shift;
+	uint32_t length, left;
+	bool skip;
+};
+
+/*
+ * Takes n bytes from the broker and leaves those that libmosquitto shall see at the beginning of buf. Returns how
+ * many, or -EPROTO with a sentence in why.
+ */
+ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, size_t why_size);
