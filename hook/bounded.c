@@ -4,8 +4,10 @@
  * and cheaper than fork() since the caller's page tables stay. The two share errno; they are never both at work but
  * when the caller has given up, and then a wrong errno can only be another errno, not a success.
  *
- * SIGCHLD, blocked like all signals, wakes the caller when the child is a zombie. An inherited SIG_IGN would suppress
- * it, so that goes first.
+ * The child wakes the caller with a futex, before its own exit: waking a sleeping processor takes longer than exiting,
+ * so the child is usually a zombie when the caller looks, and is reaped without another sleep. (Of the arrangements
+ * measured - sigtimedwait() for SIGCHLD, a pipe, a timer with wait4(), both on one processor, a child made early - this
+ * was the cheapest on ext4 and among the cheapest on tmpfs: some 60 us more than no child at all.)
  */
 #include "bounded.h"
 
@@ -13,20 +15,21 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#define FUTEX_WAIT 0 /* as <linux/futex.h> has them, which musl does not bring */
+#define FUTEX_WAKE 1
 #define STACK_SIZE (64 * 1024)
 
 struct call {
 	int (*function)(void *argument);
 	void *argument;
 	int result;
-	atomic_bool done;
+	atomic_int done; /* also the futex */
 	_Alignas(64) char stack[STACK_SIZE];
 };
 
@@ -49,7 +52,8 @@ static int child(void *userdata)
 
 	close_descriptors();
 	c->result = c->function(c->argument);
-	atomic_store(&c->done, true);
+	atomic_store(&c->done, 1);
+	(void)syscall(SYS_futex, &c->done, FUTEX_WAKE, 1, NULL, NULL, 0);
 	_exit(0);
 }
 
@@ -61,10 +65,25 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+/* So that no zombie is left to process 1, which need not care. It is waited for, but not for long: it may still hang. */
+static void reap(pid_t pid)
+{
+	sigset_t child_ended;
+
+	for (int i = 0; i < 100; i++) {
+		if (waitpid(pid, NULL, WNOHANG) != 0)
+			return;
+		(void)sched_yield();
+	}
+	(void)sigemptyset(&child_ended);
+	(void)sigaddset(&child_ended, SIGCHLD);
+	(void)sigtimedwait(&child_ended, NULL, &(struct timespec){.tv_nsec = 100000000});
+	(void)waitpid(pid, NULL, WNOHANG);
+}
+
 int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_ms)
 {
 	long long deadline = now_ns() + wait_ms * 1000000LL;
-	sigset_t child_ended;
 	struct call *c;
 	pid_t pid;
 
@@ -73,23 +92,18 @@ int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_
 	c = &calls[n_calls++];
 	c->function = function;
 	c->argument = argument;
-	(void)sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+	(void)signal(SIGCHLD, SIG_DFL); /* inherited, SIG_IGN would reap the child behind our back */
 	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | SIGCHLD, c);
 	if (pid < 0)
 		return -errno;
-
-	(void)sigemptyset(&child_ended);
-	(void)sigaddset(&child_ended, SIGCHLD);
-	for (;;) {
+	while (!atomic_load(&c->done)) {
 		long long left = deadline - now_ns();
-		struct timespec wait = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+		long wait[2] = {(long)(left / 1000000000), (long)(left % 1000000000)}; /* the call takes no time64 */
 
 		if (left <= 0)
-			break;
-		if (sigtimedwait(&child_ended, NULL, &wait) < 0 && errno != EINTR)
-			break;
-		if (waitpid(pid, NULL, WNOHANG) == pid)
-			break;
+			return -ETIMEDOUT;
+		(void)syscall(SYS_futex, &c->done, FUTEX_WAIT, 0, wait, NULL, 0);
 	}
-	return atomic_load(&c->done) ? c->result : -ETIMEDOUT;
+	reap(pid);
+	return c->result;
 }

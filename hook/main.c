@@ -56,6 +56,9 @@ struct floor_search {
 	uint64_t ticks;
 };
 
+/* scripts/install-hook looks for it before it replaces or removes a file. */
+__attribute__((used)) static const char mark[] = "virtspool-hook: the mark by which install-hook knows its own";
+
 /* All of the hook's memory, fixed: nothing is allocated. Pages that are not touched cost nothing. */
 static char document[RECORD_DOCUMENT_MAX + 1]; /* one more, to see that there is more */
 static char header[RECORD_HEADER_MAX];
@@ -173,7 +176,7 @@ static int search_floor(void *userdata)
 	uint64_t ticks;
 	int fd;
 
-	fd = open(spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &st) == 0)
@@ -193,7 +196,7 @@ static uint64_t begin_epoch(void *userdata)
 	found.gid = (gid_t)-1;
 	(void)bounded_call(search_floor, &found, FLOOR_MS);
 	(void)spool_make_run_directory(found.gid);
-	fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return found.ticks;
 	uint64_t waiting = spool_highest_ticks(fd, SPOOL_EMERGENCY "/" SPOOL_NEW, FLOOR_MS);
@@ -204,11 +207,11 @@ static uint64_t begin_epoch(void *userdata)
 
 static int open_run_directory(void)
 {
-	int fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0 && errno == ENOENT) {
 		(void)begin_epoch(NULL);
-		fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
 	return fd;
 }
@@ -234,7 +237,7 @@ static int put_on_disk(void *userdata)
 	struct put *p = userdata;
 	int fd, r, writing = PUT_WRITING;
 
-	fd = open(spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	r = spool_write(fd, p->name, p->parts, 2);

@@ -236,7 +236,7 @@ int spool_make_run_directory(gid_t gid)
 	r = make_directory(AT_FDCWD, spool_run_directory(), RUN_MODE, gid);
 	if (r < 0)
 		return r;
-	fd = open(spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	r = make_directory(fd, SPOOL_EMERGENCY, EMERGENCY_MODE, gid);
@@ -286,7 +286,7 @@ int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts
 		return -ENAMETOOLONG;
 	memcpy(path, spool_run_directory(), n);
 	memcpy(path + n, "/" SPOOL_EMERGENCY, sizeof("/" SPOOL_EMERGENCY));
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	for (int i = 0; i < n_parts; i++)
