@@ -11,8 +11,11 @@ virtspoold on a private spool, with a configuration written from a dictionary.
     daemon.check()       virtspoold --check-config: (exit status, what it said)
     daemon.notified      what it told the service manager, in order: ["READY=1", "STATUS=...", ...]
     daemon.output()      its log
+    daemon.status()      RUNDIR/status.json as a dictionary, {} if there is none
+    daemon.wait_connected()   until it says so in its log, count=2 for the second time
 """
 
+import json
 import os
 import signal
 import socket
@@ -88,7 +91,14 @@ class Daemon:
         self.options = []
         self.process = None
         self.notifications = None
-        self.config = {"host": host, "brokers": None, "mqtt": {"retry_min": "1s", "retry_max": "1s"}}
+        self.config = {
+            "host": host,
+            "brokers": None,
+            "mqtt": {"retry_min": "1s", "retry_max": "1s"},
+            # By default it is in the system's /run.
+            "metrics": {"file": spool.rundir / "virtspool.prom"},
+            "log": {"level": "debug"},
+        }
         if certs is not None:
             self.config["tls"] = {
                 "ca_file": certs.ca,
@@ -158,9 +168,9 @@ class Daemon:
     def reload(self, deadline=15):
         """Writes the configuration; SIGHUP; waits for RELOADING=1 and READY=1. Also when it is refused it is READY."""
         self.write_config()
-        before = self.notified.count("READY=1")
+        ready = self.notified.count("READY=1")
         self.process.signal(signal.SIGHUP)
-        self.wait_notified("READY=1", before + 1, deadline)
+        self.wait_notified("READY=1", ready + 1, deadline)
 
     def stop(self, deadline=15):
         """Returns the exit status."""
@@ -186,6 +196,20 @@ class Daemon:
             timeout=30,
         )
         return done.returncode, done.stdout.decode(errors="replace")
+
+    def status(self):
+        try:
+            return json.loads((self.spool.rundir / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def wait_connected(self, count=1, deadline=15):
+        wait_until(
+            lambda: self.output().count("connected to broker") >= count or not self.running,
+            deadline,
+            lambda: f"virtspoold is connected:\n{self.output()}",
+        )
+        assert self.running, self.output()
 
     def output(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -4,17 +4,27 @@ A private spool: spool.spooldir (disk) and spool.rundir (instead of /run/virtspo
 
     spool.environment          what makes our programs use it
     spool.names("new")         sorted file names, which is their order
-    spool.read("new", name)    the record's bytes
+    spool.read("new", name)    the record's bytes; parse_record() makes a dictionary of them
     spool.waiting()            names in everything that the daemon drains
     spool.boot()               what a reboot does to it: the run directory is empty
 """
 
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 from .waiting import wait_until
 
 DIRECTORIES = ("tmp", "new", "replay", "sent", "failed", "skipped")
+
+
+def parse_record(data):
+    """The header as {key: string} and the document as "document" (bytes); repeated fields are left out."""
+    header, _, document = data.partition(b"\n\n")
+    first, *lines = header.decode("ascii").split("\n")
+    assert first == "virtspool-record 1", first
+    fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return {**{k: unquote(v, errors="surrogateescape") for k, v in fields.items()}, "document": document}
 
 
 class Spool:
@@ -44,7 +54,8 @@ class Spool:
         return (self.path(directory) / name).read_bytes()
 
     def records(self, directory="new"):
-        return [self.read(directory, name) for name in self.names(directory)]
+        """Parsed, in order."""
+        return [parse_record(self.read(directory, name)) for name in self.names(directory)]
 
     def failed(self):
         """{name: reason} of failed/."""
