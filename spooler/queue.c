@@ -25,10 +25,17 @@ struct idset {
 	size_t n;
 };
 
+enum archive_directory {
+	ARCHIVE_SENT,
+	ARCHIVE_FAILED,
+	ARCHIVE_SKIPPED,
+	N_ARCHIVES,
+};
+
 struct queue {
 	char *spool_dir, *run_dir;
 	int directories[QUEUE_N_SOURCES]; /* as of the last scan; -1 if not there */
-	int spool_fd;
+	int archives[N_ARCHIVES];
 	struct id_list live, replay;
 	struct idset taken, held, stuck;
 	bool changed;
@@ -44,6 +51,12 @@ static const char *const source_path[QUEUE_N_SOURCES] = {
 	[QUEUE_NEW] = SPOOL_NEW,
 	[QUEUE_EMERGENCY] = SPOOL_EMERGENCY "/" SPOOL_NEW,
 	[QUEUE_REPLAY] = SPOOL_REPLAY,
+};
+
+static const char *const archive_path[N_ARCHIVES] = {
+	[ARCHIVE_SENT] = SPOOL_SENT,
+	[ARCHIVE_FAILED] = SPOOL_FAILED,
+	[ARCHIVE_SKIPPED] = SPOOL_SKIPPED,
 };
 
 /* --- sets of ids */
@@ -108,37 +121,35 @@ static int open_directory(int at, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Opens the sources anew. What is not there stays -1. */
-static void open_sources(struct queue *q)
+static void close_directories(struct queue *q)
 {
-	_cleanup_close_ int run_fd = -1;
-	int r;
-
 	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
 		close_fdp(&q->directories[i]);
-	close_fdp(&q->spool_fd);
-	set_error(q, NULL, NULL, 0);
+	for (size_t i = 0; i < N_ARCHIVES; i++)
+		close_fdp(&q->archives[i]);
+}
 
-	r = open_directory(AT_FDCWD, q->spool_dir);
-	if (r < 0) {
-		set_error(q, "open the spool", q->spool_dir, r);
-	} else {
-		q->spool_fd = r;
-		r = open_directory(q->spool_fd, source_path[QUEUE_NEW]);
-		if (r < 0)
-			set_error(q, "open new/ in the spool", q->spool_dir, r);
-		else
-			q->directories[QUEUE_NEW] = r;
-		r = open_directory(q->spool_fd, source_path[QUEUE_REPLAY]);
-		if (r >= 0)
-			q->directories[QUEUE_REPLAY] = r;
-	}
+/* Opens all directories anew. What is not there stays negative. */
+static void open_directories(struct queue *q)
+{
+	_cleanup_close_ int spool_fd = -1, run_fd = -1;
+
+	close_directories(q);
+	set_error(q, NULL, NULL, 0);
 	run_fd = open_directory(AT_FDCWD, q->run_dir);
-	if (run_fd >= 0) {
-		r = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
-		if (r >= 0)
-			q->directories[QUEUE_EMERGENCY] = r;
+	if (run_fd >= 0)
+		q->directories[QUEUE_EMERGENCY] = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
+	spool_fd = open_directory(AT_FDCWD, q->spool_dir);
+	if (spool_fd < 0) {
+		set_error(q, "open the spool", q->spool_dir, spool_fd);
+		return;
 	}
+	q->directories[QUEUE_NEW] = open_directory(spool_fd, source_path[QUEUE_NEW]);
+	if (q->directories[QUEUE_NEW] < 0)
+		set_error(q, "open new/ in the spool", q->spool_dir, q->directories[QUEUE_NEW]);
+	q->directories[QUEUE_REPLAY] = open_directory(spool_fd, source_path[QUEUE_REPLAY]);
+	for (size_t i = 0; i < N_ARCHIVES; i++)
+		q->archives[i] = open_directory(spool_fd, archive_path[i]);
 }
 
 static int write_reason(int failed_fd, const char *name, const char *reason)
@@ -158,14 +169,10 @@ static int write_reason(int failed_fd, const char *name, const char *reason)
 }
 
 /* Moves what is called `name` from a source into another directory of the spool, without replacing anything. */
-static int move_name(struct queue *q, int from_fd, const char *name, const char *to, const char *reason)
+static int move_name(struct queue *q, int from_fd, const char *name, enum archive_directory to, const char *reason)
 {
-	_cleanup_close_ int to_fd = -1;
-	int r;
+	int to_fd = q->archives[to], r;
 
-	if (q->spool_fd < 0)
-		return -ENOENT;
-	to_fd = open_directory(q->spool_fd, to);
 	if (to_fd < 0)
 		return to_fd;
 	if (reason)
@@ -178,7 +185,7 @@ static int move_name(struct queue *q, int from_fd, const char *name, const char 
 
 static void refuse_foreign(struct queue *q, int fd, const char *name)
 {
-	(void)move_name(q, fd, name, SPOOL_FAILED, "not a record: its name is not an event's id");
+	(void)move_name(q, fd, name, ARCHIVE_FAILED, "not a record: its name is not an event's id");
 }
 
 static int scan_source(struct queue *q, enum queue_source source, struct id_list *s)
@@ -222,7 +229,7 @@ static int queue_scan(struct queue *q)
 	q->ended = 0;
 	id_list_clear(&q->live);
 	id_list_clear(&q->replay);
-	open_sources(q);
+	open_directories(q);
 	r = scan_source(q, QUEUE_NEW, &q->live);
 	if (r >= 0)
 		r = scan_source(q, QUEUE_EMERGENCY, &q->live);
@@ -281,9 +288,10 @@ int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_que
 
 	if (!q)
 		return -ENOMEM;
-	q->spool_fd = -1;
 	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
 		q->directories[i] = -1;
+	for (size_t i = 0; i < N_ARCHIVES; i++)
+		q->archives[i] = -1;
 	q->changed = true;
 	q->spool_dir = strdup(spool_dir);
 	q->run_dir = strdup(run_dir);
@@ -299,9 +307,7 @@ void queue_free(struct queue *q)
 {
 	if (!q)
 		return;
-	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
-		close_fdp(&q->directories[i]);
-	close_fdp(&q->spool_fd);
+	close_directories(q);
 	id_list_clear(&q->live);
 	id_list_clear(&q->replay);
 	idset_clear(&q->taken);
@@ -390,17 +396,14 @@ static void entry_ended(struct queue *q, const struct spool_id *e, bool gone)
 }
 
 /* From tmpfs to disk there is no rename. Nothing hangs on this copy: the event has been delivered. */
-static int copy_to(struct queue *q, const struct spool_id *e, const char *name, const char *to)
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to)
 {
-	_cleanup_close_ int to_fd = -1, fd = -1;
+	_cleanup_close_ int fd = -1;
+	int to_fd = q->archives[to], r;
 	const char *reason;
 	size_t size;
 	char *data;
-	int r;
 
-	if (q->spool_fd < 0)
-		return -ENOENT;
-	to_fd = open_directory(q->spool_fd, to);
 	if (to_fd < 0)
 		return to_fd;
 	r = queue_read(q, e, &data, &size, &reason);
@@ -417,15 +420,12 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name, 
 	return 0;
 }
 
-static int archive(struct queue *q, const struct spool_id *e, const char *to, bool keep, uint64_t *bytes)
+static int archive(struct queue *q, const struct spool_id *e, enum archive_directory to, bool keep)
 {
 	int fd = q->directories[e->source], r = 0;
-	struct stat st = { 0 };
 	char name[37];
 
 	spool_id_name(e, name);
-	if (keep && bytes && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		*bytes += (uint64_t)st.st_size;
 	if (keep && e->source == QUEUE_EMERGENCY)
 		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
 	if (keep && e->source != QUEUE_EMERGENCY)
@@ -440,14 +440,14 @@ static int archive(struct queue *q, const struct spool_id *e, const char *to, bo
 	return r;
 }
 
-int queue_done(struct queue *q, const struct spool_id *e, bool keep, uint64_t *bytes)
+int queue_done(struct queue *q, const struct spool_id *e, bool keep)
 {
-	return archive(q, e, SPOOL_SENT, keep, bytes);
+	return archive(q, e, ARCHIVE_SENT, keep);
 }
 
-int queue_skip(struct queue *q, const struct spool_id *e, bool keep, uint64_t *bytes)
+int queue_skip(struct queue *q, const struct spool_id *e, bool keep)
 {
-	return archive(q, e, SPOOL_SKIPPED, keep, bytes);
+	return archive(q, e, ARCHIVE_SKIPPED, keep);
 }
 
 /* Never removes what could not be kept: an entry that cannot be moved to failed/ stays, held. */
@@ -457,9 +457,9 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
 	int r;
 
 	spool_id_name(e, name);
-	r = move_name(q, q->directories[e->source], name, SPOOL_FAILED, reason);
+	r = move_name(q, q->directories[e->source], name, ARCHIVE_FAILED, reason);
 	if (r == -EXDEV) {
-		r = copy_to(q, e, name, SPOOL_FAILED);
+		r = copy_to(q, e, name, ARCHIVE_FAILED);
 		if (r == 0 && unlinkat(q->directories[e->source], name, 0) < 0)
 			r = -errno;
 	}

@@ -52,13 +52,12 @@ int queue_next(struct queue *q, struct spool_id *ret_entry);
 int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
 	       const char **ret_reason);
 
-/* Delivered: to sent/, or removed where nothing is kept. An entry that cannot be moved is not given again. The
-   number of bytes that were archived is added to *bytes. */
-int queue_done(struct queue *q, const struct spool_id *e, bool keep, uint64_t *bytes);
+/* Delivered: to sent/, or removed where nothing is kept. An entry that cannot be moved is not given again. */
+int queue_done(struct queue *q, const struct spool_id *e, bool keep);
 /* Can never be delivered: to failed/, with the reason beside it. */
 int queue_fail(struct queue *q, const struct spool_id *e, const char *reason);
 /* Filtered out: to skipped/. */
-int queue_skip(struct queue *q, const struct spool_id *e, bool keep, uint64_t *bytes);
+int queue_skip(struct queue *q, const struct spool_id *e, bool keep);
 /* Not now: stays where it is and is not given again before queue_release_held(). -ENOSPC beyond QUEUE_HELD_MAX. */
 int queue_hold(struct queue *q, const struct spool_id *e);
 void queue_release_held(struct queue *q);

@@ -27,6 +27,7 @@ struct in_flight {
 	struct spool_id entry;
 	int mid;
 	uint64_t lane;
+	size_t size; /* of the record */
 	uint64_t published_usec;
 };
 
@@ -204,12 +205,13 @@ static size_t window_limit(const struct relay *r)
 	return r->suspect.strikes >= SUSPECT_STRIKES ? 1 : r->config->mqtt.window;
 }
 
-static void window_add(struct relay *r, const struct spool_id *e, int mid, uint64_t lane)
+static void window_add(struct relay *r, const struct spool_id *e, int mid, uint64_t lane, size_t size)
 {
 	r->window[r->n_window++] = (struct in_flight){
 		.entry = *e,
 		.mid = mid,
 		.lane = lane,
+		.size = size,
 		.published_usec = now_usec(CLOCK_MONOTONIC),
 	};
 }
@@ -255,6 +257,12 @@ static void fail_entry(struct relay *r, const struct spool_id *e, const char *re
 	note_error(r, "event %s moved to failed/: %s", name, reason);
 }
 
+/* Is what is done with kept in sent/ and skipped/? */
+static bool keeps(const struct relay *r)
+{
+	return r->config->spool.sent_age_s > 0;
+}
+
 static void delivered(struct relay *r, const struct in_flight *f)
 {
 	uint64_t took = now_usec(CLOCK_MONOTONIC) - f->published_usec;
@@ -272,7 +280,8 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	r->brokers_tried = 0;
 	r->retry_backoff_usec = 0;
 	r->busy_backoff_usec = 0;
-	k = queue_done(r->queue, &f->entry, r->config->spool.sent_age_s > 0, &r->stats.archived_bytes);
+	k = queue_done(r->queue, &f->entry, keeps(r));
+	r->stats.archived_bytes += keeps(r) ? f->size : 0;
 	if (k < 0)
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
 	if (lane) { /* the right was granted: what waited behind it may go */
@@ -452,7 +461,8 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 	}
 }
 
-static enum feed publish(struct relay *r, const struct spool_id *e, const struct event *event, uint64_t lane)
+static enum feed publish(struct relay *r, const struct spool_id *e, const struct event *event, uint64_t lane,
+			 size_t size)
 {
 	struct lane *l = find_lane(r, lane);
 	int k, mid;
@@ -482,11 +492,11 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 	r->stats.published++;
 	if (l)
 		l->probing = true;
-	window_add(r, e, mid, lane);
+	window_add(r, e, mid, lane, size);
 	return FEED_NEXT;
 }
 
-static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record)
+static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record, size_t size)
 {
 	struct event event = { 0 };
 	const char *reason = NULL;
@@ -507,10 +517,11 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		return surroundings(r, e, "build", k);
 	if (e->source != QUEUE_REPLAY && !event_wanted(r->config, record, &event)) {
 		r->stats.skipped++;
-		(void)queue_skip(r->queue, e, r->config->spool.sent_age_s > 0, &r->stats.archived_bytes);
+		r->stats.archived_bytes += keeps(r) ? size : 0;
+		(void)queue_skip(r->queue, e, keeps(r));
 		result = FEED_NEXT;
 	} else {
-		result = publish(r, e, &event, lane_key(record));
+		result = publish(r, e, &event, lane_key(record), size);
 	}
 	event_release(&event);
 	return result;
@@ -526,7 +537,7 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 
 	k = queue_read(r->queue, e, &data, &size, &reason);
 	if (k == -ENOENT) { /* dropped or replayed by the admin meanwhile */
-		(void)queue_done(r->queue, e, false, NULL);
+		(void)queue_done(r->queue, e, false);
 		return FEED_NEXT;
 	}
 	if (k < 0 && k != -EBADMSG)
@@ -538,7 +549,7 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 		fail_entry(r, e, reason);
 		return FEED_NEXT;
 	}
-	return feed_record(r, e, &record);
+	return feed_record(r, e, &record, size);
 }
 
 static bool may_feed(const struct relay *r)
