@@ -24,6 +24,7 @@
 #include "watch.h"
 
 #define STATUS_USEC USEC_PER_SEC /* status is written at most this often, and only when something has changed */
+#define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
 
 struct daemon {
 	sd_event *loop;
@@ -162,10 +163,12 @@ static void on_stopped(void *userdata)
 static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
 	struct daemon *d = userdata;
+	uint64_t patience = relay_config(d->relay)->spool.stop_timeout_s * USEC_PER_SEC + STOP_MARGIN_USEC;
 
 	(void)s;
 	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
-	(void)sd_notify(0, "STOPPING=1\nSTATUS=Waiting for what is in flight");
+	(void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=Waiting for what is in flight",
+			 patience);
 	relay_stop(d->relay, on_stopped);
 	return 0;
 }
