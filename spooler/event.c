@@ -22,6 +22,7 @@
 
 #define TYPE_PREFIX "org.virtspool"
 #define SOURCE_PREFIX "/virtspool/"
+#define PAYLOAD_USUAL 4096
 #define TIME_LATEST_S 253402300799ULL /* 9999-12-31T23:59:59Z, the last that RFC 3339 can write */
 
 struct builder {
@@ -330,6 +331,24 @@ static void builder_release(struct builder *b)
 	json_decref(b->exact);
 }
 
+/* Most events fit into a buffer at once, which saves jansson from growing one. */
+static int payload_dump(const json_t *event, struct event *e)
+{
+	char buf[PAYLOAD_USUAL];
+	size_t n = json_dumpb(event, buf, sizeof(buf), JSON_COMPACT);
+
+	if (n && n < sizeof(buf)) {
+		buf[n] = 0;
+		e->payload = strdup(buf);
+	} else {
+		e->payload = json_dumps(event, JSON_COMPACT);
+	}
+	if (!e->payload)
+		return -ENOMEM;
+	e->payload_size = n && n < sizeof(buf) ? n : strlen(e->payload);
+	return 0;
+}
+
 static int builder_finish(struct builder *b, struct event *e)
 {
 	if (b->exact)
@@ -337,11 +356,7 @@ static int builder_finish(struct builder *b, struct event *e)
 	put(b, b->event, "data", TAKE_PTR(b->data));
 	if (b->failed)
 		return -ENOMEM;
-	e->payload = json_dumps(b->event, JSON_COMPACT);
-	if (!e->payload)
-		return -ENOMEM;
-	e->payload_size = strlen(e->payload);
-	return 0;
+	return payload_dump(b->event, e);
 }
 
 static void domain_releasep(struct domain *d)
