@@ -395,7 +395,9 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 
 	(void)m;
 	(void)properties;
-	if (c->closed || c->state != READY || !c->handlers.message)
+	/* Of a session taken up, messages may come together with the CONNACK. */
+	if (c->closed || (c->state != READY && !(c->state == HELLO && c->connack && !c->connack_code)) ||
+	    !c->handlers.message)
 		return;
 	c->handlers.message(c, message->topic, message->payload ? message->payload : "",
 			    message->payloadlen > 0 ? (size_t)message->payloadlen : 0, c->userdata);
@@ -501,6 +503,9 @@ static int mosquitto_begin(struct client *c, const char *path)
 
 	if (q->version == 5)
 		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, take);
+	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->options.session_expiry_s)
+		code = mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
+						    c->options.session_expiry_s);
 	if (code == MOSQ_ERR_SUCCESS) {
 		keep_alive = keep_alive < KEEP_ALIVE_MIN ? KEEP_ALIVE_MIN : keep_alive;
 		keep_alive = keep_alive > KEEP_ALIVE_MAX ? KEEP_ALIVE_MAX : keep_alive;
@@ -547,7 +552,7 @@ static int mosquitto_make(struct client *c)
 	const struct client_options *o = &c->options;
 	int code;
 
-	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id, true, c);
+	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id, !(o->resume && q->version == 5), c);
 	if (!c->mosq)
 		return errno == EINVAL ? -EINVAL : -ENOMEM;
 	code = mosquitto_int_option(c->mosq, MOSQ_OPT_PROTOCOL_VERSION,
@@ -955,12 +960,23 @@ int client_open(sd_event *loop, const struct client_options *o, const struct cli
 	return 0;
 }
 
+/* DISCONNECT. A session that was to outlive a lost connection does not outlive its client. */
+static void say_goodbye(struct client *c)
+{
+	mosquitto_property *properties = NULL;
+
+	if (c->options.session_expiry_s && c->options.config->mqtt.version == 5)
+		(void)mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL, 0);
+	(void)mosquitto_disconnect_v5(c->mosq, 0, properties);
+	mosquitto_property_free_all(&properties);
+}
+
 void client_close(struct client *c)
 {
 	if (!c || c->closed)
 		return;
 	if (c->state == READY && !c->mosq_gone)
-		(void)mosquitto_disconnect_v5(c->mosq, 0, NULL);
+		say_goodbye(c);
 	c->closed = true;
 	c->handlers = (struct client_handlers){ 0 };
 	if (!c->running)

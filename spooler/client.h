@@ -50,6 +50,11 @@ struct client_options {
 	struct credentials *credentials; /* referenced */
 	const char *client_id;           /* NULL: the configuration's */
 	const char *will_topic, *will_payload; /* NULL: no will; QoS 1, not retained */
+	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, so long after the connection is lost;
+	   0: not at all. client_close() of a living connection ends the session. */
+	uint32_t session_expiry_s;
+	bool resume; /* take up the session that a client of this id left, if any. mosquitto 2.0.11 forgets at its
+			own restart the sessions of those who did not say so. Messages may come before `connected`. */
 };
 
 /* Begins to connect. Returns 0 or a negative errno (nothing is called then). */

@@ -3,7 +3,8 @@
  * virtspool watch - a subscriber, for the management node: one line per event as it arrives.
  *
  * Duplicates (the same id) are left out; a hole in (host, epoch, sequence) is told in a line of its own. It stays:
- * when the connection is lost it comes again, with a back-off. Ctrl-C ends it.
+ * when the connection is lost it comes again, with a back-off, and takes up its session, so that with MQTT 5 it misses
+ * nothing that the broker could keep meanwhile. Ctrl-C ends it, and the session.
  */
 #include <argp.h>
 #include <inttypes.h>
@@ -22,6 +23,7 @@
 #include "topic.h"
 #include "util.h"
 
+#define SESSION_EXPIRY_S 3600 /* the broker keeps what arrives while we are cut off so long */
 #define SEEN_MAX 65536 /* ids that are remembered to tell a duplicate; the oldest are forgotten first */
 
 /* One epoch of one host. */
@@ -313,6 +315,8 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 		.broker = &w->config->brokers[w->broker],
 		.credentials = w->credentials,
 		.client_id = w->client_id,
+		.session_expiry_s = SESSION_EXPIRY_S,
+		.resume = true,
 	};
 	int r = client_open(w->loop, &o, &handlers, w, &w->client);
 
