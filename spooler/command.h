@@ -2,6 +2,13 @@
 /* command - the subcommands of virtspool: one function each, in cmd-NAME.c, listed in the table of virtspool.c. */
 #pragma once
 
+#include <argp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "filter.h"
+
 /* Exit codes of all subcommands; virtspool(1) tells them. `status` alone uses 1 and 2 for degraded and down. */
 enum command_exit {
 	COMMAND_OK = 0,
@@ -17,4 +24,56 @@ enum command_exit {
 /* argv[0] is the subcommand's name. Returns an exit code. */
 typedef int (*command_run)(int argc, char **argv);
 
+int cmd_doctor(int argc, char **argv);
+int cmd_drop(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_purge(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
+int cmd_show(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_test(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
+
+/* --- what they share: command.c */
+
+/* --vm --op --driver --since --until, as a child of a command's argp; its input is a struct filter. */
+extern const struct argp filter_argp;
+/* A number from 1 for option `what`, or the end with a message. */
+uint64_t command_number(const struct argp_state *state, const char *what, const char *text);
+
+struct lookup;
+/* Opens the spool; says on stderr what is wrong, and returns an exit code. */
+int command_open_spool(struct lookup *l);
+/* Tells what failed and returns the exit code that goes with it: COMMAND_RIGHTS or COMMAND_FAILED. */
+int command_failure(const char *what, int error);
+
+/* Asks on the terminal; without one the answer is no, and stderr says that --yes is needed. */
+bool command_confirm(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A bar on stderr for long work, where stderr is a terminal. Nothing is shown for what ends within half a second. */
+struct progress {
+	const char *what;
+	uint64_t total, done;
+	uint64_t started_usec, drawn_usec;
+	bool shown;
+};
+void progress_start(struct progress *p, const char *what, uint64_t total);
+void progress_step(struct progress *p);
+void progress_end(struct progress *p);
+
+/* Flushes stdout. A reader that is gone (`| head`) is no error; a full disk is. Returns an exit code. */
+int command_finish(int code);
+/* Is the reader of stdout gone, or cannot it be written? Time to stop. */
+bool command_output_ended(void);
+
+uint64_t command_now_ms(void);
+/* "2026-11-21 08:00:00.250" in local time. */
+void format_time(uint64_t ms, char ret[static 32]);
+/* The same in UTC and RFC 3339, for JSON: "2026-11-21T07:00:00.250Z". */
+void format_time_utc(uint64_t ms, char ret[static 32]);
+/* "999 bytes", "1.2 MiB" */
+void format_size(uint64_t bytes, char ret[static 32]);
+/* "42 s", "3 min 5 s", "2 h 10 min", "3 d 4 h" */
+void format_age(uint64_t seconds, char ret[static 32]);
+/* Any bytes as one line that a terminal shows as it is, to be freed. NULL without memory. */
+char *printable(struct bytes b);

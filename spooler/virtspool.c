@@ -11,6 +11,7 @@ static const struct {
 	command_run run;
 	const char *help;
 } commands[] = {
+	{ "list", cmd_list, "list the events in the spool" },
 	{ "watch", cmd_watch, "show events as they arrive at the broker" },
 };
 

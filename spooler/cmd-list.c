@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * virtspool list - what is in the spool, a line each.
+ *
+ * The names of a directory tell order and time, so a million events cost one pass over the names; opened is only what
+ * is printed, or must be looked into because a filter asks for its content. Output begins at once and goes line by
+ * line.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+
+#include "command.h"
+#include "log.h"
+#include "lookup.h"
+#include "terminal.h"
+#include "util.h"
+
+#define TERMINAL_LIMIT 100 /* lines for a person who has not said how many */
+
+struct arguments {
+	struct filter filter;
+	unsigned places;
+	uint64_t limit;
+	bool json, oldest_first, all;
+};
+
+enum { OPTION_OLDEST = 0x2000, OPTION_NEWEST, OPTION_ALL };
+
+static const struct argp_option options[] = {
+	{ "limit", 'n', "N", 0, "so many [100 on a terminal, otherwise all]", 1 },
+	{ "all", 'a', NULL, 0, "without a limit", 1 },
+	{ "oldest", OPTION_OLDEST, NULL, 0, "the oldest first", 1 },
+	{ "newest", OPTION_NEWEST, NULL, 0, "the newest first [default]", 1 },
+	{ "json", 'j', NULL, 0, "one JSON object a line", 1 },
+	{ 0 },
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+	unsigned places;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &a->filter;
+		return 0;
+	case 'n':
+		a->limit = command_number(state, "--limit", arg);
+		return 0;
+	case 'a':
+		a->all = true;
+		return 0;
+	case OPTION_OLDEST:
+		a->oldest_first = true;
+		return 0;
+	case OPTION_NEWEST:
+		a->oldest_first = false;
+		return 0;
+	case 'j':
+		a->json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (!places_parse(arg, &places))
+			argp_error(state, "'%s' is none of new, sent, failed, skipped, replay, emergency, all", arg);
+		a->places |= places;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* --- a line */
+
+static void set(json_t *o, const char *key, json_t *value)
+{
+	(void)json_object_set_new(o, key, value);
+}
+
+/* Left out where there is nothing; "-" is libvirt's nothing. */
+static void set_text(json_t *o, const char *key, struct bytes b)
+{
+	_cleanup_free_ char *text = b.size > 0 && !(b.size == 1 && b.data[0] == '-') ? printable(b) : NULL;
+
+	if (text)
+		set(o, key, json_string(text));
+}
+
+static void set_string(json_t *o, const char *key, const char *s)
+{
+	if (s && *s)
+		set_text(o, key, (struct bytes){ s, strlen(s) });
+}
+
+static void print_json(const struct found *f)
+{
+	const struct record *r = &f->record;
+	json_t *o = json_object();
+	char when[32];
+
+	format_time_utc(spool_id_ms(&f->id), when);
+	set(o, "id", json_string(f->name));
+	set(o, "where", json_string(place_name(f->place)));
+	set(o, "time", json_string(when));
+	set(o, "size", json_integer((json_int_t)f->size));
+	set_string(o, "problem", f->problem);
+	set_string(o, "failure", f->reason);
+	if (!f->problem) {
+		set(o, "epoch", json_string(r->stamp.epoch));
+		set(o, "sequence", json_integer((json_int_t)r->stamp.sequence));
+		set_text(o, "driver", r->driver);
+		set_text(o, "name", r->object);
+		set_string(o, "uuid", f->uuid);
+		set_text(o, "operation", r->operation);
+		set_text(o, "suboperation", r->suboperation);
+		set_text(o, "reason", r->extra);
+	}
+	(void)json_dumpf(o, stdout, JSON_COMPACT);
+	(void)putchar('\n');
+	json_decref(o);
+}
+
+static bool is_said(struct bytes b)
+{
+	return b.size > 0 && !(b.size == 1 && b.data[0] == '-');
+}
+
+static void print_line(const struct found *f, bool colour)
+{
+	const struct record *r = &f->record;
+	_cleanup_free_ char *driver = printable(r->driver), *vm = printable(r->object),
+			    *operation = printable(r->operation), *extra = printable(r->extra),
+			    *why = f->reason ? printable((struct bytes){ f->reason, strlen(f->reason) }) : NULL;
+	const char *on = !colour ? "" : f->place == PLACE_FAILED ? TERMINAL_RED : f->place == PLACE_SENT ? "" : TERMINAL_YELLOW;
+	char when[32];
+
+	if (!driver || !vm || !operation || !extra)
+		return;
+	format_time(spool_id_ms(&f->id), when);
+	printf("%s  %-23s  %s%-9s%s  ", f->name, when, on, place_name(f->place), *on ? TERMINAL_RESET : "");
+	if (f->problem)
+		printf("(%s)", f->problem);
+	else
+		printf("%-7s  %-9s  %s%s%s", driver, operation, is_said(r->object) ? vm : "-",
+		       is_said(r->extra) ? "  " : "", is_said(r->extra) ? extra : "");
+	if (why && (!f->problem || strcmp(why, f->problem) != 0))
+		printf("  (%s)", why);
+	(void)putchar('\n');
+}
+
+static void print_heading(bool colour)
+{
+	printf("%s%-36s  %-23s  %-9s  %-7s  %-9s  %s%s\n", colour ? TERMINAL_BOLD : "", "ID", "TIME", "WHERE", "DRIVER",
+	       "OPERATION", "VM  REASON", colour ? TERMINAL_RESET : "");
+}
+
+/* --- the list */
+
+static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *list, uint64_t limit,
+		     uint64_t *ret_shown)
+{
+	unsigned want = LOOKUP_REASON | (a->json ? LOOKUP_UUID : 0);
+	bool colour = terminal_colour(stdout);
+	uint64_t shown = 0;
+
+	for (size_t i = 0; i < list->n && shown < limit && !command_output_ended(); i++) {
+		struct found f;
+		int r = lookup_read(l, &list->entries[i], want, &f);
+
+		if (r == -ENOENT)
+			continue;
+		if (r < 0) {
+			*ret_shown = shown;
+			return command_failure("cannot read a record", r);
+		}
+		if (found_matches(&f, &a->filter)) {
+			if (!a->json && shown == 0)
+				print_heading(colour);
+			if (a->json)
+				print_json(&f);
+			else
+				print_line(&f, colour);
+			shown++;
+		}
+		found_release(&f);
+	}
+	*ret_shown = shown;
+	return COMMAND_OK;
+}
+
+static int list(struct lookup *l, const struct arguments *a)
+{
+	bool by_default = a->limit == 0 && !a->all && !a->json && isatty(STDOUT_FILENO);
+	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX, shown = 0;
+	struct id_list ids = { .newest = !a->oldest_first };
+	/* What a filter of content lets pass is not known yet: all names are candidates. A few more than asked for make
+	   up for those that move on meanwhile. */
+	size_t wanted = filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
+	int r = lookup_scan(l, a->places, &a->filter, wanted, &ids);
+
+	if (r < 0)
+		r = command_failure("cannot read the spool", r);
+	else
+		r = print_all(l, a, &ids, limit, &shown);
+	if (r == COMMAND_OK && by_default && shown == limit && l->seen > shown) {
+		(void)fflush(stdout);
+		fprintf(stderr, "%" PRIu64 " shown, there are more; see --limit and --all\n", shown);
+	}
+	if (r == COMMAND_OK && l->foreign > 0 && a->places & PLACE_BIT(PLACE_FAILED)) {
+		(void)fflush(stdout);
+		fprintf(stderr, "%" PRIu64 " files in the spool are not named like a record and are not listed\n",
+			l->foreign);
+	}
+	id_list_clear(&ids);
+	return r;
+}
+
+int cmd_list(int argc, char **argv)
+{
+	static const struct argp_child children[] = { { &filter_argp, 0, NULL, 0 }, { 0 } };
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "[new|sent|failed|skipped|all]...",
+		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), could not be (failed), "
+		       "or were filtered out (skipped); all of them by default.",
+		.children = children,
+	};
+	struct arguments a = { 0 };
+	struct lookup l;
+	int r;
+
+	argp_err_exit_status = COMMAND_USAGE;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+		return COMMAND_USAGE;
+	if (a.places == 0)
+		a.places = PLACES_ALL;
+	r = command_open_spool(&l);
+	if (r != COMMAND_OK)
+		return r;
+	r = list(&l, &a);
+	lookup_release(&l);
+	return command_finish(r);
+}

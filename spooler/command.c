@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* command - what the subcommands of virtspool share, see command.h. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+
+#include "command.h"
+#include "hook/spool.h"
+#include "log.h"
+#include "lookup.h"
+#include "terminal.h"
+#include "utf8.h"
+#include "util.h"
+
+#define PROGRESS_AFTER_USEC (USEC_PER_SEC / 2)
+#define PROGRESS_EVERY_USEC (USEC_PER_SEC / 10)
+
+/* --- the filter's options */
+
+enum { OPTION_SINCE = 0x1000, OPTION_UNTIL };
+
+static const struct argp_option filter_options[] = {
+	{ NULL, 0, NULL, 0, "Which events:", 2 },
+	{ "vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2 },
+	{ "op", 'o', "GLOB", 0, "of this operation: start, release ...", 2 },
+	{ "driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2 },
+	{ "since", OPTION_SINCE, "TIME", 0, "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2 },
+	{ "until", OPTION_UNTIL, "TIME", 0, "older than that", 2 },
+	{ 0 },
+};
+
+static void parse_time(const struct argp_state *state, const char *option, const char *text, uint64_t *ret_ms)
+{
+	if (filter_parse_time(text, (int64_t)time(NULL), ret_ms) < 0)
+		argp_error(state, "%s: '%s' is no time; say 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
+			   option, text);
+}
+
+static error_t parse_filter(int key, char *arg, struct argp_state *state)
+{
+	struct filter *f = state->input;
+
+	switch (key) {
+	case 'v':
+		f->vm = arg;
+		return 0;
+	case 'o':
+		f->operation = arg;
+		return 0;
+	case 'd':
+		f->driver = arg;
+		return 0;
+	case OPTION_SINCE:
+		parse_time(state, "--since", arg, &f->since_ms);
+		return 0;
+	case OPTION_UNTIL:
+		parse_time(state, "--until", arg, &f->until_ms);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+const struct argp filter_argp = { .options = filter_options, .parser = parse_filter };
+
+uint64_t command_number(const struct argp_state *state, const char *what, const char *text)
+{
+	char *end = NULL;
+	uint64_t n = 0;
+
+	errno = 0;
+	if (text[0] >= '0' && text[0] <= '9')
+		n = strtoull(text, &end, 10);
+	if (!end || *end || n == 0 || errno)
+		argp_error(state, "%s takes a whole number from 1, not '%s'", what, text);
+	return n;
+}
+
+/* --- errors */
+
+int command_failure(const char *what, int error)
+{
+	if (error == -EACCES || error == -EPERM) {
+		log_error("%s: %s; this needs root, or the group virtspool", what, strerror(-error));
+		return COMMAND_RIGHTS;
+	}
+	log_error("%s: %s", what, strerror(-error));
+	return COMMAND_FAILED;
+}
+
+int command_open_spool(struct lookup *l)
+{
+	_cleanup_free_ char *what = NULL;
+	int r = lookup_open(l);
+
+	if (r == 0)
+		return COMMAND_OK;
+	if (asprintf(&what, "cannot open the spool '%s'", spool_directory()) < 0)
+		return COMMAND_FAILED;
+	lookup_release(l);
+	return command_failure(what, r);
+}
+
+bool command_confirm(const char *format, ...)
+{
+	char answer[16] = "";
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vfprintf(stderr, format, ap);
+	va_end(ap);
+	if (!isatty(STDIN_FILENO)) {
+		fputs("; --yes is needed where nobody can be asked\n", stderr);
+		return false;
+	}
+	fputs(" [y/N] ", stderr);
+	if (!fgets(answer, sizeof(answer), stdin) || (answer[0] != 'y' && answer[0] != 'Y')) {
+		fputs("nothing was done\n", stderr);
+		return false;
+	}
+	return true;
+}
+
+/* --- progress */
+
+static uint64_t now_usec(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
+void progress_start(struct progress *p, const char *what, uint64_t total)
+{
+	*p = (struct progress){ .what = what, .total = total, .started_usec = now_usec() };
+}
+
+static void progress_draw(const struct progress *p)
+{
+	struct winsize size = { 0 };
+	int width, filled;
+	char bar[128];
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < 40)
+		size.ws_col = 80;
+	width = size.ws_col - (int)strlen(p->what) - 32;
+	width = width < 5 ? 5 : width > 60 ? 60 : width;
+	filled = p->total ? (int)((uint64_t)width * p->done / p->total) : width;
+	memset(bar, '.', (size_t)width);
+	memset(bar, '#', (size_t)filled);
+	bar[width] = 0;
+	fprintf(stderr, "\r%s [%s] %" PRIu64 " of %" PRIu64, p->what, bar, p->done, p->total);
+	(void)fflush(stderr);
+}
+
+void progress_step(struct progress *p)
+{
+	uint64_t now;
+
+	p->done++;
+	if ((p->done & 63) != 0 && p->total > 1000) /* not a clock call for each */
+		return;
+	now = now_usec();
+	if (now - p->started_usec < PROGRESS_AFTER_USEC || now - p->drawn_usec < PROGRESS_EVERY_USEC ||
+	    !isatty(STDERR_FILENO))
+		return;
+	p->drawn_usec = now;
+	p->shown = true;
+	progress_draw(p);
+}
+
+void progress_end(struct progress *p)
+{
+	if (!p->shown)
+		return;
+	progress_draw(p);
+	fputc('\n', stderr);
+	p->shown = false;
+}
+
+/* --- output */
+
+bool command_output_ended(void)
+{
+	return ferror(stdout);
+}
+
+int command_finish(int code)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	if (errno == EPIPE || errno == 0)
+		return code;
+	log_error("cannot write the output: %s", strerror(errno));
+	return COMMAND_FAILED;
+}
+
+uint64_t command_now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* An id can hold a year that no calendar has; it is a name that anybody may have made. */
+static void format_tm(uint64_t ms, const struct tm *tm, char separator, const char *suffix, char ret[static 32])
+{
+	if (!tm || tm->tm_year > 9999 - 1900)
+		(void)snprintf(ret, 32, "@%" PRIu64, ms / 1000);
+	else
+		(void)snprintf(ret, 32, "%04u-%02u-%02u%c%02u:%02u:%02u.%03u%s", (unsigned)tm->tm_year % 10000 + 1900,
+			       (unsigned)tm->tm_mon % 12 + 1, (unsigned)tm->tm_mday % 32, separator,
+			       (unsigned)tm->tm_hour % 24, (unsigned)tm->tm_min % 60, (unsigned)tm->tm_sec % 61,
+			       (unsigned)(ms % 1000), suffix);
+}
+
+void format_time(uint64_t ms, char ret[static 32])
+{
+	time_t seconds = (time_t)(ms / 1000);
+	struct tm tm;
+
+	format_tm(ms, localtime_r(&seconds, &tm), ' ', "", ret);
+}
+
+void format_time_utc(uint64_t ms, char ret[static 32])
+{
+	time_t seconds = (time_t)(ms / 1000);
+	struct tm tm;
+
+	format_tm(ms, gmtime_r(&seconds, &tm), 'T', "Z", ret);
+}
+
+void format_size(uint64_t bytes, char ret[static 32])
+{
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
+	double n = (double)bytes / 1024;
+	size_t unit = 0;
+
+	if (bytes < 1024) {
+		(void)snprintf(ret, 32, "%" PRIu64 " bytes", bytes);
+		return;
+	}
+	while (n >= 1024 && unit + 1 < ELEMENTSOF(units)) {
+		n /= 1024;
+		unit++;
+	}
+	(void)snprintf(ret, 32, "%.1f %s", n, units[unit]);
+}
+
+void format_age(uint64_t seconds, char ret[static 32])
+{
+	uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
+
+	if (days > 0)
+		(void)snprintf(ret, 32, "%" PRIu64 " d %" PRIu64 " h", days, hours % 24);
+	else if (hours > 0)
+		(void)snprintf(ret, 32, "%" PRIu64 " h %" PRIu64 " min", hours, minutes % 60);
+	else if (minutes > 0)
+		(void)snprintf(ret, 32, "%" PRIu64 " min %" PRIu64 " s", minutes, seconds % 60);
+	else
+		(void)snprintf(ret, 32, "%" PRIu64 " s", seconds);
+}
+
+char *printable(struct bytes b)
+{
+	char *text = malloc(3 * b.size + 1);
+
+	if (!text)
+		return NULL;
+	text[b.size ? utf8_replace_controls(b, text) : 0] = 0;
+	terminal_clean(text);
+	return text;
+}

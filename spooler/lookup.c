@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* lookup - see lookup.h. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "domain.h"
+#include "hook/spool.h"
+#include "lookup.h"
+#include "util.h"
+
+#define REASON_MAX 4096
+
+static const struct {
+	const char *name, *path;
+} place_names[N_PLACES] = {
+	[PLACE_NEW] = { "new", SPOOL_NEW },
+	[PLACE_EMERGENCY] = { "emergency", SPOOL_EMERGENCY "/" SPOOL_NEW },
+	[PLACE_REPLAY] = { "replay", SPOOL_REPLAY },
+	[PLACE_FAILED] = { "failed", SPOOL_FAILED },
+	[PLACE_SENT] = { "sent", SPOOL_SENT },
+	[PLACE_SKIPPED] = { "skipped", SPOOL_SKIPPED },
+};
+
+const char *place_name(enum place place)
+{
+	return place_names[place].name;
+}
+
+bool places_parse(const char *word, unsigned *ret_places)
+{
+	if (strcmp(word, "new") == 0) {
+		*ret_places = PLACES_WAITING;
+		return true;
+	}
+	if (strcmp(word, "all") == 0) {
+		*ret_places = PLACES_ALL;
+		return true;
+	}
+	for (size_t i = 0; i < N_PLACES; i++)
+		if (strcmp(word, place_names[i].name) == 0) {
+			*ret_places = PLACE_BIT(i);
+			return true;
+		}
+	return false;
+}
+
+/* --- the directories */
+
+static int open_directory(int at, const char *path)
+{
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int lookup_open(struct lookup *l)
+{
+	_cleanup_close_ int spool_fd = open_directory(AT_FDCWD, spool_directory());
+	_cleanup_close_ int run_fd = open_directory(AT_FDCWD, spool_run_directory());
+
+	*l = (struct lookup){ 0 };
+	for (size_t i = 0; i < N_PLACES; i++) {
+		int top = i == PLACE_EMERGENCY ? run_fd : spool_fd;
+		int fd = top < 0 ? top : open_directory(top, place_names[i].path);
+
+		l->directories[i] = fd < 0 ? -1 : fd;
+		l->errors[i] = fd < 0 ? fd : 0;
+	}
+	/* /run begins empty, and the emergency spool with it */
+	if (l->errors[PLACE_EMERGENCY] == -ENOENT)
+		l->errors[PLACE_EMERGENCY] = 0;
+	return l->errors[PLACE_NEW];
+}
+
+void lookup_release(struct lookup *l)
+{
+	for (size_t i = 0; i < N_PLACES; i++)
+		close_fdp(&l->directories[i]);
+	free(l->buffer);
+	l->buffer = NULL;
+}
+
+/* A stream of its own, from the beginning. NULL: there is no such directory, or errno. */
+static DIR *read_directory(const struct lookup *l, enum place place)
+{
+	int fd;
+	DIR *d;
+
+	if (l->directories[place] < 0)
+		return NULL;
+	fd = open_directory(l->directories[place], ".");
+	if (fd < 0)
+		return NULL;
+	d = fdopendir(fd);
+	if (!d)
+		(void)close(fd);
+	return d;
+}
+
+static bool is_reason(const char *name)
+{
+	size_t n = strlen(name), suffix = strlen(SPOOL_REASON_SUFFIX);
+
+	return n > suffix && strcmp(name + n - suffix, SPOOL_REASON_SUFFIX) == 0;
+}
+
+static int scan_place(struct lookup *l, enum place place, const struct filter *f, size_t limit, struct id_list *list)
+{
+	DIR *d = read_directory(l, place);
+	const struct dirent *de;
+	struct spool_id id;
+	int r = 0;
+
+	if (!d)
+		return 0;
+	while (r >= 0 && (de = readdir(d))) {
+		if (!spool_id_parse(de->d_name, &id)) {
+			l->foreign += de->d_name[0] != '.' && !is_reason(de->d_name);
+			continue;
+		}
+		if (!filter_matches_time(f, spool_id_ms(&id)))
+			continue;
+		l->seen++;
+		id.source = (unsigned char)place;
+		r = id_list_add(list, &id, limit);
+	}
+	(void)closedir(d);
+	return r;
+}
+
+int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit, struct id_list *list)
+{
+	int r = 0;
+
+	l->seen = l->foreign = 0;
+	for (enum place p = 0; p < N_PLACES && r >= 0; p++)
+		if (places & PLACE_BIT(p))
+			r = scan_place(l, p, f, limit, list);
+	if (r >= 0)
+		id_list_sort(list, limit);
+	return r;
+}
+
+int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes, uint64_t *ret_oldest_ms)
+{
+	uint64_t records = 0, bytes = 0, oldest = 0;
+	DIR *d = read_directory(l, place);
+	const struct dirent *de;
+	struct spool_id id;
+	struct stat st;
+
+	while (d && (de = readdir(d))) {
+		if (!spool_id_parse(de->d_name, &id))
+			continue;
+		records++;
+		if (oldest == 0 || spool_id_ms(&id) < oldest)
+			oldest = spool_id_ms(&id);
+		if (ret_bytes && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			bytes += (uint64_t)st.st_size;
+	}
+	if (d)
+		(void)closedir(d);
+	*ret_records = records;
+	if (ret_bytes)
+		*ret_bytes = bytes;
+	if (ret_oldest_ms)
+		*ret_oldest_ms = oldest;
+	return l->errors[place];
+}
+
+/* --- one id */
+
+static bool same_id(const struct spool_id *a, const struct spool_id *b)
+{
+	return spool_id_compare(a, b) == 0;
+}
+
+/* Goes through a directory for names that begin with prefix. */
+static int find_in(struct lookup *l, enum place place, const char *prefix, struct spool_id *id, int found)
+{
+	DIR *d = read_directory(l, place);
+	const struct dirent *de;
+	struct spool_id e;
+
+	if (!d)
+		return found;
+	while (found >= 0 && (de = readdir(d))) {
+		if (strncmp(de->d_name, prefix, strlen(prefix)) != 0 || !spool_id_parse(de->d_name, &e))
+			continue;
+		e.source = (unsigned char)place;
+		if (found == 0) {
+			*id = e;
+			found = 1;
+		} else if (!same_id(id, &e)) {
+			found = -EEXIST;
+		}
+	}
+	(void)closedir(d);
+	return found;
+}
+
+static int find_whole(struct lookup *l, unsigned places, const char *name, struct spool_id *id)
+{
+	for (enum place p = 0; p < N_PLACES; p++)
+		if (places & PLACE_BIT(p) && l->directories[p] >= 0 &&
+		    faccessat(l->directories[p], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+			id->source = (unsigned char)p;
+			return 1;
+		}
+	return 0;
+}
+
+int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct spool_id *ret_id)
+{
+	struct spool_id id = { 0 };
+	int found = 0;
+
+	if (spool_id_parse(prefix, &id)) {
+		found = find_whole(l, places, prefix, &id);
+	} else {
+		for (enum place p = 0; p < N_PLACES; p++)
+			if (places & PLACE_BIT(p))
+				found = find_in(l, p, prefix, &id, found);
+	}
+	if (found == 1)
+		*ret_id = id;
+	return found;
+}
+
+/* --- reading */
+
+static ssize_t read_whole(int fd, char *buffer, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = read(fd, buffer + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+static int make_room(struct lookup *l, size_t size)
+{
+	char *grown;
+
+	if (size <= l->buffer_size)
+		return 0;
+	grown = realloc(l->buffer, size);
+	if (!grown)
+		return -ENOMEM;
+	l->buffer = grown;
+	l->buffer_size = size;
+	return 0;
+}
+
+/* 0, or -EBADMSG with *ret_problem, or what the system said. */
+static int read_file(struct lookup *l, int dir_fd, const char *name, size_t *ret_size, const char **ret_problem)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	ssize_t n;
+
+	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0) {
+		*ret_problem = "not a record: a symbolic link or a device";
+		return errno == ELOOP || errno == ENXIO || errno == ENODEV ? -EBADMSG : -errno;
+	}
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*ret_problem = "not a record: not a regular file";
+	if (!S_ISREG(st.st_mode))
+		return -EBADMSG;
+	*ret_problem = "not a record: larger than a record can be";
+	if (st.st_size > RECORD_MAX)
+		return -EBADMSG;
+	if (make_room(l, (size_t)st.st_size + 1) < 0)
+		return -ENOMEM;
+	n = read_whole(fd, l->buffer, (size_t)st.st_size);
+	if (n < 0)
+		return (int)n;
+	l->buffer[n] = 0;
+	*ret_size = (size_t)n;
+	*ret_problem = NULL;
+	return 0;
+}
+
+static char *read_reason(int dir_fd, const char *name)
+{
+	char file[37 + sizeof(SPOOL_REASON_SUFFIX)], text[REASON_MAX];
+	_cleanup_close_ int fd = -1;
+	ssize_t n;
+
+	(void)snprintf(file, sizeof(file), "%s" SPOOL_REASON_SUFFIX, name);
+	fd = openat(dir_fd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	n = read_whole(fd, text, sizeof(text));
+	while (n > 0 && text[n - 1] == '\n')
+		n--;
+	return n > 0 ? strndup(text, (size_t)n) : NULL;
+}
+
+static void find_uuid(struct found *f)
+{
+	static const struct strings none = { 0 };
+	struct domain d = { 0 };
+	const char *why;
+
+	if (f->problem || f->record.document.size == 0)
+		return;
+	if (domain_parse(f->record.document, &none, &d, &why) != -ENOMEM)
+		memcpy(f->uuid, d.uuid, sizeof(f->uuid));
+	domain_release(&d);
+}
+
+int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, struct found *ret_found)
+{
+	struct found f = { .id = *id, .place = id->source };
+	int r;
+
+	spool_id_name(id, f.name);
+	if (l->directories[f.place] < 0)
+		return -ENOENT;
+	r = read_file(l, l->directories[f.place], f.name, &f.size, &f.problem);
+	if (r < 0 && r != -EBADMSG)
+		return r;
+	if (r == 0 && record_parse(l->buffer, f.size, &f.record, &f.problem) == 0)
+		f.problem = NULL;
+	if (want & LOOKUP_UUID)
+		find_uuid(&f);
+	if (want & LOOKUP_REASON && f.place == PLACE_FAILED)
+		f.reason = read_reason(l->directories[PLACE_FAILED], f.name);
+	*ret_found = f;
+	return 0;
+}
+
+void found_release(struct found *f)
+{
+	free(f->reason);
+	f->reason = NULL;
+}
+
+bool found_matches(struct found *found, const struct filter *f)
+{
+	if (!filter_needs_record(f))
+		return true;
+	if (found->problem)
+		return false;
+	if (filter_matches(f, &found->record, found->uuid))
+		return true;
+	if (!filter_needs_uuid(f) || found->uuid[0])
+		return false;
+	find_uuid(found);
+	return found->uuid[0] && filter_matches(f, &found->record, found->uuid);
+}
