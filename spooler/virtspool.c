@@ -12,6 +12,7 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{ "list", cmd_list, "list the events in the spool" },
+	{ "hooks", cmd_hooks, "install, remove or show libvirt's hooks" },
 	{ "watch", cmd_watch, "show events as they arrive at the broker" },
 };
 
