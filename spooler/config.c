@@ -141,7 +141,7 @@ static const struct key {
 	{"tls.psk_key_file", TYPE_SECRET, TO(tls.psk_key_file),
 	 .help = "file that holds the pre-shared key in hexadecimal digits"},
 	{"tls.pins", TYPE_LIST, TO(tls.pins), .check = check_pin,
-	 .help = "sha256:HEX of the broker's public key; one of them must match, on top of all else"},
+	 .help = "sha256:HEX of the broker's public key, one must match; on top of ca_file, or instead of it"},
 	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2", .check = check_tls_version,
 	 .help = "1.2 or 1.3"},
 	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "made from minimum_version",
@@ -171,13 +171,13 @@ static const struct key {
 	{"spool.sent_size", TYPE_SIZE, TO(spool.sent_size), "1G", .max = INT64_MAX,
 	 .help = "keep at most so much of delivered events"},
 	{"spool.queue_size", TYPE_SIZE, TO(spool.queue_size), "0", .max = INT64_MAX,
-	 .help = "bound of what waits; beyond it the oldest is moved to failed/. 0: keep everything"},
+	 .help = "bound of what waits: beyond it the oldest events are dropped and logged. 0: keep everything"},
 	{"spool.tmp_age", TYPE_DURATION, TO(spool.tmp_age_s), "1h", .min = 1, .max = SECONDS_PER_YEAR,
 	 .help = "remove what killed hooks left in tmp/ after so long"},
 	{"spool.stop_timeout", TYPE_DURATION, TO(spool.stop_timeout_s), "5s", .max = 600,
 	 .help = "when stopping, wait so long for acknowledgements"},
 
-	{"metrics.file", TYPE_OUTPUT, TO(metrics_file), .none = true, .otherwise = RUNDIR "/virtspool.prom",
+	{"metrics.file", TYPE_OUTPUT, TO(metrics_file), .none = true, .otherwise = "virtspool.prom in the run directory",
 	 .help = "Prometheus text file, for node_exporter's textfile collector"},
 
 	{"log.level", TYPE_CHOICE, TO(log_level), "info", .choices = log_levels,
@@ -496,11 +496,14 @@ static const char *check_status_topic(const char *value)
 
 static const char *check_pin(const char *value)
 {
-	static const char prefix[] = "sha256:";
-	const char *hex = value + strlen(prefix);
+	size_t digits = 0;
 
-	if (strncmp(value, prefix, strlen(prefix)) != 0 || strlen(hex) != 64 ||
-	    strspn(hex, "0123456789abcdefABCDEF") != 64)
+	for (const char *c = value + strlen("sha256:"); strncasecmp(value, "sha256:", 7) == 0 && *c; c++)
+		if (isxdigit((unsigned char)*c))
+			digits++;
+		else if (*c != ':' || digits == 0 || digits % 2)
+			digits = SIZE_MAX / 2; /* nonsense */
+	if (digits != 64)
 		return "a pin is sha256: and 64 hexadecimal digits, the hash of the broker's public key "
 		       "(SubjectPublicKeyInfo, DER)";
 	return NULL;
@@ -681,12 +684,12 @@ static int set_file(struct reader *rd, const struct key *k, const char *text, co
 {
 	_cleanup_free_ char *path = NULL;
 	char **target = (char **)((char *)rd->config + k->offset);
-	bool token = strncmp(text, "pkcs11:", 7) == 0;
+	bool token = strncasecmp(text, "pkcs11:", 7) == 0;
 	int r;
 
 	if (token && !k->token)
 		return error(rd, at, "%s: a pkcs11: URI is not possible here; allowed: a file", k->path);
-	if (token && (strstr(text, "pin-value=")))
+	if (token && strstr(text, "pin-value="))
 		return error(rd, at,
 			     "%s: secrets are not written here; name a file that holds the PIN with tls.key_password_file",
 			     k->path);
