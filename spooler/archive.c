@@ -48,7 +48,7 @@ struct archive {
 	bool removing; /* second half of a pass */
 	uint64_t names, bytes, limit;
 
-	uint64_t unswept_bytes; /* archived since the last sweep */
+	uint64_t unswept_bytes; /* archived since the last sweep or look at the space */
 	struct archive_counts counts;
 };
 
@@ -287,8 +287,13 @@ void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
 	a->counts.sent += events;
 	a->counts.sent_bytes += bytes;
 	a->unswept_bytes += bytes;
-	if (a->counts.sent_bytes > a->limits.sent_size || (a->unswept_bytes > step && space_is_low(a)))
+	if (a->counts.sent_bytes > a->limits.sent_size) {
 		archive_sweep(a);
+	} else if (a->unswept_bytes > step) {
+		a->unswept_bytes = 0;
+		if (space_is_low(a))
+			archive_sweep(a);
+	}
 }
 
 void archive_configure(struct archive *a, const struct config_spool *limits)
