@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -29,7 +30,8 @@ struct call {
 	int (*function)(void *argument);
 	void *argument;
 	int result;
-	atomic_int done; /* also the futex */
+	atomic_bool done;
+	atomic_int running; /* the futex: 1 until the call has returned or the child is dead, when the kernel clears it */
 	_Alignas(64) char stack[STACK_SIZE];
 };
 
@@ -52,8 +54,9 @@ static int child(void *userdata)
 
 	close_descriptors();
 	c->result = c->function(c->argument);
-	atomic_store(&c->done, 1);
-	(void)syscall(SYS_futex, &c->done, FUTEX_WAKE, 1, NULL, NULL, 0);
+	atomic_store(&c->done, true);
+	atomic_store(&c->running, 0);
+	(void)syscall(SYS_futex, &c->running, FUTEX_WAKE, 1, NULL, NULL, 0);
 	_exit(0);
 }
 
@@ -93,17 +96,18 @@ int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_
 	c->function = function;
 	c->argument = argument;
 	(void)signal(SIGCHLD, SIG_DFL); /* inherited, SIG_IGN would reap the child behind our back */
-	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | SIGCHLD, c);
+	c->running = 1;
+	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, c, NULL, NULL, &c->running);
 	if (pid < 0)
 		return -errno;
-	while (!atomic_load(&c->done)) {
+	while (atomic_load(&c->running)) {
 		long long left = deadline - now_ns();
 		long wait[2] = {(long)(left / 1000000000), (long)(left % 1000000000)}; /* the call takes no time64 */
 
 		if (left <= 0)
 			return -ETIMEDOUT;
-		(void)syscall(SYS_futex, &c->done, FUTEX_WAIT, 0, wait, NULL, 0);
+		(void)syscall(SYS_futex, &c->running, FUTEX_WAIT, 1, wait, NULL, 0);
 	}
 	reap(pid);
-	return c->result;
+	return atomic_load(&c->done) ? c->result : -ECHILD;
 }

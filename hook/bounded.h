@@ -13,6 +13,6 @@
 
 /*
  * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay as it is;
- * other negative errnos: it was not begun. No signal may be caught meanwhile (block them all).
+ * -ECHILD: the child was killed; other negative errnos: it was not begun. No signal may be caught meanwhile (block them all).
  */
 int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_ms);

@@ -140,8 +140,10 @@ static void read_document(struct record *r)
 		struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
 		ssize_t n = -1;
 
-		if (poll(&in, 1, (int)ms_until(deadline)) < 0 && errno != EINTR)
+		if (poll(&in, 1, (int)ms_until(deadline)) < 0 && errno != EINTR) {
+			r->flags |= RECORD_DOCUMENT_TRUNCATED;
 			break;
+		}
 		if (in.revents) {
 			n = read(STDIN_FILENO, document + size, sizeof(document) - size);
 			if (n == 0)

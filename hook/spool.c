@@ -30,6 +30,9 @@
 
 #define SCAN_BUFFER (32 * 1024)
 
+/* All signals are blocked, so EINTR should not come; from a file system that gives it all the same, so often. */
+#define TRIES 100
+
 const char *spool_directory(void)
 {
 	const char *directory = getenv("VIRTSPOOL_SPOOLDIR");
@@ -48,6 +51,8 @@ const char *spool_run_directory(void)
 
 static int write_all(int fd, const struct iovec *parts, int n_parts)
 {
+	int interrupted = 0;
+
 	for (int i = 0; i < n_parts; i++) {
 		const char *p = parts[i].iov_base;
 		size_t left = parts[i].iov_len;
@@ -55,7 +60,7 @@ static int write_all(int fd, const struct iovec *parts, int n_parts)
 		while (left) {
 			ssize_t n = write(fd, p, left);
 
-			if (n < 0 && errno == EINTR)
+			if (n < 0 && errno == EINTR && ++interrupted < TRIES)
 				continue;
 			if (n < 0)
 				return -errno;
@@ -70,12 +75,25 @@ static int write_all(int fd, const struct iovec *parts, int n_parts)
 
 static int sync_fd(int fd)
 {
-	int r;
+	for (int i = 0; i < TRIES; i++) {
+		if (fsync(fd) == 0)
+			return 0;
+		if (errno != EINTR)
+			break;
+	}
+	return -errno;
+}
 
-	do
-		r = fsync(fd);
-	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : 0;
+static int open_at(int dir_fd, const char *path, int flags)
+{
+	int fd = -1;
+
+	for (int i = 0; i < TRIES && fd < 0; i++) {
+		fd = openat(dir_fd, path, flags | O_CLOEXEC, RECORD_MODE);
+		if (fd < 0 && errno != EINTR)
+			break;
+	}
+	return fd;
 }
 
 static void path_in(char path[NAME_MAX + 16], const char *directory, const char *name)
@@ -95,9 +113,7 @@ int spool_write(int spool_fd, const char *name, const struct iovec *parts, int n
 	if (strlen(name) > NAME_MAX)
 		return -ENAMETOOLONG;
 	path_in(path, SPOOL_TMP, name);
-	do
-		fd = openat(spool_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, RECORD_MODE);
-	while (fd < 0 && errno == EINTR);
+	fd = open_at(spool_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, parts, n_parts);
@@ -124,9 +140,7 @@ int spool_publish(int spool_fd, const char *name)
 
 	path_in(from, SPOOL_TMP, name);
 	path_in(to, SPOOL_NEW, name);
-	do
-		fd = openat(spool_fd, SPOOL_NEW, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	while (fd < 0 && errno == EINTR);
+	fd = open_at(spool_fd, SPOOL_NEW, O_RDONLY | O_DIRECTORY);
 	if (fd < 0 || renameat(spool_fd, from, spool_fd, to) < 0) {
 		r = -errno;
 		(void)unlinkat(spool_fd, from, 0);
