@@ -46,7 +46,9 @@ class Scenario:
         self.follow()
         points = self.run().points
         self.take()
-        return points
+        # The hook looks a few times whether its child has ended: how often depends on the machine.
+        looks = [p for p in points if p.process == 0 and p.name in ("sched_yield", "wait4")]
+        return [p for p in points if p not in looks[4:]]
 
     def take(self):
         """What is recorded, whole, and removed; nothing else may be in new/. tmp/ is nobody's business."""
