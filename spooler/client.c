@@ -35,12 +35,12 @@
 
 #define IN_BUFFER (16 * 1024)
 #define OUT_BUFFER (64 * 1024)
-#define TURNS_MAX 32			      /* before the loop's other sources get their turn */
-#define IN_FLIGHT_BYTES (4 * 1024 * 1024)     /* bound of what libmosquitto holds, whatever the window */
-#define PACKET_MAX 268435455U		      /* MQTT's own limit for what follows the fixed header's length */
-#define PUBLISH_IN_MAX (32 * 1024 * 1024)     /* of a subscriber: a whole document, escaped as JSON */
-#define PUBLISH_IN_NONE (64 * 1024)	      /* announced when there is no subscription */
-#define KEEP_ALIVE_MIN 5		      /* libmosquitto's */
+#define TURNS_MAX 32			  /* before the loop's other sources get their turn */
+#define IN_FLIGHT_BYTES (4 * 1024 * 1024) /* bound of what libmosquitto holds, whatever the window */
+#define PACKET_MAX 268435455U		  /* MQTT's own limit for what follows the fixed header's length */
+#define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
+#define PUBLISH_IN_NONE (64 * 1024)	  /* announced when there is no subscription */
+#define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
 #define KEEP_ALIVE_MAX 65535
 
 enum client_state { OPENING, HELLO, READY, LOST }; /* no bridge yet; waiting for CONNACK; feeding; over */
@@ -74,7 +74,7 @@ struct client {
 	char peer[512]; /* the transport's, when that is closed */
 
 	struct mosquitto *mosq;
-	int fd; /* our end of the bridge */
+	int fd;		/* our end of the bridge */
 	bool mosq_gone; /* libmosquitto has said goodbye, with: */
 	int mosq_code;
 
@@ -121,49 +121,49 @@ static const struct {
 	uint8_t code;
 	const char *name;
 } reason_names[] = {
-	{ 0x00, "Success" },
-	{ 0x01, "Granted QoS 1" },
-	{ 0x02, "Granted QoS 2" },
-	{ 0x04, "Disconnect with Will Message" },
-	{ 0x10, "No matching subscribers" },
-	{ 0x11, "No subscription existed" },
-	{ 0x18, "Continue authentication" },
-	{ 0x19, "Re-authenticate" },
-	{ 0x80, "Unspecified error" },
-	{ 0x81, "Malformed Packet" },
-	{ 0x82, "Protocol Error" },
-	{ 0x83, "Implementation specific error" },
-	{ 0x84, "Unsupported Protocol Version" },
-	{ 0x85, "Client Identifier not valid" },
-	{ 0x86, "Bad User Name or Password" },
-	{ 0x87, "Not authorized" },
-	{ 0x88, "Server unavailable" },
-	{ 0x89, "Server busy" },
-	{ 0x8a, "Banned" },
-	{ 0x8b, "Server shutting down" },
-	{ 0x8c, "Bad authentication method" },
-	{ 0x8d, "Keep Alive timeout" },
-	{ 0x8e, "Session taken over" },
-	{ 0x8f, "Topic Filter invalid" },
-	{ 0x90, "Topic Name invalid" },
-	{ 0x91, "Packet Identifier in use" },
-	{ 0x92, "Packet Identifier not found" },
-	{ 0x93, "Receive Maximum exceeded" },
-	{ 0x94, "Topic Alias invalid" },
-	{ 0x95, "Packet too large" },
-	{ 0x96, "Message rate too high" },
-	{ 0x97, "Quota exceeded" },
-	{ 0x98, "Administrative action" },
-	{ 0x99, "Payload format invalid" },
-	{ 0x9a, "Retain not supported" },
-	{ 0x9b, "QoS not supported" },
-	{ 0x9c, "Use another server" },
-	{ 0x9d, "Server moved" },
-	{ 0x9e, "Shared Subscriptions not supported" },
-	{ 0x9f, "Connection rate exceeded" },
-	{ 0xa0, "Maximum connect time" },
-	{ 0xa1, "Subscription Identifiers not supported" },
-	{ 0xa2, "Wildcard Subscriptions not supported" },
+	{0x00, "Success"},
+	{0x01, "Granted QoS 1"},
+	{0x02, "Granted QoS 2"},
+	{0x04, "Disconnect with Will Message"},
+	{0x10, "No matching subscribers"},
+	{0x11, "No subscription existed"},
+	{0x18, "Continue authentication"},
+	{0x19, "Re-authenticate"},
+	{0x80, "Unspecified error"},
+	{0x81, "Malformed Packet"},
+	{0x82, "Protocol Error"},
+	{0x83, "Implementation specific error"},
+	{0x84, "Unsupported Protocol Version"},
+	{0x85, "Client Identifier not valid"},
+	{0x86, "Bad User Name or Password"},
+	{0x87, "Not authorized"},
+	{0x88, "Server unavailable"},
+	{0x89, "Server busy"},
+	{0x8a, "Banned"},
+	{0x8b, "Server shutting down"},
+	{0x8c, "Bad authentication method"},
+	{0x8d, "Keep Alive timeout"},
+	{0x8e, "Session taken over"},
+	{0x8f, "Topic Filter invalid"},
+	{0x90, "Topic Name invalid"},
+	{0x91, "Packet Identifier in use"},
+	{0x92, "Packet Identifier not found"},
+	{0x93, "Receive Maximum exceeded"},
+	{0x94, "Topic Alias invalid"},
+	{0x95, "Packet too large"},
+	{0x96, "Message rate too high"},
+	{0x97, "Quota exceeded"},
+	{0x98, "Administrative action"},
+	{0x99, "Payload format invalid"},
+	{0x9a, "Retain not supported"},
+	{0x9b, "QoS not supported"},
+	{0x9c, "Use another server"},
+	{0x9d, "Server moved"},
+	{0x9e, "Shared Subscriptions not supported"},
+	{0x9f, "Connection rate exceeded"},
+	{0xa0, "Maximum connect time"},
+	{0xa1, "Subscription Identifiers not supported"},
+	{0xa2, "Wildcard Subscriptions not supported"},
 };
 
 const char *client_reason_name(unsigned reason_code)
@@ -180,8 +180,8 @@ const char *client_reason_name(unsigned reason_code)
 static const char *connack_name(const struct client *c)
 {
 	static const char *const names_311[] = {
-		"Accepted", "Unacceptable protocol version", "Identifier rejected", "Server unavailable",
-		"Bad user name or password", "Not authorized",
+		"Accepted",	      "Unacceptable protocol version", "Identifier rejected",
+		"Server unavailable", "Bad user name or password",     "Not authorized",
 	};
 
 	if (c->connack_code < ELEMENTSOF(names_311))
@@ -243,8 +243,8 @@ static void kick(struct client *c)
 
 /* --- losing it */
 
-static void __attribute__((format(printf, 4, 5))) lose(struct client *c, enum client_loss loss, unsigned code,
-							const char *format, ...)
+static void __attribute__((format(printf, 4, 5)))
+lose(struct client *c, enum client_loss loss, unsigned code, const char *format, ...)
 {
 	va_list ap;
 
@@ -269,8 +269,9 @@ static void lose_transport(struct client *c)
 	const char *hint = "";
 
 	if (c->state == HELLO && transport_failure(c->transport) == TRANSPORT_FAILURE_CLOSED)
-		hint = c->options.config->mqtt.version == 5 ? " instead of a CONNACK; does it know MQTT 5? (mqtt.version)"
-							     : " instead of a CONNACK";
+		hint = c->options.config->mqtt.version == 5
+			       ? " instead of a CONNACK; does it know MQTT 5? (mqtt.version)"
+			       : " instead of a CONNACK";
 	lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s%s", transport_error(c->transport), hint);
 }
 
@@ -280,12 +281,13 @@ static void lose_mosquitto(struct client *c)
 	const char *words = c->reason_string;
 
 	if (c->connack && c->connack_code)
-		lose(c, CLIENT_LOSS_REFUSED, c->connack_code, "%s: the broker refuses the connection: %s (0x%02x)%s%s", peer(c),
-		     connack_name(c), c->connack_code, *words ? ": " : "", words);
+		lose(c, CLIENT_LOSS_REFUSED, c->connack_code, "%s: the broker refuses the connection: %s (0x%02x)%s%s",
+		     peer(c), connack_name(c), c->connack_code, *words ? ": " : "", words);
 	else if (c->inbound.disconnected)
-		lose(c, CLIENT_LOSS_DISCONNECT, c->inbound.disconnect_reason, "%s: the broker ends the connection: %s (0x%02x)%s%s",
-		     peer(c),
-		     c->inbound.disconnect_reason ? client_reason_name(c->inbound.disconnect_reason) : "Normal disconnection",
+		lose(c, CLIENT_LOSS_DISCONNECT, c->inbound.disconnect_reason,
+		     "%s: the broker ends the connection: %s (0x%02x)%s%s", peer(c),
+		     c->inbound.disconnect_reason ? client_reason_name(c->inbound.disconnect_reason)
+						  : "Normal disconnection",
 		     c->inbound.disconnect_reason, *words ? ": " : "", words);
 	else if (c->mosq_code == MOSQ_ERR_KEEPALIVE)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping", peer(c));
@@ -320,10 +322,11 @@ static void on_connect(struct mosquitto *m, void *userdata, int code, int flags,
 	keep_reason_string(c, properties);
 	if (code != 0 || !properties)
 		return;
-	if (mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_max, false) && receive_max > 0 &&
-	    receive_max < c->window)
+	if (mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_max, false) &&
+	    receive_max > 0 && receive_max < c->window)
 		c->window = receive_max;
-	if (mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, &packet_max, false) && packet_max > 0)
+	if (mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, &packet_max, false) &&
+	    packet_max > 0)
 		c->packet_max = packet_max;
 	if (mosquitto_property_read_byte(properties, MQTT_PROP_MAXIMUM_QOS, &qos_max, false) && qos_max < c->qos)
 		c->qos = qos_max;
@@ -356,7 +359,8 @@ static struct publish *find_publish(struct client *c, int mid)
 	return NULL;
 }
 
-static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_code, const mosquitto_property *properties)
+static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_code,
+		       const mosquitto_property *properties)
 {
 	struct client *c = userdata;
 	struct publish *p = find_publish(c, mid);
@@ -368,7 +372,7 @@ static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_
 	p->acknowledged = true;
 	c->in_flight--;
 	c->in_flight_bytes -= p->size;
-	c->acks[c->n_acks++] = (struct ack){ .mid = mid, .reason_code = (unsigned)reason_code };
+	c->acks[c->n_acks++] = (struct ack){.mid = mid, .reason_code = (unsigned)reason_code};
 	while (c->ring_n > 0 && c->ring[c->ring_head].acknowledged) {
 		c->ring_head = (c->ring_head + 1) % c->ring_size;
 		c->ring_n--;
@@ -408,7 +412,7 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 /* A directory that only we can enter, wherever there is room for one; it lives for some microseconds. */
 static int make_private_directory(char *path, size_t size)
 {
-	const char *places[] = { getenv("RUNTIME_DIRECTORY"), "/tmp", RUNDIR, "/dev/shm", "/var/tmp" };
+	const char *places[] = {getenv("RUNTIME_DIRECTORY"), "/tmp", RUNDIR, "/dev/shm", "/var/tmp"};
 	int error = ENOENT;
 	size_t i;
 
@@ -425,7 +429,7 @@ static int make_private_directory(char *path, size_t size)
 /* A listening socket without a name, and a descriptor of its inode to reach it by. */
 static int listen_unseen(int *ret_listener, int *ret_inode)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	_cleanup_close_ int listener = -1, inode = -1;
 	char directory[sizeof(address.sun_path) - 8];
 	int r;
@@ -459,7 +463,7 @@ static int listen_unseen(int *ret_listener, int *ret_inode)
 static int accept_ourselves(int listener)
 {
 	_cleanup_close_ int fd = -1;
-	struct ucred peer_of = { 0 };
+	struct ucred peer_of = {0};
 	socklen_t size = sizeof(peer_of);
 
 	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -726,7 +730,8 @@ static void check_connack(struct client *c)
 		return;
 	}
 	if (c->qos == 0) {
-		lose(c, CLIENT_LOSS_REFUSED, 0x9b, "%s: the broker knows no QoS 1, without which events could be lost", peer(c));
+		lose(c, CLIENT_LOSS_REFUSED, 0x9b, "%s: the broker knows no QoS 1, without which events could be lost",
+		     peer(c));
 		return;
 	}
 	c->state = READY;
@@ -864,8 +869,8 @@ static void check_ping(struct client *c, uint64_t now)
 		return;
 	}
 	if (!c->ping_since && now >= ping_due(c)) {
-			c->mosq_code = mosquitto_loop_misc(c->mosq);
-			if (c->mosq_code != MOSQ_ERR_SUCCESS)
+		c->mosq_code = mosquitto_loop_misc(c->mosq);
+		if (c->mosq_code != MOSQ_ERR_SUCCESS)
 			c->mosq_gone = true;
 		c->ping_since = now;
 	}
@@ -911,7 +916,8 @@ static int client_init(struct client *c)
 	c->qos = q->qos == 2 ? 2 : 1;
 	c->packet_max = PACKET_MAX;
 	c->ack_timeout_us = q->ack_timeout_s * USEC_PER_SEC;
-	c->answer_timeout_us = (q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) * USEC_PER_SEC;
+	c->answer_timeout_us =
+		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) * USEC_PER_SEC;
 	c->inbound.want_publish = c->handlers.message != NULL;
 	c->inbound.publish_max = PUBLISH_IN_MAX;
 	c->inbound.v5 = q->version == 5;
@@ -978,7 +984,7 @@ void client_close(struct client *c)
 	if (c->state == READY && !c->mosq_gone)
 		say_goodbye(c);
 	c->closed = true;
-	c->handlers = (struct client_handlers){ 0 };
+	c->handlers = (struct client_handlers){0};
 	if (!c->running)
 		client_free(c);
 }
@@ -1047,7 +1053,7 @@ static void note_publish(struct client *c, int mid, size_t size)
 
 	if (c->in_flight == 0 || c->ring_n == 0)
 		c->head_since = now_usec(c);
-	c->ring[tail] = (struct publish){ .mid = mid, .size = (uint32_t)size };
+	c->ring[tail] = (struct publish){.mid = mid, .size = (uint32_t)size};
 	c->ring_n++;
 	c->in_flight++;
 	c->in_flight_bytes += size;

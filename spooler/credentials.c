@@ -30,7 +30,7 @@ static void secret_release(struct secret *s)
 	if (s->data)
 		explicit_bzero(s->data, s->size);
 	free(s->data);
-	*s = (struct secret){ 0 };
+	*s = (struct secret){0};
 }
 
 static void gnutls_datum_release(gnutls_datum_t *d)
@@ -97,7 +97,7 @@ static bool is_uri(const char *path)
 
 static int load_trust(const struct config_tls *t, struct credentials *c, char **ret_error)
 {
-	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = { 0 };
+	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
 	int r;
 
 	c->verify_chain = t->ca_file || c->n_pins == 0;
@@ -111,8 +111,10 @@ static int load_trust(const struct config_tls *t, struct credentials *c, char **
 		if (r < 0)
 			return fail(-ENOENT, ret_error, "cannot load %s: %s", SYSTEM_STORE, gnutls_strerror(r));
 		if (r == 0)
-			return fail(-ENOENT, ret_error, "%s holds no CA certificate (package ca-certificates); "
-				    "name one with tls.ca_file", SYSTEM_STORE);
+			return fail(-ENOENT, ret_error,
+				    "%s holds no CA certificate (package ca-certificates); "
+				    "name one with tls.ca_file",
+				    SYSTEM_STORE);
 		return 0;
 	}
 	if (asprintf(&c->ca_name, "'%s'", t->ca_file) < 0) {
@@ -130,9 +132,28 @@ static int load_trust(const struct config_tls *t, struct credentials *c, char **
 	return 0;
 }
 
+/* When the first list of the file runs out: a list that is not renewed would hide what was revoked since. */
+static time_t earliest_update(const gnutls_datum_t *pem)
+{
+	gnutls_x509_crl_t *lists = NULL;
+	unsigned n = 0, i;
+	time_t earliest = 0, next;
+
+	if (gnutls_x509_crl_list_import2(&lists, &n, pem, GNUTLS_X509_FMT_PEM, 0) < 0)
+		return 0;
+	for (i = 0; i < n; i++) {
+		next = gnutls_x509_crl_get_next_update(lists[i]);
+		if (next > 0 && (earliest == 0 || next < earliest))
+			earliest = next;
+		gnutls_x509_crl_deinit(lists[i]);
+	}
+	gnutls_free(lists);
+	return earliest;
+}
+
 static int load_crl(const struct config_tls *t, struct credentials *c, char **ret_error)
 {
-	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = { 0 };
+	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
 	int r;
 
 	if (!t->crl_file)
@@ -148,31 +169,35 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 	if (r <= 0)
 		return fail(-EINVAL, ret_error, "the CRL file '%s' holds no revocation list: %s", t->crl_file,
 			    r < 0 ? gnutls_strerror(r) : "none found");
+	c->crl_next_update = earliest_update(&pem);
 	return 0;
 }
 
 static int certificate_error(int code, const struct config_tls *t, char **ret_error)
 {
 	if (code == GNUTLS_E_DECRYPTION_FAILED)
-		return fail(-EINVAL, ret_error, t->key_password_file ? "the password in tls.key_password_file does not open "
-								       "the key '%s'"
-								     : "the key '%s' is encrypted and tls.key_password_file "
-								       "is not set",
+		return fail(-EINVAL, ret_error,
+			    t->key_password_file ? "the password in tls.key_password_file does not open "
+						   "the key '%s'"
+						 : "the key '%s' is encrypted and tls.key_password_file "
+						   "is not set",
 			    t->key_file);
 	if (code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
 		return fail(-EINVAL, ret_error, "the key '%s' is not the one of the certificate '%s'", t->key_file,
 			    t->certificate_file);
 	if (code == GNUTLS_E_PKCS11_PIN_ERROR || code == GNUTLS_E_PKCS11_PIN_LOCKED)
-		return fail(-EINVAL, ret_error, "the token refuses the PIN of '%s' (%s)", t->key_file, gnutls_strerror(code));
+		return fail(-EINVAL, ret_error, "the token refuses the PIN of '%s' (%s)", t->key_file,
+			    gnutls_strerror(code));
 	return fail(-EINVAL, ret_error, "cannot use the certificate '%s' with the key '%s': %s", t->certificate_file,
 		    t->key_file, gnutls_strerror(code));
 }
 
 /* Objects of a token, or a mix: GnuTLS opens them itself. The password is the token's PIN. */
-static int load_own_from_token(const struct config_tls *t, struct credentials *c, const char *password, char **ret_error)
+static int load_own_from_token(const struct config_tls *t, struct credentials *c, const char *password,
+			       char **ret_error)
 {
-	_cleanup_free_ char *certificate = is_uri(t->certificate_file) ? strdup(t->certificate_file)
-									: resolve_path(t->certificate_file);
+	_cleanup_free_ char *certificate =
+		is_uri(t->certificate_file) ? strdup(t->certificate_file) : resolve_path(t->certificate_file);
 	_cleanup_free_ char *key = is_uri(t->key_file) ? strdup(t->key_file) : resolve_path(t->key_file);
 	int r;
 
@@ -182,10 +207,11 @@ static int load_own_from_token(const struct config_tls *t, struct credentials *c
 	return r < 0 ? certificate_error(r, t, ret_error) : 0;
 }
 
-static int load_own_from_files(const struct config_tls *t, struct credentials *c, const char *password, char **ret_error)
+static int load_own_from_files(const struct config_tls *t, struct credentials *c, const char *password,
+			       char **ret_error)
 {
-	_cleanup_(gnutls_datum_release) gnutls_datum_t certificate = { 0 };
-	_cleanup_(secret_release) struct secret key = { 0 };
+	_cleanup_(gnutls_datum_release) gnutls_datum_t certificate = {0};
+	_cleanup_(secret_release) struct secret key = {0};
 	gnutls_datum_t key_data;
 	int r;
 
@@ -195,15 +221,15 @@ static int load_own_from_files(const struct config_tls *t, struct credentials *c
 	r = read_secret("key", t->key_file, &key, ret_error);
 	if (r < 0)
 		return r;
-	key_data = (gnutls_datum_t){ .data = (unsigned char *)key.data, .size = (unsigned)key.size };
-	r = gnutls_certificate_set_x509_key_mem2(c->certificates, &certificate, &key_data, GNUTLS_X509_FMT_PEM, password,
-						 0);
+	key_data = (gnutls_datum_t){.data = (unsigned char *)key.data, .size = (unsigned)key.size};
+	r = gnutls_certificate_set_x509_key_mem2(c->certificates, &certificate, &key_data, GNUTLS_X509_FMT_PEM,
+						 password, 0);
 	return r < 0 ? certificate_error(r, t, ret_error) : 0;
 }
 
 static int load_own(const struct config_tls *t, struct credentials *c, char **ret_error)
 {
-	_cleanup_(secret_release) struct secret password = { 0 };
+	_cleanup_(secret_release) struct secret password = {0};
 	int r;
 
 	if (!t->certificate_file && !t->key_file)
@@ -223,7 +249,7 @@ static int load_own(const struct config_tls *t, struct credentials *c, char **re
 /* The key in hexadecimal digits, alone or as in the brokers' files, "identity:key". */
 static int load_psk(const struct config_tls *t, struct credentials *c, char **ret_error)
 {
-	_cleanup_(secret_release) struct secret file = { 0 };
+	_cleanup_(secret_release) struct secret file = {0};
 	gnutls_datum_t key;
 	const char *hex;
 	size_t n;
@@ -238,15 +264,17 @@ static int load_psk(const struct config_tls *t, struct credentials *c, char **re
 	hex = hex ? hex + 1 : file.data;
 	n = strspn(hex, "0123456789abcdefABCDEF");
 	if (n < 32 || n % 2 || hex[n + strspn(hex + n, " \t\r\n")])
-		return fail(-EINVAL, ret_error, "the PSK key file '%s' must hold an even number of hexadecimal digits, at least 32",
+		return fail(-EINVAL, ret_error,
+			    "the PSK key file '%s' must hold an even number of hexadecimal digits, at least 32",
 			    t->psk_key_file);
 	r = gnutls_psk_allocate_client_credentials(&c->psk);
 	if (r < 0)
 		return -ENOMEM;
-	key = (gnutls_datum_t){ .data = (unsigned char *)hex, .size = (unsigned)n };
+	key = (gnutls_datum_t){.data = (unsigned char *)hex, .size = (unsigned)n};
 	r = gnutls_psk_set_client_credentials(c->psk, t->psk_identity, &key, GNUTLS_PSK_KEY_HEX);
 	if (r < 0)
-		return fail(-EINVAL, ret_error, "cannot use the PSK key file '%s': %s", t->psk_key_file, gnutls_strerror(r));
+		return fail(-EINVAL, ret_error, "cannot use the PSK key file '%s': %s", t->psk_key_file,
+			    gnutls_strerror(r));
 	return 0;
 }
 
@@ -302,7 +330,8 @@ static int load_priority(const struct config_tls *t, struct credentials *c, char
 
 	c->minimum_version = only_13 ? GNUTLS_TLS1_3 : GNUTLS_TLS1_2;
 	if (t->priority)
-		r = asprintf(&text, "%s:-VERS-SSL3.0:-VERS-TLS1.0:-VERS-TLS1.1%s", t->priority, only_13 ? ":-VERS-TLS1.2" : "");
+		r = asprintf(&text, "%s:-VERS-SSL3.0:-VERS-TLS1.0:-VERS-TLS1.1%s", t->priority,
+			     only_13 ? ":-VERS-TLS1.2" : "");
 	else
 		r = asprintf(&text, "%s:-VERS-ALL:+VERS-TLS1.3%s", c->psk ? PRIORITY_PSK : PRIORITY_CERTIFICATES,
 			     only_13 ? "" : ":+VERS-TLS1.2");

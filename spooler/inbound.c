@@ -6,13 +6,37 @@
 
 #include "inbound.h"
 
-enum { CONNACK = 2, PUBLISH = 3, PUBACK = 4, PUBREC = 5, PUBREL = 6, PUBCOMP = 7, SUBACK = 9, UNSUBACK = 11, PINGRESP = 13,
-       DISCONNECT = 14 };
+enum {
+	CONNACK = 2,
+	PUBLISH = 3,
+	PUBACK = 4,
+	PUBREC = 5,
+	PUBREL = 6,
+	PUBCOMP = 7,
+	SUBACK = 9,
+	UNSUBACK = 11,
+	PINGRESP = 13,
+	DISCONNECT = 14
+};
 
 /* The four flag bits that each packet must have; -1: a server does not send it (to us). */
 static const int flags_of[16] = {
-	-1, -1, [CONNACK] = 0, [PUBLISH] = 0, [PUBACK] = 0, [PUBREC] = 0, [PUBREL] = 2, [PUBCOMP] = 0,
-	-1, [SUBACK] = 0, -1, [UNSUBACK] = 0, -1, [PINGRESP] = 0, [DISCONNECT] = 0, -1,
+	-1,
+	-1,
+	[CONNACK] = 0,
+	[PUBLISH] = 0,
+	[PUBACK] = 0,
+	[PUBREC] = 0,
+	[PUBREL] = 2,
+	[PUBCOMP] = 0,
+	-1,
+	[SUBACK] = 0,
+	-1,
+	[UNSUBACK] = 0,
+	-1,
+	[PINGRESP] = 0,
+	[DISCONNECT] = 0,
+	-1,
 };
 
 static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_size)
@@ -20,7 +44,8 @@ static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_s
 	uint8_t type = byte >> 4, flags = byte & 15, qos = (flags >> 1) & 3;
 
 	if (!i->connack && byte != CONNACK << 4) {
-		(void)snprintf(why, why_size, "the peer does not speak MQTT (it begins with byte 0x%02x, no CONNACK)", byte);
+		(void)snprintf(why, why_size, "the peer does not speak MQTT (it begins with byte 0x%02x, no CONNACK)",
+			       byte);
 		return -EPROTO;
 	}
 	if ((i->connack && type == CONNACK) || flags_of[type] < 0 || (type != PUBLISH && flags != flags_of[type]) ||
@@ -60,8 +85,8 @@ static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_si
 		return 0;
 	/* What is skipped takes no memory, whatever its length. */
 	if (!i->skip && i->length > max) {
-		(void)snprintf(why, why_size, "the broker sent a packet of %u bytes, more than the %u that are taken", i->length,
-			       max);
+		(void)snprintf(why, why_size, "the broker sent a packet of %u bytes, more than the %u that are taken",
+			       i->length, max);
 		return -EPROTO;
 	}
 	i->left = i->length;

@@ -23,9 +23,9 @@ struct inbound {
 	bool v5;
 
 	/* to be read */
-	uint64_t packets;	   /* completed */
-	uint64_t dropped;	   /* publishes that were left out */
-	bool disconnected;	   /* the broker has sent DISCONNECT */
+	uint64_t packets;  /* completed */
+	uint64_t dropped;  /* publishes that were left out */
+	bool disconnected; /* the broker has sent DISCONNECT */
 	unsigned disconnect_reason;
 	bool connack; /* the first packet has begun */
 

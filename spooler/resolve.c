@@ -13,7 +13,7 @@
 #include "resolve.h"
 #include "util.h"
 
-#define QUESTIONS_MAX 8		 /* open at a time, abandoned ones included */
+#define QUESTIONS_MAX 8		/* open at a time, abandoned ones included */
 #define STACK_SIZE (512 * 1024) /* name service modules use large buffers on the stack */
 
 struct resolve {

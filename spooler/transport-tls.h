@@ -24,6 +24,7 @@ struct credentials {
 	bool verify_chain; /* false: pins are given and no CA, so that the pins are the trust */
 	char *ca_name;	   /* for sentences: the file's name, or the system's trust store */
 	char *crl_name;
+	time_t crl_next_update; /* the earliest one in the file; 0: none is said */
 };
 
 /*

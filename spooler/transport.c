@@ -24,10 +24,10 @@
 #include "transport-tls.h"
 #include "util.h"
 
-#define PULL_BUFFER (32 * 1024)	 /* two records */
+#define PULL_BUFFER (32 * 1024) /* two records */
 #define ERROR_SIZE 1024
-#define READ_ROUNDS 64		 /* records without application data in one read, before others get their turn */
-#define DRAIN_MAX (256 * 1024)	 /* unread bytes thrown away at close, so that the last words are not reset */
+#define READ_ROUNDS 64	       /* records without application data in one read, before others get their turn */
+#define DRAIN_MAX (256 * 1024) /* unread bytes thrown away at close, so that the last words are not reset */
 
 struct transport {
 	sd_event *loop;
@@ -81,8 +81,8 @@ static void quiet(struct transport *t)
 }
 
 /* From here on nothing happens by itself any more. */
-static void __attribute__((format(printf, 3, 4))) lose(struct transport *t, enum transport_failure failure,
-							const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+lose(struct transport *t, enum transport_failure failure, const char *format, ...)
 {
 	va_list ap;
 
@@ -165,7 +165,7 @@ static ssize_t tls_pull(gnutls_transport_ptr_t userdata, void *data, size_t size
 		/* A broker with Nagle's algorithm holds its CONNACK behind the session tickets until they are
 		   acknowledged, 40 ms by default. */
 		if (t->quick_ack)
-			(void)setsockopt(t->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 1 }, sizeof(int));
+			(void)setsockopt(t->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
 		t->pull_begin = 0;
 		t->pull_end = have = (size_t)n;
 	}
@@ -179,7 +179,7 @@ static ssize_t tls_pull(gnutls_transport_ptr_t userdata, void *data, size_t size
 static ssize_t tls_push(gnutls_transport_ptr_t userdata, const giovec_t *iov, int n_iov)
 {
 	struct transport *t = userdata;
-	struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n_iov };
+	struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n_iov};
 	ssize_t n;
 
 	if (t->send_error) {
@@ -221,7 +221,9 @@ static const char *alert_advice(gnutls_alert_description_t alert)
 		return ": it does not know our tls.psk_identity";
 	case GNUTLS_A_HANDSHAKE_FAILURE:
 	case GNUTLS_A_INSUFFICIENT_SECURITY:
-		return ": nothing that both sides speak, or it demands a client certificate or a pre-shared key";
+		return ": nothing that both sides speak (TLS versions, ciphers), or it demands a client certificate or "
+		       "a "
+		       "pre-shared key";
 	case GNUTLS_A_NO_APPLICATION_PROTOCOL:
 		return ": it does not offer the protocol 'mqtt' (ALPN)";
 	case GNUTLS_A_UNRECOGNIZED_NAME:
@@ -246,11 +248,12 @@ static void lose_by_tls(struct transport *t, int code)
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		alert = gnutls_alert_get(t->session);
 		name = gnutls_alert_get_name(alert);
-		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s", t->peer, when, (int)alert,
-		     name ? name : "unknown", alert_advice(alert));
+		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s", t->peer, when,
+		     (int)alert, name ? name : "unknown", alert_advice(alert));
 		return;
 	case GNUTLS_E_PREMATURE_TERMINATION:
-		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the connection was cut%s, without TLS's close_notify", t->peer, when);
+		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the connection was cut%s, without TLS's close_notify", t->peer,
+		     when);
 		return;
 	case GNUTLS_E_PULL_ERROR:
 	case GNUTLS_E_PUSH_ERROR:
@@ -260,17 +263,21 @@ static void lose_by_tls(struct transport *t, int code)
 	case GNUTLS_E_UNEXPECTED_PACKET:
 	case GNUTLS_E_RECORD_OVERFLOW:
 		if (t->state == TRANSPORT_HANDSHAKING) {
-			lose(t, TRANSPORT_FAILURE_TLS, "%s: the peer does not answer with TLS; is this its plain port?", t->peer);
+			lose(t, TRANSPORT_FAILURE_TLS, "%s: the peer does not answer with TLS; is this its plain port?",
+			     t->peer);
 			return;
 		}
 		break;
 	case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
-		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker wants a TLS version that is not allowed here, or does not "
-		     "speak TLS (tls.minimum_version)", t->peer);
+		lose(t, TRANSPORT_FAILURE_TLS,
+		     "%s: the broker wants a TLS version that is not allowed here, or does not "
+		     "speak TLS (tls.minimum_version)",
+		     t->peer);
 		return;
 	case GNUTLS_E_DECRYPTION_FAILED:
 		if (t->state == TRANSPORT_HANDSHAKING && t->credentials->psk) {
-			lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker does not have our pre-shared key", t->peer);
+			lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker does not have our pre-shared key",
+			     t->peer);
 			return;
 		}
 		break;
@@ -301,7 +308,7 @@ static bool is_address(const char *name)
 
 static int session_start(struct transport *t)
 {
-	static const gnutls_datum_t alpn = { .data = (unsigned char *)"mqtt", .size = 4 };
+	static const gnutls_datum_t alpn = {.data = (unsigned char *)"mqtt", .size = 4};
 	struct credentials *c = t->credentials;
 	int r;
 
@@ -341,7 +348,8 @@ static bool session_is_trusted(struct transport *t)
 	bool authentic;
 
 	if (gnutls_session_is_resumed(t->session)) {
-		lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker resumed a session that was not offered", t->peer);
+		lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker resumed a session that was not offered",
+		     t->peer);
 		return false;
 	}
 	if (gnutls_protocol_get_version(t->session) < t->credentials->minimum_version) {
@@ -376,7 +384,8 @@ static void shake_hands(struct transport *t)
 	do {
 		errno = 0;
 		r = gnutls_handshake(t->session);
-	} while (r == GNUTLS_E_INTERRUPTED || r == GNUTLS_E_WARNING_ALERT_RECEIVED || r == GNUTLS_E_GOT_APPLICATION_DATA);
+	} while (r == GNUTLS_E_INTERRUPTED || r == GNUTLS_E_WARNING_ALERT_RECEIVED ||
+		 r == GNUTLS_E_GOT_APPLICATION_DATA);
 	if (r == GNUTLS_E_AGAIN) {
 		set_io_events(t, gnutls_record_get_direction(t->session) ? EPOLLOUT : EPOLLIN);
 		return;
@@ -397,7 +406,8 @@ static void describe_address(const struct addrinfo *a, char *buf, size_t size)
 {
 	char host[64] = "?", port[8] = "?";
 
-	(void)getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+	(void)getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), port, sizeof(port),
+			  NI_NUMERICHOST | NI_NUMERICSERV);
 	(void)snprintf(buf, size, a->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
@@ -420,7 +430,7 @@ static void connect_failed(struct transport *t, int error)
 /* On loopback and a port of the ephemeral range, a socket can connect to itself when nobody listens. */
 static bool connected_to_itself(int fd)
 {
-	struct sockaddr_storage here = { 0 }, there = { 0 };
+	struct sockaddr_storage here = {0}, there = {0};
 	socklen_t n_here = sizeof(here), n_there = sizeof(there);
 
 	return getsockname(fd, (struct sockaddr *)&here, &n_here) == 0 &&
@@ -439,7 +449,7 @@ static void connected(struct transport *t)
 	}
 	describe_address(t->address, address, sizeof(address));
 	(void)snprintf(t->peer, sizeof(t->peer), "%s (%s)", t->host, address);
-	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	if (!t->tls) {
 		established(t);
 		return;

@@ -3,9 +3,11 @@
  * verify - is the server who it must be, and if not, why not in words that an administrator can act upon.
  *
  * Chain, dates, revocation and host name are GnuTLS's judgement (gnutls_certificate_verify_peers); a stapled OCSP
- * response is part of it. Here it is put into a sentence, and the pins are compared. With pins and no CA the pinned
+ * response is part of it. Here it is put into a sentence, a revocation list that is out of date is refused (GnuTLS
+ * would go on with it), and the pins are compared. With pins and no CA the pinned
  * key takes the chain's place, while name and dates are still checked.
  */
+#include <arpa/inet.h>
 #include <gnutls/x509.h>
 #include <stdarg.h>
 
@@ -67,8 +69,8 @@ static void describe_names(gnutls_x509_crt_t crt, char *buf, size_t size)
 			unsigned char *a = (unsigned char *)name;
 
 			append(buf, size, "%s%u.%u.%u.%u", n ? ", " : "", a[0], a[1], a[2], a[3]);
-		} else {
-			append(buf, size, "%san IPv6 address", n ? ", " : "");
+		} else if (length == 16 && inet_ntop(AF_INET6, name, subject, sizeof(subject))) {
+			append(buf, size, "%s%s", n ? ", " : "", subject);
 		}
 		n++;
 	}
@@ -101,7 +103,9 @@ static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool ex
 		format_time(limit, date, sizeof(date));
 		length = sizeof(dn);
 		if (i == 0 || gnutls_x509_crt_get_dn(crt, dn, &length) < 0)
-			(void)snprintf(why, size, expired ? "its certificate expired on %s" : "its certificate is not valid before %s",
+			(void)snprintf(why, size,
+				       expired ? "its certificate expired on %s"
+					       : "its certificate is not valid before %s",
 				       date);
 		else
 			(void)snprintf(why, size,
@@ -115,8 +119,9 @@ static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool ex
 		return 0;
 	}
 	/* None that was sent: a CA of ours. */
-	(void)snprintf(why, size, expired ? "a CA certificate above its certificate has expired"
-					  : "a CA certificate above its certificate is not valid yet");
+	(void)snprintf(why, size,
+		       expired ? "a CA certificate above its certificate has expired"
+			       : "a CA certificate above its certificate is not valid yet");
 	return 0;
 }
 
@@ -131,7 +136,8 @@ static void describe_issuer(gnutls_x509_crt_t crt, const struct credentials *c, 
 	}
 	if (gnutls_x509_crt_get_issuer_dn(crt, issuer, &length) < 0)
 		(void)snprintf(issuer, sizeof(issuer), "?");
-	(void)snprintf(why, size, "its certificate is not signed by a CA in %s (its issuer is '%s')", c->ca_name, issuer);
+	(void)snprintf(why, size, "its certificate is not signed by a CA in %s (its issuer is '%s')", c->ca_name,
+		       issuer);
 }
 
 /* GnuTLS sets all bits that apply; the most telling one is worded. */
@@ -142,7 +148,8 @@ static void describe_status(unsigned status, const gnutls_datum_t *chain, unsign
 	gnutls_datum_t text;
 
 	if (status & GNUTLS_CERT_REVOKED)
-		(void)snprintf(why, size, "its certificate is revoked (%s%s)", c->crl_name ? c->crl_name : "says its OCSP response",
+		(void)snprintf(why, size, "its certificate is revoked (%s%s)",
+			       c->crl_name ? c->crl_name : "says its OCSP response",
 			       c->crl_name ? ", or its OCSP response" : "");
 	else if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
 		describe_issuer(crt, c, why, size);
@@ -150,15 +157,14 @@ static void describe_status(unsigned status, const gnutls_datum_t *chain, unsign
 		(void)describe_dates(chain, n_chain, true, why, size);
 	else if (status & GNUTLS_CERT_NOT_ACTIVATED)
 		(void)describe_dates(chain, n_chain, false, why, size);
+	else if (status & GNUTLS_CERT_PURPOSE_MISMATCH)
+		(void)snprintf(why, size, "its certificate is not meant for a TLS server (extended key usage)");
 	else if (status & GNUTLS_CERT_UNEXPECTED_OWNER) {
 		describe_names(crt, names, sizeof(names));
 		(void)snprintf(why, size, "its certificate is for %s, not for '%s'", names, name);
 	} else if (status & (GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED | GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE))
-		(void)snprintf(why, size, "revocation cannot be checked: the list in %s is %s",
-			       c->crl_name ? c->crl_name : "its OCSP response",
+		(void)snprintf(why, size, "its OCSP response is %s",
 			       status & GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED ? "out of date" : "from the future");
-	else if (status & GNUTLS_CERT_PURPOSE_MISMATCH)
-		(void)snprintf(why, size, "its certificate is not meant for a TLS server (extended key usage)");
 	else if (status & GNUTLS_CERT_SIGNER_NOT_CA)
 		(void)snprintf(why, size, "its certificate's issuer is not a CA");
 	else if (status & (GNUTLS_CERT_MISSING_OCSP_STATUS | GNUTLS_CERT_INVALID_OCSP_STATUS))
@@ -209,12 +215,13 @@ static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *
 int verify_server(gnutls_session_t session, const struct credentials *c, const char *name, char *why, size_t size)
 {
 	gnutls_typed_vdata_st data[] = {
-		{ .type = GNUTLS_DT_DNS_HOSTNAME, .data = (void *)name },
-		{ .type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (void *)GNUTLS_KP_TLS_WWW_SERVER },
+		{.type = GNUTLS_DT_DNS_HOSTNAME, .data = (void *)name},
+		{.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (void *)GNUTLS_KP_TLS_WWW_SERVER},
 	};
 	_cleanup_(crt_deinitp) gnutls_x509_crt_t crt = NULL;
 	const gnutls_datum_t *chain;
 	unsigned n_chain = 0, status = 0;
+	char date[64];
 	int r;
 
 	chain = gnutls_certificate_get_peers(session, &n_chain);
@@ -237,6 +244,12 @@ int verify_server(gnutls_session_t session, const struct credentials *c, const c
 		}
 	} else {
 		status = status_without_ca(crt, name);
+	}
+	if (!status && c->crl_next_update && c->crl_next_update < time(NULL)) {
+		format_time(c->crl_next_update, date, sizeof(date));
+		(void)snprintf(why, size, "revocation cannot be checked: the list in %s should have been renewed by %s",
+			       c->crl_name, date);
+		return -EKEYREJECTED;
 	}
 	if (status) {
 		describe_status(status, chain, n_chain, crt, c, name, why, size);

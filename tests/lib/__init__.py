@@ -45,6 +45,7 @@ from .hook import Hook
 from .node import Guest, Node
 from .process import Process
 from .programs import BUILD, ROOT, program
+from .scripted_broker import Behaviour, ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
 from .waiting import free_port, wait_until
@@ -52,6 +53,7 @@ from .waiting import free_port, wait_until
 __all__ = [
     "BUILD",
     "ROOT",
+    "Behaviour",
     "Broker",
     "Certs",
     "Daemon",
@@ -59,6 +61,7 @@ __all__ = [
     "Hook",
     "Node",
     "Process",
+    "ScriptedBroker",
     "Spool",
     "Subscriber",
     "domain_xml",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A throw-away certificate authority, made by scripts/make-certs."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -25,9 +26,9 @@ class Certs:
     def key(self, name):
         return self.directory / f"{name}.key"
 
-    def server(self, name, *names, ca="ca", expired=False):
+    def server(self, name, *names, ca="ca", expired=False, future=False):
         """One more server certificate, for these DNS names and IP addresses."""
-        self._make("server", name, *names, ca=ca, expired=expired)
+        self._make("server", name, *names, ca=ca, expired=expired, future=future)
         return name
 
     def client(self, name, ca="ca", expired=False):
@@ -38,8 +39,70 @@ class Certs:
         self._make("authority", name)
         return name
 
-    def _make(self, *arguments, ca="ca", expired=False):
-        options = ["--ca", ca] + (["--expired"] if expired else [])
+    def crl(self, name, *revoked, ca="ca", next_update_days=30):
+        """A revocation list of this authority with the named certificates on it. Returns its path."""
+        path, template = self.directory / f"{name}.crl", self.directory / f"{name}.template"
+        lines = [f"crl_next_update = {next_update_days}", "crl_number = 1"]
+        if next_update_days <= 0:
+            lines = ['crl_this_update_date = "2020-01-01 00:00:00 UTC"', 'crl_next_update_date = "2020-02-01 00:00:00 UTC"']
+            lines += ["crl_number = 1"]
+        template.write_text("\n".join(lines) + "\n")
+        command = [tool("certtool"), "--generate-crl", "--load-ca-certificate", self.pem(ca), "--load-ca-privkey"]
+        command += [self.key(ca), "--template", template, "--outfile", path]
+        if revoked:
+            chain = self.directory / f"{name}.revoked"
+            chain.write_text("".join(self.pem(r).read_text() for r in revoked))
+            command += ["--load-certificate", chain]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        return path
+
+    def encrypted_key(self, name, password):
+        """The same key in PKCS#8 under a password. Returns (key file, password file)."""
+        key, file = self.directory / f"{name}.encrypted.key", self.directory / f"{name}.password"
+        file.touch(0o600)
+        file.write_text(password + "\n")
+        command = [tool("openssl"), "pkcs8", "-topk8", "-in", self.key(name), "-out", key, "-passout", f"file:{file}"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        key.chmod(0o600)
+        return key, file
+
+    def self_signed(self, name, *dns_names, purpose="serverAuth", ca=None):
+        """A server certificate of somebody who has no authority, or (ca) one with another purpose from ours."""
+        names = ",".join(f"DNS:{n}" for n in dns_names)
+        command = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-addext", f"extendedKeyUsage={purpose}"]
+        command += ["-addext", "basicConstraints=critical,CA:FALSE", "-days", "30"]
+        command += ["-keyout", self.key(name), "-out", self.pem(name)]
+        if ca:
+            command += ["-CA", self.pem(ca), "-CAkey", self.key(ca)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        return name
+
+    def pin(self, name):
+        """SHA-256 of the certificate's SubjectPublicKeyInfo, by somebody else's program."""
+        der = subprocess.run(
+            f"openssl x509 -in '{self.pem(name)}' -noout -pubkey | openssl pkey -pubin -outform der",
+            shell=True,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        ).stdout
+        return "sha256:" + hashlib.sha256(der).hexdigest()
+
+    def ocsp_response(self, name, revoked=False, ca="ca"):
+        """What an OCSP responder of the authority says about the certificate now. Returns a path."""
+        path, index = self.directory / f"{name}.ocsp", self.directory / f"{name}.index"
+        command = ["openssl", "x509", "-in", self.pem(name), "-noout", "-serial"]
+        serial = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip().partition("=")[2]
+        state = "R\t491231235959Z\t240101000000Z" if revoked else "V\t491231235959Z\t"
+        index.write_text(f"{state}\t{serial}\tunknown\t/CN={name}\n")
+        command = ["openssl", "ocsp", "-index", index, "-CA", self.pem(ca), "-rsigner", self.pem(ca), "-rkey", self.key(ca)]
+        command += ["-issuer", self.pem(ca), "-cert", self.pem(name), "-respout", path, "-ndays", "2"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        return path
+
+    def _make(self, *arguments, ca="ca", expired=False, future=False):
+        options = ["--ca", ca] + (["--expired"] if expired else []) + (["--future"] if future else [])
         subprocess.run(
             [ROOT / "scripts/make-certs", *options, self.directory, *arguments],
             check=True,

@@ -23,6 +23,7 @@ from .daemon import Daemon
 from .hook import Hook
 from .node import Node
 from .programs import program
+from .scripted_broker import ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
 
@@ -62,6 +63,12 @@ class Bed:
 
     def new_broker(self, name, **options):
         return Broker(self.directory / name, self.certs, **options)
+
+    def scripted_broker(self, behaviour=None, **options):
+        """A started ScriptedBroker; see lib/scripted_broker.py."""
+        broker = ScriptedBroker(options.pop("certs", self.certs), behaviour, **options).start()
+        self._closing.append(broker.stop)
+        return broker
 
     def new_daemon(self, name="daemon", brokers=None, **options):
         daemon = Daemon(self.directory / name, self.spool, brokers or self.broker, self.certs, **options)

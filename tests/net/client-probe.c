@@ -16,17 +16,18 @@
 #include "spooler/util.h"
 
 static struct config arg_config = {
-	.mqtt = {
-		.version = 5,
-		.qos = 1,
-		.client_id = (char *)"client-probe",
-		.window = 100,
-		.keep_alive_s = 60,
-		.connect_timeout_s = 5,
-		.ack_timeout_s = 10,
-	},
+	.mqtt =
+		{
+			.version = 5,
+			.qos = 1,
+			.client_id = (char *)"client-probe",
+			.window = 100,
+			.keep_alive_s = 60,
+			.connect_timeout_s = 5,
+			.ack_timeout_s = 10,
+		},
 };
-static struct broker arg_broker = { .url = (char *)"", .tls = true };
+static struct broker arg_broker = {.url = (char *)"", .tls = true};
 static const char *arg_topic = "probe", *arg_subscribe, *arg_will;
 static unsigned arg_publish, arg_messages, arg_rounds = 1;
 static size_t arg_size = 100;
@@ -43,8 +44,9 @@ struct probe {
 };
 
 static const char *const loss_names[] = {
-	[CLIENT_LOSS_TRANSPORT] = "transport",	 [CLIENT_LOSS_REFUSED] = "refused",   [CLIENT_LOSS_DISCONNECT] = "disconnect",
-	[CLIENT_LOSS_TIMEOUT] = "timeout",	 [CLIENT_LOSS_PROTOCOL] = "protocol",
+	[CLIENT_LOSS_TRANSPORT] = "transport",	 [CLIENT_LOSS_REFUSED] = "refused",
+	[CLIENT_LOSS_DISCONNECT] = "disconnect", [CLIENT_LOSS_TIMEOUT] = "timeout",
+	[CLIENT_LOSS_PROTOCOL] = "protocol",
 };
 
 static int begin(struct probe *p);
@@ -189,44 +191,44 @@ static int parse_arguments(int argc, char **argv)
 		uint64_t *seconds;
 		unsigned *number;
 	} values[] = {
-		{ .name = "ca", .text = &t->ca_file },
-		{ .name = "crl", .text = &t->crl_file },
-		{ .name = "cert", .text = &t->certificate_file },
-		{ .name = "key", .text = &t->key_file },
-		{ .name = "key-password", .text = &t->key_password_file },
-		{ .name = "psk-identity", .text = &t->psk_identity },
-		{ .name = "psk-key", .text = &t->psk_key_file },
-		{ .name = "minimum-version", .text = &t->minimum_version },
-		{ .name = "priority", .text = &t->priority },
-		{ .name = "server-name", .text = &t->server_name },
-		{ .name = "username", .text = &q->username },
-		{ .name = "password", .text = &q->password_file },
-		{ .name = "client-id", .text = &q->client_id },
-		{ .name = "topic", .text = (char **)&arg_topic },
-		{ .name = "subscribe", .text = (char **)&arg_subscribe },
-		{ .name = "will", .text = (char **)&arg_will },
-		{ .name = "keep-alive", .seconds = &q->keep_alive_s },
-		{ .name = "connect-timeout", .seconds = &q->connect_timeout_s },
-		{ .name = "ack-timeout", .seconds = &q->ack_timeout_s },
-		{ .name = "mqtt", .number = &q->version },
-		{ .name = "qos", .number = &q->qos },
-		{ .name = "window", .number = &q->window },
-		{ .name = "publish", .number = &arg_publish },
-		{ .name = "messages", .number = &arg_messages },
-		{ .name = "rounds", .number = &arg_rounds },
-		{ .name = "size", .seconds = &arg_size },
+		{.name = "ca", .text = &t->ca_file},
+		{.name = "crl", .text = &t->crl_file},
+		{.name = "cert", .text = &t->certificate_file},
+		{.name = "key", .text = &t->key_file},
+		{.name = "key-password", .text = &t->key_password_file},
+		{.name = "psk-identity", .text = &t->psk_identity},
+		{.name = "psk-key", .text = &t->psk_key_file},
+		{.name = "minimum-version", .text = &t->minimum_version},
+		{.name = "priority", .text = &t->priority},
+		{.name = "server-name", .text = &t->server_name},
+		{.name = "username", .text = &q->username},
+		{.name = "password", .text = &q->password_file},
+		{.name = "client-id", .text = &q->client_id},
+		{.name = "topic", .text = (char **)&arg_topic},
+		{.name = "subscribe", .text = (char **)&arg_subscribe},
+		{.name = "will", .text = (char **)&arg_will},
+		{.name = "keep-alive", .seconds = &q->keep_alive_s},
+		{.name = "connect-timeout", .seconds = &q->connect_timeout_s},
+		{.name = "ack-timeout", .seconds = &q->ack_timeout_s},
+		{.name = "mqtt", .number = &q->version},
+		{.name = "qos", .number = &q->qos},
+		{.name = "window", .number = &q->window},
+		{.name = "publish", .number = &arg_publish},
+		{.name = "messages", .number = &arg_messages},
+		{.name = "rounds", .number = &arg_rounds},
+		{.name = "size", .seconds = &arg_size},
 	};
-	struct option options[ELEMENTSOF(values) + 6] = { 0 };
+	struct option options[ELEMENTSOF(values) + 6] = {0};
 	size_t i;
 	int o;
 
 	for (i = 0; i < ELEMENTSOF(values); i++)
-		options[i] = (struct option){ values[i].name, required_argument, NULL, NUMBER + (int)i };
-	options[i++] = (struct option){ "plain", no_argument, NULL, PLAIN };
-	options[i++] = (struct option){ "acks", no_argument, NULL, ACKS };
-	options[i++] = (struct option){ "hold", no_argument, NULL, HOLD };
-	options[i++] = (struct option){ "quiet", no_argument, NULL, QUIET };
-	options[i++] = (struct option){ "pin", required_argument, NULL, PIN };
+		options[i] = (struct option){values[i].name, required_argument, NULL, NUMBER + (int)i};
+	options[i++] = (struct option){"plain", no_argument, NULL, PLAIN};
+	options[i++] = (struct option){"acks", no_argument, NULL, ACKS};
+	options[i++] = (struct option){"hold", no_argument, NULL, HOLD};
+	options[i++] = (struct option){"quiet", no_argument, NULL, QUIET};
+	options[i++] = (struct option){"pin", required_argument, NULL, PIN};
 	t->pins.list = pins;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (o == PLAIN)
@@ -253,7 +255,7 @@ static int parse_arguments(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct probe p = { 0 };
+	struct probe p = {0};
 	_cleanup_free_ char *error = NULL;
 	sigset_t terminate;
 	int r;

@@ -1,0 +1,476 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+TLS between the daemon and a broker: each way to succeed, and each failure that must be one: the event stays in the
+spool, and the log says why in words. Real virtspoold against mosquitto, gnutls-serv, and Python's ssl.
+"""
+
+import os
+import socket
+import subprocess
+
+import pytest
+from lib import Behaviour, Process, free_port, wait_until
+from lib.programs import missing, tool
+
+
+def start_against(bed, url, **tls):
+    """One event in the spool, and a daemon for this broker with these tls settings (None removes one)."""
+    bed.hook("start", "begin")
+    daemon = bed.new_daemon(brokers=[])
+    daemon.config["brokers"] = [url]
+    daemon.config["mqtt"]["connect_timeout"] = "2s"
+    daemon.config["tls"].update(tls)
+    daemon.config["tls"] = {k: v for k, v in daemon.config["tls"].items() if v is not None}
+    return daemon.start()
+
+
+def check_delivered(bed, daemon):
+    wait_until(lambda: not bed.spool.waiting(), 15, lambda: f"the event is delivered:\n{daemon.output()}")
+    assert daemon.stop() == 0
+
+
+def check_refused(bed, daemon, text):
+    """The reason is told, the event stays, and a second attempt is no different."""
+    wait_until(lambda: text in daemon.output(), 15, lambda: f"'{text}' in the log:\n{daemon.output()}")
+    assert len(bed.spool.waiting()) == 1
+    assert daemon.stop() == 0
+    assert len(bed.spool.waiting()) == 1
+
+
+def with_certificate(bed, name, host="localhost"):
+    broker = bed.new_broker(f"with-{name}", certificate=name)
+    broker.host = host
+    return broker.start()
+
+
+# --- the server's certificate
+
+SERVERS = {
+    # name: (how the certificate is made, the host in the URL, what the log says; None: accepted)
+    "good": (lambda c: c.server("t-good", "localhost"), "localhost", None),
+    "wildcard-does-not-match": (lambda c: c.server("t-wild", "*.example.org"), "localhost", "is for '*.example.org', not for"),
+    "ip-address": (lambda c: c.server("t-ip", "127.0.0.1"), "127.0.0.1", None),
+    "ip-address-not-listed": (
+        lambda c: c.server("t-noip", "localhost"),
+        "127.0.0.1",
+        "its certificate is for 'localhost', not for '127.0.0.1'",
+    ),
+    "ip-address-as-dns-name-only": (
+        lambda c: c.server("t-otherip", "127.0.0.2"),
+        "127.0.0.1",
+        "its certificate is for 127.0.0.2, not for '127.0.0.1'",
+    ),
+    "wrong-name": (
+        lambda c: c.server("t-name", "broker2", "broker3"),
+        "localhost",
+        "its certificate is for 'broker2', 'broker3', not for 'localhost'",
+    ),
+    "expired": (
+        lambda c: c.server("t-expired", "localhost", expired=True),
+        "localhost",
+        "its certificate expired on 2020-12-31 00:00:00 UTC",
+    ),
+    "not-yet-valid": (
+        lambda c: c.server("t-future", "localhost", future=True),
+        "localhost",
+        "its certificate is not valid before 2099-01-01 00:00:00 UTC (the clock here says ",
+    ),
+    "self-signed": (lambda c: c.self_signed("t-self", "localhost"), "localhost", "its certificate is self-signed and not in '"),
+    "wrong-ca": (
+        lambda c: c.server("t-wrongca", "localhost", ca=c.authority("t-otherca")),
+        "localhost",
+        "its certificate is not signed by a CA in '",
+    ),
+    "no-name-at-all": (
+        lambda c: c.server("t-nameless"),
+        "localhost",
+        "its certificate is for no host name (its subject is 'CN=t-nameless'), not for 'localhost'",
+    ),
+    "client-certificate-as-server": (
+        lambda c: c.self_signed("t-purpose", "localhost", purpose="clientAuth", ca="ca"),
+        "localhost",
+        "its certificate is not meant for a TLS server",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_server_certificate(bed, name):
+    make, host, refusal = SERVERS[name]
+    broker = with_certificate(bed, make(bed.certs), host)
+    daemon = start_against(bed, broker.url)
+    if refusal is None:
+        check_delivered(bed, daemon)
+        return
+    check_refused(bed, daemon, refusal)
+    assert f"{host} (127.0.0.1:{broker.port}): " in daemon.output(), "the line names broker and address"
+    assert "virtspool-node1" not in broker.output(), "not even a CONNECT came through"
+
+
+def test_server_name_instead_of_the_host(bed):
+    broker = with_certificate(bed, bed.certs.server("t-alias", "broker.example.org"))
+    check_delivered(bed, start_against(bed, broker.url, server_name="broker.example.org"))
+
+
+def test_system_trust_store_does_not_know_our_authority(bed):
+    broker = with_certificate(bed, "broker")
+    daemon = start_against(bed, broker.url, ca_file=None)
+    check_refused(bed, daemon, "is not signed by a CA in the system's trust store")
+
+
+def test_revoked(bed):
+    crl = bed.certs.crl("t-revoked", "broker")
+    daemon = start_against(bed, with_certificate(bed, "broker").url, crl_file=crl)
+    check_refused(bed, daemon, f"its certificate is revoked ('{crl}'")
+
+
+def test_not_revoked(bed):
+    bed.certs.server("t-unlucky", "localhost")
+    crl = bed.certs.crl("t-others", "t-unlucky")
+    check_delivered(bed, start_against(bed, with_certificate(bed, "broker").url, crl_file=crl))
+
+
+def test_outdated_revocation_list_is_no_list(bed):
+    crl = bed.certs.crl("t-old", next_update_days=0)
+    daemon = start_against(bed, with_certificate(bed, "broker").url, crl_file=crl)
+    check_refused(bed, daemon, f"revocation cannot be checked: the list in '{crl}' should have been renewed by 2020-")
+
+
+# --- a GnuTLS server, for what mosquitto cannot do
+
+
+def gnutls_server(bed, *options, certificate="broker"):
+    """gnutls-serv knows no MQTT: a CONNECT is never answered. Returns (process, url)."""
+    port = free_port()
+    command = [tool("gnutls-serv"), "--echo", "--disable-client-cert", "--port", port]
+    command += ["--x509certfile", bed.certs.pem(certificate), "--x509keyfile", bed.certs.key(certificate), *options]
+    process = Process(command, bed.directory / "gnutls-serv.log")
+
+    def listens():
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, 10, "gnutls-serv listens")
+    return process, f"mqtts://localhost:{port}"
+
+
+OLD_TLS = "the broker wants a TLS version that is not allowed here"
+TLS_ACCEPTED = "no CONNACK within 2 s"  # that is, the handshake was fine
+
+
+def test_stapled_ocsp_response(bed):
+    """The broker staples that its own certificate is revoked; no list is configured here."""
+    bed.certs.server("t-ocsp", "localhost")
+    response = bed.certs.ocsp_response("t-ocsp", revoked=True)
+    _, url = gnutls_server(bed, "--ignore-ocsp-response-errors", "--ocsp-response", response, certificate="t-ocsp")
+    check_refused(bed, start_against(bed, url), "its certificate is revoked (says its OCSP response)")
+
+
+def test_stapled_ocsp_response_is_good(bed):
+    bed.certs.server("t-ocsp-good", "localhost")
+    response = bed.certs.ocsp_response("t-ocsp-good")
+    _, url = gnutls_server(bed, "--ocsp-response", response, certificate="t-ocsp-good")
+    check_refused(bed, start_against(bed, url), TLS_ACCEPTED)
+
+
+def test_tls_1_1_is_refused(bed):
+    _, url = gnutls_server(bed, "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.1")
+    check_refused(bed, start_against(bed, url), OLD_TLS)
+
+
+def test_tls_1_1_is_refused_whatever_the_priority_string(bed):
+    _, url = gnutls_server(bed, "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.1")
+    priority = "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.2"
+    check_refused(bed, start_against(bed, url, priority=priority), OLD_TLS)
+
+
+def test_tls_1_2_is_enough(bed):
+    _, url = gnutls_server(bed, "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2")
+    check_refused(bed, start_against(bed, url), TLS_ACCEPTED)
+
+
+def test_tls_1_2_is_not_enough(bed):
+    _, url = gnutls_server(bed, "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2")
+    daemon = start_against(bed, url, minimum_version="1.3")
+    check_refused(bed, daemon, "nothing that both sides speak (TLS versions, ciphers)")
+
+
+def test_priority_string(bed):
+    broker = bed.scripted_broker()
+    daemon = start_against(bed, broker.url, priority="NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM")
+    check_delivered(bed, daemon)
+    assert broker.connections[-1].version == "TLSv1.2"
+
+
+def test_priority_string_with_a_mistake(bed):
+    daemon = bed.new_daemon(brokers=[])
+    daemon.config.update(brokers=["mqtts://localhost:1"], tls={"priority": "NORMAL:+NONSENSE"})
+    daemon.start(ready=False)
+    assert daemon.process.wait() != 0
+    assert "+NONSENSE" in daemon.output()
+
+
+# --- pins
+
+
+def test_pin_on_top_of_the_ca(bed):
+    check_delivered(bed, start_against(bed, with_certificate(bed, "broker").url, pins=[bed.certs.pin("broker")]))
+
+
+def test_pin_instead_of_a_ca(bed):
+    bed.certs.server("t-pinned", "localhost", ca=bed.certs.authority("t-unknown"))
+    broker = with_certificate(bed, "t-pinned")
+    check_delivered(bed, start_against(bed, broker.url, ca_file=None, pins=[bed.certs.pin("t-pinned")]))
+
+
+def test_wrong_pin(bed):
+    daemon = start_against(bed, with_certificate(bed, "broker").url, pins=[bed.certs.pin("host")])
+    check_refused(bed, daemon, f"its public key is not pinned; it is {bed.certs.pin('broker')}")
+
+
+def test_pin_does_not_replace_the_name(bed):
+    bed.certs.server("t-pinned-name", "elsewhere")
+    broker = with_certificate(bed, "t-pinned-name")
+    daemon = start_against(bed, broker.url, ca_file=None, pins=[bed.certs.pin("t-pinned-name")])
+    check_refused(bed, daemon, "its certificate is for 'elsewhere', not for 'localhost'")
+
+
+def test_pin_does_not_replace_the_ca(bed):
+    bed.certs.server("t-pinned-ca", "localhost", ca=bed.certs.authority("t-unknown2"))
+    broker = with_certificate(bed, "t-pinned-ca")
+    daemon = start_against(bed, broker.url, pins=[bed.certs.pin("t-pinned-ca")])
+    check_refused(bed, daemon, "is not signed by a CA in '")
+
+
+# --- our own certificate
+
+
+def test_client_certificate_missing(bed):
+    broker = with_certificate(bed, "broker")
+    daemon = start_against(bed, broker.url, certificate_file=None, key_file=None)
+    check_refused(bed, daemon, "it demands a client certificate, set tls.certificate_file and tls.key_file")
+
+
+def test_client_certificate_of_another_authority(bed):
+    bed.certs.client("t-stranger", ca=bed.certs.authority("t-strange"))
+    broker = with_certificate(bed, "broker")
+    certificate, key = bed.certs.pem("t-stranger"), bed.certs.key("t-stranger")
+    daemon = start_against(bed, broker.url, certificate_file=certificate, key_file=key)
+    wait_until(lambda: "alert" in daemon.output(), 15, "the broker's alert is told")
+    assert len(bed.spool.waiting()) == 1
+
+
+def test_encrypted_key(bed):
+    key, password = bed.certs.encrypted_key("host", "correct horse")
+    check_delivered(bed, start_against(bed, with_certificate(bed, "broker").url, key_file=key, key_password_file=password))
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda c, d: {"key_password_file": None}, "is encrypted and tls.key_password_file is not set"),
+        (lambda c, d: {"key_password_file": secret(d, "wrong")}, "does not open the key '"),
+        (lambda c, d: {"key_file": c.key("consumer"), "key_password_file": None}, "is not the one of the certificate '"),
+        (lambda c, d: {"ca_file": c.key("host")}, "the CA file '"),
+        (lambda c, d: {"ca_file": "/nonexistent/ca.pem"}, "/nonexistent/ca.pem"),
+        (lambda c, d: {"crl_file": c.ca}, "holds no revocation list"),
+    ],
+    ids=["no-password", "wrong-password", "other-key", "ca-is-a-key", "ca-missing", "crl-is-none"],
+)
+def test_credentials_that_cannot_be_used(bed, change, text):
+    """Told at start, with the file's name; the daemon does not run."""
+    key, password = bed.certs.encrypted_key("host", "correct horse")
+    daemon = bed.new_daemon(brokers=[])
+    tls = {**daemon.config["tls"], "key_file": key, "key_password_file": password, **change(bed.certs, bed.directory)}
+    daemon.config.update(brokers=["mqtts://localhost:1"], tls={k: v for k, v in tls.items() if v is not None})
+    daemon.start(ready=False)
+    assert daemon.process.wait() != 0
+    assert text in daemon.output()
+
+
+def secret(directory, value):
+    path = directory / "secret"
+    path.touch(0o600)
+    path.write_text(value + "\n")
+    return path
+
+
+def test_pkcs11(bed):
+    """Key and certificate in a SoftHSM token, the PIN in a file."""
+    util, module = tool("softhsm2-util"), "/usr/share/p11-kit/modules/softhsm2.module"
+    if not os.path.exists(module):
+        missing(f"{module} is not there (softhsm2)")
+    (bed.directory / "tokens").mkdir()
+    config = bed.directory / "softhsm2.conf"
+    config.write_text(f"directories.tokendir = {bed.directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+    environment = {**os.environ, "SOFTHSM2_CONF": str(config)}
+
+    def run(*command):
+        subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+    p8 = bed.directory / "host.p8"
+    run(tool("openssl"), "pkcs8", "-topk8", "-nocrypt", "-in", bed.certs.key("host"), "-out", p8)
+    run(util, "--init-token", "--free", "--label", "virtspool", "--pin", "1234", "--so-pin", "5678")
+    run(util, "--import", p8, "--token", "virtspool", "--label", "host", "--id", "01", "--pin", "1234")
+    certificate = f"--load-certificate={bed.certs.pem('host')}"
+    login = ["--login", "--set-pin=1234", "pkcs11:token=virtspool"]
+    run(tool("p11tool"), "--write", "--id=01", "--label=host", certificate, *login)
+
+    daemon = bed.new_daemon(brokers=[])
+    daemon.environment["SOFTHSM2_CONF"] = str(config)
+    broker = with_certificate(bed, "broker")
+    uri = "pkcs11:token=virtspool;object=host;type="
+    daemon.config["brokers"] = [broker.url]
+    daemon.config["tls"].update(
+        certificate_file=uri + "cert", key_file=uri + "private", key_password_file=secret(bed.directory, "1234")
+    )
+    bed.hook("start", "begin")
+    daemon.start()
+    check_delivered(bed, daemon)
+    daemon.config["tls"]["key_password_file"] = secret(bed.directory, "4321")
+    daemon.start(ready=False)
+    assert daemon.process.wait() != 0
+    assert "PIN" in daemon.output()
+
+
+# --- pre-shared keys
+
+
+@pytest.fixture
+def psk_broker(bed):
+    keys = bed.directory / "psk-keys"
+    keys.write_text("node1:00112233445566778899aabbccddeeff\n")
+    broker = bed.new_broker("psk", tls=False)
+    broker.psk_port = free_port()
+    broker.options = [f"listener {broker.psk_port} 127.0.0.1", "psk_hint virtspool", f"psk_file {keys}"]
+    broker.options += ["use_identity_as_username true", "allow_anonymous true"]
+    broker.start()
+    broker.psk_url = f"mqtts://localhost:{broker.psk_port}"
+    return broker
+
+
+PSK = {"ca_file": None, "certificate_file": None, "key_file": None, "psk_identity": "node1"}
+
+
+@pytest.mark.parametrize("minimum", ["1.2", "1.3"])
+def test_psk(bed, psk_broker, minimum):
+    key = secret(bed.directory, "00112233445566778899aabbccddeeff")
+    check_delivered(bed, start_against(bed, psk_broker.psk_url, **PSK, psk_key_file=key, minimum_version=minimum))
+
+
+def test_psk_wrong_key(bed, psk_broker):
+    key = secret(bed.directory, "ffeeddccbbaa99887766554433221100")
+    daemon = start_against(bed, psk_broker.psk_url, **PSK, psk_key_file=key)
+    wait_until(lambda: "TLS handshake" in daemon.output() or "pre-shared" in daemon.output(), 15, daemon.output)
+    assert len(bed.spool.waiting()) == 1
+
+
+def test_psk_does_not_accept_a_certificate_instead(bed):
+    """Who has only a pre-shared key trusts nobody by certificate."""
+    broker = with_certificate(bed, "broker")
+    key = secret(bed.directory, "00112233445566778899aabbccddeeff")
+    daemon = start_against(bed, broker.url, **PSK, psk_key_file=key)
+    check_refused(bed, daemon, "during the TLS handshake")
+
+
+# --- the session
+
+
+def test_names_protocol_and_no_resumption(bed):
+    class CloseAfterPublish(Behaviour):
+        def publish(self, c, publish):
+            c.close()
+
+    broker = bed.scripted_broker(CloseAfterPublish())
+    daemon = start_against(bed, broker.url)
+    broker.wait_connections(3)
+    broker.behaviour = Behaviour()
+    check_delivered(bed, daemon)
+    for c in (c for c in broker.connections if c.version):
+        assert c.sni == "localhost" and c.alpn == "mqtt" and c.version == "TLSv1.3"
+        assert c.resumed is False, "a resumed session would not be verified"
+        assert dict(x[0] for x in c.certificate["subject"])["commonName"] == "host"
+
+
+def test_no_resumption_in_tls_1_2(bed):
+    class CloseAfterPublish(Behaviour):
+        def publish(self, c, publish):
+            c.close()
+
+    broker = bed.scripted_broker(CloseAfterPublish())
+    daemon = start_against(bed, broker.url, priority="NORMAL:-VERS-ALL:+VERS-TLS1.2")
+    broker.wait_connections(3)
+    broker.behaviour = Behaviour()
+    check_delivered(bed, daemon)
+    assert all(c.resumed is False and c.version == "TLSv1.2" for c in broker.connections if c.version)
+
+
+def test_ip_address_is_no_server_name(bed):
+    broker = bed.scripted_broker()
+    broker.host = "127.0.0.1"
+    check_delivered(bed, start_against(bed, broker.url))
+    assert broker.connections[-1].sni is None
+
+
+def test_truncation_is_a_lost_connection(bed):
+    """Closed without close_notify, by whomever: what was not acknowledged is sent again."""
+
+    class Truncate(Behaviour):
+        def publish(self, c, publish):
+            c.cut()
+
+    broker = bed.scripted_broker(Truncate())
+    daemon = start_against(bed, broker.url)
+    wait_until(lambda: "the connection was cut, without TLS's close_notify" in daemon.output(), 15, daemon.output)
+    assert len(bed.spool.waiting()) == 1
+    broker.behaviour = Behaviour()
+    check_delivered(bed, daemon)
+    assert broker.delivered_ids() == {e["id"] for e in broker.events(broker.published)}
+
+
+def test_certificates_replaced_on_disk_are_used_after_sighup(bed):
+    own = {kind: bed.directory / f"own.{kind}" for kind in ("pem", "key")}
+
+    def put(name):
+        for kind, path in own.items():
+            path.write_bytes(getattr(bed.certs, kind)(name).read_bytes())
+            path.chmod(0o600)
+
+    put("host")
+    broker = bed.scripted_broker()
+    daemon = start_against(bed, broker.url, certificate_file=own["pem"], key_file=own["key"])
+    broker.wait_delivered(1)
+    put(bed.certs.client("t-renewed"))
+    bed.hook("started", "begin")
+    daemon.reload()
+    bed.hook("stopped", "end")
+    broker.wait_delivered(3)
+    wait_until(
+        lambda: "t-renewed" in str(broker.connections[-1].certificate), 10, "a connection with the new certificate"
+    )
+    own["pem"].write_text("broken")
+    daemon.reload()
+    bed.hook("release", "end")
+    broker.wait_delivered(4)
+    assert daemon.stop() == 0
+
+
+# --- plain TCP
+
+
+def test_plain_tcp_when_it_is_asked_for(bed):
+    broker = bed.new_broker("plain", tls=False).start()
+    check_delivered(bed, start_against(bed, broker.url))
+
+
+def test_plain_tcp_is_no_fallback(bed):
+    broker = bed.new_broker("plain", tls=False).start()
+    daemon = start_against(bed, f"mqtts://localhost:{broker.port}")
+    check_refused(bed, daemon, "during the TLS handshake")
+    assert "virtspool-node1" not in broker.output()
+
+
+def test_tls_listener_is_not_spoken_to_in_the_clear(bed):
+    broker = with_certificate(bed, "broker")
+    daemon = start_against(bed, f"mqtt://127.0.0.1:{broker.port}")
+    check_refused(bed, daemon, f"127.0.0.1 (127.0.0.1:{broker.port}): ")
