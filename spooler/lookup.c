@@ -333,7 +333,7 @@ int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, stru
 	r = read_file(l, l->directories[f.place], f.name, &f.size, &f.problem);
 	if (r < 0 && r != -EBADMSG)
 		return r;
-	if (r == 0 && record_parse(l->buffer, f.size, &f.record, &f.problem) == 0)
+	if (r == 0 && !(want & LOOKUP_RAW) && record_parse(l->buffer, f.size, &f.record, &f.problem) == 0)
 		f.problem = NULL;
 	if (want & LOOKUP_UUID)
 		find_uuid(&f);

@@ -73,6 +73,7 @@ struct found {
 enum lookup_want {
 	LOOKUP_UUID = 1 << 0,   /* costs a look into the document */
 	LOOKUP_REASON = 1 << 1, /* costs a second file, in failed/ only */
+	LOOKUP_RAW = 1 << 2,    /* do not parse: the buffer holds the file as it is */
 };
 
 /* Reads it into the lookup's buffer, valid until the next call. -ENOENT: gone. */

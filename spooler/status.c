@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "status.h"
 #include "util.h"
+
+#define DAEMON_NAME "virtspoold"
 
 int write_file_atomically(const char *dir, const char *name, const char *text, size_t size, unsigned mode)
 {
@@ -119,4 +122,45 @@ void status_remove(const char *run_dir)
 
 	if (asprintf(&path, "%s/" STATUS_FILE, run_dir) >= 0)
 		(void)unlink(path);
+}
+
+/* Is this the daemon, or has somebody else got its number since? */
+static bool is_daemon(pid_t pid)
+{
+	char path[64], name[32] = "";
+	_cleanup_fclose_ FILE *f = NULL;
+
+	if (pid <= 0 || (kill(pid, 0) < 0 && errno != EPERM))
+		return false;
+	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	f = fopen(path, "re");
+	if (!f) /* /proc may hide what belongs to others */
+		return true;
+	return !fgets(name, sizeof(name), f) || strncmp(name, DAEMON_NAME, strlen(DAEMON_NAME)) == 0;
+}
+
+json_t *status_read(const char *run_dir, int *ret_error)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_fclose_ FILE *f = NULL;
+	json_t *status;
+	int error = 0;
+
+	if (!ret_error)
+		ret_error = &error;
+	*ret_error = -ENOMEM;
+	if (asprintf(&path, "%s/" STATUS_FILE, run_dir) < 0)
+		return NULL;
+	f = fopen(path, "re");
+	*ret_error = -errno;
+	if (!f)
+		return NULL;
+	status = json_loadf(f, JSON_REJECT_DUPLICATES, NULL);
+	*ret_error = -ENOENT;
+	if (!status || !is_daemon((pid_t)json_integer_value(json_object_get(status, "pid")))) {
+		json_decref(status);
+		return NULL;
+	}
+	*ret_error = 0;
+	return status;
 }

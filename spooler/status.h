@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <jansson.h>
+
 #include "archive.h"
 #include "queue.h"
 #include "relay.h"
@@ -25,6 +27,12 @@ struct status_view {
 int status_write(const char *run_dir, const struct status_view *v);
 /* Removes it: the daemon is down on purpose. */
 void status_remove(const char *run_dir);
+
+/*
+ * Reads it, for the admin's tool. NULL with *ret_error (if not NULL) set: -ENOENT if the daemon is not running, also if
+ * it was killed and left the file; -EACCES and the like if it cannot be told.
+ */
+json_t *status_read(const char *run_dir, int *ret_error);
 
 /* Replaces dir/name by the text, atomically: written beside it and renamed. */
 int write_file_atomically(const char *dir, const char *name, const char *text, size_t size, unsigned mode);

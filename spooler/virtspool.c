@@ -12,6 +12,10 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{ "list", cmd_list, "list the events in the spool" },
+	{ "show", cmd_show, "show all that is known of an event" },
+	{ "replay", cmd_replay, "put events back into the queue" },
+	{ "drop", cmd_drop, "remove events that wait or failed" },
+	{ "purge", cmd_purge, "remove old events from the archive" },
 	{ "hooks", cmd_hooks, "install, remove or show libvirt's hooks" },
 	{ "watch", cmd_watch, "show events as they arrive at the broker" },
 };
