@@ -27,12 +27,18 @@ from .scripted_broker import ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
 
-__all__ = ["bed", "certs", "no_process_left"]
+__all__ = ["bed", "certs", "libvirt_cache", "no_process_left"]
 
 
 @pytest.fixture(scope="session")
 def certs(tmp_path_factory):
     return Certs(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture(scope="session")
+def libvirt_cache(tmp_path_factory):
+    """What libvirtd found out about QEMU; a second node need not ask again."""
+    return tmp_path_factory.mktemp("libvirt-cache")
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +49,9 @@ def no_process_left():
 
 
 class Bed:
-    def __init__(self, directory, certs):
+    def __init__(self, directory, certs, cache):
         self.directory = directory
+        self.cache = cache
         self.certs = certs
         self.spool = Spool(directory)
         self._closing = []
@@ -81,7 +88,7 @@ class Bed:
         return subscriber
 
     def node(self, **options):
-        node = Node(**{"spool": self.spool, **options})
+        node = Node(**{"spool": self.spool, "cache": self.cache, **options})
         self._closing.append(node.remove)
         return node.boot()
 
@@ -111,8 +118,8 @@ class Bed:
 
 
 @pytest.fixture
-def bed(tmp_path, certs):
-    bed = Bed(tmp_path, certs)
+def bed(tmp_path, certs, libvirt_cache):
+    bed = Bed(tmp_path, certs, libvirt_cache)
     yield bed
     process.stop_all()
     bed.close()

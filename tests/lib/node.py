@@ -29,12 +29,12 @@ SCRIPT = Path(__file__).resolve().parent / "node.sh"
 
 
 class Node:
-    def __init__(self, spool=None, hook=..., name="node1", images=None):
+    def __init__(self, spool=None, hook=..., name="node1", images=None, cache=None):
         if os.geteuid() != 0:
             missing("a node needs root")
         for needed in ("libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "nsenter"):
             tool(needed)
-        self.name, self.spool, self.images = name, spool, images
+        self.name, self.spool, self.images, self.cache = name, spool, images, cache
         self.hook = program("virtspool-hook") if hook is ... else hook
         # Short, because sockets lie below it.
         self.directory = Path(tempfile.mkdtemp(prefix="node-"))
@@ -52,6 +52,8 @@ class Node:
             command += ["--hook", self.hook]
         if self.spool:
             command += ["--spool", self.spool.spooldir, "--run", self.spool.rundir]
+        if self.cache:
+            command += ["--cache", self.cache]
         if self.images:
             command += ["--images", self.images]
         ready = self.directory / "ready"
@@ -127,6 +129,16 @@ class Guest:
 
     def virsh(self, command, *arguments, **options):
         return self.node.virsh(command, self.name, *arguments, **options)
+
+    def change(self, old, new):
+        """Replaces a piece of its XML (its name, too) and defines it again."""
+        xml = self.node.virsh("dumpxml", "--inactive", "--security-info", self.name)
+        assert old in xml, xml
+        path = self.node.directory / "run" / f"{self.name}.xml"
+        path.write_text(xml.replace(old, new))
+        self.node.virsh("undefine", self.name)
+        self.node.virsh("define", f"/run/{self.name}.xml")
+        return self
 
     def start(self):
         self.virsh("start")

@@ -10,6 +10,7 @@
 #       --hook FILE               installed as /etc/libvirt/hooks/qemu
 #       --spool DIR               seen in the node as /var/spool/virtspool
 #       --run DIR                 seen in the node as /run/virtspool; emptied at boot
+#       --cache DIR               libvirt's knowledge of QEMU, shared by nodes to boot faster (default: DIR/cache)
 #       --images DIR              seen in the node as /var/lib/libvirt/images (default: DIR/lib/images)
 #                                 A second hook, qemu.d/ledger, writes the arguments of each call to DIR/log/ledger: a
 #                                 count of the transitions that is none of ours.
@@ -36,7 +37,7 @@ gone() { [ ! -d "/proc/$1/fd" ]; }
 ### From outside
 
 run() {
-	name=node1 hook='' spool='' run='' images=''
+	name=node1 hook='' spool='' run='' images='' cache=$dir/cache
 	while [ $# -gt 0 ]; do
 		[ $# -ge 2 ] || die "$1 needs a value"
 		case $1 in
@@ -44,6 +45,7 @@ run() {
 		--hook) hook=$2 ;;
 		--spool) spool=$(realpath "$2") ;;
 		--run) run=$(realpath "$2") ;;
+		--cache) cache=$(realpath "$2") ;;
 		--images) images=$(realpath "$2") ;;
 		*) die "unknown option '$1'" ;;
 		esac
@@ -60,7 +62,7 @@ run() {
 	mkdir -p /etc/libvirt # to mount over
 	echo $$ >"$dir/pid"
 	exec unshare --mount --uts --ipc --pid --net --fork --kill-child=SIGKILL --propagation private \
-		env -i PATH="$PATH" LANG="$LANG" name="$name" spool="$spool" run="$run" images="$images" \
+		env -i PATH="$PATH" LANG="$LANG" name="$name" spool="$spool" run="$run" images="$images" cache="$cache" \
 		/bin/bash "$here/node.sh" init "$dir" </dev/null
 }
 
@@ -170,7 +172,7 @@ init() {
 	for d in /var/lib /var/log /var/cache /var/spool; do mount -t tmpfs -o mode=755 tmpfs $d; done
 	bind "$dir/lib" /var/lib/libvirt
 	bind "$dir/log" /var/log/libvirt
-	bind "$dir/cache" /var/cache/libvirt
+	bind "$cache" /var/cache/libvirt
 	[ -z "$spool" ] || bind "$spool" /var/spool/virtspool
 	[ -z "$images" ] || bind "$images" /var/lib/libvirt/images
 	mount --bind "$dir/run" /run
