@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+File systems to break: mounted in a mount namespace that this test run has for itself (root only), so that nothing is
+left on the machine, whatever happens.
+
+    mounts = Mounts(directory)
+    mounts.tmpfs(path, "size=64k")          mounts.ext4(path, megabytes=16)
+    mounts.remount(path, "ro")              mounts.unmount(path)
+    with mounts.frozen(path): ...           # fsfreeze: what writes to it hangs in the kernel
+    mounts.close()                          # the fixture `mounts` does
+"""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+from .programs import missing, tool
+
+CLONE_NEWNS = 0x00020000
+MS_REC_PRIVATE = 0x4000 | 0x40000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_own_namespace = False
+
+
+def _enter_namespace():
+    global _own_namespace
+    if _own_namespace:
+        return
+    if os.geteuid() != 0:
+        missing("only root can mount")
+    if _libc.unshare(CLONE_NEWNS) < 0 or _libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None) < 0:
+        missing(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+    _own_namespace = True
+
+
+class Mounts:
+    def __init__(self, directory):
+        _enter_namespace()
+        self.directory = Path(directory)
+        self._mounted = []
+        self._frozen = []
+
+    def mount(self, path, *arguments):
+        path.mkdir(parents=True, exist_ok=True)
+        subprocess.run([tool("mount"), *arguments, path], check=True)
+        self._mounted.append(path)
+        return path
+
+    def tmpfs(self, path, options="size=16m"):
+        return self.mount(path, "-t", "tmpfs", "-o", options, "none")
+
+    def ext4(self, path, megabytes=16, options="loop"):
+        image = self.directory / f"{path.name}.ext4"
+        if not image.exists():
+            with image.open("wb") as f:
+                f.truncate(megabytes << 20)
+            subprocess.run([tool("mkfs.ext4"), "-q", "-F", "-m", "0", image], check=True)
+        return self.mount(path, "-o", options, image)
+
+    def remount(self, path, options):
+        subprocess.run([tool("mount"), "-o", f"remount,{options}", path], check=True)
+
+    def unmount(self, path, lazy=False):
+        subprocess.run([tool("umount"), *(["-l"] if lazy else []), path], check=True)
+        self._mounted.remove(path)
+
+    @contextlib.contextmanager
+    def frozen(self, path):
+        subprocess.run([tool("fsfreeze"), "-f", path], check=True)
+        self._frozen.append(path)
+        try:
+            yield
+        finally:
+            self._thaw(path)
+
+    def _thaw(self, path):
+        subprocess.run([tool("fsfreeze"), "-u", path], check=True)
+        self._frozen.remove(path)
+
+    def close(self):
+        for path in self._frozen[:]:
+            self._thaw(path)
+        for path in self._mounted[::-1]:
+            self.unmount(path, lazy=True)
