@@ -23,6 +23,7 @@
 #include "../hook/spool.h"
 #include "config.h"
 #include "topic.h"
+#include "utf8.h"
 #include "util.h"
 
 #define ERRORS_MAX 20
@@ -217,20 +218,22 @@ struct reader {
 
 /* --- errors */
 
-/* What a file says is quoted in an error as one line that a terminal shows as it is. */
-static const char *quoted(const char *s, char buf[static 80])
-{
-	size_t n = 0;
+#define QUOTED_MAX 72
 
-	for (; *s && n < 70; s++)
-		buf[n++] = (unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s;
-	while (*s && n && ((unsigned char)buf[n - 1] & 0x80))
-		n--; /* not half a character */
-	strcpy(buf + n, *s ? "..." : "");
+/* What a file says is quoted in an error as one line that a terminal shows as it is. */
+static const char *quoted(const char *s, char buf[static 3 * QUOTED_MAX + 4])
+{
+	size_t n = strlen(s), cut = n;
+
+	if (n > QUOTED_MAX)
+		for (cut = QUOTED_MAX; cut && ((unsigned char)s[cut] & 0xc0) == 0x80; cut--)
+			; /* not half a character */
+	strcpy(buf + utf8_replace_controls((struct bytes){s, cut}, buf), cut < n ? "..." : "");
 	return buf;
 }
 
-static void tell(struct reader *rd, const yaml_mark_t *at, const char *kind, const char *format, va_list ap)
+static void __attribute__((format(printf, 4, 0)))
+tell(struct reader *rd, const yaml_mark_t *at, const char *kind, const char *format, va_list ap)
 {
 	fprintf(rd->errors, "%s:%zu:%zu: %s", rd->path, at->line + 1, at->column + 1, kind);
 	vfprintf(rd->errors, format, ap);
@@ -368,7 +371,7 @@ static void print_keys_of(FILE *f, const char *section)
 
 static int unknown_key(struct reader *rd, const yaml_mark_t *at, const char *section, const char *path)
 {
-	char buf[80], *allowed = NULL;
+	char buf[3 * QUOTED_MAX + 4], *allowed = NULL;
 	const char *nearest = key_nearest(path);
 	size_t size;
 	FILE *f;
@@ -531,7 +534,7 @@ static bool ipv6_address(const char *s)
 	struct in6_addr in6;
 	size_t n = strcspn(s, "%");
 
-	if (n >= sizeof(address) || (s[n] && (strlen(s + n + 1) == 0 || strlen(s + n + 1) >= IF_NAMESIZE)))
+	if (n >= sizeof(address) || (s[n] && (!dns_name(s + n + 1) || strlen(s + n + 1) >= IF_NAMESIZE)))
 		return false;
 	memcpy(address, s, n);
 	address[n] = 0;
@@ -575,7 +578,7 @@ static int set_number(struct reader *rd, const struct key *k, const char *text, 
 	static const uint64_t seconds[] = {1, 60, 3600, 86400, 7 * 86400};
 	static const uint64_t bytes[] = {1ULL << 10, 1ULL << 20, 1ULL << 30, 1ULL << 40};
 	void *target = (char *)rd->config + k->offset;
-	char allowed[256], buf[80];
+	char allowed[256], buf[3 * QUOTED_MAX + 4];
 	uint64_t value;
 	bool good;
 
@@ -602,7 +605,7 @@ static int set_number(struct reader *rd, const struct key *k, const char *text, 
 static int set_boolean(struct reader *rd, const struct key *k, const char *text, const yaml_mark_t *at)
 {
 	static const char *const words[] = {"false", "true", "no", "yes", "off", "on"};
-	char buf[80];
+	char buf[3 * QUOTED_MAX + 4];
 
 	for (size_t i = 0; i < ELEMENTSOF(words); i++)
 		if (strcmp(text, words[i]) == 0) {
@@ -614,7 +617,7 @@ static int set_boolean(struct reader *rd, const struct key *k, const char *text,
 
 static int set_choice(struct reader *rd, const struct key *k, const char *text, const yaml_mark_t *at)
 {
-	char allowed[256], buf[80];
+	char allowed[256], buf[3 * QUOTED_MAX + 4];
 
 	for (const struct choice *c = k->choices; c->name; c++)
 		if (strcmp(text, c->name) == 0) {
@@ -634,7 +637,7 @@ static int set_choice(struct reader *rd, const struct key *k, const char *text, 
    configuration need not be the one that reads the file, and reading tells. */
 static int check_file(struct reader *rd, const struct key *k, const char *path, const yaml_mark_t *at)
 {
-	char buf[80];
+	char buf[3 * QUOTED_MAX + 4];
 	struct stat st;
 
 	if (stat(path, &st) < 0) {
@@ -659,7 +662,7 @@ static int check_file(struct reader *rd, const struct key *k, const char *path, 
 static int file_locate(struct reader *rd, const struct key *k, const char *text, const yaml_mark_t *at, char **ret)
 {
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-	char buf[80];
+	char buf[3 * QUOTED_MAX + 4];
 	char *path;
 
 	if (*text != '/' && k->type == TYPE_OUTPUT)
@@ -712,7 +715,7 @@ static int set_string(struct reader *rd, const struct key *k, const char *text, 
 {
 	char **target = (char **)((char *)rd->config + k->offset);
 	const char *why = k->check ? k->check(text) : NULL;
-	char buf[80], *copy;
+	char buf[3 * QUOTED_MAX + 4], *copy;
 
 	if (why)
 		return error(rd, at, "%s: '%s': %s", k->path, quoted(text, buf), why);
@@ -728,7 +731,7 @@ static int set_list_item(struct reader *rd, const struct key *k, const char *tex
 {
 	struct strings *target = (struct strings *)((char *)rd->config + k->offset);
 	const char *why = k->check ? k->check(text) : NULL;
-	char buf[80], **list;
+	char buf[3 * QUOTED_MAX + 4], **list;
 
 	if (why)
 		return error(rd, at, "%s: '%s': %s", k->path, quoted(text, buf), why);
@@ -786,7 +789,7 @@ static int add_broker(struct reader *rd, const struct key *k, const char *text, 
 	struct config *c = rd->config;
 	struct broker b = {}, *list;
 	const char *why = NULL;
-	char buf[80];
+	char buf[3 * QUOTED_MAX + 4];
 
 	if (strncmp(text, "mqtts://", 8) == 0) {
 		b.tls = true;
