@@ -11,6 +11,7 @@ static const struct {
 	command_run run;
 	const char *help;
 } commands[] = {
+	{ "status", cmd_status, "tell whether all is well" },
 	{ "list", cmd_list, "list the events in the spool" },
 	{ "show", cmd_show, "show all that is known of an event" },
 	{ "replay", cmd_replay, "put events back into the queue" },

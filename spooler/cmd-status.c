@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * virtspool status - is it well?
+ *
+ * Two witnesses: the disk, which tells what waits, and the daemon, which tells in RUNDIR/status.json what it is
+ * connected to. Without a daemon the disk still answers. The exit code is a health check: 0 healthy, 1 degraded,
+ * 2 down; each reason is one line.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+
+#include "command.h"
+#include "hook/spool.h"
+#include "hook/stamp.h"
+#include "log.h"
+#include "lookup.h"
+#include "status.h"
+#include "terminal.h"
+#include "util.h"
+
+#define LATE_S 60 /* what waits for longer, although there is a connection, is late */
+#define REASONS_MAX 12
+
+enum health { HEALTHY, DEGRADED, DOWN }; /* the exit codes */
+
+static const char *const health_names[] = { [HEALTHY] = "healthy", [DEGRADED] = "degraded", [DOWN] = "down" };
+
+struct report {
+	json_t *daemon; /* NULL: not running */
+	int daemon_error;
+	uint64_t records[N_PLACES], bytes[N_PLACES], oldest_ms[N_PLACES];
+	struct stamp stamp; /* sequence 0: none yet */
+	uint64_t now_ms;
+
+	enum health health;
+	char *reasons[REASONS_MAX];
+	size_t n_reasons;
+};
+
+struct arguments {
+	bool json, quiet;
+};
+
+static const struct argp_option options[] = {
+	{ "json", 'j', NULL, 0, "one JSON object", 0 },
+	{ "quiet", 'q', NULL, 0, "say nothing: the exit code tells", 0 },
+	{ 0 },
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'j':
+		a->json = true;
+		return 0;
+	case 'q':
+		a->quiet = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s': takes no arguments", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* --- what is there */
+
+static int look(struct report *rp)
+{
+	_cleanup_close_ int run_fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct lookup l;
+	int r = command_open_spool(&l);
+
+	if (r != COMMAND_OK)
+		return r;
+	rp->now_ms = command_now_ms();
+	rp->daemon = status_read(spool_run_directory(), &rp->daemon_error);
+	for (enum place p = 0; p < N_PLACES; p++) {
+		/* The daemon keeps count of its archive; without it each file has to be looked at. */
+		bool counted = p == PLACE_SENT && rp->daemon && json_object_get(rp->daemon, "sent_bytes");
+
+		if (counted) {
+			rp->records[p] = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent"));
+			rp->bytes[p] = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent_bytes"));
+		} else {
+			(void)lookup_count(&l, p, &rp->records[p], PLACES_WAITING & PLACE_BIT(p) ? NULL : &rp->bytes[p],
+					   &rp->oldest_ms[p]);
+		}
+	}
+	if (run_fd >= 0 && stamp_peek(run_fd, SPOOL_STAMP, &rp->stamp) < 0)
+		rp->stamp.sequence = 0;
+	lookup_release(&l);
+	return COMMAND_OK;
+}
+
+static uint64_t waiting(const struct report *rp)
+{
+	return rp->records[PLACE_NEW] + rp->records[PLACE_EMERGENCY] + rp->records[PLACE_REPLAY];
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* Of what is live: a replay is old by its nature. */
+static uint64_t oldest(const struct report *rp)
+{
+	return earlier(rp->oldest_ms[PLACE_NEW], rp->oldest_ms[PLACE_EMERGENCY]);
+}
+
+static uint64_t age_s(const struct report *rp, uint64_t ms)
+{
+	return ms != 0 && rp->now_ms > ms ? (rp->now_ms - ms) / 1000 : 0;
+}
+
+static const char *text_of(const struct report *rp, const char *key)
+{
+	return json_string_value(json_object_get(rp->daemon, key));
+}
+
+/* --- what to think of it */
+
+static void reason(struct report *rp, enum health health, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void reason(struct report *rp, enum health health, const char *format, ...)
+{
+	va_list ap;
+	char *text;
+	int n;
+
+	va_start(ap, format);
+	n = vasprintf(&text, format, ap);
+	va_end(ap);
+	if (health > rp->health)
+		rp->health = health;
+	if (n < 0)
+		return;
+	terminal_clean(text);
+	if (rp->n_reasons < REASONS_MAX)
+		rp->reasons[rp->n_reasons++] = text;
+	else
+		free(text);
+}
+
+static void judge_daemon(struct report *rp)
+{
+	const char *error = text_of(rp, "last_error");
+
+	if (!rp->daemon) {
+		if (rp->daemon_error == -ENOENT)
+			reason(rp, DOWN, "virtspoold is not running; events wait in the spool");
+		else
+			reason(rp, DEGRADED, "cannot read '%s/" STATUS_FILE "': %s", spool_run_directory(),
+			       strerror(-rp->daemon_error));
+		return;
+	}
+	if (!json_is_true(json_object_get(rp->daemon, "connected")))
+		reason(rp, DEGRADED, "not connected to a broker%s%s; events wait in the spool", error ? ": " : "",
+		       error ? error : "");
+	if (text_of(rp, "spool_error"))
+		reason(rp, DEGRADED, "the daemon %s", text_of(rp, "spool_error"));
+	if (json_array_size(json_object_get(rp->daemon, "retried")) > 0 &&
+	    json_is_true(json_object_get(rp->daemon, "connected")))
+		reason(rp, DEGRADED, "the broker does not take some events: %s", error ? error : "see the log");
+}
+
+static void judge(struct report *rp)
+{
+	const json_t *sequence = json_object_get(rp->daemon, "sequence");
+	int64_t missing = json_integer_value(json_object_get(sequence, "missing"));
+	char age[32];
+
+	judge_daemon(rp);
+	if (rp->records[PLACE_EMERGENCY] > 0)
+		reason(rp, DEGRADED, "the emergency spool in '%s' is in use (%" PRIu64 " events): the disk could not take them",
+		       spool_run_directory(), rp->records[PLACE_EMERGENCY]);
+	if (age_s(rp, oldest(rp)) >= LATE_S) {
+		format_age(age_s(rp, oldest(rp)), age);
+		reason(rp, DEGRADED, "the oldest event waits since %s", age);
+	}
+	if (rp->records[PLACE_FAILED] > 0)
+		reason(rp, DEGRADED, "%" PRIu64 " events could not be delivered; see `virtspool list failed`",
+		       rp->records[PLACE_FAILED]);
+	if (missing > 0)
+		reason(rp, DEGRADED, "%" PRId64 " transitions of this epoch never reached the spool", missing);
+}
+
+/* --- for people */
+
+static void line(const char *key, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void line(const char *key, const char *format, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vasprintf(&text, format, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	terminal_clean(text);
+	printf("%-12s %s\n", key, text);
+}
+
+/* From RFC 3339 in UTC, as the daemon writes it, to local time and how long ago that is. */
+static void format_since(const struct report *rp, const char *utc, char ret[static 96])
+{
+	char when[32], age[32];
+	uint64_t ms;
+
+	if (!utc || filter_parse_time(utc, 0, &ms) < 0) {
+		strcpy(ret, "?");
+		return;
+	}
+	format_time(ms, when);
+	format_age(age_s(rp, ms), age);
+	(void)snprintf(ret, 96, "%.19s (%s ago)", when, age);
+}
+
+static void print_daemon(const struct report *rp)
+{
+	char since[96];
+
+	if (!rp->daemon)
+		return;
+	format_since(rp, text_of(rp, "started"), since);
+	line("daemon", "virtspoold %s, pid %" PRId64 ", since %s", text_of(rp, "version") ?: "?",
+	     (int64_t)json_integer_value(json_object_get(rp->daemon, "pid")), since);
+	if (json_is_true(json_object_get(rp->daemon, "connected"))) {
+		format_since(rp, text_of(rp, "connected_since"), since);
+		line("broker", "%s, connected since %s", text_of(rp, "broker") ?: "?", since);
+		line("", "%s, %s", text_of(rp, "peer") ?: "?", text_of(rp, "protocol") ?: "?");
+	} else {
+		line("broker", "%s, not connected", text_of(rp, "broker") ?: "none");
+	}
+}
+
+static void print_spool(const struct report *rp)
+{
+	char age[32], size[32];
+
+	if (oldest(rp)) {
+		format_age(age_s(rp, oldest(rp)), age);
+		line("waiting", "%" PRIu64 " events, the oldest since %s", waiting(rp) - rp->records[PLACE_REPLAY], age);
+	} else {
+		line("waiting", "0 events");
+	}
+	if (rp->records[PLACE_REPLAY] > 0)
+		line("replay", "%" PRIu64 " events, after what is live", rp->records[PLACE_REPLAY]);
+	line("emergency", rp->records[PLACE_EMERGENCY] > 0 ? "%" PRIu64 " events (of those waiting)" : "not in use",
+	     rp->records[PLACE_EMERGENCY]);
+	format_size(rp->bytes[PLACE_SENT], size);
+	line("sent", "%" PRIu64 " events kept, %s", rp->records[PLACE_SENT], size);
+	format_size(rp->bytes[PLACE_FAILED], size);
+	line("failed", "%" PRIu64 " events, %s", rp->records[PLACE_FAILED], size);
+	if (rp->records[PLACE_SKIPPED] > 0) {
+		format_size(rp->bytes[PLACE_SKIPPED], size);
+		line("skipped", "%" PRIu64 " events kept, %s", rp->records[PLACE_SKIPPED], size);
+	}
+}
+
+static void print_people(const struct report *rp)
+{
+	static const char *const colours[] = { TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED };
+	bool colour = terminal_colour(stdout);
+	char since[96];
+
+	printf("%s%s%s\n", colour ? colours[rp->health] : "", health_names[rp->health], colour ? TERMINAL_RESET : "");
+	for (size_t i = 0; i < rp->n_reasons; i++)
+		printf("  - %s\n", rp->reasons[i]);
+	print_daemon(rp);
+	print_spool(rp);
+	if (rp->stamp.sequence > 0)
+		line("sequence", "%" PRIu64 " in epoch %s", rp->stamp.sequence, rp->stamp.epoch);
+	else
+		line("sequence", "no event since boot");
+	if (text_of(rp, "last_error")) {
+		format_since(rp, text_of(rp, "last_error_time"), since);
+		line("last error", "%s: %s", since, text_of(rp, "last_error"));
+	}
+}
+
+/* --- for programs */
+
+static json_t *place_json(const struct report *rp, enum place p)
+{
+	return json_pack("{s:I, s:I}", "events", (json_int_t)rp->records[p], "bytes", (json_int_t)rp->bytes[p]);
+}
+
+static void print_json(const struct report *rp)
+{
+	json_t *reasons = json_array(), *o;
+
+	for (size_t i = 0; i < rp->n_reasons; i++)
+		(void)json_array_append_new(reasons, json_string(rp->reasons[i]));
+	o = json_pack("{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}",
+		      "health", health_names[rp->health], "code", (int)rp->health, "reasons", reasons,
+		      "waiting", "events", (json_int_t)waiting(rp), "live", (json_int_t)(waiting(rp) - rp->records[PLACE_REPLAY]),
+		      "emergency", (json_int_t)rp->records[PLACE_EMERGENCY], "replay", (json_int_t)rp->records[PLACE_REPLAY],
+		      "oldest_seconds", oldest(rp) ? (double)(rp->now_ms - oldest(rp)) / 1000 : 0.0,
+		      "sent", place_json(rp, PLACE_SENT), "failed", place_json(rp, PLACE_FAILED),
+		      "skipped", place_json(rp, PLACE_SKIPPED),
+		      "stamp", "epoch", rp->stamp.sequence ? rp->stamp.epoch : "", "sequence", (json_int_t)rp->stamp.sequence,
+		      "daemon", rp->daemon);
+	(void)json_dumpf(o, stdout, JSON_COMPACT);
+	(void)putchar('\n');
+	json_decref(o);
+}
+
+int cmd_status(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.doc = "Tells whether events reach the broker: the daemon, its connection, what waits in the spool.\v"
+		       "Exit code: 0 healthy, 1 degraded, 2 down (the daemon is not running).",
+	};
+	struct report rp = { 0 };
+	struct arguments a = { 0 };
+	int r;
+
+	argp_err_exit_status = COMMAND_USAGE;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+		return COMMAND_USAGE;
+	r = look(&rp);
+	if (r != COMMAND_OK)
+		return r == COMMAND_RIGHTS ? r : DOWN; /* no spool, no events */
+	judge(&rp);
+	if (a.json)
+		print_json(&rp);
+	else if (!a.quiet)
+		print_people(&rp);
+	r = rp.health;
+	for (size_t i = 0; i < rp.n_reasons; i++)
+		free(rp.reasons[i]);
+	json_decref(rp.daemon);
+	return command_finish(r);
+}
