@@ -6,7 +6,7 @@ left on the machine, whatever happens.
     mounts = Mounts(directory)
     mounts.tmpfs(path, "size=64k")          mounts.ext4(path, megabytes=16)
     mounts.remount(path, "ro")              mounts.unmount(path)
-    with mounts.frozen(path): ...           # fsfreeze: what writes to it hangs in the kernel
+    with mounts.frozen(path): ...           # fsfreeze: what writes to it hangs in the kernel; for 15 s at most
     mounts.close()                          # the fixture `mounts` does
 """
 
@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 from .programs import missing, tool
@@ -41,7 +42,6 @@ class Mounts:
         _enter_namespace()
         self.directory = Path(directory)
         self._mounted = []
-        self._frozen = []
 
     def mount(self, path, *arguments):
         path.mkdir(parents=True, exist_ok=True)
@@ -68,20 +68,21 @@ class Mounts:
         self._mounted.remove(path)
 
     @contextlib.contextmanager
-    def frozen(self, path):
+    def frozen(self, path, limit=15):
         subprocess.run([tool("fsfreeze"), "-f", path], check=True)
-        self._frozen.append(path)
+        # A process that hangs there cannot be killed, nor can a test that waits for it end otherwise.
+        timer = threading.Timer(limit, self._thaw, (path,))
+        timer.start()
         try:
             yield
         finally:
+            timer.cancel()
+            timer.join()
             self._thaw(path)
 
     def _thaw(self, path):
-        subprocess.run([tool("fsfreeze"), "-u", path], check=True)
-        self._frozen.remove(path)
+        subprocess.run([tool("fsfreeze"), "-u", path], stderr=subprocess.DEVNULL)
 
     def close(self):
-        for path in self._frozen[:]:
-            self._thaw(path)
         for path in self._mounted[::-1]:
             self.unmount(path, lazy=True)

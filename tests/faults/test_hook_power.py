@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Power cuts: ext4 on a loop device on a disk that logs writes and flushes (recorder.py), hooks running on it, and the
+power cut at many random moments. What was flushed before the cut is there; of what was not, any part may be, down to
+the sector. Each event whose hook had returned must be in new/ after the journal's recovery, and nothing there is torn.
+
+That this can fail is a test of its own: hooks whose fsync() only pretends must lose events.
+"""
+
+import importlib.util
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from lib import Hook, Spool, domain_xml
+from lib.inject import Injector, syscall_names
+from lib.mounts import Mounts
+from lib.programs import missing, tool
+from lib.record import Record, Torn
+
+SECTOR = 512
+MEGABYTES = 16
+
+
+def _load_recorder():
+    spec = importlib.util.spec_from_file_location("recorder", Path(__file__).with_name("recorder.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+recorder = _load_recorder()
+
+
+class Recorder:
+    """recorder.py as a process."""
+
+    def __init__(self, directory, mounts):
+        if not Path("/dev/fuse").exists():
+            missing("there is no /dev/fuse")
+        self.mountpoint, self.image, self.log = directory / "fuse", directory / "image", directory / "log"
+        self.mountpoint.mkdir()
+        with self.image.open("wb") as f:
+            f.truncate(MEGABYTES << 20)
+        subprocess.run([tool("mkfs.ext4"), "-q", "-F", "-m", "0", self.image], check=True)
+        self.process = subprocess.Popen(
+            [sys.executable, recorder.__file__, self.mountpoint, self.image, self.log],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout.readline() == b"ready\n"
+        self.lock = threading.Lock()
+
+    @property
+    def disk(self):
+        return self.mountpoint / "disk"
+
+    def mark(self, text):
+        with self.lock:
+            self.process.stdin.write(f"{text}\n".encode())
+            self.process.stdin.flush()
+            assert self.process.stdout.readline() == b"marked\n"
+
+    def finish(self):
+        """Returns the log."""
+        subprocess.run([tool("umount"), self.mountpoint], check=True)
+        self.process.wait(20)
+        self.close()
+        return recorder.read_log(self.log)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def mounts(tmp_path):
+    mounts = Mounts(tmp_path)
+    yield mounts
+    mounts.close()
+
+
+def record_hooks(directory, mounts, hooks, lie=False):
+    """Runs that many hooks, four at a time, on a recorded disk. Returns (image, log), a mark after each hook."""
+    disk = Recorder(directory, mounts)
+    spool = Spool(directory / "bed")
+    try:
+        mounts.mount(spool.spooldir, "-o", "loop", disk.disk)
+        for name in ("tmp", "new"):
+            (spool.spooldir / name).mkdir()
+        subprocess.run([tool("sync"), "-f", spool.spooldir], check=True)
+        disk.mark("begin")
+
+        hook = Hook(spool)
+        command = hook.installed()
+        injectors = []
+        for i in range(4):
+            (directory / f"inject{i}").mkdir()
+            injectors.append(Injector(directory / f"inject{i}") if lie else None)
+        fsync = next(number for number, name in syscall_names().items() if name == "fsync")
+
+        def run(thread):
+            for i in range(hooks // 4):
+                vm = f"vm{thread}-{i}"
+                if lie:
+                    arguments = [command, vm, "started", "begin", "-"]
+                    injectors[thread].run(arguments, f"*{fsync}:lie", stdin=domain_xml(vm), env=hook.environment)
+                else:
+                    hook("started", domain=vm)
+                disk.mark(vm)
+
+        threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert spool.names("emergency/new") == []
+        disk.mark("end")
+        mounts.unmount(spool.spooldir)
+        return disk.image.read_bytes(), disk.finish()
+    finally:
+        disk.close()
+
+
+def write_sectors(image, offset, data, chance):
+    """Each sector arrived, or not; but ext4 itself does not survive half a superblock, bytes 1024 to 2047."""
+    superblock = random.random() < chance
+    for at in range(0, len(data), SECTOR):
+        if superblock if 1024 <= offset + at < 2048 else random.random() < chance:
+            image[offset + at : offset + at + SECTOR] = data[at : at + SECTOR]
+
+
+def cut_images(image, log, cuts):
+    """Yields (position, image, marks) for each position of the log, with the power cut right before that entry."""
+    durable, unflushed, marks = bytearray(image), [], []
+    for position, entry in enumerate(log):
+        if position in cuts:
+            state = bytearray(durable)
+            kind = random.choice(("nothing", "writes", "sectors", "all but one"))
+            spared = random.randrange(len(unflushed)) if unflushed else None
+            for i, (offset, data) in enumerate(unflushed):
+                if kind == "sectors":
+                    write_sectors(state, offset, data, random.random())
+                elif (kind == "writes" and random.random() < 0.5) or (kind == "all but one" and i != spared):
+                    state[offset : offset + len(data)] = data
+            yield position, state, list(marks)
+        if entry[0] == "W":
+            unflushed.append(entry[1:])
+        elif entry[0] == "F":
+            for offset, data in unflushed:
+                durable[offset : offset + len(data)] = data
+            unflushed.clear()
+        else:
+            marks.append(entry[1].decode())
+
+
+def faults_after(directory, mounts, state, marks):
+    """Mounts what the cut left, which replays the journal, and says what is lost or torn."""
+    (directory / "after.ext4").write_bytes(state)
+    mounted = mounts.ext4(directory / "after")
+    try:
+        found, faults = set(), []
+        for path in (mounted / "new").iterdir():
+            try:
+                record = Record.parse(path.read_bytes())
+                assert record.id == path.name
+                found.add(record.object.decode())
+            except Torn as e:
+                faults.append(f"torn: {path.name}: {e}")
+        return faults + [f"lost: {vm}" for vm in marks if vm.startswith("vm") and vm not in found]
+    finally:
+        mounts.unmount(mounted)
+
+
+def cut_at_random(directory, mounts, image, log, n):
+    begin, end = log.index(("M", b"begin")), log.index(("M", b"end"))
+    cuts = set(random.sample(range(begin + 1, end + 1), min(n, end - begin)))
+    for position, state, marks in cut_images(image, log, cuts):
+        yield position, faults_after(directory, mounts, state, marks)
+
+
+def test_power_cut(tmp_path, mounts):
+    seed = random.randrange(1 << 32)
+    random.seed(seed)
+    image, log = record_hooks(tmp_path, mounts, hooks=80)
+    assert sum(e[0] == "M" for e in log) == 82
+    assert sum(e[0] == "F" for e in log) > 20 and sum(e[0] == "W" for e in log) > 80
+    for position, faults in cut_at_random(tmp_path, mounts, image, log, 150):
+        assert not faults, f"cut at {position} of {len(log)}, seed {seed}: {faults}"
+
+
+def test_power_cut_can_fail(tmp_path, mounts):
+    """The same with an fsync() that does nothing: if no cut loses anything, the test above proves nothing."""
+    image, log = record_hooks(tmp_path, mounts, hooks=20, lie=True)
+    assert any(faults for _, faults in cut_at_random(tmp_path, mounts, image, log, 40))
