@@ -6,6 +6,7 @@ A consumer that is none of ours: paho over OpenSSL, MQTT 5, QoS 1, with a persis
     subscriber.messages          the same as paho messages (topic, payload, properties), status messages included
     subscriber.wait_for(n)       waits until n different events are there, returns them without duplicates
     subscriber.check_complete()  no hole in any (source, epoch), first arrivals in order
+    subscriber.errors            what was no event by the schema, and refused connections
     subscriber.duplicates        how many arrivals were repetitions (same id)
 """
 
@@ -19,6 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from . import schema
 from .waiting import wait_until
 
 
@@ -53,6 +55,7 @@ class Subscriber:
     def __init__(self, broker, topic="virtspool/#", certificate="consumer", client_id=None, qos=1):
         self.broker, self.topic, self.qos = broker, topic, qos
         self.messages, self.events, self.errors = [], [], []
+        self._types = {}
         self._subscribed = threading.Event()
         self.client = mqtt.Client(client_id or f"test-{uuid.uuid4().hex[:12]}", protocol=mqtt.MQTTv5)
         if broker.tls:
@@ -118,6 +121,13 @@ class Subscriber:
         else:
             self.errors.append(f"connect refused: {reason}")
 
+    def _check_schema(self, topic, event):
+        """The first of each type: the schema costs more time than all else here, and later ones are made alike."""
+        kind = event.get("type") if isinstance(event, dict) else None
+        self._types[kind] = self._types.get(kind, 0) + 1
+        if self._types[kind] <= 50:
+            self.errors += [f"{topic}: {e}" for e in schema.errors(event)]
+
     def _on_message(self, client, userdata, message):
         self.messages.append(message)
         try:
@@ -125,5 +135,6 @@ class Subscriber:
         except ValueError as e:
             self.errors.append(f"{message.topic}: no JSON: {e}: {message.payload[:200]!r}")
             return
+        self._check_schema(message.topic, event)
         if isinstance(event, dict) and "specversion" in event and "sequence" in event and "id" in event:
             self.events.append(event)

@@ -55,6 +55,30 @@ static struct record record_default(void)
 
 /* --- whole payloads */
 
+static json_t *known_fields; /* of the schema: the properties of data */
+
+static int load_schema(void **state)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[4096];
+	json_t *schema;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/etc/event.schema.json", srcdir ? srcdir : ".");
+	schema = json_load_file(path, 0, NULL);
+	known_fields = json_object_get(json_object_get(json_object_get(schema, "definitions"), "transition"), "properties");
+	json_incref(known_fields);
+	json_decref(schema);
+	return known_fields ? 0 : -1;
+}
+
+static int free_schema(void **state)
+{
+	(void)state;
+	json_decref(known_fields);
+	return 0;
+}
+
 static void payloads(void **state)
 {
 	static const struct {
@@ -131,12 +155,16 @@ static json_t *built(const struct config *c, const struct record *r, bool replay
 	const char *why = NULL;
 	json_error_t error;
 	struct event e;
-	json_t *event;
+	json_t *event, *value;
+	const char *key;
 
 	assert_int_equal(event_build(c, r, replayed, &e, &why), 0);
 	event = json_loadb(e.payload, e.payload_size, JSON_REJECT_DUPLICATES, &error);
 	if (!event)
 		fail_msg("%s in %s", error.text, e.payload);
+	json_object_foreach(json_object_get(event, "data"), key, value)
+		if (!json_object_get(known_fields, key))
+			fail_msg("data.%s is not in etc/event.schema.json", key);
 	event_release(&e);
 	return event;
 }
@@ -310,6 +338,84 @@ static void status(void **state)
 	event_release(&e);
 }
 
+/* --- the manual and the schema */
+
+static char *file_of_source(const char *name)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[4096], *text = NULL;
+	size_t size = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
+	f = fopen(path, "r");
+	if (!f)
+		fail_msg("cannot open '%s'", path);
+	if (getdelim(&text, &size, 0, f) < 0)
+		fail_msg("cannot read '%s'", path);
+	fclose(f);
+	return text;
+}
+
+/* The example in virtspool-events(7) is what is published. */
+static void manual_example(void **state)
+{
+	char *text = file_of_source("spooler/virtspool-events.7"), *example = strstr(text, "\n{\n"), *end;
+	struct config c = config_default();
+	struct record r = record_default();
+	json_error_t error;
+	json_t *shown, *event;
+
+	(void)state;
+	assert_non_null(example);
+	end = strstr(example, "\n}\n");
+	assert_non_null(end);
+	end[2] = 0;
+	shown = json_loads(example, JSON_REJECT_DUPLICATES, &error);
+	assert_non_null(shown);
+	r.document = b(DOMAIN_XML);
+	event = built(&c, &r, false);
+	assert_true(json_equal(shown, event));
+	json_decref(shown);
+	json_decref(event);
+	free(text);
+}
+
+/* Every field of the schema is in the manual. */
+static void manual_fields(void **state)
+{
+	char *text = file_of_source("etc/event.schema.json"), *manual = file_of_source("spooler/virtspool-events.7");
+	json_error_t error;
+	json_t *schema = json_loads(text, JSON_REJECT_DUPLICATES, &error), *definitions, *value;
+	json_t *objects[3];
+	const char *key;
+
+	(void)state;
+	if (!schema)
+		fail_msg("etc/event.schema.json:%d: %s", error.line, error.text);
+	definitions = json_object_get(schema, "definitions");
+	objects[0] = json_object_get(schema, "properties");
+	objects[1] = json_object_get(json_object_get(definitions, "transition"), "properties");
+	objects[2] = json_object_get(json_object_get(definitions, "status"), "properties");
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(json_object_size(objects[i]) > 2);
+		json_object_foreach(objects[i], key, value) {
+			char item[128], second[128];
+
+			snprintf(item, sizeof(item), "\n.It Cm %s\n", key);
+			snprintf(second, sizeof(second), " , %s\n", key);
+			if (strcmp(key, "data") && !strstr(manual, item) && !strstr(manual, second)) {
+				snprintf(item, sizeof(item), "\n.It Cm %s ,", key);
+				if (!strstr(manual, item))
+					fail_msg("%s is not in virtspool-events(7)", key);
+			}
+		}
+	}
+	json_decref(schema);
+	free(text);
+	free(manual);
+}
+
 /* --- filters */
 
 static void filters(void **state)
@@ -372,7 +478,8 @@ int main(void)
 		cmocka_unit_test(payloads), cmocka_unit_test(asked_for), cmocka_unit_test(arguments),
 		cmocka_unit_test(times),    cmocka_unit_test(any_bytes), cmocka_unit_test(refuses),
 		cmocka_unit_test(status),   cmocka_unit_test(filters),
+		cmocka_unit_test(manual_example), cmocka_unit_test(manual_fields),
 	};
 
-	return cmocka_run_group_tests_name("event", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("event", tests, load_schema, free_schema);
 }
