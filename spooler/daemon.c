@@ -16,6 +16,7 @@
 #include "daemon.h"
 #include "hook/spool.h"
 #include "log.h"
+#include "metrics.h"
 #include "queue.h"
 #include "relay.h"
 #include "status.h"
@@ -23,6 +24,7 @@
 #include "util.h"
 #include "watch.h"
 
+#define METRICS_USEC (15 * USEC_PER_SEC) /* while something waits, its age grows without anything having changed */
 #define STATUS_USEC USEC_PER_SEC /* status is written at most this often, and only when something has changed */
 #define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
 
@@ -38,6 +40,9 @@ struct daemon {
 	bool spool_error_logged;
 	uint64_t archived_events, archived_bytes; /* that the archive was told of */
 	uint64_t started_usec;
+	struct backlog backlog;
+	char *metrics_file; /* that was written last */
+	bool metrics_failed;
 };
 
 /* --- what is loaded at start and at SIGHUP */
@@ -90,6 +95,35 @@ static void tell_systemd(const struct daemon *d)
 				 s->last_error[0] ? s->last_error : "connecting", s->acknowledged);
 }
 
+static void remove_metrics(struct daemon *d)
+{
+	if (d->metrics_file)
+		(void)unlink(d->metrics_file); /* what is no longer true must not be collected */
+	free(TAKE_PTR(d->metrics_file));
+}
+
+static void write_metrics(struct daemon *d, const struct status_view *view)
+{
+	const char *path = relay_config(d->relay)->metrics_file;
+	int r;
+
+	if (d->metrics_file && (!path || strcmp(d->metrics_file, path) != 0))
+		remove_metrics(d);
+	if (!path)
+		return;
+	backlog_update(&d->backlog, view);
+	r = metrics_write(path, view, &d->backlog);
+	if (r < 0 && !d->metrics_failed)
+		log_warning("cannot write metrics to '%s': %s", path, strerror(-r));
+	d->metrics_failed = r < 0;
+	if (r == 0 && !d->metrics_file)
+		d->metrics_file = strdup(path);
+	if (d->backlog.records > 0 && !d->status_pending) {
+		(void)sd_event_source_set_time_relative(d->status_timer, METRICS_USEC);
+		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
+	}
+}
+
 static void write_status(struct daemon *d)
 {
 	struct status_view view = {
@@ -103,6 +137,7 @@ static void write_status(struct daemon *d)
 
 	if (r < 0)
 		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(), strerror(-r));
+	write_metrics(d, &view);
 	tell_systemd(d);
 }
 
@@ -270,6 +305,7 @@ int daemon_run(const char *config_path)
 			r = EX_SOFTWARE;
 		}
 		status_remove(spool_run_directory());
+		remove_metrics(&d);
 		log_info("stopped");
 	}
 	daemon_release(&d);

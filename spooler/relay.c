@@ -75,6 +75,8 @@ struct relay {
 	struct lane lanes[LANES_MAX];
 	size_t n_lanes;
 	struct suspect suspect;
+	struct relay_attempt attempts[RELAY_ATTEMPTS_MAX];
+	size_t n_attempts;
 	unsigned denials;              /* leaky bucket */
 	uint64_t denials_usec;
 	uint64_t busy_backoff_usec;
@@ -229,12 +231,54 @@ static bool window_take(struct relay *r, int mid, struct in_flight *ret)
 	return false;
 }
 
+/* --- attempts without success */
+
+static struct relay_attempt *find_attempt(struct relay *r, const struct spool_id *e)
+{
+	for (size_t i = 0; i < r->n_attempts; i++)
+		if (memcmp(r->attempts[i].entry.id, e->id, sizeof(e->id)) == 0)
+			return &r->attempts[i];
+	return NULL;
+}
+
+static void note_attempt(struct relay *r, const struct spool_id *e, const char *why)
+{
+	struct relay_attempt *a = find_attempt(r, e);
+
+	if (!a && r->n_attempts == RELAY_ATTEMPTS_MAX)
+		return;
+	if (!a) {
+		a = &r->attempts[r->n_attempts++];
+		*a = (struct relay_attempt){ .entry = *e };
+	}
+	a->attempts++;
+	(void)snprintf(a->why, sizeof(a->why), "%s", why);
+}
+
+static void note_refusal(struct relay *r, const struct spool_id *e, unsigned reason_code)
+{
+	char why[96];
+
+	(void)snprintf(why, sizeof(why), "%s (0x%02x)", client_reason_name(reason_code), reason_code);
+	note_attempt(r, e, why);
+}
+
+static void forget_attempts(struct relay *r, const struct spool_id *e)
+{
+	struct relay_attempt *a = find_attempt(r, e);
+
+	if (a)
+		*a = r->attempts[--r->n_attempts];
+}
+
 /* The connection is gone, and with it every claim on what was in flight. */
 static void window_put_back(struct relay *r)
 {
 	r->stats.duplicated += r->n_window;
-	for (size_t i = 0; i < r->n_window; i++)
+	for (size_t i = 0; i < r->n_window; i++) {
+		note_attempt(r, &r->window[i].entry, "the connection was lost before the answer");
 		queue_put_back(r->queue, &r->window[i].entry);
+	}
 	r->n_window = 0;
 	for (size_t i = 0; i < r->n_lanes; i++)
 		r->lanes[i].probing = false;
@@ -242,11 +286,18 @@ static void window_put_back(struct relay *r)
 
 /* --- outcomes */
 
-static void fail_entry(struct relay *r, const struct spool_id *e, const char *reason)
+static void fail_entry(struct relay *r, const struct spool_id *e, const char *why)
 {
-	char name[37];
-	int k = queue_fail(r->queue, e, reason);
+	const struct relay_attempt *a = find_attempt(r, e);
+	char name[37], reason[256];
+	int k;
 
+	if (a)
+		(void)snprintf(reason, sizeof(reason), "%s (attempt %u)", why, a->attempts);
+	else
+		(void)snprintf(reason, sizeof(reason), "%s", why);
+	forget_attempts(r, e);
+	k = queue_fail(r->queue, e, reason);
 	spool_id_name(e, name);
 	r->stats.failed++;
 	if (k < 0)
@@ -275,6 +326,7 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	r->stats.latency_buckets[bucket]++;
 	r->stats.latency_sum_usec += took;
 	r->stats.acknowledged++;
+	forget_attempts(r, &f->entry);
 	r->stats.last_delivered_usec = now_usec(CLOCK_REALTIME);
 	r->acknowledged_in_connection++;
 	r->brokers_tried = 0;
@@ -388,6 +440,8 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 		return;
 	if (reason_code >= 0x80)
 		r->stats.refused[reason_code & 0xff]++;
+	if (relay_outcome(reason_code) != RELAY_DELIVERED)
+		note_refusal(r, &f.entry, reason_code);
 	switch (relay_outcome(reason_code)) {
 	case RELAY_DELIVERED:
 		delivered(r, &f);
@@ -449,10 +503,16 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 static void note_sequence(struct relay *r, const struct spool_id *e, const struct record *record)
 {
 	uint64_t before = r->sequence.highest;
+	enum sequence_meaning meaning;
 
-	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED))
+	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED)) {
+		if (!find_attempt(r, e))
+			*(e->source == QUEUE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
 		return;
-	if (sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence) == SEQUENCE_HOLE) {
+	}
+	meaning = sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence);
+	r->stats.accepted += meaning != SEQUENCE_REPEAT;
+	if (meaning == SEQUENCE_HOLE) {
 		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64 " of epoch %s never "
 			  "reached the spool; see the log of the hook",
 			  before + 1, record->stamp.sequence - 1, record->stamp.epoch);
@@ -680,6 +740,7 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 
 		r->n_window = 0;
 		r->suspect = (struct suspect){ 0 };
+		note_attempt(r, &f.entry, "the connection was lost before the answer");
 		fail_entry(r, &f.entry, "the broker closed the connection each time it was given this event, and took others");
 	}
 	if (r->acknowledged_in_connection > 0 || (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
@@ -917,6 +978,12 @@ const struct relay_stats *relay_stats(const struct relay *r)
 const struct sequence *relay_sequence(const struct relay *r)
 {
 	return &r->sequence;
+}
+
+const struct relay_attempt *relay_attempts(const struct relay *r, size_t *ret_n)
+{
+	*ret_n = r->n_attempts;
+	return r->attempts;
 }
 
 unsigned relay_in_flight(const struct relay *r)

@@ -28,6 +28,8 @@
 
 /* What has happened since start. Times are CLOCK_REALTIME microseconds, 0: never. */
 struct relay_stats {
+	uint64_t accepted;     /* live events taken up for the first time */
+	uint64_t replayed;     /* taken up from replay/ */
 	uint64_t read;         /* records taken up from the spool for the first time or again */
 	uint64_t published;    /* handed to the broker, repetitions included */
 	uint64_t acknowledged; /* delivered */
@@ -44,6 +46,15 @@ struct relay_stats {
 	uint64_t last_delivered_usec;
 	uint64_t last_error_usec;
 	char last_error[512];
+};
+
+#define RELAY_ATTEMPTS_MAX 256
+
+/* An event that was published without success and is tried again, as far as so many are remembered. */
+struct relay_attempt {
+	struct spool_id entry;
+	unsigned attempts;
+	char why[96]; /* the last time */
 };
 
 /* Upper bounds of the latency buckets in microseconds. */
@@ -87,6 +98,7 @@ void relay_stop(struct relay *r, relay_changed stopped);
 const struct relay_stats *relay_stats(const struct relay *r);
 const struct sequence *relay_sequence(const struct relay *r);
 unsigned relay_in_flight(const struct relay *r);
+const struct relay_attempt *relay_attempts(const struct relay *r, size_t *ret_n);
 bool relay_is_connected(const struct relay *r);
 /* The broker that is connected, or tried: its URL; peer and protocol are NULL unless connected. */
 const char *relay_broker(const struct relay *r);

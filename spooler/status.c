@@ -61,6 +61,23 @@ static json_t *refused_by_code(const struct relay_stats *s)
 	return o;
 }
 
+/* Events that were tried without success and wait: what `virtspool show` tells of attempts. */
+static json_t *retried(const struct relay *relay)
+{
+	json_t *list = json_array();
+	const struct relay_attempt *a;
+	char name[37];
+	size_t n;
+
+	a = relay_attempts(relay, &n);
+	for (size_t i = 0; i < n; i++) {
+		spool_id_name(&a[i].entry, name);
+		(void)json_array_append_new(list, json_pack("{s:s, s:i, s:s}", "id", name, "attempts", (int)a[i].attempts,
+							     "why", a[i].why));
+	}
+	return list;
+}
+
 static json_t *status_json(const struct status_view *v)
 {
 	const struct relay_stats *s = relay_stats(v->relay);
@@ -69,8 +86,8 @@ static json_t *status_json(const struct status_view *v)
 
 	return json_pack("{s:i, s:s, s:s?, s:s?, s:o,"
 			 " s:b, s:s?, s:s?, s:s?, s:o,"
-			 " s:I, s:o, s:s?,"
-			 " s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o},"
+			 " s:I, s:o, s:s?, s:o,"
+			 " s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o},"
 			 " s:I, s:I,"
 			 " s:{s:s, s:I, s:I},"
 			 " s:o, s:s?, s:o}",
@@ -84,8 +101,10 @@ static json_t *status_json(const struct status_view *v)
 
 			 "in_flight", (json_int_t)relay_in_flight(v->relay),
 			 "last_delivered", json_time(s->last_delivered_usec), "spool_error", queue_error(v->queue),
+			 "retried", retried(v->relay),
 
-			 "events", "read", (json_int_t)s->read, "published", (json_int_t)s->published,
+			 "events", "accepted", (json_int_t)s->accepted, "replayed", (json_int_t)s->replayed,
+			 "read", (json_int_t)s->read, "published", (json_int_t)s->published,
 			 "acknowledged", (json_int_t)s->acknowledged, "duplicated", (json_int_t)s->duplicated,
 			 "failed", (json_int_t)s->failed, "skipped", (json_int_t)s->skipped,
 			 "denied", (json_int_t)s->denied, "busy", (json_int_t)s->busy,

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* metrics - see metrics.h. */
+#include <inttypes.h>
+#include <libgen.h>
+
+#include "lookup.h"
+#include "metrics.h"
+#include "util.h"
+
+#define COUNT_EVERY_USEC (10 * USEC_PER_SEC)
+#define COUNT_SHARE 20 /* counting takes at most one part in so many of the time */
+
+static uint64_t now_usec(clockid_t clock)
+{
+	struct timespec t;
+
+	(void)clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void backlog_count(struct backlog *b)
+{
+	uint64_t start = now_usec(CLOCK_MONOTONIC), records[3], oldest[3] = { 0 }, took;
+	static const enum place places[] = { PLACE_NEW, PLACE_EMERGENCY, PLACE_REPLAY };
+	struct lookup l;
+
+	(void)lookup_open(&l); /* what cannot be opened holds nothing */
+	for (size_t i = 0; i < ELEMENTSOF(places); i++)
+		(void)lookup_count(&l, places[i], &records[i], NULL, &oldest[i]);
+	lookup_release(&l);
+	b->emergency = records[1];
+	b->records = records[0] + records[1] + records[2];
+	b->oldest_ms = oldest[0] == 0 || (oldest[1] != 0 && oldest[1] < oldest[0]) ? oldest[1] : oldest[0];
+	took = COUNT_SHARE * (now_usec(CLOCK_MONOTONIC) - start);
+	b->next_usec = start + (took > COUNT_EVERY_USEC ? took : COUNT_EVERY_USEC);
+}
+
+void backlog_update(struct backlog *b, const struct status_view *v)
+{
+	if (relay_is_connected(v->relay)) { /* the queue is being read anyway */
+		b->records = queue_length(v->queue, &b->oldest_ms);
+		b->emergency = queue_emergency_length(v->queue);
+		b->next_usec = 0;
+	} else if (now_usec(CLOCK_MONOTONIC) >= b->next_usec) {
+		backlog_count(b);
+	}
+}
+
+/* --- the text */
+
+static void head(FILE *f, const char *name, const char *type, const char *help)
+{
+	fprintf(f, "# HELP virtspool_%s %s\n# TYPE virtspool_%s %s\n", name, help, name, type);
+}
+
+static void counter(FILE *f, const char *name, uint64_t value, const char *help)
+{
+	head(f, name, "counter", help);
+	fprintf(f, "virtspool_%s %" PRIu64 "\n", name, value);
+}
+
+static void gauge(FILE *f, const char *name, uint64_t value, const char *help)
+{
+	head(f, name, "gauge", help);
+	fprintf(f, "virtspool_%s %" PRIu64 "\n", name, value);
+}
+
+static void gauge_milli(FILE *f, const char *name, uint64_t value, const char *help)
+{
+	head(f, name, "gauge", help);
+	fprintf(f, "virtspool_%s %" PRIu64 ".%03u\n", name, value / 1000, (unsigned)(value % 1000));
+}
+
+static void events(FILE *f, const struct relay_stats *s, const struct archive_counts *a)
+{
+	counter(f, "events_accepted_total", s->accepted, "Events taken up from the spool for the first time.");
+	counter(f, "events_replayed_total", s->replayed, "Events taken up again because an administrator replayed them.");
+	counter(f, "events_published_total", s->published, "Events handed to a broker, repetitions included.");
+	counter(f, "events_acknowledged_total", s->acknowledged, "Events that a broker has taken responsibility for.");
+	counter(f, "events_duplicated_total", s->duplicated, "Publishes repeated because a connection was lost before the answer.");
+	counter(f, "events_failed_total", s->failed, "Events moved to failed/, because they can never be delivered.");
+	counter(f, "events_skipped_total", s->skipped, "Events that the configuration filters out.");
+	counter(f, "events_dropped_total", a->dropped, "Waiting events removed because of spool.queue_size.");
+	head(f, "events_refused_total", "counter", "Publishes that a broker refused, by MQTT reason code.");
+	for (unsigned code = 0x80; code < ELEMENTSOF(s->refused); code++)
+		if (s->refused[code] > 0)
+			fprintf(f, "virtspool_events_refused_total{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n", code,
+				client_reason_name(code), s->refused[code]);
+}
+
+static void queue(FILE *f, const struct status_view *v, const struct backlog *b, uint64_t now_ms)
+{
+	uint64_t age = b->oldest_ms && b->oldest_ms < now_ms ? now_ms - b->oldest_ms : 0;
+
+	gauge(f, "queue_events", b->records, "Events that wait in the spool, those in the emergency spool and in replay/ included.");
+	gauge(f, "queue_emergency_events", b->emergency, "Events that wait in the emergency spool, because the disk could not take them.");
+	gauge_milli(f, "queue_oldest_age_seconds", age, "Age of the oldest live event that waits, when this file was written; 0: none.");
+	gauge_milli(f, "queue_oldest_timestamp_seconds", b->oldest_ms, "Time of the oldest live event that waits; 0: none.");
+	gauge(f, "queue_held_events", queue_held(v->queue), "Waiting events that are held back after a refusal.");
+	gauge(f, "in_flight_events", relay_in_flight(v->relay), "Events published and not yet answered.");
+}
+
+static void connection(FILE *f, const struct relay *relay, const struct relay_stats *s)
+{
+	gauge(f, "connected", relay_is_connected(relay), "1 if there is a connection to a broker.");
+	counter(f, "connections_total", s->connects, "Connections that a broker has accepted.");
+	counter(f, "connection_losses_total", s->connection_losses, "Connections that were lost.");
+	gauge_milli(f, "last_delivered_timestamp_seconds", s->last_delivered_usec / 1000, "Time of the last acknowledgement; 0: none yet.");
+}
+
+static void latency(FILE *f, const struct relay_stats *s)
+{
+	uint64_t sum = 0;
+
+	head(f, "publish_latency_seconds", "histogram", "Time from a publish to its acknowledgement.");
+	for (size_t i = 0; i < RELAY_LATENCY_BUCKETS; i++) {
+		sum += s->latency_buckets[i];
+		fprintf(f, "virtspool_publish_latency_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
+			(double)relay_latency_bounds[i] / 1e6, sum);
+	}
+	sum += s->latency_buckets[RELAY_LATENCY_BUCKETS];
+	fprintf(f, "virtspool_publish_latency_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n", sum);
+	fprintf(f, "virtspool_publish_latency_seconds_sum %" PRIu64 ".%06u\n", s->latency_sum_usec / USEC_PER_SEC,
+		(unsigned)(s->latency_sum_usec % USEC_PER_SEC));
+	fprintf(f, "virtspool_publish_latency_seconds_count %" PRIu64 "\n", sum);
+}
+
+char *metrics_format(const struct status_view *v, const struct backlog *b, uint64_t now_ms)
+{
+	const struct relay_stats *s = relay_stats(v->relay);
+	const struct archive_counts *a = archive_counts(v->archive);
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		return NULL;
+	head(f, "build_info", "gauge", "The version of virtspoold; always 1.");
+	fputs("virtspool_build_info{version=\"" PACKAGE_VERSION "\"} 1\n", f);
+	gauge_milli(f, "start_time_seconds", v->started_usec / 1000, "Time at which the daemon started.");
+	events(f, s, a);
+	queue(f, v, b, now_ms);
+	connection(f, v->relay, s);
+	gauge(f, "sequence_missing_events", relay_sequence(v->relay)->missing, "Transitions of this boot that never reached the spool: holes in the hook's sequence.");
+	gauge(f, "sequence_highest", relay_sequence(v->relay)->highest, "Highest sequence number of the hook that was seen.");
+	gauge(f, "sent_events", a->sent, "Delivered events that are kept for replay.");
+	gauge(f, "sent_bytes", a->sent_bytes, "Size of the delivered events that are kept.");
+	gauge(f, "failed_events", a->failed, "Events in failed/, as of the last sweep.");
+	latency(f, s);
+	if (fclose(f) == EOF) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+int metrics_write(const char *path, const struct status_view *v, const struct backlog *b)
+{
+	_cleanup_free_ char *text = metrics_format(v, b, now_usec(CLOCK_REALTIME) / 1000), *copy = strdup(path),
+			    *again = strdup(path);
+
+	if (!text || !copy || !again)
+		return -ENOMEM;
+	return write_file_atomically(dirname(copy), basename(again), text, strlen(text), 0644);
+}
