@@ -268,6 +268,7 @@ def test_migration_is_told_by_both_hosts(host):
 def test_a_broker_outage_is_not_felt_by_guests(host):
     guest = host.node1.guest("vm1").start()
     expect(host, START)
+    host.spool.wait_empty()
     host.broker.kill()
     guest.destroy()
     guest.start().virsh("save", SAVED)
@@ -314,6 +315,7 @@ def test_a_graphics_password_does_not_reach_the_disk(host):
     host.node1.virsh("restore", SAVED)
     assert "pa55word" in guest.virsh("dumpxml", "--security-info"), "the guest keeps it"
     expect(host, START + STOP + RESTORE)
+    host.spool.wait_count(9, "sent")
     records = host.spool.records("sent")
     assert [r["operation"] for r in records] == ["prepare", "start", "started", "stopped", "release"] + [
         r.split()[0] for r in RESTORE

@@ -44,7 +44,8 @@ def test_the_event_is_a_cloud_event(running):
     document = domain_xml("web 1", title="Front <end>", vcpus=3, memory_mib=64, domain_id=7)
     bed.hook("release", "end", "shutdown", domain="web 1", document=document)
     (event,) = bed.subscribed.wait_for(1)
-    (record,) = bed.spool.records("sent") or bed.spool.records()
+    bed.spool.wait_count(1, "sent")
+    (record,) = bed.spool.records("sent")
     assert event["specversion"] == "1.0"
     assert event["id"] == record["id"] and event["epoch"] == record["epoch"]
     assert int(event["sequence"]) == 1 and event["replayed"] is False
@@ -111,7 +112,8 @@ def test_the_document_goes_out_where_asked_and_without_its_password(bed):
     (event,) = subscriber.wait_for(1)
     assert "<name>vm1</name>" in event["data"]["xml"] and event["data"]["redacted"] == 1
     assert "s3cr" not in json.dumps(event)
-    (record,) = bed.spool.records("sent") or bed.spool.records()
+    bed.spool.wait_count(1, "sent")
+    (record,) = bed.spool.records("sent")
     assert b"s3cr" not in record["document"]
 
 
@@ -136,7 +138,7 @@ def test_mqtt_3_1_1(bed):
 def test_a_record_that_is_torn_goes_to_failed_and_blocks_nothing(running):
     bed = running
     bed.hook("start", domain="vm1")
-    bed.subscribed.wait_for(1)
+    bed.spool.wait_count(1, "sent")
     name = bed.spool.names("sent")[0][:-1] + "0"
     (bed.spool.path("tmp") / name).write_bytes(b"virtspool-record 1\nid: x\n")
     (bed.spool.path("tmp") / name).rename(bed.spool.path("new") / name)
@@ -166,6 +168,7 @@ def test_a_broker_outage(running):
     bed = running
     bed.hook.start()
     bed.subscribed.wait_for(3)
+    bed.spool.wait_empty()
     bed.broker.kill()
     slowest = max(bed.hook(f"during-{i}") for i in range(40))
     assert slowest < 1, "the hook does not wait for a broker"
@@ -520,6 +523,7 @@ def test_watch_warns_of_a_hole_and_leaves_out_repetitions(running):
     bed.daemon.start()
     watch.wait_for(2)
     wait_until(lambda: "HOLE" in watch.process.output(), 5, watch.process.output)
+    bed.subscribed.wait_for(2)
     event = next(m for m in bed.subscribed.messages if b'"three"' in m.payload)
     sender = bed.subscriber(topic="none")
     sender.client.publish(event.topic, event.payload, qos=1).wait_for_publish(5)

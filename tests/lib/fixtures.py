@@ -112,6 +112,12 @@ class Bed:
             },
         )
 
+    def check_sanitizers(self):
+        """Under AddressSanitizer and UBSan: whatever they had to say is a failure."""
+        for path in self.directory.rglob("*.log"):
+            text = path.read_text(errors="replace")
+            assert "Sanitizer: " not in text and ": runtime error: " not in text, f"{path}:\n{text}"
+
     def close(self):
         for close in reversed(self._closing):
             close()
@@ -123,3 +129,4 @@ def bed(tmp_path, certs, libvirt_cache):
     yield bed
     process.stop_all()
     bed.close()
+    bed.check_sanitizers()

@@ -105,13 +105,15 @@ static void test_damage_begins_an_epoch(void **state)
 		const char *name, *content;
 		size_t size;
 	} table[] = {
-		{"empty", "", 0},
-		{"garbage", "\0\1\2garbage", 10},
-		{"newline", "\n", 1},
-		{"no sum", "virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
-			   "00000000000000000009 00000000\n", 102},
-		{"long", "virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
-			 "00000000000000000009 00000000\nvirtspool-stamp 1 0123456789abcdef", 140},
+#define CONTENT(literal) literal, sizeof(literal) - 1
+		{"empty", CONTENT("")},
+		{"garbage", CONTENT("\0\1\2garbage")},
+		{"newline", CONTENT("\n")},
+		{"no sum", CONTENT("virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
+				   "00000000000000000009 00000000\n")},
+		{"long", CONTENT("virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
+				 "00000000000000000009 00000000\nvirtspool-stamp 1 0123456789abcdef")},
+#undef CONTENT
 	};
 	struct fixture *f = *state;
 	struct stamp before, s;
