@@ -6,7 +6,7 @@ Fixtures. `bed` is nearly always enough: it makes what is asked for and takes ev
     bed.broker                              made, not started; bed.new_broker("second") for another one
     bed.daemon                              made for bed.broker, not started; bed.new_daemon(...) for another one
     bed.subscriber(...)                     a started Subscriber of bed.broker
-    bed.node(...)                           a booted Node on bed.spool, removed after the test
+    bed.node(...)                           a booted Node on bed.spool (boot=False: not yet), removed after the test
     bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
 """
 
@@ -77,8 +77,8 @@ class Bed:
         self._closing.append(broker.stop)
         return broker
 
-    def new_daemon(self, name="daemon", brokers=None, **options):
-        daemon = Daemon(self.directory / name, self.spool, brokers or self.broker, self.certs, **options)
+    def new_daemon(self, name="daemon", brokers=None, spool=None, **options):
+        daemon = Daemon(self.directory / name, spool or self.spool, brokers or self.broker, self.certs, **options)
         self._closing.append(daemon.close)
         return daemon
 
@@ -87,10 +87,10 @@ class Bed:
         self._closing.append(subscriber.stop)
         return subscriber
 
-    def node(self, **options):
+    def node(self, boot=True, **options):
         node = Node(**{"spool": self.spool, "cache": self.cache, **options})
         self._closing.append(node.remove)
-        return node.boot()
+        return node.boot() if boot else node
 
     def run(self, name, *arguments, timeout=30, environment=None, check=False, input=None):
         return subprocess.run(

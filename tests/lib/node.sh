@@ -166,7 +166,9 @@ init() {
 	local d
 	hostname "$name"
 	mount -t proc proc /proc
-	mount -t sysfs sysfs /sys # with the interfaces of this network namespace
+	mkdir -p "$dir/cgroup" && mount --rbind /sys/fs/cgroup "$dir/cgroup"
+	mount -t sysfs sysfs /sys                     # with the interfaces of this network namespace
+	mount --rbind "$dir/cgroup" /sys/fs/cgroup # for containers
 	ip link set lo up
 	mount --bind "$dir/etc" /etc/libvirt
 	for d in /var/lib /var/log /var/cache /var/spool; do mount -t tmpfs -o mode=755 tmpfs $d; done

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+The hook under every driver of libvirt, as DRIVER and as a member of DRIVER.d/: for real where a driver runs here (qemu,
+lxc, network, daemon), and with the calls that libvirt documents, from 0.8 to the newest, for all of them.
+"""
+
+import contextlib
+import glob
+import os
+import subprocess
+
+import pytest
+from lib import ROOT, domain_xml, program
+from lib.programs import missing
+
+ANOTHER = "#!/bin/sh\ncat >/dev/null\nexit 0\n"
+START = [("prepare", "begin"), ("start", "begin"), ("started", "begin")]
+STOP = [("stopped", "end"), ("release", "end")]
+REASONS = (
+    *("-", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "daemon", "unknown"),
+    "from snapshot",  # one argument with a blank
+)
+RELEASES = [("release", "end", reason) for reason in REASONS]  # since libvirt 10.5.0
+DOMAIN = [*START, ("reconnect", "begin"), *STOP, *RELEASES]
+# "attach" was called until 5.10, "plugged" and "unplugged" are what network ports were until 5.5.
+CALLS = {
+    "qemu": [*DOMAIN, ("restore", "begin"), ("migrate", "begin"), ("attach", "begin")],
+    "lxc": DOMAIN,
+    "libxl": [*DOMAIN, ("restore", "begin"), ("migrate", "begin")],
+    "bhyve": DOMAIN,
+    "network": [
+        *(("start", "begin"), ("started", "begin"), ("updated", "begin"), ("stopped", "end")),
+        *(("port-created", "begin"), ("port-deleted", "end"), ("plugged", "begin"), ("unplugged", "begin")),
+    ],
+    "daemon": [("start", "-", "start"), ("shutdown", "-", "shutdown"), ("reload", "begin", "SIGHUP")],
+}
+NETWORK = b"<hookData><network><name>net1</name><uuid>8b2a40a2-7d06-4f2b-9b38-f1a6e7aa6a40</uuid></network></hookData>"
+
+
+def told(events):
+    """[(driver, operation, sub-operation, reason)], "-" as libvirt writes what is not there."""
+    data = [e["data"] for e in events]
+    return [(d["driver"], d["operation"], d.get("suboperation", "-"), d.get("reason", "-")) for d in data]
+
+
+def what_the_hook_gets(driver):
+    if driver == "daemon":
+        return "-", b""
+    return ("net1", NETWORK) if driver == "network" else ("vm1", domain_xml("vm1"))
+
+
+@pytest.mark.parametrize("place", ["{}", "{}.d/50-virtspool"])
+def test_documented_calls(bed, place):
+    expected = []
+    for driver, calls in CALLS.items():
+        name, document = what_the_hook_gets(driver)
+        for operation, suboperation, *extra in calls:
+            bed.hook(operation, suboperation, *extra, domain=name, driver=place.format(driver), document=document)
+            expected.append((driver, operation, suboperation, *(extra or ["-"])))
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    events = subscriber.wait_for(len(expected))
+    assert told(events) == expected
+    subscriber.check_complete(len(expected))
+    for e in events:
+        d = e["data"]
+        assert e.get("subject") == d.get("name") == {"daemon": None, "network": "net1"}.get(d["driver"], "vm1")
+        kind = [d["driver"], d["operation"], d.get("suboperation")]
+        assert e["type"] == ".".join(["org.virtspool", *filter(None, kind)])
+
+
+CONTAINER = """<domain type='lxc'>
+  <name>c1</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type>exe</type><init>/bin/sleep</init><initarg>1000</initarg></os>
+  <devices><emulator>/usr/lib/libvirt/libvirt_lxc</emulator><console type='pty'/></devices>
+</domain>"""
+# On a bridge that is there already: a network that neither needs dnsmasq nor a packet filter.
+BRIDGED = "<network><name>net1</name><forward mode='bridge'/><bridge name='bridge1'/></network>"
+
+
+@pytest.fixture
+def no_cgroup_left():
+    """libvirt leaves its containers' empty parent groups behind."""
+
+    def groups():
+        return {p for top in ("/sys/fs/cgroup/machine", "/sys/fs/cgroup/*/machine") for p in glob.glob(top)}
+
+    before = groups()
+    yield
+    for path in groups() - before:
+        for directory, _, _ in os.walk(path, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
+
+@pytest.mark.parametrize("beside_another", [False, True], ids=["main script", "in DRIVER.d"])
+def test_a_real_libvirt(bed, no_cgroup_left, beside_another):
+    if not os.path.exists("/usr/lib/libvirt/libvirt_lxc"):
+        missing("libvirt's lxc driver is not installed (scripts/setup)")
+    drivers = ("qemu", "lxc", "network", "daemon")
+    node = bed.node(boot=False, hook=None)
+    hooks = node.directory / "etc/hooks"
+    hooks.mkdir(parents=True)
+    for driver in drivers if beside_another else ():
+        (hooks / driver).write_text(ANOTHER)
+        (hooks / driver).chmod(0o755)
+    subprocess.run(
+        ["sh", ROOT / "scripts/install-hook", "--program", program("virtspool-hook"), "--hooksdir", hooks, *drivers],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=30,
+    )
+    assert (hooks / "lxc.d/virtspool").exists() == beside_another
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    node.boot()
+    def lxc(*arguments):
+        return node.execute("virsh", "-q", "-c", "lxc:///system", *arguments)
+
+    node.path("/run/c1.xml").write_text(CONTAINER)
+    node.path("/run/net1.xml").write_text(BRIDGED)
+    lxc("define", "/run/c1.xml")
+    lxc("start", "c1")
+    lxc("destroy", "c1")
+    node.execute("ip", "link", "add", "bridge1", "type", "bridge")
+    node.virsh("net-define", "/run/net1.xml")
+    node.virsh("net-start", "net1")
+    guest = node.guest("vm1")
+    guest.virsh("attach-interface", "network", "net1", "--config")
+    guest.start()
+    guest.destroy()
+    node.virsh("net-destroy", "net1")
+    node.libvirtd("reload")
+    node.libvirtd("stop")
+
+    expected = [
+        ("daemon", "start", "-"),
+        *(("lxc", *call) for call in [*START, *STOP]),
+        *(("network", "start", "begin"), ("network", "started", "begin")),
+        *(("qemu", "prepare", "begin"), ("network", "port-created", "begin")),
+        *(("qemu", "start", "begin"), ("qemu", "started", "begin")),
+        *(("qemu", "stopped", "end"), ("network", "port-deleted", "begin"), ("qemu", "release", "end")),
+        *(("network", "stopped", "end"), ("daemon", "reload", "begin"), ("daemon", "shutdown", "-")),
+    ]
+    events = subscriber.wait_for(len(expected), deadline=30)
+    assert [call[:3] for call in told(events)] == expected
+    subscriber.check_complete(len(expected))
+    by_driver = {e["data"]["driver"]: e for e in events}
+    assert by_driver["lxc"]["subject"] == "c1" and by_driver["lxc"]["data"]["domain_type"] == "lxc"
+    assert by_driver["network"]["subject"] == "net1"
+    port = next(e["data"] for e in events if e["data"]["operation"] == "port-created")
+    assert port["owner_name"] == "vm1" and port["port_mac"]
