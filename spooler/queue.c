@@ -15,10 +15,13 @@
 
 #include "hook/record.h"
 #include "hook/spool.h"
+#include "hook/stamp.h"
 #include "queue.h"
 #include "util.h"
 
 #define COPY_CHUNK (128 * 1024)
+#define COPY_SUFFIX ".copy" /* in tmp/ */
+#define ARCHIVE_MODE 02770  /* of a directory that somebody has removed */
 
 struct idset {
 	void *root; /* tsearch() of queue_entry copies */
@@ -29,6 +32,7 @@ enum archive_directory {
 	ARCHIVE_SENT,
 	ARCHIVE_FAILED,
 	ARCHIVE_SKIPPED,
+	ARCHIVE_TMP,
 	N_ARCHIVES,
 };
 
@@ -57,6 +61,7 @@ static const char *const archive_path[N_ARCHIVES] = {
 	[ARCHIVE_SENT] = SPOOL_SENT,
 	[ARCHIVE_FAILED] = SPOOL_FAILED,
 	[ARCHIVE_SKIPPED] = SPOOL_SKIPPED,
+	[ARCHIVE_TMP] = SPOOL_TMP,
 };
 
 /* --- sets of ids */
@@ -139,6 +144,8 @@ static void open_directories(struct queue *q)
 	run_fd = open_directory(AT_FDCWD, q->run_dir);
 	if (run_fd >= 0)
 		q->directories[QUEUE_EMERGENCY] = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
+	else if (run_fd != -ENOENT)
+		set_error(q, "open the run directory", q->run_dir, run_fd);
 	spool_fd = open_directory(AT_FDCWD, q->spool_dir);
 	if (spool_fd < 0) {
 		set_error(q, "open the spool", q->spool_dir, spool_fd);
@@ -148,8 +155,12 @@ static void open_directories(struct queue *q)
 	if (q->directories[QUEUE_NEW] < 0)
 		set_error(q, "open new/ in the spool", q->spool_dir, q->directories[QUEUE_NEW]);
 	q->directories[QUEUE_REPLAY] = open_directory(spool_fd, source_path[QUEUE_REPLAY]);
-	for (size_t i = 0; i < N_ARCHIVES; i++)
+	for (size_t i = 0; i < N_ARCHIVES; i++) {
 		q->archives[i] = open_directory(spool_fd, archive_path[i]);
+		if (q->archives[i] == -ENOENT && q->directories[QUEUE_NEW] >= 0 &&
+		    mkdirat(spool_fd, archive_path[i], ARCHIVE_MODE) == 0)
+			q->archives[i] = open_directory(spool_fd, archive_path[i]);
+	}
 }
 
 static int write_reason(int failed_fd, const char *name, const char *reason)
@@ -174,11 +185,12 @@ static int move_name(struct queue *q, int from_fd, const char *name, enum archiv
 	int to_fd = q->archives[to], r;
 
 	if (to_fd < 0)
-		return to_fd;
+		return -ENOTDIR;
 	if (reason)
 		(void)write_reason(to_fd, name, reason); /* the move matters more than its explanation */
 	r = renameat2(from_fd, name, to_fd, name, RENAME_NOREPLACE) < 0 ? -errno : 0;
-	if (r == -EEXIST && renameat(from_fd, name, to_fd, name) == 0) /* the same id: the same record, again */
+	if (r == -EEXIST && stamp_id_valid(name) && /* the same id: the same record, again */
+	    renameat(from_fd, name, to_fd, name) == 0)
 		r = 0;
 	return r;
 }
@@ -197,16 +209,18 @@ static int scan_source(struct queue *q, enum queue_source source, struct id_list
 	DIR *d;
 
 	q->counted[source] = 0;
+	if (q->directories[source] < 0 && q->directories[source] != -ENOENT && !q->error)
+		set_error(q, "open", source_path[source], q->directories[source]);
 	if (q->directories[source] < 0)
 		return 0;
 	fd = open_directory(q->directories[source], ".");
-	if (fd < 0)
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		set_error(q, "open", source_path[source], -errno);
 		return 0;
-	d = fdopendir(fd);
-	if (!d)
-		return -errno;
+	}
 	TAKE_FD(fd);
-	while (r >= 0 && (de = readdir(d))) {
+	while (r >= 0 && (errno = 0, de = readdir(d))) {
 		if (spool_is_dots(de->d_name))
 			continue;
 		if (!spool_id_parse(de->d_name, &e)) {
@@ -217,6 +231,8 @@ static int scan_source(struct queue *q, enum queue_source source, struct id_list
 		e.source = (unsigned char)source;
 		r = id_list_add(s, &e, QUEUE_SNAPSHOT_MAX);
 	}
+	if (r >= 0 && errno != 0)
+		set_error(q, "read", source_path[source], -errno);
 	(void)closedir(d);
 	return r;
 }
@@ -241,15 +257,27 @@ static int queue_scan(struct queue *q)
 	return r;
 }
 
+/* It was delivered, and could not be removed then. */
+static void remove_stuck(struct queue *q, const struct spool_id *e)
+{
+	char name[37];
+
+	spool_id_name(e, name);
+	if (unlinkat(q->directories[e->source], name, 0) == 0)
+		idset_remove(&q->stuck, e);
+}
+
 static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_entry)
 {
 	while (s->position < s->n) {
 		const struct spool_id *e = &s->entries[s->position++];
 
-		if (idset_contains(&q->taken, e) || idset_contains(&q->held, e) || idset_contains(&q->stuck, e))
-			continue;
-		*ret_entry = *e;
-		return true;
+		if (idset_contains(&q->stuck, e))
+			remove_stuck(q, e);
+		else if (!idset_contains(&q->taken, e) && !idset_contains(&q->held, e)) {
+			*ret_entry = *e;
+			return true;
+		}
 	}
 	return false;
 }
@@ -277,6 +305,8 @@ int queue_next(struct queue *q, struct spool_id *ret_entry)
 {
 	int r = find_next(q, ret_entry);
 
+	if (r == 0 && q->taken.n == 0)
+		close_directories(q);
 	return r <= 0 ? r : idset_add(&q->taken, ret_entry) < 0 ? -ENOMEM : 1;
 }
 
@@ -330,6 +360,8 @@ void queue_rescan(struct queue *q)
 	id_list_clear(&q->live);
 	id_list_clear(&q->replay);
 	q->changed = true;
+	if (q->taken.n == 0)
+		close_directories(q);
 }
 
 static int read_all(int fd, char *buffer, size_t size)
@@ -395,29 +427,51 @@ static void entry_ended(struct queue *q, const struct spool_id *e, bool gone)
 		q->ended++;
 }
 
-/* From tmpfs to disk there is no rename. Nothing hangs on this copy: the event has been delivered. */
-static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to)
+static int write_all(int fd, const char *data, size_t size)
 {
+	for (size_t done = 0; done < size;) {
+		ssize_t n = write(fd, data + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* From tmpfs to disk there is no rename: a copy in tmp/, which is moved when it is whole. The name is not the event's:
+   the hook that went to the emergency spool may still be hanging in a write to that. */
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to, bool sync)
+{
+	int to_fd = q->archives[to], tmp_fd = q->archives[ARCHIVE_TMP], r;
 	_cleanup_close_ int fd = -1;
-	int to_fd = q->archives[to], r;
+	char copy[37 + sizeof(COPY_SUFFIX)];
 	const char *reason;
 	size_t size;
 	char *data;
 
-	if (to_fd < 0)
-		return to_fd;
+	if (to_fd < 0 || tmp_fd < 0)
+		return -ENOTDIR;
 	r = queue_read(q, e, &data, &size, &reason);
 	if (r < 0)
 		return r;
-	fd = openat(to_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+	(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, name);
+	(void)unlinkat(tmp_fd, copy, 0); /* ours, of a daemon that was killed */
+	fd = openat(tmp_fd, copy, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
 	if (fd < 0)
-		return errno == EEXIST ? 0 : -errno;
-	if (write(fd, data, size) != (ssize_t)size) {
-		r = errno ? -errno : -EIO;
-		(void)unlinkat(to_fd, name, 0); /* made here, torn */
-		return r;
-	}
-	return 0;
+		return -errno;
+	r = write_all(fd, data, size);
+	if (r == 0 && sync && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 && renameat(tmp_fd, copy, to_fd, name) < 0)
+		r = -errno;
+	if (r == 0 && sync && fsync(to_fd) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)unlinkat(tmp_fd, copy, 0);
+	return r;
 }
 
 static int archive(struct queue *q, const struct spool_id *e, enum archive_directory to, bool keep)
@@ -427,10 +481,10 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 
 	spool_id_name(e, name);
 	if (keep && e->source == QUEUE_EMERGENCY)
-		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
+		(void)copy_to(q, e, name, to, false); /* delivered in any case; the archive is a convenience */
 	if (keep && e->source != QUEUE_EMERGENCY)
 		r = move_name(q, fd, name, to, NULL);
-	if (!keep || e->source == QUEUE_EMERGENCY || (r < 0 && r != -ENOENT))
+	if (!keep || e->source == QUEUE_EMERGENCY || r < 0)
 		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
 	if (r < 0 && r != -ENOENT)
 		(void)idset_add(&q->stuck, e);
@@ -443,6 +497,12 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 int queue_done(struct queue *q, const struct spool_id *e, bool keep)
 {
 	return archive(q, e, ARCHIVE_SENT, keep);
+}
+
+void queue_gone(struct queue *q, const struct spool_id *e)
+{
+	q->changed = true; /* believed when the next scan does not see it either */
+	entry_ended(q, e, true);
 }
 
 int queue_skip(struct queue *q, const struct spool_id *e, bool keep)
@@ -459,11 +519,11 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
 	spool_id_name(e, name);
 	r = move_name(q, q->directories[e->source], name, ARCHIVE_FAILED, reason);
 	if (r == -EXDEV) {
-		r = copy_to(q, e, name, ARCHIVE_FAILED);
+		r = copy_to(q, e, name, ARCHIVE_FAILED, true);
 		if (r == 0 && unlinkat(q->directories[e->source], name, 0) < 0)
 			r = -errno;
 	}
-	if (r < 0 && r != -ENOENT) {
+	if (r < 0 && faccessat(q->directories[e->source], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
 		(void)queue_hold(q, e);
 		return r;
 	}

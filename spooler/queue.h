@@ -7,8 +7,9 @@
  * QUEUE_SNAPSHOT_MAX as 16-byte ids; when these are used up it reads again. Each entry that was given is ended by
  * exactly one of queue_done(), queue_fail(), queue_skip(), queue_hold() or queue_put_back().
  *
- * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is found again. A spool
- * that is not there is empty, and queue_error() says why.
+ * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is found again, and none
+ * is open while nothing is taken, so that it can be unmounted. A spool that is not there is empty, and queue_error()
+ * says why: then a later scan may find what this one could not see.
  */
 #pragma once
 
@@ -56,6 +57,8 @@ int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_
 int queue_done(struct queue *q, const struct spool_id *e, bool keep);
 /* Can never be delivered: to failed/, with the reason beside it. */
 int queue_fail(struct queue *q, const struct spool_id *e, const char *reason);
+/* The file is not there any more: somebody else has taken it. Nothing is removed. */
+void queue_gone(struct queue *q, const struct spool_id *e);
 /* Filtered out: to skipped/. */
 int queue_skip(struct queue *q, const struct spool_id *e, bool keep);
 /* Not now: stays where it is and is not given again before queue_release_held(). -ENOSPC beyond QUEUE_HELD_MAX. */

@@ -16,8 +16,9 @@
 #include "relay.h"
 #include "util.h"
 
-#define SETTLE_USEC (200 * 1000)       /* how long a missing number holds back what comes after it */
+#define SETTLE_USEC USEC_PER_SEC       /* how long a missing number holds back what comes after it */
 #define SETTLE_AGE_MS 2000             /* if that is so young: an older hole is not filled any more */
+#define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that cannot be read is looked at this often */
 #define LANES_MAX 256                  /* domains that are denied at a time; beyond, everything pauses */
 #define DENIALS_PER_MINUTE 20          /* refused attempts that a broker has to bear from us */
 #define SUSPECT_STRIKES 3              /* connections lost in a row over one event before it is given alone */
@@ -69,6 +70,8 @@ struct relay {
 	uint64_t connected_monotonic_usec;
 	bool stopping;
 	bool error_reported; /* the queue's error, once until it is gone */
+	unsigned blind; /* the spool cannot be read: 1 for the first time, 2 still */
+	struct spool_id unreadable; /* the last event that could not be read */
 
 	struct in_flight *window; /* in the order of publishing */
 	size_t n_window, window_size;
@@ -86,7 +89,7 @@ struct relay {
 	uint64_t settling; /* the sequence number that waits for those before it */
 	uint64_t settle_until_usec;
 
-	sd_event_source *reconnect, *pause, *release, *settle, *stop_timer, *defer_stopped;
+	sd_event_source *reconnect, *pause, *release, *rescan, *settle, *stop_timer, *defer_stopped;
 	struct relay_stats stats;
 };
 
@@ -158,6 +161,18 @@ static void timer_start(sd_event_source *s, uint64_t usec)
 static void timer_stop(sd_event_source *s)
 {
 	(void)sd_event_source_set_enabled(s, SD_EVENT_OFF);
+}
+
+/* What is held is tried again by then. */
+static void release_within(struct relay *r, uint64_t usec)
+{
+	uint64_t due, now = now_usec(CLOCK_MONOTONIC);
+	int enabled = SD_EVENT_OFF;
+
+	if (sd_event_source_get_enabled(r->release, &enabled) >= 0 && enabled != SD_EVENT_OFF &&
+	    sd_event_source_get_time(r->release, &due) >= 0 && due <= now + usec)
+		return;
+	timer_start(r->release, usec);
 }
 
 static void note_error(struct relay *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -299,12 +314,15 @@ static void fail_entry(struct relay *r, const struct spool_id *e, const char *wh
 	forget_attempts(r, e);
 	k = queue_fail(r->queue, e, reason);
 	spool_id_name(e, name);
-	r->stats.failed++;
-	if (k < 0)
+	if (k < 0) {
 		log_error("event %s cannot be delivered (%s) and cannot be moved to failed/: %s; it stays", name, reason,
 			  strerror(-k));
-	else
-		log_warning("event %s moved to failed/: %s", name, reason);
+		note_error(r, "event %s cannot be moved to failed/: %s", name, strerror(-k));
+		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+		return;
+	}
+	r->stats.failed++;
+	log_warning("event %s moved to failed/: %s", name, reason);
 	note_error(r, "event %s moved to failed/: %s", name, reason);
 }
 
@@ -334,8 +352,10 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	r->busy_backoff_usec = 0;
 	k = queue_done(r->queue, &f->entry, keeps(r));
 	r->stats.archived_bytes += keeps(r) ? f->size : 0;
-	if (k < 0)
+	if (k < 0) {
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
+		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
+	}
 	if (lane) { /* the right was granted: what waited behind it may go */
 		*lane = r->lanes[--r->n_lanes];
 		queue_release_held(r->queue);
@@ -375,7 +395,7 @@ static void schedule_release(struct relay *r)
 		if (r->lanes[i].retry_usec > now && r->lanes[i].retry_usec < first)
 			first = r->lanes[i].retry_usec;
 	if (first != UINT64_MAX)
-		timer_start(r->release, first - now);
+		release_within(r, first - now);
 }
 
 static void hold(struct relay *r, const struct spool_id *e)
@@ -468,6 +488,12 @@ enum feed {
 	FEED_WAIT, /* nothing more now */
 };
 
+/* Of the process or the machine: the next event would fare no better. */
+static bool is_shortage(int error)
+{
+	return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EINTR || error == -EAGAIN;
+}
+
 static enum feed surroundings(struct relay *r, const struct spool_id *e, const char *what, int error)
 {
 	char name[37];
@@ -478,8 +504,14 @@ static enum feed surroundings(struct relay *r, const struct spool_id *e, const c
 			  strerror(-error));
 	r->error_reported = true;
 	note_error(r, "cannot %s event %s: %s", what, name, strerror(-error));
+	if (is_shortage(error) || spool_id_compare(e, &r->unreadable) != 0) {
+		r->unreadable = *e; /* the first time it is given again, so that it keeps its place */
+		queue_put_back(r->queue, e);
+		pause_feeding(r, r->config->mqtt.retry_min_s * USEC_PER_SEC);
+		return FEED_WAIT;
+	}
 	hold(r, e);
-	timer_start(r->release, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+	release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
 	return FEED_NEXT;
 }
 
@@ -597,7 +629,7 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 
 	k = queue_read(r->queue, e, &data, &size, &reason);
 	if (k == -ENOENT) { /* dropped or replayed by the admin meanwhile */
-		(void)queue_done(r->queue, e, false);
+		queue_gone(r->queue, e);
 		return FEED_NEXT;
 	}
 	if (k < 0 && k != -EBADMSG)
@@ -631,6 +663,24 @@ static bool release_suspect(struct relay *r)
 	return true;
 }
 
+/*
+ * What could not be read may hold events, and nothing will tell when it can be read again. What is seen beside it waits
+ * for one more look, for the order's sake, and no longer.
+ */
+static void rescan_later(struct relay *r, int error)
+{
+	int enabled = SD_EVENT_OFF;
+
+	if (r->blind == 0)
+		r->blind = 1;
+	(void)sd_event_source_get_enabled(r->rescan, &enabled);
+	if (enabled != SD_EVENT_OFF)
+		return;
+	if (error < 0)
+		log_error("cannot read the queue: %s", strerror(-error));
+	timer_start(r->rescan, RESCAN_USEC);
+}
+
 static void relay_feed(struct relay *r)
 {
 	struct spool_id e;
@@ -638,8 +688,14 @@ static void relay_feed(struct relay *r)
 	while (may_feed(r)) {
 		int k = queue_next(r->queue, &e);
 
-		if (k < 0)
-			log_error("cannot read the queue: %s", strerror(-k));
+		if (k < 0 || queue_error(r->queue))
+			rescan_later(r, k);
+		else
+			r->blind = 0;
+		if (k > 0 && r->blind == 1) {
+			queue_put_back(r->queue, &e);
+			break;
+		}
 		if (k == 0 && release_suspect(r))
 			continue;
 		if (k <= 0 || feed_entry(r, &e) == FEED_WAIT)
@@ -715,6 +771,7 @@ static void relay_disconnect(struct relay *r)
 	client_close(TAKE_PTR(r->client));
 	r->stats.connected_usec = 0;
 	window_put_back(r);
+	queue_rescan(r->queue); /* and the spool is not held open while nobody listens */
 	r->connected_monotonic_usec = 0;
 }
 
@@ -798,6 +855,24 @@ static int on_feed_timer(sd_event_source *s, uint64_t usec, void *userdata)
 	(void)usec;
 	relay_feed(userdata);
 	return 0;
+}
+
+/* The pause is over when its timer says so: that may be a little before the clock does. */
+static int on_pause(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct relay *r = userdata;
+
+	r->paused_until_usec = 0;
+	return on_feed_timer(s, usec, r);
+}
+
+static int on_rescan(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct relay *r = userdata;
+
+	r->blind = 2;
+	queue_rescan(r->queue);
+	return on_feed_timer(s, usec, r);
 }
 
 /* The number that was waited for has not come, or has: the scan tells. */
@@ -918,7 +993,8 @@ int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *user
 		sd_event_source **source;
 		sd_event_time_handler_t handler;
 	} timers[] = {
-		{ &r->reconnect, on_reconnect }, { &r->pause, on_feed_timer },	   { &r->release, on_release },
+		{ &r->reconnect, on_reconnect }, { &r->pause, on_pause },	   { &r->release, on_release },
+		{ &r->rescan, on_rescan },
 		{ &r->settle, on_settled },	 { &r->stop_timer, on_stop_timer },
 	};
 	int k = 0;
@@ -953,6 +1029,7 @@ void relay_free(struct relay *r)
 	sd_event_source_disable_unref(r->reconnect);
 	sd_event_source_disable_unref(r->pause);
 	sd_event_source_disable_unref(r->release);
+	sd_event_source_disable_unref(r->rescan);
 	sd_event_source_disable_unref(r->settle);
 	sd_event_source_disable_unref(r->stop_timer);
 	sd_event_source_disable_unref(r->defer_stopped);

@@ -20,9 +20,9 @@ int write_file_atomically(const char *dir, const char *name, const char *text, s
 	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0)
 		return -errno;
-	if (snprintf(temporary, sizeof(temporary), ".%s.%d", name, getpid()) > NAME_MAX)
+	if (snprintf(temporary, sizeof(temporary), ".%s.new", name) > NAME_MAX)
 		return -ENAMETOOLONG;
-	(void)unlinkat(dir_fd, temporary, 0); /* ours, of a process with this pid that was killed */
+	(void)unlinkat(dir_fd, temporary, 0); /* ours, of a daemon that was killed */
 	fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;

@@ -13,6 +13,9 @@ The pieces, and how they are put together by hand:
     daemon = Daemon(directory, spool, broker, certs)
     daemon.start()                              # virtspoold; returns when it said READY=1
 
+    ledger = Ledger(hook)                       # what hooks accepted against what a subscriber received
+    box = Namespaces(directory, mount=True)     # to mount, fill and cut what is nobody else's
+
     node = Node(spool).boot()                   # libvirtd and QEMU in namespaces of their own (root)
     guest = node.guest("vm1").start()
 
@@ -42,6 +45,8 @@ from .certs import Certs
 from .daemon import Daemon
 from .documents import domain_xml
 from .hook import Hook
+from .ledger import Ledger, Traffic
+from .namespaces import Namespaces
 from .node import Guest, Node
 from .process import Process
 from .programs import BUILD, ROOT, program
@@ -59,11 +64,14 @@ __all__ = [
     "Daemon",
     "Guest",
     "Hook",
+    "Ledger",
+    "Namespaces",
     "Node",
     "Process",
     "ScriptedBroker",
     "Spool",
     "Subscriber",
+    "Traffic",
     "domain_xml",
     "free_port",
     "program",

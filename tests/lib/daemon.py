@@ -11,6 +11,7 @@ virtspoold on a private spool, with a configuration written from a dictionary.
     daemon.check()       virtspoold --check-config: (exit status, what it said)
     daemon.notified      what it told the service manager, in order: ["READY=1", "STATUS=...", ...]
     daemon.output()      its log
+    daemon.prefix        a command that runs it: ["strace", ...], namespaces.prefix
     daemon.status()      RUNDIR/status.json as a dictionary, {} if there is none
     daemon.wait_connected()   until it says so in its log, count=2 for the second time
 """
@@ -89,6 +90,7 @@ class Daemon:
         self.brokers = brokers if isinstance(brokers, list) else [brokers]
         self.environment = {}
         self.options = []
+        self.prefix = []
         self.process = None
         self.notifications = None
         self.config = {
@@ -150,7 +152,7 @@ class Daemon:
             **self.spool.environment,
             **self.environment,
         }
-        command = [program("virtspoold"), "-c", self.config_file, *self.options]
+        command = [*self.prefix, program("virtspoold"), "-c", self.config_file, *self.options]
         self.process = Process(command, self.log, environment)
         if ready:
             self.wait_notified("READY=1", deadline=deadline)

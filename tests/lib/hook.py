@@ -9,7 +9,8 @@ environment.
     hook.raw(["vm1", "start"], document=None)                  # any arguments; document None: stdin is closed
 
 Each call asserts what may never be broken: exit status 0 and nothing on stdout and stderr. It returns the time that
-the call took in seconds. hook.calls counts the calls, for comparison with what arrives.
+the call took in seconds. hook.calls counts the calls, for comparison with what arrives; hook.prefix is
+a command that runs it, such as namespaces.prefix.
 """
 
 import os
@@ -27,6 +28,7 @@ class Hook:
         self.spool = spool
         self.environment = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **spool.environment}
         self.environment.update(environment or {})
+        self.prefix = []
         self.calls = 0
         self.directory = Path(spool.directory) / "hooks"
 
@@ -51,7 +53,7 @@ class Hook:
     def raw(self, arguments, driver="qemu", document=b"", timeout=10):
         """document: bytes, None (stdin closed), or something with a fileno() that becomes stdin."""
         path = self.installed(driver)
-        command = [path, *arguments]
+        command = [*self.prefix, path, *arguments]
         options = {}
         if document is None:
             command = ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command]
