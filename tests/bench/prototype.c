@@ -7,7 +7,6 @@
  *   prototype -m COUNT SIZE PORT CERTS WINDOW         publishes COUNT times SIZE bytes from memory: the broker's limit
  *   prototype -l DIRECTORY PORT CERTS WINDOW          live: waits for files with inotify, until it is killed
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
 #include <mosquitto.h>

@@ -9,7 +9,6 @@
  * A PROGRAM is a path; it is called as PATH vm1 started begin -. Prints one line a program: its path, and every call's
  * microseconds.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>

@@ -1,0 +1,560 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+bench - runs the sections of scripts/bench, prints their tables, and writes build/bench/report.md with plots.
+
+Every comparison is made in turn within one run: what is compared is run A B C, A B C, ...; a ratio is the median of the
+rounds' ratios, so that a machine whose speed drifts bends both sides alike.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lib import BUILD, ROOT, Broker, Certs, Daemon, Spool, domain_xml, free_port, wait_until
+from lib.process import Process
+
+HERE = ROOT / "tests/bench"
+OUT = BUILD / "bench"
+PROGRAMS = BUILD / "tests/bench"
+HOOK = BUILD / "virtspool-hook"
+WINDOW = 100
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def percentile(values, p):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * p))]
+
+
+def ratio(a, b):
+    """Median of the ratios round by round."""
+    return median([x / y for x, y in zip(a, b)])
+
+
+class Report:
+    def __init__(self):
+        self.lines = ["# virtspool: figures", "", f"`scripts/bench` on {cpu()}, {os.cpu_count()} processors.", ""]
+
+    def say(self, line=""):
+        print(line, flush=True)
+        self.lines.append(line)
+
+    def table(self, header, rows):
+        rows = [[str(c) for c in r] for r in rows]
+        widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+
+        def line(cells):
+            return "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths))) + " |"
+
+        self.say(line(header))
+        self.say("|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|")
+        for r in rows:
+            self.say(line(r))
+        self.say()
+
+    def plot(self, name, title, unit, bars):
+        """A bar chart by gnuplot: [(label, value)]."""
+        if not shutil.which("gnuplot"):
+            return
+        data = OUT / f"{name}.dat"
+        data.write_text("".join(f'"{label}" {value}\n' for label, value in bars))
+        script = (
+            f"set terminal pngcairo size 900,420; set output '{OUT}/{name}.png'; set title '{title}' noenhanced;"
+            f"set ylabel '{unit}'; set style fill solid 0.6; set boxwidth 0.7; set yrange [0:*]; set logscale y; set yrange [*:*];"
+            "set xtics rotate by -25 noenhanced; unset key;"
+            f"plot '{data}' using 0:2:xtic(1) with boxes lc rgb '#4477aa'"
+        )
+        if subprocess.run(["gnuplot", "-e", script], stderr=subprocess.DEVNULL).returncode == 0:
+            self.lines += [f"![{title}]({name}.png)", ""]
+
+    def write(self):
+        (OUT / "report.md").write_text("\n".join(self.lines) + "\n")
+        print(f"report: {OUT}/report.md")
+
+
+def cpu():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return "an unknown processor"
+
+
+class Bed:
+    """Directories, certificates and a broker for a section."""
+
+    def __init__(self, where=None):
+        self.directory = Path(tempfile.mkdtemp(prefix="virtspool-bench-", dir=where))
+        self.certs = Certs(self.directory / "certs")
+        self.broker = Broker(self.directory / "broker", self.certs)
+        self.broker.options += ["max_queued_messages 0", "log_type error", "set_tcp_nodelay true"]
+        self.n = 0
+
+    def spool(self):
+        self.n += 1
+        return Spool(self.directory / f"spool{self.n}")
+
+    def document(self, size):
+        """A domain's document padded to about this size, as devices would."""
+        path = self.directory / f"document-{size}.xml"
+        text = domain_xml("vm1").decode()
+        if len(text) < size:
+            filler = "    <controller type='pci' model='pcie-root-port'><alias name='pci.1'/></controller>\n"
+            text = text.replace("<devices>", "<devices>\n" + filler * ((size - len(text)) // len(filler) + 1), 1)
+        path.write_text(text)
+        return path
+
+    @property
+    def certs_directory(self):
+        return str(Path(str(self.certs.ca)).parent)
+
+    def backlog(self, spool, count, document):
+        run([PROGRAMS / "generate", spool.spooldir / "new", count, document])
+        os.sync()
+
+    def close(self):
+        self.broker.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def run(command, **keywords):
+    return subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE, **keywords).stdout.decode()
+
+
+@contextlib.contextmanager
+def bed(where=None):
+    b = Bed(where)
+    try:
+        yield b
+    finally:
+        b.close()
+
+
+# --- a. the hook
+
+
+def instructions(program, document, environment):
+    with open(document, "rb") as stdin:
+        p = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(program), "vm1", "started", "begin", "-"],
+            stdin=stdin, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        )
+    for line in p.stderr.decode(errors="replace").splitlines():
+        if "Collected :" in line:
+            return int(line.split(":")[-1])
+    return None
+
+
+def system_calls(program, document, environment):
+    with tempfile.NamedTemporaryFile() as log, open(document, "rb") as stdin:
+        subprocess.run(["strace", "-f", "-o", log.name, str(program), "vm1", "started", "begin", "-"], stdin=stdin,
+                       env=environment, stdout=subprocess.DEVNULL)
+        lines = Path(log.name).read_text(errors="replace").splitlines()
+    return sum("(" in line and "resumed>" not in line for line in lines)
+
+
+def section_hook(report, quick):
+    report.say("## The hook")
+    report.say()
+    report.say("Called as libvirt does it, a document of 6 KiB on a pipe, in turn; microseconds of wall time.")
+    report.say()
+    places = [("ext4 or what /var/tmp is", "/var/tmp"), ("tmpfs", "/dev/shm")]
+    for place, where in places:
+        for at_a_time in (1, 16):
+            with bed(where) as b:
+                spool = b.spool()
+                b.broker.start()
+                environment = dict(os.environ, VIRTSPOOL_SPOOLDIR=str(spool.spooldir), VIRTSPOOL_RUNDIR=str(spool.rundir),
+                                   BENCH_PORT=str(b.broker.port), BENCH_CERTS=b.certs_directory)
+                document = b.document(6144)
+                programs = {"nothing": PROGRAMS / "nothing", "durable limit": PROGRAMS / "limit", "virtspool-hook": HOOK}
+                slow = {k: HERE / f"hook.{k}" for k in ("dash", "bash", "python", "logger", "mosquitto_pub")}
+                times = {}
+                for group, calls in ((programs, 64 if quick else 800), (programs | slow, 32 if quick else 160)):
+                    out = run([PROGRAMS / "spawn", "-n", calls, "-j", at_a_time, "-d", document, *group.values()],
+                              env=environment)
+                    for name, line in zip(group, out.splitlines()):
+                        times.setdefault(name, [int(v) for v in line.split()[1:]])
+                    if group is programs:
+                        fast = {k: times[k] for k in programs}
+                    else:
+                        slow_ours = [int(v) for v in out.splitlines()[2].split()[1:]]
+                rows = []
+                for name, path in (programs | slow).items():
+                    v = times[name]
+                    calls = system_calls(path, document, environment) if at_a_time == 1 else ""
+                    count = instructions(path, document, environment) if at_a_time == 1 and name in programs else ""
+                    rows.append([name, f"{median(v):.0f}", f"{percentile(v, 0.99):.0f}", calls, f"{count:,}" if count else ""])
+                report.say(f"### On {place}, {at_a_time} at a time")
+                report.say()
+                report.table(["program", "median µs", "p99 µs", "system calls", "instructions"], rows)
+                report.say(f"virtspool-hook / durable limit: median {median(fast['virtspool-hook']) / median(fast['durable limit']):.2f}"
+                           f" (target 1.10), p99 {percentile(fast['virtspool-hook'], .99) / percentile(fast['durable limit'], .99):.2f}"
+                           f" (target 1.25 at 16); / bash {median(slow_ours) / median(times['bash']):.3f} (target 0.125)")
+                report.say()
+                if at_a_time == 1:
+                    report.plot(f"hook-{Path(where).name}", f"hook on {place}: median", "µs", [(k, median(v)) for k, v in times.items()])
+
+
+# --- b. the drain
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_kib(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1])
+    return 0
+
+
+def empty(directory):
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
+
+
+def drain_ours(b, count, document):
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
+    daemon.config["log"] = {"level": "info"}
+    daemon.config["mqtt"]["window"] = WINDOW
+    begin = time.monotonic()
+    daemon.start()
+    wait_until(lambda: empty(spool.spooldir / "new"), 600, "new/ is empty", interval=0.01)
+    took = time.monotonic() - begin
+    figures = count / took, cpu_seconds(daemon.pid), peak_kib(daemon.pid)
+    daemon.stop()
+    return figures
+
+
+def timed(command, count):
+    begin = time.monotonic()
+    p = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL)
+    peak = 0
+    while not (ended := os.wait4(p.pid, os.WNOHANG))[0]:
+        with contextlib.suppress(OSError): # it has just ended
+            peak = max(peak, peak_kib(p.pid))
+        time.sleep(0.005)
+    took = time.monotonic() - begin
+    _, status, usage = ended
+    p.returncode = os.waitstatus_to_exitcode(status)
+    if p.returncode != 0:
+        raise RuntimeError(f"{command}: {p.returncode}")
+    return count / took, usage.ru_utime + usage.ru_stime, peak # ru_maxrss would be our own, as it was at the fork
+
+
+def drain_prototype(b, count, document):
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    return timed([PROGRAMS / "prototype", spool.spooldir / "new", b.broker.port, b.certs_directory, WINDOW], count)
+
+
+def drain_loop(b, count, document):
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
+    daemon.write_config()
+    return timed([PROGRAMS / "loop", spool.spooldir, spool.rundir, daemon.config_file], count)
+
+
+def drain_memory(b, count, document):
+    size = os.path.getsize(document)
+    return timed([PROGRAMS / "prototype", "-m", count, size, b.broker.port, b.certs_directory, WINDOW], count)
+
+
+def tls_options(b):
+    d = b.certs_directory
+    return ["-h", "localhost", "-p", str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert", f"{d}/host.pem", "--key",
+            f"{d}/host.key", "-q", "1", "-t", "bench/event"]
+
+
+def drain_pub_loop(b, count, document):
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    return timed(["bash", "-c", 'cd "$1"; shift; for f in *; do mosquitto_pub "$@" -s <"$f" && rm "$f"; done', "loop",
+                  spool.spooldir / "new", *tls_options(b)], count)
+
+
+def drain_pub_lines(b, count, document):
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    return timed(["bash", "-c", 'cd "$1"; shift; for f in *; do tr "\\n" " " <"$f"; echo; done | mosquitto_pub "$@" -l; '
+                  'find . -type f -delete', "lines", spool.spooldir / "new", *tls_options(b)], count)
+
+
+def drain_paho(b, count, document):
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    return timed(["/usr/bin/python3", HERE / "drain_paho.py", spool.spooldir / "new", b.broker.port, b.certs_directory, WINDOW],
+                 count)
+
+
+def drain_bridge(b, count, document):
+    """A local mosquitto takes everything at once from memory, and bridges it on; timed until the far end has it."""
+    d = b.certs_directory
+    port = free_port()
+    directory = b.directory / f"bridge{b.n}"
+    b.n += 1
+    directory.mkdir()
+    (directory / "mosquitto.conf").write_text(f"""
+user root
+listener {port} 127.0.0.1
+allow_anonymous true
+max_queued_messages 0
+connection far
+address localhost:{b.broker.port}
+topic bench/# out 1
+bridge_cafile {d}/ca.pem
+bridge_certfile {d}/host.pem
+bridge_keyfile {d}/host.key
+""")
+    far = Process(["mosquitto_sub", "-h", "localhost", "-p", str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert",
+                   f"{d}/consumer.pem", "--key", f"{d}/consumer.key", "-q", "1", "-t", "bench/#", "-C", str(count), "-F", "%l"],
+                  directory / "far.log")
+    local = Process(["mosquitto", "-c", str(directory / "mosquitto.conf")], directory / "mosquitto.log")
+    line = " ".join(Path(document).read_text().split("\n"))
+    feed = directory / "feed"
+    with open(feed, "w") as f:
+        f.writelines(line + "\n" for _ in range(count))
+    time_of = time.monotonic()
+    with open(feed) as stdin:
+        while subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", "bench/event", "-l"],
+                             stdin=stdin, stderr=subprocess.DEVNULL).returncode != 0:
+            stdin.seek(0)
+    try:
+        wait_until(lambda: not far.running, 120, "everything has crossed the bridge")
+        return count / (time.monotonic() - time_of), cpu_seconds(local.pid), peak_kib(local.pid)
+    finally:
+        far.stop()
+        local.stop()
+
+
+# What each loses when it is killed with SIGKILL half way, and started again: by how it works, and as faults tests show
+# for ours. A file that goes only on its PUBACK loses nothing; what was read into a pipe or a broker's memory is gone.
+DRAINS = [
+    ("virtspoold", drain_ours, 1, "nothing"),
+    ("prototype (ii)", drain_prototype, 1, "nothing, but order"),
+    ("loop (i), publishes nothing", drain_loop, 1, "-"),
+    ("from memory (iii)", drain_memory, 1, "-"),
+    ("mosquitto_pub -l", drain_pub_lines, 1, "what it had read"),
+    ("python paho", drain_paho, 4, "nothing, but order"),
+    ("mosquitto bridge", drain_bridge, 4, "its memory"),
+    ("loop of mosquitto_pub", drain_pub_loop, 100, "nothing"),
+]
+
+
+def section_drain(report, quick):
+    report.say("## The drain of a backlog")
+    report.say()
+    rounds, base = (1, 4000) if quick else (3, 100000)
+    for size in (600, 6144):
+        with bed("/var/tmp") as b:
+            b.broker.start()
+            subscriber = Process(["mosquitto_sub", "-h", "localhost", "-p", str(b.broker.port), "--cafile",
+                                  f"{b.certs_directory}/ca.pem", "--cert", f"{b.certs_directory}/consumer.pem", "--key",
+                                  f"{b.certs_directory}/consumer.key", "-q", "1", "-t", "virtspool/#", "-F", "%l"],
+                                 b.directory / "subscriber.log")
+            document = b.document(size)
+            figures = {name: [] for name, *_ in DRAINS}
+            for _ in range(rounds):
+                for name, drain, divisor, _ in DRAINS:
+                    figures[name].append(drain(b, max(base // divisor, 20), document))
+                    shutil.rmtree(b.directory / f"spool{b.n}", ignore_errors=True)
+            subscriber.stop()
+            report.say(f"### {base:,} events, documents of {size} bytes, TLS, QoS 1, one subscriber, window {WINDOW}")
+            report.say()
+            rows = []
+            for name, _, divisor, loses in DRAINS:
+                f = figures[name]
+                rows.append([name, f"{median([x[0] for x in f]):,.0f}",
+                             f"{median([x[1] for x in f]) * 1e6 / max(base // divisor, 20):.0f}",
+                             f"{median([x[2] for x in f]) / 1024:.1f}", loses])
+            report.table(["drainer", "events/s", "CPU µs/event", "peak MiB", "loses when killed"], rows)
+            ours = [x[0] for x in figures["virtspoold"]]
+            report.say(f"virtspoold / prototype {ratio(ours, [x[0] for x in figures['prototype (ii)']]):.2f} (target 0.8), / loop "
+                       f"{ratio(ours, [x[0] for x in figures['loop (i), publishes nothing']]):.2f} (target 0.7)")
+            report.say()
+            report.plot(f"drain-{size}", f"drain, documents of {size} bytes", "events/s",
+                        [(name, median([x[0] for x in figures[name]])) for name, *_ in DRAINS])
+
+
+# --- c. scale
+
+
+def section_scale(report, quick):
+    report.say("## Scale: how much waits")
+    report.say()
+    counts = (1000, 10000) if quick else (1000, 10000, 100000, 1000000)
+    rows, bars, rates = [], [], {}
+    with bed("/var/tmp") as b:
+        b.broker.start()
+        document = b.document(600)
+        for count in counts:
+            spool = b.spool()
+            b.backlog(spool, count, document)
+            environment = dict(os.environ, VIRTSPOOL_SPOOLDIR=str(spool.spooldir), VIRTSPOOL_RUNDIR=str(spool.rundir))
+            seconds = {}
+            for command in (["list", "--limit", "20"], ["status"]):
+                begin = time.monotonic()
+                subprocess.run([str(BUILD / "virtspool"), *command], env=environment, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+                seconds[command[0]] = time.monotonic() - begin
+            daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
+            daemon.config["log"] = {"level": "info"}
+            daemon.config["spool"] = {"sent_age": 0}
+            new = spool.spooldir / "new"
+            oldest = min(os.listdir(new))
+            begin = time.monotonic()
+            daemon.start()
+            wait_until(lambda: not (new / oldest).exists(), 60, "the first event is delivered", interval=0.005)
+            first = time.monotonic() - begin
+            wait_until(lambda: empty(new), 900, "new/ is empty", interval=0.02)
+            rates[count] = count / (time.monotonic() - begin)
+            rows.append([f"{count:,}", f"{rates[count]:,.0f}", f"{peak_kib(daemon.pid) / 1024:.1f}", f"{first:.2f}",
+                         f"{seconds['list']:.2f}", f"{seconds['status']:.2f}"])
+            bars.append((f"{count:,}", rates[count]))
+            daemon.stop()
+            shutil.rmtree(b.directory / f"spool{b.n}", ignore_errors=True)
+    report.table(["waiting", "events/s", "peak MiB", "first delivered after s", "list s", "status s"], rows)
+    report.say(f"rate with {counts[-1]:,} / with 10,000: {rates[counts[-1]] / rates[10000]:.2f} (target 0.9)")
+    report.say()
+    report.plot("scale", "rate by backlog", "events/s", bars)
+
+
+# --- d. latency
+
+
+def latencies(b, spool, calls, topic_prefix):
+    """Hook's start to the subscriber's receipt, one at a time, microseconds."""
+    import paho.mqtt.client as mqtt
+
+    received = []
+    client = mqtt.Client(client_id=f"latency{b.n}", protocol=mqtt.MQTTv5)
+    d = b.certs_directory
+    client.tls_set(f"{d}/ca.pem", f"{d}/consumer.pem", f"{d}/consumer.key", tls_version=ssl.PROTOCOL_TLS_CLIENT)
+    client.on_message = lambda c, u, m: received.append(time.monotonic_ns())
+    client.connect("localhost", b.broker.port)
+    client.subscribe(topic_prefix + "/#", 1)
+    client.loop_start()
+    wait_until(client.is_connected, 10, "the subscriber is connected")
+    environment = dict(os.environ, VIRTSPOOL_SPOOLDIR=str(spool.spooldir), VIRTSPOOL_RUNDIR=str(spool.rundir))
+    document = b.document(6144).read_bytes()
+    out = []
+    for i in range(calls + 5):
+        before = len(received)
+        begin = time.monotonic_ns()
+        subprocess.run([str(HOOK), "vm1", "started", "begin", "-"], input=document, env=environment)
+        wait_until(lambda: len(received) > before, 10, "the event arrives", interval=0.0002)
+        out.append((received[-1] - begin) / 1000)
+    client.loop_stop()
+    client.disconnect()
+    return out[5:]
+
+
+def section_latency(report, quick):
+    report.say("## Latency, live: from the hook's start to the subscriber's receipt")
+    report.say()
+    calls, rounds = (20, 1) if quick else (100, 5)
+    ours, prototype = [], []
+    with bed("/var/tmp") as b:
+        b.broker.start()
+        for _ in range(rounds):
+            spool = b.spool()
+            daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
+            daemon.config["log"] = {"level": "info"}
+            daemon.start()
+            wait_until(lambda: "connected to" in daemon.output(), 10, "virtspoold is connected")
+            ours.append(latencies(b, spool, calls, "virtspool"))
+            daemon.stop()
+            spool = b.spool()
+            p = Process([str(PROGRAMS / "prototype"), "-l", str(spool.spooldir / "new"), str(b.broker.port), b.certs_directory,
+                         str(WINDOW)], b.directory / "prototype.log")
+            prototype.append(latencies(b, spool, calls, "virtspool"))
+            p.kill()
+    rows = []
+    for name, runs in (("virtspoold", ours), ("prototype", prototype)):
+        v = [x for r in runs for x in r]
+        rows.append([name, f"{median(v):.0f}", f"{percentile(v, 0.99):.0f}"])
+    report.table(["drainer", "median µs", "p99 µs"], rows)
+    report.say(f"median, virtspoold / prototype: {ratio([median(r) for r in ours], [median(r) for r in prototype]):.2f} (target 1.3)")
+    report.say()
+
+
+# --- e. idle
+
+
+def switches(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+
+
+def section_idle(report, quick):
+    report.say("## Idle")
+    report.say()
+    seconds = 10 if quick else 120
+    with bed("/var/tmp") as b:
+        b.broker.start()
+        spool = b.spool()
+        daemon = Daemon(b.directory / "daemon", spool, b.broker, b.certs)
+        daemon.config["log"] = {"level": "info"}
+        daemon.config["mqtt"]["keep_alive"] = "60s"
+        daemon.start()
+        wait_until(lambda: "connected to" in daemon.output(), 10, "virtspoold is connected")
+        settle = time.monotonic() + 3
+        wait_until(lambda: time.monotonic() > settle, 10, "what follows a start is over")
+        before, cpu_before, begin = switches(daemon.pid), cpu_seconds(daemon.pid), time.monotonic()
+        wait_until(lambda: time.monotonic() > begin + seconds, seconds + 10, "time passes", interval=1)
+        took = time.monotonic() - begin
+        woken, used = switches(daemon.pid) - before, cpu_seconds(daemon.pid) - cpu_before
+        report.table(["seconds watched", "wake-ups", "wake-ups an hour", "CPU s an hour", "resident MiB"],
+                     [[f"{took:.0f}", woken, f"{woken * 3600 / took:.0f}", f"{used * 3600 / took:.2f}",
+                       f"{rss_kib(daemon.pid) / 1024:.1f}"]])
+        report.say("Keep-alive is 60 s: one PINGREQ and its answer each minute.")
+        report.say()
+        daemon.stop()
+
+
+def rss_kib(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    return 0
+
+
+SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale, "latency": section_latency, "idle": section_idle}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("sections", nargs="*", metavar="SECTION")
+    arguments = parser.parse_args()
+    unknown = [s for s in arguments.sections if s not in SECTIONS]
+    if unknown:
+        sys.exit(f"bench: unknown section '{unknown[0]}'; there are: {' '.join(SECTIONS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    OUT.mkdir(parents=True, exist_ok=True)
+    report = Report()
+    for name, section in SECTIONS.items():
+        if not arguments.sections or name in arguments.sections:
+            section(report, arguments.quick)
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
