@@ -102,7 +102,7 @@ first_process() {
 
 inside() { # COMMAND...
 	first_process
-	exec nsenter -t "$first" --mount --pid --uts --ipc --net --wd=/ \
+	exec nsenter -t "$first" --mount --pid --uts --ipc --net --root --wd \
 		env -i PATH="$PATH" LANG="$LANG" HOME=/root TERM=dumb LIBVIRT_DEFAULT_URI=qemu:///system "$@"
 }
 
@@ -164,6 +164,7 @@ domain() { # NAME UUID
 # The node's first process: makes its view of the disk, starts libvirtd, and reaps what is left to it.
 init() {
 	local d
+	cd /
 	hostname "$name"
 	mount -t proc proc /proc
 	mkdir -p "$dir/cgroup" && mount --rbind /sys/fs/cgroup "$dir/cgroup"
