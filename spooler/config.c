@@ -551,7 +551,8 @@ static const char *check_glob(const char *value)
 	return strlen(value) <= 256 ? NULL : "a pattern has at most 256 bytes";
 }
 
-/* --- from text to values. Each returns 0, or -EINVAL after an error was told. */
+/* --- from text to values. Each returns 0, or -EINVAL after an error was told. (Static analyzers lose the pointers that
+   are kept through a key's offset, and take them for leaks.) */
 
 /* "%" PRIu64 and a unit; false if it is neither. */
 static bool number_parse(const char *s, const char *units, const uint64_t *factors, uint64_t *ret)
@@ -701,7 +702,7 @@ static int set_file(struct reader *rd, const struct key *k, const char *text, co
 		r = path ? 0 : -ENOMEM;
 	} else {
 		r = file_locate(rd, k, text, at, &path);
-		if (r >= 0 && *path == '/' && k->type != TYPE_OUTPUT)
+		if (r >= 0 && path && *path == '/' && k->type != TYPE_OUTPUT)
 			r = check_file(rd, k, path, at);
 	}
 	if (r < 0)
@@ -1282,7 +1283,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	_cleanup_free_ char *data = NULL;
-	size_t size;
+	size_t size = 0;
 	int r;
 
 	r = fd < 0 ? -errno : read_bounded(fd, CONFIG_SIZE_MAX, &data, &size);
@@ -1297,13 +1298,19 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
 	return config_parse(path, data, size, errors, ret_config);
 }
 
+static void strings_release(struct strings *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		free(s->list[i]);
+	free(s->list);
+}
+
 void config_free(struct config *c)
 {
 	if (!c)
 		return;
 	for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
 		void *target = (char *)c + keys[i].offset;
-		struct strings *list = target;
 
 		switch (keys[i].type) {
 		case TYPE_STRING:
@@ -1313,19 +1320,15 @@ void config_free(struct config *c)
 			free(*(char **)target);
 			break;
 		case TYPE_LIST:
-			for (size_t j = 0; j < list->n; j++)
-				free(list->list[j]);
-			free(list->list);
-			break;
-		case TYPE_BROKERS:
-			for (size_t j = 0; j < c->n_brokers; j++)
-				broker_release(&c->brokers[j]);
-			free(c->brokers);
+			strings_release(target);
 			break;
 		default:
 			break;
 		}
 	}
+	for (size_t i = 0; i < c->n_brokers; i++)
+		broker_release(&c->brokers[i]);
+	free(c->brokers);
 	free(c);
 }
 
