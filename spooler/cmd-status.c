@@ -151,6 +151,7 @@ static void reason(struct report *rp, enum health health, const char *format, ..
 static void judge_daemon(struct report *rp)
 {
 	const char *error = text_of(rp, "last_error");
+	const json_t *retried = json_array_get(json_object_get(rp->daemon, "retried"), 0);
 
 	if (!rp->daemon) {
 		if (rp->daemon_error == -ENOENT)
@@ -165,9 +166,10 @@ static void judge_daemon(struct report *rp)
 		       error ? error : "");
 	if (text_of(rp, "spool_error"))
 		reason(rp, DEGRADED, "the daemon %s", text_of(rp, "spool_error"));
-	if (json_array_size(json_object_get(rp->daemon, "retried")) > 0 &&
-	    json_is_true(json_object_get(rp->daemon, "connected")))
-		reason(rp, DEGRADED, "the broker does not take some events: %s", error ? error : "see the log");
+	if (retried)
+		reason(rp, DEGRADED, "%zu events were tried without success and wait; the first: %s",
+		       json_array_size(json_object_get(rp->daemon, "retried")),
+		       json_string_value(json_object_get(retried, "why")) ?: "?");
 }
 
 static void judge(struct report *rp)

@@ -297,6 +297,7 @@ int daemon_run(const char *config_path)
 	} else if (daemon_configure(&d) < 0) {
 		r = EX_CONFIG;
 	} else {
+		write_status(&d); /* whoever is told that it is ready can ask for more at once */
 		(void)sd_notify(0, "READY=1");
 		log_info("started, spool '%s'", spool_directory());
 		r = sd_event_loop(d.loop);

@@ -1,0 +1,660 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""virtspool, the admin's tool: on a spool at rest, beside a running daemon, in pipes, and on a terminal."""
+
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from lib import Process, program, wait_until
+from lib.documents import domain_uuid, domain_xml
+from lib.programs import missing, tool
+
+COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch"]
+
+
+@pytest.fixture
+def running(bed):
+    """Broker, subscriber and daemon, connected."""
+    bed.broker.start()
+    bed.subscribed = bed.subscriber()
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    return bed
+
+
+@pytest.fixture
+def at_rest(bed):
+    """web1 started and stopped, db1 started; nobody drains it."""
+    bed.hook.start("web1")
+    bed.hook.stop("web1", extra="shutdown")
+    bed.hook.start("db1")
+    return bed
+
+
+def listed(bed, *arguments, **options):
+    done = bed.run("virtspool", "list", "--json", *arguments, check=True, **options)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def move(bed, names, to, reason=None):
+    for n in names:
+        (bed.spool.path("new") / n).rename(bed.spool.path(to) / n)
+        if reason:
+            (bed.spool.path(to) / f"{n}.reason").write_text(reason + "\n")
+
+
+# --- list
+
+
+def test_list_tells_what_is_where(at_rest):
+    bed = at_rest
+    names = bed.spool.names("new")
+    move(bed, names[:2], "sent")
+    move(bed, names[2:3], "failed", "the broker refused it: Packet too large (0x95)")
+    events = listed(bed, "--oldest")
+    assert [e["id"] for e in events] == names
+    assert [e["where"] for e in events] == ["sent", "sent", "failed"] + ["new"] * 5
+    assert [e["operation"] for e in events] == ["prepare", "start", "started", "stopped", "release", "prepare", "start", "started"]
+    assert [e["sequence"] for e in events] == list(range(1, 9))
+    assert events[2]["failure"] == "the broker refused it: Packet too large (0x95)"
+    assert events[4]["reason"] == "shutdown" and events[4]["name"] == "web1" and events[4]["uuid"] == domain_uuid("web1")
+    assert [e["id"] for e in listed(bed)] == names[::-1]
+    assert [e["id"] for e in listed(bed, "sent", "failed", "--oldest")] == names[:3]
+    text = bed.run("virtspool", "list", "failed", check=True).stdout.splitlines()
+    assert len(text) == 2 and text[0].startswith("ID ") and names[2] in text[1] and "Packet too large" in text[1]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--vm", "web1"], 5),
+        (["--vm", "w*"], 5),
+        (["--vm", "nobody"], 0),
+        (["--vm", domain_uuid("db1")], 3),
+        (["--vm", domain_uuid("db1").upper()], 3),
+        (["--op", "start*"], 4),
+        (["--op", "start", "--vm", "db1"], 1),
+        (["--driver", "qemu"], 8),
+        (["--driver", "lxc"], 0),
+        (["--since", "1h"], 8),
+        (["--since", "yesterday"], 8),
+        (["--until", "1h"], 0),
+        (["--since", "2000-01-01", "--until", "2100-01-01"], 8),
+        (["--limit", "3"], 3),
+        (["-n", "100"], 8),
+    ],
+)
+def test_filters(at_rest, arguments, expected):
+    assert len(listed(at_rest, *arguments)) == expected
+
+
+def test_time_is_the_ids(at_rest):
+    bed = at_rest
+    first, *_, last = listed(bed, "--oldest")
+    assert [e["id"] for e in listed(bed, "--since", last["time"])] == [last["id"]]
+    assert first["id"] not in [e["id"] for e in listed(bed, "--since", last["time"])]
+    assert last["id"] not in [e["id"] for e in listed(bed, "--until", last["time"])]
+
+
+def test_a_damaged_record_is_shown_as_such(at_rest):
+    bed = at_rest
+    name = bed.spool.names("new")[0]
+    path = bed.spool.path("new") / name
+    path.write_bytes(path.read_bytes()[:-10])
+    (event,) = (e for e in listed(bed) if e["id"] == name)
+    assert "cut off" in event["problem"] and "name" not in event
+    assert "cut off" in bed.run("virtspool", "show", name).stdout
+    assert name in bed.run("virtspool", "list", check=True).stdout
+
+
+# --- names that want to drive the terminal
+
+EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7fb"
+
+
+def test_names_do_not_drive_the_terminal(bed):
+    bed.hook("start", domain=EVIL, document=domain_xml("x").replace(b"<name>x", "<name>\u009bx\x1b[2J".encode()))
+    name = bed.spool.names("new")[0]
+    move(bed, [name], "failed", "because of \x1b[2J this")
+    for arguments in (["list"], ["list", "--json"], ["show", name], ["show", "--json", name], ["replay", "--all", "--dry-run"]):
+        done = bed.run("virtspool", *arguments)
+        for stream in (done.stdout, done.stderr):
+            bad = [c for c in stream if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0]
+            assert not bad, (arguments, bad, stream)
+    # --raw and --xml give the bytes, but not to a terminal.
+    assert bed.run("virtspool", "show", "--xml", name).stdout.count("\x1b[2J") == 1
+    done = bed.run("virtspool", "drop", "--yes", name)
+    assert "\x1b" not in done.stderr and bed.spool.names("failed") == []
+
+
+# --- show
+
+
+def test_show(at_rest):
+    bed = at_rest
+    bed.daemon.write_config("host: node1\nbrokers: [mqtt://127.0.0.1:1]\n")
+    names = bed.spool.names("new")
+    name = names[4]
+    config = ["-c", bed.daemon.config_file]
+    text = bed.run("virtspool", "show", name, *config, check=True).stdout
+    for expected in (name, "web1", "release", "shutdown", f"virtspool/v1/node1/qemu/{domain_uuid('web1')}/release", '"specversion"'):
+        assert expected in text
+    shown = json.loads(bed.run("virtspool", "show", "--json", name, *config, check=True).stdout)
+    assert shown["event"]["id"] == name and shown["where"] == "new" and shown["wanted"] is True
+    raw = subprocess.run(
+        [program("virtspool"), "show", "--raw", name], capture_output=True, check=True, env={**os.environ, **bed.spool.environment}
+    )
+    assert raw.stdout == bed.spool.read("new", name)
+    xml = bed.run("virtspool", "show", "--xml", name, check=True).stdout
+    assert xml.strip() == domain_xml("web1").decode().strip()
+    # Any unique beginning will do.
+    n = next(i for i in range(1, 37) if sum(x.startswith(name[:i]) for x in names) == 1)
+    assert name in bed.run("virtspool", "show", name[:n], *config, check=True).stdout
+    if n > 1:
+        done = bed.run("virtspool", "show", name[: n - 1])
+        assert done.returncode == 1 and "several" in done.stderr
+    done = bed.run("virtspool", "show", "ffffffff")
+    assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) <= 2
+
+
+def test_show_tells_attempts_and_the_reason_of_a_failure(bed):
+    bed.broker.acl = ["user consumer", "topic read virtspool/#"]
+    bed.broker.options += ["max_queued_messages 1000"]  # with 0, mosquitto 2.0.11 disconnects whom it denies
+    bed.broker.start()
+    bed.daemon.start()
+    bed.hook("start")
+    wait_until(lambda: bed.daemon.status().get("retried"), what="the refusal is in the status")
+    (name,) = bed.spool.names("new")
+    text = bed.run("virtspool", "show", name, "-c", bed.daemon.config_file, check=True).stdout
+    assert re.search(r"attempts +\d+ without success; the last: .*0x87", text), text
+    done = bed.run("virtspool", "status")
+    assert done.returncode == 1 and "0x87" in done.stdout
+
+
+# --- replay
+
+
+def test_replay_gives_the_same_events_again(running):
+    bed = running
+    bed.hook.start("vm1")
+    bed.hook.stop("vm2")
+    first = bed.subscribed.wait_for(5)
+    bed.spool.wait_count(5, "sent")
+    done = bed.run("virtspool", "replay", "--vm", "vm1", "--dry-run", "--json", check=True)
+    assert len(done.stdout.splitlines()) == 3 and len(bed.spool.names("sent")) == 5
+    bed.run("virtspool", "replay", "--vm", "vm1", check=True)
+    wait_until(lambda: len(bed.subscribed.events) == 8, what="three arrive again")
+    again = bed.subscribed.events[5:]
+    assert [e["id"] for e in again] == [e["id"] for e in first[:3]]
+    assert all(e["replayed"] is True for e in again) and not any(e["replayed"] for e in first)
+    assert [{**e, "replayed": False} for e in again] == first[:3]
+    bed.spool.wait_empty()
+    bed.spool.wait_count(5, "sent")
+
+
+def test_replay_waits_for_the_broker(running):
+    bed = running
+    bed.hook.start()
+    bed.subscribed.wait_for(3)
+    bed.spool.wait_count(3, "sent")
+    names = bed.spool.names("sent")
+    bed.broker.stop()
+    wait_until(lambda: bed.daemon.status().get("connected") is False, what="the daemon noticed")
+    for _ in range(2):  # repeating it is harmless
+        done = bed.run("virtspool", "replay", "--all", check=True)
+    assert "not connected" in done.stderr or "0 events" in done.stderr
+    assert bed.spool.names("replay") == names and bed.spool.names("sent") == []
+    bed.hook.stop()
+    bed.broker.start()
+    bed.subscribed.wait_subscribed()
+    wait_until(lambda: len(bed.subscribed.events) >= 8, what="they arrive", deadline=20)
+    order = [(e["replayed"], e["data"]["operation"]) for e in bed.subscribed.events[3:]]
+    assert order == [(False, "stopped"), (False, "release"), (True, "prepare"), (True, "start"), (True, "started")]
+    bed.spool.wait_count(5, "sent")
+
+
+def test_replay_of_what_failed(running):
+    bed = running
+    bed.daemon.stop()
+    bed.hook.start()
+    names = bed.spool.names("new")
+    move(bed, names, "failed", "made up")
+    bed.run("virtspool", "replay", "--from", "failed", "--all", check=True)
+    assert bed.spool.names("failed") == [] and bed.spool.names("replay") == names and bed.spool.names("tmp") == []
+    bed.daemon.start()
+    assert [e["id"] for e in bed.subscribed.wait_for(3)] == names
+
+
+def test_replay_asks_before_more_than_a_hundred(bed):
+    bed.hook.many(101)
+    move(bed, bed.spool.names("new"), "sent")
+    done = bed.run("virtspool", "replay", "--all")
+    assert done.returncode == 1 and "--yes" in done.stderr and len(bed.spool.names("sent")) == 101
+    bed.run("virtspool", "replay", "--all", "--yes", check=True)
+    assert len(bed.spool.names("replay")) == 101
+
+
+def test_replay_at_a_rate(bed):
+    bed.hook.many(11)
+    move(bed, bed.spool.names("new"), "sent")
+    start = time.monotonic()
+    bed.run("virtspool", "replay", "--all", "--rate", "20/s", check=True)
+    assert 0.5 <= time.monotonic() - start < 5
+    assert len(bed.spool.names("replay")) == 11
+    done = bed.run("virtspool", "replay", "--all", "--rate", "fast")
+    assert done.returncode == 64 and "50/s" in done.stderr
+
+
+def test_replay_killed_anywhere_loses_and_doubles_nothing(running):
+    bed = running
+    n = 300
+    bed.daemon.stop()
+    bed.hook.many(n)
+    names = bed.spool.names("new")
+    move(bed, names, "sent")
+    failed = names[::3]
+    for name in failed:
+        (bed.spool.path("sent") / name).rename(bed.spool.path("failed") / name)
+        (bed.spool.path("failed") / f"{name}.reason").write_text("made up\n")
+    chance = random.Random(4)
+    kills = 0
+    for _ in range(400):
+        tool_ = subprocess.Popen(
+            [program("virtspool"), "replay", "--all", "--yes"],
+            env={**os.environ, **bed.spool.environment},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(0, 0.004))
+        tool_.kill()
+        kills += tool_.wait() == -9
+        # At each moment every event is in one place.
+        everywhere = [x for d in ("sent", "failed", "replay") for x in bed.spool.names(d) if not x.endswith(".reason")]
+        assert sorted(everywhere) == names
+        if len(bed.spool.names("replay")) == n:
+            break
+    assert kills > 0
+    bed.run("virtspool", "replay", "--all", "--yes", check=True)
+    assert bed.spool.names("replay") == names
+    bed.daemon.start()
+    events = bed.subscribed.wait_for(n, deadline=30)
+    bed.spool.wait_empty()
+    assert [e["id"] for e in events] == names and bed.subscribed.duplicates == 0
+
+
+# --- drop and purge
+
+
+def test_drop_asks_and_removes(at_rest):
+    bed = at_rest
+    names = bed.spool.names("new")
+    move(bed, names[:1], "failed", "made up")
+    done = bed.run("virtspool", "drop", names[0])
+    assert done.returncode == 1 and "--yes" in done.stderr and names[0] in bed.spool.names("failed")
+    assert bed.run("virtspool", "drop").returncode == 64
+    done = bed.run("virtspool", "drop", "--yes", names[0], check=True)
+    assert f"dropped {names[0]} from failed/: qemu web1 prepare, sequence 1" in done.stderr
+    assert bed.spool.names("failed") == []
+    bed.run("virtspool", "drop", "--yes", "--from", "new", "--vm", "web*", check=True)
+    assert bed.spool.names("new") == names[5:]
+
+
+def test_drop_is_logged_with_who_and_what(at_rest):
+    """In a mount namespace with a /dev of its own, where we are the system log."""
+    bed = at_rest
+    if os.geteuid() != 0:
+        missing("root is needed for a /dev/log of one's own")
+    name = bed.spool.names("new")[0]
+    path = f"/tmp/virtspool-log-{os.getpid()}-{time.monotonic_ns()}"
+    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log.bind(path)
+    log.settimeout(10)
+    try:
+        script = 'mount -t tmpfs none /dev && touch /dev/log && mount --bind "$1" /dev/log && exec "$2" drop --yes "$3"'
+        subprocess.run(
+            [tool("unshare"), "--mount", "--propagation", "private", "sh", "-c", script, "sh", path, program("virtspool"), name],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **bed.spool.environment},
+            timeout=20,
+        )
+        line = log.recv(4096).decode()
+    finally:
+        log.close()
+        os.unlink(path)
+    assert "virtspool[" in line and f"root dropped event {name} from new/: qemu web1 prepare" in line
+    assert name not in bed.spool.names("new")
+
+
+def test_purge_by_age_and_size(at_rest):
+    bed = at_rest
+    names = bed.spool.names("new")
+    move(bed, names, "sent")
+    assert "0 events" in bed.run("virtspool", "purge", "--older-than", "1h", "--dry-run", check=True).stdout
+    last_time = listed(bed, "--limit", "1")[0]["time"]
+    bed.run("virtspool", "purge", "--older-than", last_time, "--yes", check=True)
+    assert bed.spool.names("sent") == names[-1:]
+    bed.run("virtspool", "purge", "--keep", "0", "--yes", check=True)
+    assert bed.spool.names("sent") == []
+    assert bed.run("virtspool", "purge").returncode == 64
+
+
+# --- status
+
+
+def test_status_is_a_health_check(running):
+    bed = running
+    bed.hook.start()
+    bed.subscribed.wait_for(3)
+    wait_until(lambda: bed.daemon.status().get("sent") == 3, what="the daemon has counted")
+    done = bed.run("virtspool", "status")
+    assert done.returncode == 0 and done.stdout.startswith("healthy"), done.stdout
+    for expected in (bed.broker.url, "connected since", "TLS1.3", "3 events kept", f"pid {bed.daemon.pid}", "3 in epoch"):
+        assert expected in done.stdout
+    status = json.loads(bed.run("virtspool", "status", "--json", check=True).stdout)
+    assert status["health"] == "healthy" and status["sent"]["events"] == 3 and status["stamp"]["sequence"] == 3
+
+    bed.broker.stop()
+    wait_until(lambda: bed.daemon.status().get("connected") is False, what="the daemon noticed")
+    bed.hook.start()
+    done = bed.run("virtspool", "status")
+    assert done.returncode == 1 and "not connected to a broker" in done.stdout and "waiting      3 events" in done.stdout
+    assert "last error" in done.stdout
+
+    bed.daemon.stop()
+    done = bed.run("virtspool", "status", "--json")
+    status = json.loads(done.stdout)
+    assert done.returncode == 2 and status["health"] == "down" and status["waiting"]["events"] == 3
+
+
+def test_status_sees_a_killed_daemon(running):
+    bed = running
+    bed.daemon.kill()
+    assert (bed.spool.rundir / "status.json").exists()
+    done = bed.run("virtspool", "status", "-q")
+    assert done.returncode == 2 and done.stdout == ""
+
+
+def test_status_tells_of_the_emergency_spool_and_of_failures(running):
+    bed = running
+    bed.broker.stop()
+    bed.hook.start("vm1")
+    name = bed.spool.names("new")[0]
+    bed.spool.path("emergency/new").mkdir(parents=True, exist_ok=True)
+    shutil.move(bed.spool.path("new") / name, bed.spool.path("emergency/new") / name)
+    (bed.spool.path("failed") / bed.spool.names("new")[0]).write_text("x")
+    done = bed.run("virtspool", "status")
+    assert done.returncode == 1 and "emergency spool" in done.stdout and "could not be delivered" in done.stdout
+
+
+# --- metrics
+
+
+def parse_metrics(text):
+    """Prometheus' text format, strictly: every sample has its HELP and TYPE, in one group."""
+    samples, types, helps, current = {}, {}, {}, None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            _, _, name, help_ = line.split(" ", 3)
+            assert name not in helps and help_.endswith(".")
+            helps[name] = help_
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name in helps and name not in types and kind in ("counter", "gauge", "histogram")
+            types[name] = kind
+            current = name
+        else:
+            m = re.fullmatch(r'([a-z_]+)(?:\{((?:[a-z_]+="[^"\\\n]*",?)*)\})? (-?[0-9.]+(?:e[+-]?\d+)?)', line)
+            assert m, line
+            base = re.sub("_(bucket|sum|count)$", "", m[1]) if types[current] == "histogram" else m[1]
+            assert base == current, line
+            assert (types[current] == "counter") == m[1].endswith("_total"), line
+            key = m[1] + ("{" + m[2] + "}" if m[2] else "")
+            assert key not in samples
+            samples[key] = float(m[3])
+    return samples
+
+
+def test_metrics(running):
+    bed = running
+    path = bed.spool.rundir / "virtspool.prom"
+    bed.hook.start()
+    bed.subscribed.wait_for(3)
+    wait_until(lambda: path.exists() and "events_acknowledged_total 3" in path.read_text(), what="three are counted")
+    assert path.stat().st_mode & 0o777 == 0o644
+    samples = parse_metrics(path.read_text())
+    for name in ("accepted", "published", "acknowledged"):
+        assert samples[f"virtspool_events_{name}_total"] == 3
+    assert samples["virtspool_connected"] == 1 and samples["virtspool_queue_events"] == 0
+    assert samples["virtspool_publish_latency_seconds_count"] == 3
+    assert samples['virtspool_publish_latency_seconds_bucket{le="+Inf"}'] == 3
+    assert samples["virtspool_publish_latency_seconds_sum"] > 0
+    buckets = [v for k, v in samples.items() if "_bucket" in k]
+    assert buckets == sorted(buckets)
+    promtool = shutil.which("promtool")
+    if promtool:
+        done = subprocess.run([promtool, "check", "metrics"], input=path.read_text(), capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr and not done.stdout, done.stderr + done.stdout
+
+    bed.broker.stop()
+    bed.hook.stop()
+    wait_until(lambda: parse_metrics(path.read_text())["virtspool_connected"] == 0, what="the loss is counted")
+    wait_until(lambda: parse_metrics(path.read_text())["virtspool_queue_events"] == 2, what="two wait", deadline=30)
+    samples = parse_metrics(path.read_text())
+    assert samples["virtspool_connection_losses_total"] == 1 and samples["virtspool_queue_oldest_age_seconds"] > 0
+    bed.daemon.stop()
+    assert not path.exists()
+
+
+def test_metrics_tell_refusals_by_reason_code(bed):
+    bed.broker.acl = ["user consumer", "topic read virtspool/#"]
+    bed.broker.start()
+    bed.daemon.config["metrics"] = {"file": bed.directory / "elsewhere.prom"}
+    bed.daemon.start()
+    bed.hook("start")
+    path = bed.directory / "elsewhere.prom"
+    key = 'virtspool_events_refused_total{reason_code="0x87",reason="Not authorized"}'
+    wait_until(lambda: path.exists() and parse_metrics(path.read_text()).get(key, 0) > 0, what="the refusal is counted")
+
+
+# --- filters in the configuration
+
+
+def test_what_the_configuration_filters_out_is_archived_as_skipped(bed):
+    bed.daemon.config["events"] = {"skip_operations": ["prepare"], "domains": ["web*"]}
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.hook.start("web1")
+    bed.hook.start("db1")
+    bed.hook("start", domain="web2")
+    events = subscriber.wait_for(3)
+    assert [(e["data"]["name"], e["data"]["operation"]) for e in events] == [
+        ("web1", "start"),
+        ("web1", "started"),
+        ("web2", "start"),
+    ]
+    bed.spool.wait_count(4, "skipped")
+    bed.spool.wait_count(3, "sent")
+    assert [(e["name"], e["operation"]) for e in listed(bed, "skipped", "--oldest")] == [
+        ("web1", "prepare"),
+        ("db1", "prepare"),
+        ("db1", "start"),
+        ("db1", "started"),
+    ]
+    # It was said by hand, so it goes out.
+    bed.run("virtspool", "replay", "--from", "skipped", "--vm", "db1", "--op", "started", check=True)
+    assert subscriber.wait_for(4)[3]["data"]["name"] == "db1"
+    bed.spool.wait_count(3, "skipped")
+
+
+# --- as a program among programs
+
+
+def shell(bed, script, **options):
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "V": program("virtspool"), **bed.spool.environment}
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, env=environment, **options
+    )
+
+
+def test_pipes(at_rest):
+    bed = at_rest
+    tool("jq")
+    done = shell(bed, "set -o pipefail; $V list --json | jq -r .name | sort | uniq -c | tr -s ' '")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout == " 3 db1\n 5 web1\n"
+    bed.hook.many(300)
+    for command in ("$V list | head -1", "$V list --json | head -1", "$V replay --from failed --all --dry-run | head -1", "$V show --raw $($V list -n 1 --json | jq -r .id) | head -1"):
+        done = shell(bed, command)
+        noise = done.stderr.replace("0 events would be replayed\n", "")
+        assert (done.returncode, noise) == (0, ""), command
+    # Also where SIGPIPE is ignored, as below some supervisors.
+    done = shell(bed, "trap '' PIPE; $V list --json --all | head -1")
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+    done = shell(bed, "$V list > /dev/full")
+    assert done.returncode == 1 and "cannot write" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_usage(bed):
+    for command in COMMANDS:
+        done = bed.run("virtspool", command, "--help")
+        assert done.returncode == 0 and done.stdout.startswith(f"Usage: virtspool {command}") and done.stderr == ""
+        done = bed.run("virtspool", command, "--no-such-option")
+        assert done.returncode == 64 and done.stdout == "" and "--no-such-option" in done.stderr
+    assert bed.run("virtspool").returncode == 64
+    assert bed.run("virtspool", "no-such-command").returncode == 64
+    assert bed.run("virtspool", "--version").stdout.startswith("virtspool ")
+    done = bed.run("virtspool", "list", "--since", "soon")
+    assert done.returncode == 64 and "yesterday" in done.stderr
+
+
+def test_rights_are_named_in_one_line(at_rest):
+    bed = at_rest
+    if os.geteuid() != 0:
+        missing("root is needed to be somebody else")
+    # The way there is open, the spool is not; and the program has to be where nobody may look.
+    copy = f"/tmp/virtspool-copy-{os.getpid()}-{time.monotonic_ns()}"
+    shutil.copy(program("virtspool"), copy)
+    bed.spool.spooldir.chmod(0o700)
+    try:
+        for command in (["list"], ["show", "0"], ["replay", "--all"], ["status"]):
+            done = subprocess.run(
+                [tool("setpriv"), "--reuid", "65534", "--clear-groups", copy, *command],
+                capture_output=True,
+                text=True,
+                env={"PATH": "/usr/bin:/bin", **bed.spool.environment},
+                timeout=10,
+            )
+            assert done.returncode == 77 and len(done.stderr.splitlines()) == 1 and "root" in done.stderr, (command, done)
+    finally:
+        os.unlink(copy)
+
+
+# --- on a terminal
+
+
+class Terminal:
+    """tmux, on a socket of its own."""
+
+    def __init__(self, bed, environment=None):
+        self.tmux = [tool("tmux"), "-f", "/dev/null", "-S", f"/tmp/virtspool-tmux-{os.getpid()}-{time.monotonic_ns()}"]
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "V": program("virtspool"),
+            "TERM": "xterm-256color",
+            "LC_ALL": "C.UTF-8",
+            **bed.spool.environment,
+            **(environment or {}),
+        }
+        self.environment = environment
+        self.run("new-session", "-d", "-x", "160", "-y", "50", "bash --norc --noprofile -i")
+        self.wait("bash-")
+
+    def run(self, *arguments):
+        return subprocess.run(
+            [*self.tmux, *arguments], capture_output=True, text=True, timeout=10, check=True, env=self.environment
+        ).stdout
+
+    def type(self, line):
+        self.run("send-keys", "-l", line)
+        self.run("send-keys", "Enter")
+
+    def screen(self, *options):
+        return self.run("capture-pane", "-p", *options)
+
+    def wait(self, text):
+        return wait_until(lambda: (s := self.screen()) and text in s and s, what=lambda: f"'{text}' on the screen:\n{self.screen()}")
+
+    def close(self):
+        subprocess.run([*self.tmux, "kill-server"], capture_output=True, timeout=10, check=False)
+        if os.path.exists(self.tmux[-1]):
+            os.unlink(self.tmux[-1])
+
+
+@pytest.fixture
+def terminal(bed):
+    opened = []
+
+    def make(environment=None):
+        opened.append(Terminal(bed, environment))
+        return opened[-1]
+
+    yield make
+    for t in opened:
+        t.close()
+
+
+def test_terminal_colours_and_limit(at_rest, terminal):
+    bed = at_rest
+    bed.hook("start", domain=EVIL)
+    bed.hook.many(110)
+    t = terminal()
+    t.type("$V list new; echo end-$((1+1))")
+    t.wait("end-2")
+    screen = t.screen("-S", "-200")
+    assert sum(" new " in line for line in screen.splitlines()) == 100 and "see --limit and --all" in screen
+    assert "\x1b[" in t.screen("-e")
+    t.type("clear; $V list new --vm 'a*' --all; echo end-$((1+2))")
+    t.wait("end-3")
+    assert "title" not in t.run("display-message", "-p", "#{pane_title}")
+    t.type("clear; $V status; echo code-$?")
+    t.wait("code-2")
+    assert "\x1b[31mdown" in t.screen("-e")
+
+    t = terminal({"NO_COLOR": "1"})
+    t.type("$V status; $V list -n 3; echo code-$?")
+    t.wait("code-0")
+    assert not re.search(r"\x1b\[(3\d|1)m", t.screen("-e"))
+
+
+def test_terminal_asks(at_rest, terminal):
+    bed = at_rest
+    t = terminal()
+    t.type("$V drop --vm web1; echo code-$?")
+    t.wait("drop 5 events, which nobody will hear of then [y/N]")
+    t.type("n")
+    t.wait("code-1")
+    assert len(bed.spool.names("new")) == 8
+    t.type("clear; $V drop --vm web1; echo code-$?")
+    t.wait("[y/N]")
+    t.type("y")
+    t.wait("code-0")
+    assert len(bed.spool.names("new")) == 3
+
+
+def test_terminal_shows_progress(bed, terminal):
+    bed.hook.many(30)
+    move(bed, bed.spool.names("new"), "sent")
+    t = terminal()
+    t.type("$V replay --all --rate 20/s; echo code-$?")
+    t.wait("replaying [")
+    t.wait("code-0")
+    assert "30 of 30" in t.screen() and "30 events put back into the queue" in t.screen()
