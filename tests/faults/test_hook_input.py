@@ -5,6 +5,7 @@ length, with any bytes. Always exit status 0 and silence (lib.Hook asserts it), 
 record gives back the same bytes or says that it was cut.
 """
 
+import fcntl
 import os
 import resource
 import shutil
@@ -345,11 +346,14 @@ def test_umask(hook):
 
 
 def test_many_at_once(hook):
-    """64 hooks at once: every number once, every record whole."""
+    """64 hooks that wait for one lock, and then all get it at once: every number once, every record whole."""
     hook("prepare")
     threads = [threading.Thread(target=hook, args=("started",), kwargs={"domain": f"vm{i}"}) for i in range(64)]
-    for t in threads:
-        t.start()
+    with open(hook.spool.rundir / "stamp", "rb") as stamp:
+        fcntl.flock(stamp, fcntl.LOCK_EX)
+        for t in threads:
+            t.start()
+        assert len(hook.spool.names()) == 1
     for t in threads:
         t.join()
     records = list(read_records(hook.spool.path("new")).values())
