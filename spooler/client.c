@@ -1089,6 +1089,8 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 						 content_type ? c->properties : NULL));
 	if (r == -ENOTCONN)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone", peer(c));
+	else if (r < 0 && r != -EINVAL && r != -EMSGSIZE) /* it may keep the message all the same, under an id of its own */
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: libmosquitto cannot take an event: %s", peer(c), strerror(-r));
 	if (r < 0)
 		return r;
 	note_publish(c, mid, size);

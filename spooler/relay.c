@@ -577,7 +577,9 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 	case -EINVAL:
 		fail_entry(r, e, "its topic is one that MQTT forbids");
 		return FEED_NEXT;
-	default: /* no room, or the connection is just going */
+	default:
+		if (k != -EAGAIN && k != -ENOTCONN) /* for these there is a `writable` or a `lost` to come */
+			pause_feeding(r, r->config->mqtt.retry_min_s * USEC_PER_SEC);
 		queue_put_back(r->queue, e);
 		return FEED_WAIT;
 	}
