@@ -98,7 +98,9 @@ class Bed:
         self.directory = Path(tempfile.mkdtemp(prefix="virtspool-bench-", dir=where))
         self.certs = Certs(self.directory / "certs")
         self.broker = Broker(self.directory / "broker", self.certs)
-        self.broker.options += ["max_queued_messages 0", "log_type error", "set_tcp_nodelay true"]
+        self.broker.persistent = False
+        self.broker.log_type = "error"
+        self.broker.options += ["set_tcp_nodelay true"]
         self.n = 0
 
     def spool(self):
@@ -249,7 +251,7 @@ def timed(command, count):
     while not (ended := os.wait4(p.pid, os.WNOHANG))[0]:
         with contextlib.suppress(OSError): # it has just ended
             peak = max(peak, peak_kib(p.pid))
-        time.sleep(0.005)
+        time.sleep(0.005)  # a look, not a wait for something
     took = time.monotonic() - begin
     _, status, usage = ended
     p.returncode = os.waitstatus_to_exitcode(status)
@@ -500,7 +502,7 @@ def section_latency(report, quick):
 
 def switches(pid):
     status = Path(f"/proc/{pid}/status").read_text()
-    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
 
 
 def section_idle(report, quick):

@@ -5,6 +5,7 @@ persistence on, everything in a private directory.
 
     broker.options    lines of mosquitto.conf, appended: broker.options += ["max_inflight_messages 1"]
     broker.acl        lines of an ACL file, or None: broker.acl = ["user host", "topic write virtspool/#"]
+    broker.persistent False: keeps everything in memory only, for the bench
     broker.start()    also after kill(): same port, same directory, so sessions and queues are found again
     broker.kill()     SIGKILL; broker.stop() is SIGTERM; broker.pause()/resume() make it hang
     broker.reload()   SIGHUP: reads the ACL (and nothing else) again
@@ -31,6 +32,8 @@ class Broker:
         self.port = port
         self.options = []
         self.acl = None
+        self.persistent = True
+        self.log_type = "all"
         self.require_certificate = True
         self.process = None
         self._own_port = port is None
@@ -116,16 +119,19 @@ class Broker:
         self._store.mkdir(exist_ok=True)
         lines = [
             f"listener {self.port} 127.0.0.1",
-            "persistence true",
-            f"persistence_location {self._store}/",
-            # Written after every second change: a killed broker forgets as little as mosquitto can be made to.
-            "autosave_on_changes true",
-            "autosave_interval 1",
             "max_queued_messages 0",
             "log_dest stderr",
-            "log_type all",
+            f"log_type {self.log_type}",
             "log_timestamp_format %H:%M:%S",
         ]
+        if self.persistent:
+            # Written after every second change: a killed broker forgets as little as mosquitto can be made to.
+            lines += [
+                "persistence true",
+                f"persistence_location {self._store}/",
+                "autosave_on_changes true",
+                "autosave_interval 1",
+            ]
         if os.geteuid() == 0:
             lines += ["user root"]
         if self.tls:
