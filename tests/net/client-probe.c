@@ -31,7 +31,7 @@ static struct broker arg_broker = {.url = (char *)"", .tls = true};
 static const char *arg_topic = "probe", *arg_subscribe, *arg_will;
 static unsigned arg_publish, arg_messages, arg_rounds = 1;
 static size_t arg_size = 100;
-static bool arg_print_acks, arg_hold, arg_quiet;
+static bool arg_print_acks, arg_hold, arg_quiet, arg_linger;
 
 struct probe {
 	sd_event *loop;
@@ -62,7 +62,10 @@ static void check_done(struct probe *p)
 	p->published = p->acknowledged = p->messages = 0;
 	if (--p->rounds > 0 && begin(p) == 0)
 		return;
-	(void)sd_event_exit(p->loop, p->status);
+	if (arg_linger && p->status == 0)
+		printf("lingering\n"); /* without a connection, to be looked at */
+	else
+		(void)sd_event_exit(p->loop, p->status);
 }
 
 static void feed(struct client *c, void *userdata)
@@ -183,7 +186,7 @@ static int parse_arguments(int argc, char **argv)
 {
 	struct config_tls *t = &arg_config.tls;
 	struct config_mqtt *q = &arg_config.mqtt;
-	enum { PLAIN = 256, ACKS, HOLD, QUIET, PIN, TEXT, NUMBER };
+	enum { PLAIN = 256, ACKS, HOLD, QUIET, LINGER, PIN, NUMBER };
 	static char *pins[8];
 	const struct {
 		const char *name;
@@ -218,7 +221,7 @@ static int parse_arguments(int argc, char **argv)
 		{.name = "rounds", .number = &arg_rounds},
 		{.name = "size", .seconds = &arg_size},
 	};
-	struct option options[ELEMENTSOF(values) + 6] = {0};
+	struct option options[ELEMENTSOF(values) + 7] = {0};
 	size_t i;
 	int o;
 
@@ -228,6 +231,7 @@ static int parse_arguments(int argc, char **argv)
 	options[i++] = (struct option){"acks", no_argument, NULL, ACKS};
 	options[i++] = (struct option){"hold", no_argument, NULL, HOLD};
 	options[i++] = (struct option){"quiet", no_argument, NULL, QUIET};
+	options[i++] = (struct option){"linger", no_argument, NULL, LINGER};
 	options[i++] = (struct option){"pin", required_argument, NULL, PIN};
 	t->pins.list = pins;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) >= 0) {
@@ -239,6 +243,8 @@ static int parse_arguments(int argc, char **argv)
 			arg_hold = true;
 		else if (o == QUIET)
 			arg_quiet = true;
+		else if (o == LINGER)
+			arg_linger = true;
 		else if (o == PIN && t->pins.n < ELEMENTSOF(pins))
 			pins[t->pins.n++] = optarg;
 		else if (o >= NUMBER && values[o - NUMBER].text)
