@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a broker sends, as far as libmosquitto may see it. Each row is given in one piece, then byte by byte, and in
+ * both cases the same must come out.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "spooler/inbound.h"
+#include "spooler/util.h"
+
+#define BYTES(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
+#define OK 0x20, 3, 0, 0, 0 /* CONNACK of MQTT 5 */
+
+static const struct {
+	const char *name;
+	bool subscriber, v311;
+	const uint8_t *in;
+	size_t n_in;
+	const uint8_t *out; /* NULL: refused */
+	size_t n_out;
+	const char *why; /* part of the sentence */
+	unsigned packets, dropped;
+	int disconnect_reason; /* -1: none */
+} rows[] = {
+	{"CONNACK", 0, 0, BYTES(OK), BYTES(OK), NULL, 1, 0, -1},
+	{"CONNACK and PUBACKs", 0, 0, BYTES(OK, 0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x87),
+	 BYTES(OK, 0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x87), NULL, 3, 0, -1},
+	{"empty packet", 0, 0, BYTES(OK, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 2, 0, -1},
+	{"half a packet passes", 0, 0, BYTES(OK, 0x40, 2, 0), BYTES(OK, 0x40, 2, 0), NULL, 1, 0, -1},
+	{"publish unasked", 0, 0, BYTES(OK, 0x30, 4, 0, 1, 'a', 0, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 3, 1, -1},
+	{"retained publish unasked", 0, 0, BYTES(OK, 0x31, 4, 0, 1, 'a', 0), BYTES(OK), NULL, 2, 1, -1},
+	{"publish, empty, unasked", 0, 0, BYTES(OK, 0x30, 0, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 3, 1, -1},
+	{"publish of 256 MiB unasked begins", 0, 0, BYTES(OK, 0x30, 0xff, 0xff, 0xff, 0x7f, 1, 2), BYTES(OK), NULL, 1,
+	 0, -1},
+	{"publish wanted", 1, 0, BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), NULL,
+	 2, 0, -1},
+	{"publish of QoS 2 was not asked for", 1, 0, BYTES(OK, 0x34, 6, 0, 1, 'a', 0, 9, 0), BYTES(OK), NULL, 2, 1, -1},
+	{"publish of the largest size", 1, 0, BYTES(OK, 0x30, 0x80, 0x08, 1), BYTES(OK, 0x30, 0x80, 0x08, 1), NULL, 1,
+	 0, -1},
+	{"publish larger than that", 1, 0, BYTES(OK, 0x30, 0x81, 0x08, 1), NULL, 0,
+	 "a packet of 1025 bytes, more than the 1024", 0, 0, -1},
+	{"PUBACK of 256 MiB", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0x7f), NULL, 0, "a packet of 268435455 bytes", 0,
+	 0, -1},
+	{"length of five bytes", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0xff, 1), NULL, 0, "malformed packet length",
+	 0, 0, -1},
+	{"DISCONNECT with a code", 0, 0, BYTES(OK, 0xe0, 2, 0x8e, 0), BYTES(OK, 0xe0, 2, 0x8e, 0), NULL, 2, 0, 0x8e},
+	{"DISCONNECT without", 0, 0, BYTES(OK, 0xe0, 0), BYTES(OK, 0xe0, 0), NULL, 2, 0, 0},
+	{"DISCONNECT in 3.1.1", 0, 1, BYTES(OK, 0xe0, 0), NULL, 0, "no valid MQTT packet", 0, 0, -1},
+	{"HTTP", 0, 0, BYTES('H', 'T', 'T', 'P'), NULL, 0, "does not speak MQTT (it begins with byte 0x48", 0, 0, -1},
+	{"PUBACK before CONNACK", 0, 0, BYTES(0x40, 2, 0, 1), NULL, 0, "does not speak MQTT", 0, 0, -1},
+	{"CONNACK with flags", 0, 0, BYTES(0x21, 2, 0, 0), NULL, 0, "does not speak MQTT", 0, 0, -1},
+	{"second CONNACK", 0, 0, BYTES(OK, OK), NULL, 0, "no valid MQTT packet (first byte 0x20)", 0, 0, -1},
+	{"what only a client sends", 0, 0, BYTES(OK, 0x10, 0), NULL, 0, "(first byte 0x10)", 0, 0, -1},
+	{"SUBSCRIBE", 0, 0, BYTES(OK, 0x82, 0), NULL, 0, "(first byte 0x82)", 0, 0, -1},
+	{"AUTH", 0, 0, BYTES(OK, 0xf0, 0), NULL, 0, "(first byte 0xf0)", 0, 0, -1},
+	{"type 0", 0, 0, BYTES(OK, 0, 0), NULL, 0, "(first byte 0x00)", 0, 0, -1},
+	{"PUBACK with flags", 0, 0, BYTES(OK, 0x42, 2, 0, 1), NULL, 0, "(first byte 0x42)", 0, 0, -1},
+	{"PUBREL without its flags", 0, 0, BYTES(OK, 0x60, 2, 0, 1), NULL, 0, "(first byte 0x60)", 0, 0, -1},
+	{"PUBREL", 0, 0, BYTES(OK, 0x62, 2, 0, 1), BYTES(OK, 0x62, 2, 0, 1), NULL, 2, 0, -1},
+	{"publish of QoS 3", 1, 0, BYTES(OK, 0x36, 2, 0, 0), NULL, 0, "(first byte 0x36)", 0, 0, -1},
+};
+
+static ssize_t filter(struct inbound *state, const uint8_t *in, size_t n, size_t step, uint8_t *out, char *why,
+		      size_t size)
+{
+	size_t done = 0, kept = 0;
+	ssize_t k;
+
+	for (; done < n; done += step) {
+		step = step < n - done ? step : n - done;
+		memcpy(out + kept, in + done, step);
+		k = inbound_filter(state, out + kept, step, why, size);
+		if (k < 0)
+			return k;
+		kept += (size_t)k;
+	}
+	return (ssize_t)kept;
+}
+
+static void test_rows(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(rows) * 2; i++) {
+		__typeof__(rows[0]) *row = &rows[i / 2];
+		struct inbound inbound = {.want_publish = row->subscriber, .publish_max = 1024, .v5 = !row->v311};
+		uint8_t out[64];
+		char why[200] = "";
+		ssize_t n;
+
+		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why, sizeof(why));
+		if (!row->out) {
+			if (n != -EPROTO || !strstr(why, row->why))
+				fail_msg("%s: refused with '%s', not '%s'", row->name, why, row->why);
+			continue;
+		}
+		if (n != (ssize_t)row->n_out || memcmp(out, row->out, row->n_out) != 0)
+			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out, why);
+		if (inbound.packets != row->packets || inbound.dropped != row->dropped)
+			fail_msg("%s: %u packets, %u dropped", row->name, (unsigned)inbound.packets,
+				 (unsigned)inbound.dropped);
+		if (inbound.disconnected != (row->disconnect_reason >= 0))
+			fail_msg("%s: DISCONNECT", row->name);
+		if (inbound.disconnected)
+			assert_int_equal(inbound.disconnect_reason, row->disconnect_reason);
+	}
+}
+
+/* However large it is, what is dropped takes no room and ends where it should. */
+static void test_large_publish_is_dropped(void **state)
+{
+	struct inbound inbound = {.v5 = true};
+	uint8_t head[] = {OK, 0x30, 0xff, 0xff, 0x7f}, tail[] = {0xd0, 0}, block[4096];
+	size_t left = 0x1fffff;
+	char why[200];
+
+	(void)state;
+	assert_int_equal(inbound_filter(&inbound, head, sizeof(head), why, sizeof(why)), 5);
+	while (left > 0) {
+		size_t n = left < sizeof(block) ? left : sizeof(block);
+
+		memset(block, 0x10, sizeof(block));
+		assert_int_equal(inbound_filter(&inbound, block, n, why, sizeof(why)), 0);
+		left -= n;
+	}
+	assert_int_equal(inbound.dropped, 1);
+	assert_int_equal(inbound_filter(&inbound, tail, sizeof(tail), why, sizeof(why)), 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_large_publish_is_dropped),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
