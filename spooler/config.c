@@ -240,6 +240,7 @@ tell(struct reader *rd, const yaml_mark_t *at, const char *kind, const char *for
 	fputc('\n', rd->errors);
 }
 
+/* Returns -EINVAL, or -EBADMSG when so much was told that reading on makes no sense. */
 static int __attribute__((format(printf, 3, 4))) error(struct reader *rd, const yaml_mark_t *at, const char *format, ...)
 {
 	va_list ap;
@@ -248,10 +249,11 @@ static int __attribute__((format(printf, 3, 4))) error(struct reader *rd, const 
 		va_start(ap, format);
 		tell(rd, at, "", format, ap);
 		va_end(ap);
-	} else if (rd->n_errors == ERRORS_MAX + 1) {
-		fprintf(rd->errors, "%s: too many errors, the rest is not shown\n", rd->path);
+		return -EINVAL;
 	}
-	return -EINVAL;
+	if (rd->n_errors == ERRORS_MAX + 1)
+		fprintf(rd->errors, "%s: too many errors, the rest is not shown\n", rd->path);
+	return -EBADMSG;
 }
 
 static void __attribute__((format(printf, 3, 4))) warning(struct reader *rd, const yaml_mark_t *at, const char *format,
@@ -375,6 +377,7 @@ static int unknown_key(struct reader *rd, const yaml_mark_t *at, const char *sec
 	const char *nearest = key_nearest(path);
 	size_t size;
 	FILE *f;
+	int r;
 
 	for (size_t i = 0; i < ELEMENTSOF(not_keys); i++)
 		if (strcmp(not_keys[i].name, leaf(path)) == 0)
@@ -390,9 +393,9 @@ static int unknown_key(struct reader *rd, const yaml_mark_t *at, const char *sec
 		return -ENOMEM;
 	print_keys_of(f, section);
 	(void)fclose(f);
-	error(rd, at, "unknown key '%s'; allowed here: %s", quoted(path, buf), allowed ? allowed : "");
+	r = error(rd, at, "unknown key '%s'; allowed here: %s", quoted(path, buf), allowed ? allowed : "");
 	free(allowed);
-	return -EINVAL;
+	return r;
 }
 
 static const char *type_describe(const struct key *k, char *buf, size_t size)
@@ -1191,6 +1194,9 @@ static int set_derived(struct reader *rd)
 
 		if (gethostname(name, sizeof(name) - 1) < 0 || !*name)
 			return error(rd, place(rd, "host"), "the machine has no host name; write host: NAME");
+		if (strncmp(name, "localhost", 9) == 0 || *name == '(')
+			warning(rd, place(rd, "host"), "the machine's host name is '%s', which does not tell it from others; "
+				"write host: NAME", name);
 		c->host = strdup(name);
 		if (!c->host)
 			return -ENOMEM;
@@ -1220,10 +1226,8 @@ static int read_file(struct reader *rd)
 	if (r >= 0 || r == -EINVAL) {
 		check_together(rd);
 		if (r >= 0)
-			r = set_derived(rd);
+			r = rd->n_errors ? -EINVAL : set_derived(rd);
 	}
-	if (r >= 0 && rd->n_errors)
-		r = -EINVAL;
 	return r == -EBADMSG ? -EINVAL : r;
 }
 

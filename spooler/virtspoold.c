@@ -11,6 +11,8 @@
 
 #define DEFAULT_CONFIG CONFIGDIR "/virtspool.yaml"
 
+#define KEY_HELP_CONFIG 256 /* no short option */
+
 const char *argp_program_version = "virtspoold " PACKAGE_VERSION;
 const char *argp_program_bug_address = "<" PACKAGE_BUGREPORT ">";
 
@@ -22,6 +24,7 @@ struct arguments {
 static const struct argp_option options[] = {
 	{ "config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0 },
 	{ "check-config", 't', NULL, 0, "check the configuration and the files it names, and exit", 0 },
+	{ "help-config", KEY_HELP_CONFIG, NULL, 0, "print every key of the configuration with its default, and exit", 0 },
 	{ 0 },
 };
 
@@ -36,6 +39,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 't':
 		a->check = true;
 		return 0;
+	case KEY_HELP_CONFIG:
+		config_print_keys(stdout);
+		exit(EX_OK);
 	case ARGP_KEY_ARG:
 		argp_error(state, "'%s': takes no arguments", arg);
 		return 0;
