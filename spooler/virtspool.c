@@ -18,6 +18,7 @@ static const struct {
 	{ "drop", cmd_drop, "remove events that wait or failed" },
 	{ "purge", cmd_purge, "remove old events from the archive" },
 	{ "hooks", cmd_hooks, "install, remove or show libvirt's hooks" },
+	{ "test", cmd_test, "send a probe down the whole road and back" },
 	{ "watch", cmd_watch, "show events as they arrive at the broker" },
 };
 
