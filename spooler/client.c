@@ -41,6 +41,7 @@
 #define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
 #define PUBLISH_IN_NONE (64 * 1024)	  /* announced when there is no subscription */
 #define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
+#define WINDOW_QOS2_V3 20		  /* see window_of() */
 #define KEEP_ALIVE_MAX 65535
 
 enum client_state { OPENING, HELLO, READY, LOST }; /* no bridge yet; waiting for CONNACK; feeding; over */
@@ -907,12 +908,21 @@ static void library_init(void)
 	done = true;
 }
 
+/* Under 3.1.1 a broker cannot say how much it takes at a time. mosquitto ends the connection, and would for ever, when
+   more than its max_inflight_messages (default: 20) of QoS 2 are under way; with QoS 1 it does not mind. */
+static unsigned window_of(const struct config_mqtt *q)
+{
+	unsigned most = q->version == 3 && q->qos == 2 ? WINDOW_QOS2_V3 : 65535;
+
+	return q->window < 1 ? 1 : q->window > most ? most : q->window;
+}
+
 static int client_init(struct client *c)
 {
 	const struct config_mqtt *q = &c->options.config->mqtt;
 	int r;
 
-	c->ring_size = c->window = q->window < 1 ? 1 : q->window > 65535 ? 65535 : q->window;
+	c->ring_size = c->window = window_of(q);
 	c->qos = q->qos == 2 ? 2 : 1;
 	c->packet_max = PACKET_MAX;
 	c->ack_timeout_us = q->ack_timeout_s * USEC_PER_SEC;

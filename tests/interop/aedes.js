@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// node aedes.js PORT CA CERTIFICATE KEY - the broker aedes on 127.0.0.1, TLS with client certificates.
+const { readFileSync } = require('node:fs')
+const tls = require('node:tls')
+const { Aedes } = require('aedes')
+
+const [port, ca, cert, key] = process.argv.slice(2)
+const files = { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) }
+
+Aedes.createBroker().then(broker => {
+	const server = tls.createServer({ ...files, requestCert: true, rejectUnauthorized: true }, broker.handle)
+	server.listen(Number(port), '127.0.0.1')
+	process.on('SIGTERM', () => process.exit(0))
+})

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Other brokers than mosquitto, each private: its own directory, free ports of 127.0.0.1, TLS that demands client
+certificates where the broker can. They look like lib.Broker to daemons and subscribers:
+
+    broker.url host port tls certs        as lib.Broker
+    broker.start() stop() kill() running output()
+    broker.version                        the MQTT version for the daemon's configuration: "5" or "3.1.1"
+    broker.login                          (user, password) or None
+    broker.keeps                          does it keep a consumer's session and queue over a restart?
+"""
+
+import os
+import socket
+import subprocess
+
+from lib import Broker as Mosquitto
+from lib import Process, free_port, wait_until
+from lib.programs import BUILD, ROOT, missing, tool
+
+NODE_MODULES = BUILD / "interop/node_modules"
+NODE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_PATH": str(NODE_MODULES)}
+
+
+def need(path, package):
+    if not os.path.exists(path):
+        missing(f"{package} is not installed (scripts/test-interop)")
+    return str(path)
+
+
+def node():
+    """A Node.js that is new enough for aedes."""
+    need(NODE_MODULES / "aedes", "aedes")
+    path = tool("node")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30).stdout
+    if int(version.lstrip("v").split(".")[0]) < 20:
+        missing(f"aedes needs Node.js 20, here is {version.strip()}")
+    return path
+
+
+class Other:
+    """What they have in common. A subclass says how to start it, in prepare() and command()."""
+
+    tls = True
+    host = "localhost"
+    login = None
+    keeps = True
+    version = "3.1.1"
+    patience = 60
+
+    def __init__(self, directory, certs):
+        self.directory, self.certs = directory, certs
+        self.port = None
+        self.process = None
+        self.environment = {}
+
+    @property
+    def url(self):
+        return f"mqtts://{self.host}:{self.port}"
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.running
+
+    def start(self):
+        if self.port is None:
+            self.directory.mkdir(parents=True)
+            self.port = free_port()
+            self.prepare()
+        environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+                       "HOME": str(self.directory), **self.environment}
+        self.process = Process(self.command(), self.directory / "log", environment, cwd=self.directory)
+        wait_until(lambda: self._accepts() or not self.running, self.patience, lambda: f"starts: {self.output()[-3000:]}")
+        assert self.running, self.output()[-3000:]
+        return self
+
+    def stop(self):
+        if self.running:
+            self.process.signal(15)
+            self.process.wait(60)
+
+    def kill(self):
+        if self.running:
+            self.process.kill()
+
+    def output(self):
+        return (self.directory / "log").read_text(errors="replace")
+
+    def prepare(self):
+        pass
+
+    def command(self):
+        raise NotImplementedError
+
+    def _accepts(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return True
+        except OSError:
+            return False
+
+
+class Mosquitto5(Mosquitto):
+    """lib.Broker with what the tests here ask."""
+
+    version, login, keeps = "5", None, True
+
+
+class Mosquitto3(Mosquitto5):
+    version = "3.1.1"
+
+
+class Epmd:
+    """Erlang's port mapper, ours alone; otherwise the first Erlang node starts one that outlives it."""
+
+    def __init__(self, directory):
+        self.port = free_port()
+        directory.mkdir(parents=True, exist_ok=True)
+        self.environment = {"ERL_EPMD_PORT": str(self.port), "ERL_EPMD_ADDRESS": "127.0.0.1"}
+        path = need("/usr/bin/epmd", "erlang-base")
+        self.process = Process([path, "-port", self.port, "-address", "127.0.0.1"], directory / "epmd.log")
+
+
+class RabbitMQ(Other):
+    """Speaks MQTT 3.1.1 (up to 3.12). Who has a client certificate of our authority is let in as `guest`."""
+
+    server = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+    def __init__(self, directory, certs, name="one", epmd=None, cluster=()):
+        super().__init__(directory, certs)
+        self.name, self.epmd = f"{name}@localhost", epmd
+        self.cluster = [f"{n}@localhost" for n in cluster]
+        self.lines = []
+
+    def prepare(self):
+        need(self.server, "rabbitmq-server")
+        self.epmd = self.epmd or Epmd(self.directory)
+        (self.directory / ".erlang.cookie").write_text("virtspool-interop")
+        (self.directory / ".erlang.cookie").chmod(0o400)
+        (self.directory / "plugins").write_text("[rabbitmq_mqtt].\n")
+        lines = [
+            "listeners.tcp = none",
+            "mqtt.listeners.tcp = none",
+            f"mqtt.listeners.ssl.1 = 127.0.0.1:{self.port}",
+            "mqtt.allow_anonymous = true",
+            f"ssl_options.cacertfile = {self.certs.ca}",
+            f"ssl_options.certfile = {self.certs.pem('broker')}",
+            f"ssl_options.keyfile = {self.certs.key('broker')}",
+            "ssl_options.verify = verify_peer",
+            "ssl_options.fail_if_no_peer_cert = true",
+            "ssl_options.versions.1 = tlsv1.2",
+            "ssl_options.versions.2 = tlsv1.3",
+            "log.console = true",
+            "log.file = false",
+        ]
+        if self.cluster:
+            lines += ["cluster_formation.peer_discovery_backend = classic_config"]
+            lines += [f"cluster_formation.classic_config.nodes.{i + 1} = {n}" for i, n in enumerate(self.cluster)]
+        (self.directory / "rabbitmq.conf").write_text("\n".join(lines + self.lines) + "\n")
+        self.environment = {
+            **self.epmd.environment,
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "logs"),
+            "RABBITMQ_PID_FILE": str(self.directory / "pid"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        }
+
+    def command(self):
+        return [self.server]
+
+
+class Ejabberd(Other):
+    """Speaks MQTT 5 and 3.1.1, and wants a user's name with its domain."""
+
+    version = "5"
+    keeps = False
+    login = ("host@localhost", "secret")
+
+    def prepare(self):
+        need("/usr/sbin/ejabberdctl", "ejabberd")
+        self.epmd = Epmd(self.directory)
+        pem = self.directory / "broker.pem"
+        pem.write_text(self.certs.pem("broker").read_text() + self.certs.key("broker").read_text())
+        (self.directory / "ejabberd.yml").write_text(f"""
+hosts: [localhost]
+loglevel: info
+certfiles: ["{pem}"]
+ca_file: "{self.certs.ca}"
+auth_method: [anonymous]
+anonymous_protocol: login_anon
+allow_multiple_connections: true
+listen:
+  - port: {self.port}
+    ip: "127.0.0.1"
+    module: mod_mqtt
+    backlog: 100
+    tls: true
+    tls_verify: true
+modules:
+  mod_mqtt:
+    max_queue: infinity
+""")
+        self.environment = {
+            **self.epmd.environment,
+            "EJABBERD_CONFIG_PATH": str(self.directory / "ejabberd.yml"),
+            "EJABBERD_LOG_PATH": str(self.directory / "ejabberd.log"),
+            "SPOOL_DIR": str(self.directory),
+        }
+
+    def command(self):
+        library = next(p for p in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib") if os.path.isdir(p))
+        ebin = next(os.path.join(library, d, "ebin") for d in os.listdir(library) if d.startswith("ejabberd-"))
+        return [
+            *("/usr/bin/erl", "-sname", "ejabberd@localhost", "-noinput", "-pa", ebin, "-kernel"),
+            *("inet_dist_use_interface", "{127,0,0,1}", "-mnesia", "dir", f'"{self.directory}/mnesia"'),
+            *("-ejabberd", "config", f'"{self.directory}/ejabberd.yml"', "-s", "ejabberd"),
+        ]
+
+
+class ActiveMQ(Other):
+    """ActiveMQ Classic. Speaks MQTT 3.1.1."""
+
+    base = "/usr/share/activemq"
+
+    def prepare(self):
+        need(f"{self.base}/lib/activemq-mqtt.jar", "activemq")
+        password = "secret"
+        for command in (
+            ["openssl", "pkcs12", "-export", "-in", self.certs.pem("broker"), "-inkey", self.certs.key("broker"),
+             "-out", "broker.p12", "-passout", f"pass:{password}"],
+            ["keytool", "-importcert", "-noprompt", "-file", self.certs.ca, "-alias", "ca", "-keystore", "ca.p12",
+             "-storetype", "PKCS12", "-storepass", password],
+        ):
+            subprocess.run([tool(command[0]), *map(str, command[1:])], cwd=self.directory, check=True, timeout=60,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (self.directory / "activemq.xml").write_text(f"""
+<beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+  xsi:schemaLocation="http://www.springframework.org/schema/beans
+    http://www.springframework.org/schema/beans/spring-beans.xsd
+    http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
+  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="interop" dataDirectory="{self.directory}/data"
+    useJmx="false" advisorySupport="false">
+    <persistenceAdapter><kahaDB directory="{self.directory}/data/kahadb"/></persistenceAdapter>
+    <sslContext>
+      <sslContext keyStore="file:{self.directory}/broker.p12" keyStoreType="PKCS12" keyStorePassword="{password}"
+        trustStore="file:{self.directory}/ca.p12" trustStoreType="PKCS12" trustStorePassword="{password}"/>
+    </sslContext>
+    <transportConnectors>
+      <transportConnector name="mqtt"
+        uri="mqtt+ssl://127.0.0.1:{self.port}?transport.needClientAuth=true&amp;maximumConnections=100"/>
+    </transportConnectors>
+  </broker>
+</beans>
+""")
+
+    def command(self):
+        return [
+            *(tool("java"), "-Xms32M", "-Xmx256M", f"-Dactivemq.home={self.base}", f"-Dactivemq.base={self.directory}"),
+            *(f"-Dactivemq.conf={self.directory}", f"-Dactivemq.data={self.directory}/data"),
+            *("-jar", f"{self.base}/bin/activemq.jar", "start", f"xbean:file:{self.directory}/activemq.xml"),
+        ]
+
+
+class Aedes(Other):
+    """A broker in Node.js. Speaks MQTT 3.1.1, and keeps everything in memory."""
+
+    keeps = False
+
+    def prepare(self):
+        self.environment = NODE_ENVIRONMENT
+
+    def command(self):
+        return [node(), ROOT / "tests/interop/aedes.js", self.port, self.certs.ca,
+                self.certs.pem("broker"), self.certs.key("broker")]
+
+
+ALL = {
+    "mosquitto, MQTT 5": Mosquitto5,
+    "mosquitto, MQTT 3.1.1": Mosquitto3,
+    "RabbitMQ": RabbitMQ,
+    "ejabberd": Ejabberd,
+    "ActiveMQ": ActiveMQ,
+    "aedes": Aedes,
+}

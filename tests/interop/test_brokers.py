@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The whole way, hook to consumer, over every broker there is: TLS, QoS 1 and 2, a backlog, an outage, a reconnect."""
+
+import pytest
+from brokers import ALL
+from consumer import subscriber_of
+from lib import wait_until
+
+BACKLOG = 300
+
+
+@pytest.fixture(params=list(ALL))
+def broker(request, bed):
+    broker = ALL[request.param](bed.directory / "other", bed.certs)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def daemon(bed, broker):
+    daemon = bed.new_daemon(brokers=broker)
+    mqtt = daemon.config["mqtt"]
+    mqtt["version"] = broker.version
+    if broker.login:
+        mqtt["username"], password = broker.login
+        mqtt["password_file"] = bed.directory / "password"
+        mqtt["password_file"].write_text(password + "\n")
+        mqtt["password_file"].chmod(0o600)
+    return daemon
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_delivery_outage_backlog(bed, broker, daemon, qos):
+    daemon.config["mqtt"]["qos"] = qos
+    subscriber = subscriber_of(broker, qos=qos)
+    try:
+        daemon.start()
+        bed.hook.start()
+        bed.hook.stop(extra="destroyed")
+        events = subscriber.wait_for(5, 30)
+        assert [e["data"]["operation"] for e in events] == ["prepare", "start", "started", "stopped", "release"]
+        bed.spool.wait_empty()
+        assert len(bed.spool.names("sent")) == 5
+
+        broker.kill()
+        bed.hook.many(BACKLOG)
+        assert len(bed.spool.waiting()) == BACKLOG
+        # Held until the consumer is back: not every broker keeps a consumer's queue when it is killed.
+        daemon.process.pause()
+        broker.start()
+        wait_until(lambda: not subscriber._subscribed.is_set() or subscriber.client.is_connected(), 30, "the consumer sees it")
+        subscriber.wait_subscribed(60)
+        daemon.process.resume()
+        subscriber.wait_for(5 + BACKLOG, 60)
+        bed.spool.wait_empty()
+        subscriber.check_complete(5 + BACKLOG)
+        assert bed.spool.failed() == {}
+
+        bed.hook("started", domain="a b")
+        subscriber.wait_for(5 + BACKLOG + 1, 30)
+        assert daemon.stop() == 0
+    finally:
+        subscriber.stop()
