@@ -22,8 +22,9 @@
  *
  * The first line names the format and its version; a reader refuses a version that it does not know and ignores a
  * field that it does not know. Header lines are "key: value" in printable ASCII, ended by one newline; in the values of
- * driver, object, operation, suboperation, extra and argument each other byte, and '%', is written as %XX, so that
- * every value comes back byte by byte. A field stands at most once, but for `argument` (the fifth and later ones).
+ * driver, object, operation, suboperation, extra, argument, origin, transition and detail each other byte, and '%', is
+ * written as %XX, so that every value comes back byte by byte. A field stands at most once, but for `argument` (the
+ * fifth and later ones) and `detail`.
  *
  *	id           UUIDv7: the ordered time and the file's name
  *	epoch        32 hexadecimal digits
@@ -32,7 +33,10 @@
  *	driver       qemu, lxc, ...
  *	arguments    how many the hook was given; object, operation, suboperation, extra are the first four, and one that
  *	             was not given has no line (unlike one that was empty)
- *	flags        words, if any: document-truncated arguments-truncated unordered
+ *	origin       api if libvirt's event API told it, and no hook; such a record may have the next two as well
+ *	transition   id of the hook's record that tells the same transition
+ *	detail       key=value, as often as there are details
+ *	flags        words, if any: document-truncated arguments-truncated unordered told-by-hook
  *	redacted     secrets blanked in the document, if any
  *	length       bytes of the document, which begins after the blank line and ends with the file
  *	crc32c       eight digits, always the last line: CRC-32C over the header before this line and over the document
@@ -57,6 +61,7 @@ static const struct {
 	{"document-truncated", RECORD_DOCUMENT_TRUNCATED},
 	{"arguments-truncated", RECORD_ARGUMENTS_TRUNCATED},
 	{"unordered", RECORD_UNORDERED},
+	{"told-by-hook", RECORD_TOLD_BY_HOOK},
 };
 #define N_FLAG_WORDS (sizeof(flag_words) / sizeof(flag_words[0]))
 
@@ -178,6 +183,10 @@ size_t record_format_header(const struct record *r, char *buf, size_t size)
 	add_value_line(&t, "extra", r->extra);
 	for (unsigned i = 0; i < r->n_arguments; i++)
 		add_value_line(&t, "argument", r->arguments[i]);
+	add_value_line(&t, "origin", r->origin);
+	add_value_line(&t, "transition", r->transition);
+	for (unsigned i = 0; i < r->n_details; i++)
+		add_value_line(&t, "detail", r->details[i]);
 	add_flags_line(&t, r->flags);
 	if (r->redacted)
 		add_number_line(&t, "redacted", r->redacted);
@@ -353,6 +362,9 @@ enum key {
 	KEY_SUBOPERATION,
 	KEY_EXTRA,
 	KEY_ARGUMENT,
+	KEY_ORIGIN,
+	KEY_TRANSITION,
+	KEY_DETAIL,
 	KEY_FLAGS,
 	KEY_REDACTED,
 	KEY_LENGTH,
@@ -375,6 +387,9 @@ static const struct {
 	[KEY_SUBOPERATION] = {"suboperation", false, "the sub-operation is badly escaped"},
 	[KEY_EXTRA] = {"extra", false, "the extra argument is badly escaped"},
 	[KEY_ARGUMENT] = {"argument", false, "there are too many arguments, or one is badly escaped"},
+	[KEY_ORIGIN] = {"origin", false, "the origin is badly escaped"},
+	[KEY_TRANSITION] = {"transition", false, "the transition is badly escaped"},
+	[KEY_DETAIL] = {"detail", false, "there are too many details, or one is badly escaped"},
 	[KEY_FLAGS] = {"flags", false, "the flags are bad"},
 	[KEY_REDACTED] = {"redacted", false, "the count of secrets is not a number"},
 	[KEY_LENGTH] = {"length", true, "the length is not a number"},
@@ -405,6 +420,12 @@ static bool parse_value(enum key key, char *value, size_t size, struct record *r
 		return unescape(value, size, &r->extra);
 	case KEY_ARGUMENT:
 		return r->n_arguments < RECORD_ARGUMENTS_MAX && unescape(value, size, &r->arguments[r->n_arguments++]);
+	case KEY_ORIGIN:
+		return unescape(value, size, &r->origin);
+	case KEY_TRANSITION:
+		return unescape(value, size, &r->transition);
+	case KEY_DETAIL:
+		return r->n_details < RECORD_DETAILS_MAX && unescape(value, size, &r->details[r->n_details++]);
 	case KEY_FLAGS:
 		r->flags = parse_flags(value, size);
 		return true;
@@ -433,7 +454,7 @@ static const char *parse_line(char *line, size_t size, struct record *r, unsigne
 		if (strlen(keys[key].name) != (size_t)(colon - line) ||
 		    memcmp(line, keys[key].name, (size_t)(colon - line)) != 0)
 			continue;
-		if (*seen & 1U << key && key != KEY_ARGUMENT)
+		if (*seen & 1U << key && key != KEY_ARGUMENT && key != KEY_DETAIL)
 			return "a field of the header stands twice";
 		*seen |= 1U << key;
 		return parse_value((enum key)key, colon + 2, (size_t)(line + size - colon) - 2, r, ret_length)

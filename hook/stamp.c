@@ -32,6 +32,7 @@
 #define CRC_AT (TICKS_AT + 20 + 1)
 #define LINE_SIZE (CRC_AT + 8 + 1)
 
+#define STAMP_MODE 0660
 #define TICKS_MAX ((1ULL << 60) - 1) /* 48 bits of milliseconds and 12 of their parts: the year 10889 */
 
 /* --- random bytes: never waited for, never failing */
@@ -199,13 +200,32 @@ static int write_stamp(int fd, const struct stamp *s)
 	return n == (ssize_t)sizeof(line) ? 0 : -EIO;
 }
 
-/* A new file belongs to the directory's group: the daemon reads it, other users do not get to hold its lock. */
+/* A new file belongs to the directory's group, who may take stamps; other users do not get to hold its lock. */
 static void adopt_group(int dir_fd, int fd)
 {
 	struct stat st;
 
-	if (fstat(dir_fd, &st) == 0)
-		(void)!fchown(fd, (uid_t)-1, st.st_gid);
+	if (fstat(dir_fd, &st) == 0 && fchown(fd, (uid_t)-1, st.st_gid) == 0)
+		(void)fchmod(fd, STAMP_MODE);
+}
+
+static bool is_ours_to_make(int dir_fd)
+{
+	struct stat st;
+
+	return geteuid() == 0 || (fstat(dir_fd, &st) == 0 && st.st_uid == geteuid());
+}
+
+static int open_stamp(int dir_fd, const char *name)
+{
+	/* O_NONBLOCK: should somebody have put a FIFO there */
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+	int fd = openat(dir_fd, name, flags);
+
+	/* The umask may be anybody's: adopt_group() gives the mode. */
+	if (fd < 0 && errno == ENOENT && is_ours_to_make(dir_fd))
+		fd = openat(dir_fd, name, flags | O_CREAT, 0640);
+	return fd < 0 ? -errno : fd;
 }
 
 /* Waits for the lock in small steps: flock() alone would wait for ever for a stopped process. */
@@ -260,10 +280,9 @@ static int take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floo
 	struct stamp s = {0};
 	int fd, r;
 
-	/* O_NONBLOCK: should somebody have put a FIFO there */
-	fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
+	fd = open_stamp(dir_fd, name);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = lock(fd, wait_ms);
 	if (r < 0) {
 		if (read_stamp(fd, &s) == 0)

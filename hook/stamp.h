@@ -9,6 +9,12 @@
  * Time is counted in ticks of 1/4096 ms since 1970: what fits into the 48 + 12 time bits of a UUIDv7
  * (RFC 9562 section 5.7, with rand_a as in section 6.2, method 3). Each stamp's time is at least one tick after the
  * one before, whatever the clock does, so ids, and with them file names, sort in the order of the stamps.
+ *
+ * The file is made by root, or by the owner of the directory, and by nobody else (tmpfiles.d makes it at boot, empty,
+ * and the hook where that was not done): a file in a sticky directory that belongs to neither would be refused to
+ * root's hook by fs.protected_regular. Its mode is 0660 and its group the directory's, so that virtspool-listen, who
+ * runs as virtspool, takes stamps from it as well. Who may take a stamp may also write nonsense into it: that costs the
+ * host its epoch, and it is why nobody outside of the group gets to open it.
  */
 #pragma once
 
@@ -30,7 +36,7 @@ typedef uint64_t (*stamp_floor)(void *userdata);
 
 /*
  * Takes the next stamp from the file `name` below the directory descriptor dir_fd. Waits at most wait_ms for the
- * lock. On any error a stamp of a private, new epoch (sequence 1) is returned together with the negative errno: an
+ * lock. -ENOENT: there is no file, and it is not ours to make. On any error a stamp of a private, new epoch (sequence 1) is returned together with the negative errno: an
  * event is never without a stamp, it only loses its place in the host's sequence.
  */
 int stamp_take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor, void *userdata,

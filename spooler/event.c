@@ -229,6 +229,21 @@ static void put_times(struct builder *b, const struct record *r, bool replayed)
 
 /* --- data */
 
+/*
+ * What is the same in all events that tell one transition: the id of the hook's event that counts. Of a hook's events
+ * one of a start and one of an end count, as nothing else would come exactly once for each.
+ */
+static struct bytes transition_of(const struct record *r)
+{
+	if (r->origin.size)
+		return r->transition;
+	if (bytes_equal(r->driver, "network") || bytes_equal(r->driver, "daemon"))
+		return (struct bytes){};
+	if (bytes_equal(r->operation, "started") || bytes_equal(r->operation, "stopped"))
+		return bytes_of(r->stamp.id);
+	return (struct bytes){};
+}
+
 static void put_call(struct builder *b, const struct config *c, const struct record *r)
 {
 	put_string(b, "host", c->host);
@@ -240,6 +255,41 @@ static void put_call(struct builder *b, const struct config *c, const struct rec
 		put_text(b, "reason", r->extra);
 	if (has_subject(r))
 		put_text(b, "name", r->object);
+	if (r->origin.size)
+		put_text(b, "origin", r->origin);
+	if (r->flags & RECORD_TOLD_BY_HOOK)
+		put(b, b->data, "authoritative", json_false());
+	if (transition_of(r).size)
+		put_text(b, "transition", transition_of(r));
+}
+
+/* "key=value" each. */
+static void put_details(struct builder *b, const struct record *r)
+{
+	json_t *details;
+	bool replaced;
+
+	if (!r->n_details)
+		return;
+	details = json_object();
+	for (unsigned i = 0; i < r->n_details; i++) {
+		struct bytes detail = r->details[i], value = {};
+		const char *equals = detail.size ? memchr(detail.data, '=', detail.size) : NULL;
+		char key[3 * RECORD_DETAIL_MAX + 1], exact[sizeof("details.") + 3 * RECORD_DETAIL_MAX];
+
+		if (equals) {
+			value = (struct bytes){equals + 1, detail.size - (size_t)(equals + 1 - detail.data)};
+			detail.size = (size_t)(equals - detail.data);
+		}
+		if (detail.size > RECORD_DETAIL_MAX)
+			detail.size = RECORD_DETAIL_MAX;
+		key[utf8_replace_controls(detail, key)] = 0;
+		put(b, details, key, text_new(value, &replaced));
+		snprintf(exact, sizeof(exact), "details.%s", key);
+		if (replaced)
+			put_exact(b, exact, value);
+	}
+	put(b, b->data, "details", details);
 }
 
 static void put_metadata(struct builder *b, const struct domain *d)
@@ -418,6 +468,7 @@ static int build(struct builder *b, const struct config *c, const struct record 
 	put_times(b, r, replayed);
 	put_call(b, c, r);
 	put_domain(b, &d);
+	put_details(b, r);
 	put_arguments(b, r);
 	put_marks(b, r);
 	if (why)

@@ -237,7 +237,7 @@ def test_run_directory_belongs_to_the_spools_group(spool, hook):
     hook("started")
     for path in (spool.rundir, spool.rundir / "stamp", spool.path("emergency/new")):
         assert path.stat().st_gid == 12345, path
-    assert (spool.rundir / "stamp").stat().st_mode & 0o777 == 0o640
+    assert (spool.rundir / "stamp").stat().st_mode & 0o777 == 0o660
 
 
 

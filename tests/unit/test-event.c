@@ -91,7 +91,7 @@ static void payloads(void **state)
 		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.started.begin",
 		      "\"subject\":\"web\",")
 		 "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"started\",\"suboperation\":\"begin\","
-		 "\"name\":\"web\",\"uuid\":\"" UUID "\",\"title\":\"T\",\"domain_type\":\"kvm\",\"domain_id\":3,"
+		 "\"name\":\"web\",\"transition\":\"" ID "\",\"uuid\":\"" UUID "\",\"title\":\"T\",\"domain_type\":\"kvm\",\"domain_id\":3,"
 		 "\"vcpus\":2,\"vcpus_max\":2,\"memory_kib\":2048,\"memory_max_kib\":2048}}"},
 		{"qemu", "web", "release", "end", "from snapshot", "<domain type='kvm'><name>web</name></domain>", 0, 4,
 		 "virtspool/v1/node1.example/qemu/-/release",
@@ -174,6 +174,44 @@ static const char *string_at(json_t *event, const char *section, const char *key
 	json_t *object = section ? json_object_get(event, section) : event;
 
 	return json_string_value(json_object_get(object, key));
+}
+
+/* What the event API told: marked, tied to the hook's event, with its details. */
+static void api(void **state)
+{
+	struct config c = config_default();
+	struct record r = record_default();
+	json_t *event, *data;
+
+	(void)state;
+	r.operation = b("lifecycle-stopped");
+	r.suboperation = b("event");
+	r.extra = b("destroyed");
+	r.origin = b("api");
+	r.flags = RECORD_TOLD_BY_HOOK;
+	r.details[0] = b("device=net0");
+	r.details[1] = b("path=/a\377=b");
+	r.details[2] = b("alone");
+	r.n_details = 3;
+	event = built(&c, &r, false);
+	data = json_object_get(event, "data");
+	assert_string_equal(string_at(event, NULL, "type"), "org.virtspool.qemu.lifecycle-stopped.event");
+	assert_string_equal(string_at(event, "data", "origin"), "api");
+	assert_string_equal(string_at(event, "data", "reason"), "destroyed");
+	assert_true(json_is_false(json_object_get(data, "authoritative")));
+	assert_null(json_object_get(data, "transition"));
+	assert_string_equal(string_at(data, "details", "device"), "net0");
+	assert_string_equal(string_at(data, "details", "path"), "/a\357\277\275=b");
+	assert_string_equal(string_at(data, "details", "alone"), "");
+	assert_string_equal(string_at(data, "exact", "details.path"), "/a%FF%3Db");
+	json_decref(event);
+
+	r.transition = b(ID);
+	r.flags = 0;
+	event = built(&c, &r, false);
+	assert_string_equal(string_at(event, "data", "transition"), ID);
+	assert_null(json_object_get(json_object_get(event, "data"), "authoritative"));
+	json_decref(event);
 }
 
 static void asked_for(void **state)
@@ -475,7 +513,7 @@ static void filters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(payloads), cmocka_unit_test(asked_for), cmocka_unit_test(arguments),
+		cmocka_unit_test(payloads), cmocka_unit_test(api), cmocka_unit_test(asked_for), cmocka_unit_test(arguments),
 		cmocka_unit_test(times),    cmocka_unit_test(any_bytes), cmocka_unit_test(refuses),
 		cmocka_unit_test(status),   cmocka_unit_test(filters),
 		cmocka_unit_test(manual_example), cmocka_unit_test(manual_fields),

@@ -77,6 +77,11 @@ static void assert_record_equal(const struct record *a, const struct record *b)
 	assert_int_equal(a->n_arguments, b->n_arguments);
 	for (unsigned i = 0; i < a->n_arguments; i++)
 		assert_bytes_equal(a->arguments[i], b->arguments[i]);
+	assert_bytes_equal(a->origin, b->origin);
+	assert_bytes_equal(a->transition, b->transition);
+	assert_int_equal(a->n_details, b->n_details);
+	for (unsigned i = 0; i < a->n_details; i++)
+		assert_bytes_equal(a->details[i], b->details[i]);
 	assert_int_equal(a->argc, b->argc);
 	assert_int_equal(a->flags, b->flags);
 	assert_int_equal(a->redacted, b->redacted);
@@ -168,6 +173,23 @@ static void test_arguments(void **state)
 	assert_round_trip(&r);
 }
 
+/* What virtspool-listen writes besides. */
+static void test_api(void **state)
+{
+	struct record r = a_record();
+
+	(void)state;
+	r.origin = BYTES("api");
+	r.transition = BYTES("01a1fcd2-c1c2-764d-8efb-0eff7cd3bec2");
+	r.flags = RECORD_TOLD_BY_HOOK;
+	assert_round_trip(&r);
+	r.details[0] = BYTES("device=net0");
+	r.details[1] = BYTES("path=/a\nb=c %");
+	r.details[2] = BYTES("");
+	r.n_details = 3;
+	assert_round_trip(&r);
+}
+
 /* The longest values, each byte escaped, fit into RECORD_HEADER_MAX. */
 static void test_longest(void **state)
 {
@@ -180,10 +202,13 @@ static void test_longest(void **state)
 	r.driver = r.object = r.operation = r.suboperation = r.extra = longest;
 	for (r.n_arguments = 0; r.n_arguments < RECORD_ARGUMENTS_MAX; r.n_arguments++)
 		r.arguments[r.n_arguments] = longest;
+	r.origin = r.transition = longest;
+	for (r.n_details = 0; r.n_details < RECORD_DETAILS_MAX; r.n_details++)
+		r.details[r.n_details] = (struct bytes){value, RECORD_DETAIL_MAX};
 	r.stamp.sequence = UINT64_MAX;
 	r.argc = UINT32_MAX;
 	r.redacted = UINT32_MAX;
-	r.flags = RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED | RECORD_UNORDERED;
+	r.flags = RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED | RECORD_UNORDERED | RECORD_TOLD_BY_HOOK;
 	assert_round_trip(&r);
 	free(value);
 }
@@ -338,7 +363,7 @@ static void test_crc32c(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_layout), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_arguments), cmocka_unit_test(test_api),
 		cmocka_unit_test(test_longest), cmocka_unit_test(test_times),	   cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_headers), cmocka_unit_test(test_crc32c),
 	};
