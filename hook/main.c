@@ -304,10 +304,11 @@ static void log_loss(const struct record *r, int disk_error, int emergency_error
 		(void)!sendto(fd, line, t.length, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, sizeof(address));
 }
 
-/* An ordinary user's libvirtd runs this hook too and has no spool: nothing is lost there that anyone counts. */
-static bool is_without_rights(int error)
+/* An ordinary user's libvirtd runs this hook too, and may not write to the spool: nothing is lost that anyone counts. */
+static bool is_without_rights(int disk_error, int emergency_error)
 {
-	return geteuid() != 0 && (error == -EACCES || error == -EPERM);
+	return geteuid() != 0 && (disk_error == -EACCES || disk_error == -EPERM || emergency_error == -EACCES ||
+				  emergency_error == -EPERM);
 }
 
 static void keep_record(struct record *r, long long deadline)
@@ -326,7 +327,7 @@ static void keep_record(struct record *r, long long deadline)
 		if (emergency_error == 0)
 			emergency_error = spool_put_emergency(put.name, put.parts, 2);
 	}
-	if (emergency_error < 0 && !is_without_rights(emergency_error))
+	if (emergency_error < 0 && !is_without_rights(disk_error, emergency_error))
 		log_loss(r, disk_error, emergency_error);
 }
 

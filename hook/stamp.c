@@ -228,18 +228,26 @@ static int open_stamp(int dir_fd, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+static long long monotonic_us(void)
+{
+	struct timespec now = {0};
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
 /* Waits for the lock in small steps: flock() alone would wait for ever for a stopped process. */
 static int lock(int fd, unsigned wait_ms)
 {
-	long waited_us = 0, step_us = 50;
+	long long deadline = monotonic_us() + wait_ms * 1000LL;
+	long step_us = 50;
 
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
-		if (waited_us >= (long)wait_ms * 1000)
+		if (monotonic_us() >= deadline)
 			return -ETIMEDOUT;
 		(void)nanosleep(&(struct timespec){.tv_nsec = step_us * 1000}, NULL);
-		waited_us += step_us;
 		if (step_us < 1000)
 			step_us *= 2;
 	}
