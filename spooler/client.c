@@ -551,6 +551,22 @@ static int set_login(struct client *c)
 	return r;
 }
 
+static int set_will(struct client *c)
+{
+	const struct client_options *o = &c->options;
+	mosquitto_property *properties = NULL;
+	int code = MOSQ_ERR_SUCCESS;
+
+	if (o->will_content_type && o->config->mqtt.version == 5)
+		code = mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE, o->will_content_type);
+	if (code == MOSQ_ERR_SUCCESS)
+		code = mosquitto_will_set_v5(c->mosq, o->will_topic, o->will_payload ? (int)strlen(o->will_payload) : 0,
+					     o->will_payload, 1, false, properties);
+	if (code != MOSQ_ERR_SUCCESS) /* otherwise they are the library's */
+		mosquitto_property_free_all(&properties);
+	return code;
+}
+
 static int mosquitto_make(struct client *c)
 {
 	const struct config_mqtt *q = &c->options.config->mqtt;
@@ -565,8 +581,7 @@ static int mosquitto_make(struct client *c)
 	if (code == MOSQ_ERR_SUCCESS)
 		code = mosquitto_int_option(c->mosq, MOSQ_OPT_SEND_MAXIMUM, (int)c->ring_size);
 	if (code == MOSQ_ERR_SUCCESS && o->will_topic)
-		code = mosquitto_will_set_v5(c->mosq, o->will_topic, o->will_payload ? (int)strlen(o->will_payload) : 0,
-					     o->will_payload, 1, false, NULL);
+		code = set_will(c);
 	if (code != MOSQ_ERR_SUCCESS)
 		return mosquitto_error(code);
 	mosquitto_connect_v5_callback_set(c->mosq, on_connect);

@@ -50,6 +50,7 @@ struct client_options {
 	struct credentials *credentials; /* referenced */
 	const char *client_id;           /* NULL: the configuration's */
 	const char *will_topic, *will_payload; /* NULL: no will; QoS 1, not retained */
+	const char *will_content_type;         /* NULL: none; 3.1.1 has none */
 	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, so long after the connection is lost;
 	   0: not at all. client_close() of a living connection ends the session. */
 	uint32_t session_expiry_s;

@@ -13,6 +13,7 @@
 
 #include "event.h"
 #include "log.h"
+#include "presence.h"
 #include "relay.h"
 #include "util.h"
 
@@ -63,6 +64,8 @@ struct relay {
 	struct credentials *next_credentials;
 
 	struct client *client;
+	struct event will; /* what the broker tells when the connection ends without a word */
+	int presence_mid;  /* of the message that tells that we are online */
 	size_t broker;                 /* index of the one in use or tried */
 	size_t brokers_tried;          /* in a row without success */
 	uint64_t retry_backoff_usec;   /* 0: the last connection was good */
@@ -456,8 +459,12 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	char reason[128];
 
 	(void)c;
-	if (!window_take(r, mid, &f))
+	if (!window_take(r, mid, &f)) {
+		if (mid == r->presence_mid && reason_code >= 0x80)
+			log_warning("broker %s refuses the message on mqtt.status_topic: %s (0x%02x)", relay_broker(r),
+				    client_reason_name(reason_code), reason_code);
 		return;
+	}
 	if (reason_code >= 0x80)
 		r->stats.refused[reason_code & 0xff]++;
 	if (relay_outcome(reason_code) != RELAY_DELIVERED)
@@ -709,6 +716,17 @@ static void relay_feed(struct relay *r)
 
 /* --- the connection */
 
+/* Online, or, before the connection is closed in good order, offline. Nothing depends on its arrival. */
+static void tell_presence(struct relay *r, bool online)
+{
+	_cleanup_(event_release) struct event e = { 0 };
+
+	r->presence_mid = 0;
+	if (r->client && client_connected(r->client) && presence_build(r->config, online, &e) > 0)
+		(void)client_publish(r->client, e.topic, e.payload, e.payload_size, EVENT_CONTENT_TYPE,
+				     &r->presence_mid);
+}
+
 static void on_connected(struct client *c, void *userdata)
 {
 	struct relay *r = userdata;
@@ -720,6 +738,7 @@ static void on_connected(struct client *c, void *userdata)
 	r->error_reported = false;
 	queue_release_held(r->queue);
 	log_notice("connected to broker %s, %s, %s", relay_broker(r), client_peer(c), client_protocol(c));
+	tell_presence(r, true);
 	relay_feed(r);
 }
 
@@ -832,6 +851,12 @@ static void relay_connect(struct relay *r)
 	int k;
 
 	log_debug("connecting to broker %s", broker->url);
+	event_release(&r->will);
+	if (presence_build(r->config, false, &r->will) > 0) {
+		options.will_topic = r->will.topic;
+		options.will_payload = r->will.payload;
+		options.will_content_type = EVENT_CONTENT_TYPE;
+	}
 	k = client_open(r->loop, &options, &handlers, r, &r->client);
 	if (k < 0) {
 		log_error("cannot begin to connect to broker %s: %s", broker->url, strerror(-k));
@@ -933,6 +958,7 @@ static void finish(struct relay *r)
 {
 	timer_stop(r->stop_timer);
 	timer_stop(r->reconnect);
+	tell_presence(r, false);
 	relay_disconnect(r);
 	if (r->stopping)
 		(void)sd_event_source_set_enabled(r->defer_stopped, SD_EVENT_ONESHOT);
@@ -1040,6 +1066,7 @@ void relay_free(struct relay *r)
 	config_free(r->next_config);
 	credentials_unref(r->credentials);
 	credentials_unref(r->next_credentials);
+	event_release(&r->will);
 	free(r->window);
 	free(r);
 }

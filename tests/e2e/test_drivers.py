@@ -30,7 +30,7 @@ CALLS = {
     "bhyve": DOMAIN,
     "network": [
         *(("start", "begin"), ("started", "begin"), ("updated", "begin"), ("stopped", "end")),
-        *(("port-created", "begin"), ("port-deleted", "end"), ("plugged", "begin"), ("unplugged", "begin")),
+        *(("port-created", "begin"), ("port-deleted", "begin"), ("plugged", "begin"), ("unplugged", "begin")),
     ],
     "daemon": [("start", "-", "start"), ("shutdown", "-", "shutdown"), ("reload", "begin", "SIGHUP")],
 }

@@ -82,7 +82,7 @@ static void defaults(void **state)
 	assert_null(c->mqtt.password_file);
 	assert_int_equal(c->mqtt.window, 100);
 	assert_string_equal(c->mqtt.topic, "virtspool/v1/{host}/{driver}/{uuid}/{operation}");
-	assert_string_equal(c->mqtt.status_topic, "virtspool/v1/{host}/status");
+	assert_null(c->mqtt.status_topic);
 	assert_int_equal(c->mqtt.keep_alive_s, 30);
 	assert_int_equal(c->mqtt.connect_timeout_s, 10);
 	assert_int_equal(c->mqtt.ack_timeout_s, 30);
@@ -592,7 +592,7 @@ static void example(void **state)
 		fail_msg("%s", errors);
 	assert_string_equal(errors, "");
 	assert_string_equal(c->mqtt.topic, d->mqtt.topic);
-	assert_string_equal(c->mqtt.status_topic, d->mqtt.status_topic);
+	assert_string_equal(c->mqtt.status_topic, "virtspool/v1/{host}/status");
 	assert_int_equal(c->mqtt.version, d->mqtt.version);
 	assert_int_equal(c->mqtt.qos, d->mqtt.qos);
 	assert_int_equal(c->mqtt.window, d->mqtt.window);
