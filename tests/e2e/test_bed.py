@@ -43,7 +43,8 @@ def test_broker_delivers_and_keeps_a_session_over_kill(bed):
     sender.wait_subscribed()
     publish(sender, cloud_event(3), cloud_event(2))
     subscriber.wait_for(3)
-    wait_until(lambda: subscriber.duplicates == 1, what="the repetition arrived")
+    # More than one if the broker was killed before it had our acknowledgement.
+    wait_until(lambda: subscriber.duplicates >= 1, what="the repetition arrived")
     subscriber.check_complete(3)
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 
 from .programs import tool
-from .waiting import wait_until
+from .waiting import PATIENCE, wait_until
 
 _running = []
 
@@ -51,7 +51,7 @@ class Process:
     def wait(self, deadline=10.0):
         """Waits for the end; returns the exit status (negative: the signal)."""
         try:
-            status = self.popen.wait(deadline)
+            status = self.popen.wait(deadline * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.arguments[0]} did not end within {deadline:g} s\n{self.output()}") from None
         self._forget()
