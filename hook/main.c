@@ -36,7 +36,7 @@
 #define LOCK_MS 1000   /* waiting for the stamp's lock */
 #define FLOOR_MS 500   /* looking for the newest waiting event, when an epoch begins */
 #define DISK_MS 2500   /* writing to the disk before it is given up */
-#define TOTAL_MS 4500  /* all waits together */
+#define TOTAL_MS 4000  /* all waits together, before the emergency spool */
 
 /* How far the child that writes to the disk is: it may publish only what was not given up, and the other way round. */
 enum put_state {
@@ -192,11 +192,13 @@ static int search_floor(void *userdata)
 /* Called when an epoch begins: what waits in the spools keeps sorting before what comes, also if the clock leapt. */
 static uint64_t begin_epoch(void *userdata)
 {
+	static bool searched;
 	int fd;
 
 	(void)userdata;
-	found.gid = (gid_t)-1;
-	(void)bounded_call(search_floor, &found, FLOOR_MS);
+	if (!searched)
+		(void)bounded_call(search_floor, &found, FLOOR_MS);
+	searched = true; /* also if it hangs: not twice */
 	(void)spool_make_run_directory(found.gid);
 	fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)

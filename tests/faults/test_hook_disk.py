@@ -4,6 +4,7 @@ The disk under the hook: full, read-only, out of inodes, gone, broken, hanging. 
 bounded; what even that refuses is one line in the system log and a hole in the sequence.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -217,6 +218,40 @@ def test_hanging_at_boot(spool, hook, mounts):
         assert record.sequence == 1
     wait_until(lambda: spool.names("tmp") == [], 20, "tmp/ is empty")
     assert spool.names() == []
+
+
+@pytest.mark.parametrize("boot", [False, True])
+def test_dead_server(spool, hook, mounts, boot):
+    """A network file system whose server is gone: already looking the spool directory up hangs."""
+    if boot:
+        shutil.rmtree(spool.rundir)
+    else:
+        hook("prepare")
+        put_away(spool)
+    with mounts.dead(spool.spooldir):
+        assert hook("started", timeout=20) < 5
+        (record,) = put_away(spool, "emergency/new")
+        assert record.sequence == (1 if boot else 2)
+    hook("stopped")
+    assert [r.operation for r in put_away(spool)] == [b"stopped"]
+
+
+def test_everything_hangs(spool, hook, mounts):
+    """The stamp's lock is held, stdin is silent and the disk frozen: five seconds are for all of it together."""
+    hook("prepare")
+    put_away(spool)
+    shutil.rmtree(spool.spooldir)
+    mounts.ext4(spool.spooldir, 8)
+    for directory in ("tmp", "new"):
+        (spool.spooldir / directory).mkdir()
+    r, w = os.pipe()
+    with open(spool.rundir / "stamp", "rb") as stamp, mounts.frozen(spool.spooldir):
+        fcntl.flock(stamp, fcntl.LOCK_EX)
+        assert hook.raw(["vm1", "started", "begin", "-"], document=r, timeout=20) < 5
+        (record,) = put_away(spool, "emergency/new")
+        assert record.flags == {"unordered", "document-truncated"}
+    os.close(r)
+    os.close(w)
 
 
 def test_emergency_spool_makes_itself(spool, hook):

@@ -7,6 +7,7 @@ left on the machine, whatever happens.
     mounts.tmpfs(path, "size=64k")          mounts.ext4(path, megabytes=16)
     mounts.remount(path, "ro")              mounts.unmount(path)
     with mounts.frozen(path): ...           # fsfreeze: what writes to it hangs in the kernel; for 15 s at most
+    with mounts.dead(path): ...             # a network file system (FUSE) whose server does not answer any more
     mounts.close()                          # the fixture `mounts` does
 """
 
@@ -79,6 +80,21 @@ class Mounts:
             timer.cancel()
             timer.join()
             self._thaw(path)
+
+    @contextlib.contextmanager
+    def dead(self, path):
+        if not os.path.exists("/dev/fuse"):
+            missing("there is no /dev/fuse")
+        server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
+        if _libc.mount(b"dead", bytes(path), b"fuse.dead", 0, options.encode()) < 0:
+            missing(f"cannot mount FUSE: {os.strerror(ctypes.get_errno())}")
+        self._mounted.append(path)
+        try:
+            yield
+        finally:
+            os.close(server)  # nobody can answer now: what waits fails
+            self.unmount(path, lazy=True)
 
     def _thaw(self, path):
         subprocess.run([tool("fsfreeze"), "-u", path], stderr=subprocess.DEVNULL)
