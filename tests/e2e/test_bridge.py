@@ -142,7 +142,9 @@ def held_probe(bed, calls, which):
     broker = Broker(bed.directory / "plain", bed.certs, tls=False).start()
     command = [tool("strace"), "-qq", "-f", "-o", bed.directory / "strace", "-e", f"trace={calls}", "-e"]
     command += [f"inject={calls}:delay_enter=1500000:when={which}+"]
-    return Process([*command, probe(), "--plain", "--publish", "1", f"127.0.0.1:{broker.port}"], bed.directory / "probe")
+    command += [probe(), "--plain", "--publish", "1", f"127.0.0.1:{broker.port}"]
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # that works with ptrace itself
+    return Process(command, bed.directory / "probe", environment)
 
 
 def children(pid):
