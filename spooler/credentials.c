@@ -417,3 +417,47 @@ void credentials_unref(struct credentials *c)
 	free(c->crl_name);
 	free(c);
 }
+
+/* --- when certificates end */
+
+static int64_t earlier(int64_t a, gnutls_x509_crt_t certificate)
+{
+	time_t t = gnutls_x509_crt_get_expiration_time(certificate);
+
+	return t != (time_t)-1 && (a == 0 || t < a) ? t : a;
+}
+
+static int64_t list_expiry(gnutls_x509_crt_t *list, unsigned n)
+{
+	int64_t first = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		first = earlier(first, list[i]);
+		gnutls_x509_crt_deinit(list[i]);
+	}
+	gnutls_free(list);
+	return first;
+}
+
+int64_t credentials_own_expiry(const struct credentials *c)
+{
+	gnutls_x509_crt_t *list = NULL;
+	unsigned n = 0;
+
+	if (!c->certificates || gnutls_certificate_get_x509_crt(c->certificates, 0, &list, &n) < 0)
+		return 0;
+	return list_expiry(list, n);
+}
+
+int64_t credentials_trust_expiry(const struct config_tls *t)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
+	_cleanup_free_ char *error = NULL;
+	gnutls_x509_crt_t *list = NULL;
+	unsigned n = 0;
+
+	if (!t->ca_file || load_file("CA file", t->ca_file, &pem, &error) < 0 ||
+	    gnutls_x509_crt_list_import2(&list, &n, &pem, GNUTLS_X509_FMT_PEM, 0) < 0)
+		return 0;
+	return list_expiry(list, n);
+}

@@ -37,6 +37,7 @@ struct daemon {
 	struct archive *archive;
 	sd_event_source *status_timer;
 	bool status_pending;
+	bool connected; /* as last told */
 	bool spool_error_logged;
 	uint64_t archived_events, archived_bytes; /* that the archive was told of */
 	uint64_t started_usec;
@@ -170,6 +171,10 @@ static void on_relay_changed(void *userdata)
 	else if (!error && d->spool_error_logged)
 		log_notice("the spool '%s' can be read again", spool_directory());
 	d->spool_error_logged = error;
+	if (relay_is_connected(d->relay) != d->connected) { /* what people look for first is told at once */
+		d->connected = !d->connected;
+		write_status(d);
+	}
 	if (!d->status_pending) {
 		d->status_pending = true;
 		(void)sd_event_source_set_time_relative(d->status_timer, STATUS_USEC);

@@ -14,6 +14,7 @@
  * - All calls back come from the loop: what fails inside a call of the user's is seen by that call's result.
  */
 #include <arpa/inet.h>
+#include <gnutls/x509.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -861,4 +862,20 @@ const char *transport_peer(const struct transport *t)
 const char *transport_protocol(const struct transport *t)
 {
 	return t->protocol;
+}
+
+int64_t transport_peer_expiry(const struct transport *t)
+{
+	gnutls_x509_crt_t certificate;
+	const gnutls_datum_t *chain;
+	unsigned n = 0;
+	time_t end = -1;
+
+	chain = t->session ? gnutls_certificate_get_peers(t->session, &n) : NULL;
+	if (!chain || n == 0 || gnutls_x509_crt_init(&certificate) < 0)
+		return 0;
+	if (gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) >= 0)
+		end = gnutls_x509_crt_get_expiration_time(certificate);
+	gnutls_x509_crt_deinit(certificate);
+	return end == (time_t)-1 ? 0 : end;
 }

@@ -25,6 +25,10 @@ struct credentials;
 int credentials_load(const struct config_tls *c, struct credentials **ret_credentials, char **ret_error);
 struct credentials *credentials_ref(struct credentials *c);
 void credentials_unref(struct credentials *c);
+/* When our own certificate, or one of its chain, ends: s since 1970; 0: there is none, or a token keeps it. */
+int64_t credentials_own_expiry(const struct credentials *c);
+/* The same of the authorities in tls.ca_file, the first that ends; 0: the system's trust store is used. */
+int64_t credentials_trust_expiry(const struct config_tls *c);
 
 enum transport_state {
 	TRANSPORT_RESOLVING,
@@ -57,6 +61,8 @@ enum transport_failure transport_failure(const struct transport *t);
 const char *transport_error(const struct transport *t); /* one sentence: what failed, on what, why */
 const char *transport_peer(const struct transport *t);  /* "HOST (ADDRESS:PORT)" */
 const char *transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
+
+int64_t transport_peer_expiry(const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
 
 /* Bytes read; -EAGAIN: nothing now (changed will be called); -ECONNRESET: lost (state says so). */
 ssize_t transport_read(struct transport *t, void *buf, size_t size);

@@ -19,6 +19,7 @@ static const struct {
 	{ "purge", cmd_purge, "remove old events from the archive" },
 	{ "hooks", cmd_hooks, "install, remove or show libvirt's hooks" },
 	{ "test", cmd_test, "send a probe down the whole road and back" },
+	{ "doctor", cmd_doctor, "check the installation, and say how to mend it" },
 	{ "watch", cmd_watch, "show events as they arrive at the broker" },
 };
 

@@ -17,7 +17,7 @@ from lib import Process, program, wait_until
 from lib.documents import domain_uuid, domain_xml
 from lib.programs import missing, tool
 
-COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch", "test"]
+COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch", "test", "doctor"]
 
 
 @pytest.fixture
@@ -448,6 +448,138 @@ def test_probe_says_which_leg_fails(bed):
     assert code == 1 and legs["hook"]["ok"] is True and legs["spool"]["ok"] is False and "how" in legs["spool"]
     done = bed.run("virtspool", "test", "-c", bed.daemon.config_file, "--hooksdir", bed.directory / "nowhere")
     assert done.returncode == 1 and "hooks install" in done.stderr
+
+
+# --- doctor
+
+
+def doctor(bed, *arguments, config=None):
+    done = bed.run(
+        "virtspool", "doctor", "--json", "-c", config or bed.daemon.config_file, "--hooksdir", bed.hook.directory, *arguments
+    )
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == (1 if any(f["grade"] == "bad" for f in findings) else 0)
+    assert all("how" in f for f in findings)
+    return findings
+
+
+def found(findings, check, text):
+    """The grade and the remedy of the finding that says this."""
+    (f,) = [f for f in findings if f["check"] == check and text in f["text"]] or [{"grade": None, "how": findings}]
+    return f["grade"], f["how"]
+
+
+def test_doctor_of_what_is_well(running):
+    bed = running
+    bed.hook.start()
+    wait_until(lambda: bed.daemon.status().get("connected"), what="the status is there")
+    findings = doctor(bed)
+    assert found(findings, "configuration", "is valid")[0] == "ok"
+    assert found(findings, "certificates", "certificate and key match")[0] == "ok"
+    grade, how = found(findings, "certificates", "our certificate ends in")  # the tests' are short-lived
+    assert grade == "warning" and "renew" in how
+    assert found(findings, "certificates", "the broker's certificate ends in")[0] == "warning"
+    assert found(findings, "broker", "verified")[0] == "ok"
+    assert found(findings, "daemon", "running and connected")[0] == "ok"
+    assert found(findings, "hook", "records the events of qemu")[0] == "ok"
+    text = bed.run("virtspool", "doctor", "-c", bed.daemon.config_file, "--hooksdir", bed.hook.directory).stdout
+    assert re.search(r"^\d+ bad, \d+ warnings$", text, re.M)
+
+
+def test_doctor_of_brokers_and_certificates(bed):
+    bed.broker.start()
+    bed.daemon.config["mqtt"]["version"] = "3.1.1"
+    bed.daemon.config["tls"]["server_name"] = "elsewhere.example"
+    bed.daemon.write_config()
+    findings = doctor(bed)
+    assert found(findings, "mqtt", "3.1.1")[0] == "warning"
+    (broker,) = [f for f in findings if f["check"] == "broker"]
+    assert broker["grade"] == "bad" and "elsewhere.example" in broker["text"] and "tls.ca_file" in broker["how"]
+    assert found(findings, "daemon", "not running")[0] == "bad"
+    bed.broker.stop()
+    (broker,) = [f for f in doctor(bed) if f["check"] == "broker"]
+    assert broker["grade"] == "bad" and "refused" in broker["text"]
+
+    bed.daemon.config["tls"]["key_file"] = bed.certs.key("consumer")
+    bed.daemon.write_config()
+    (finding,) = [f for f in doctor(bed) if f["check"] == "certificates"]
+    assert finding["grade"] == "bad" and "is not the one of the certificate" in finding["text"]
+    name = bed.certs.client("ended", expired=True)
+    bed.daemon.config["tls"]["certificate_file"] = bed.certs.pem(name)
+    bed.daemon.config["tls"]["key_file"] = bed.certs.key(name)
+    bed.daemon.write_config()
+    grade, how = found(doctor(bed), "certificates", "our certificate has ended")
+    assert grade == "bad" and "renew" in how
+
+    bed.daemon.write_config("brokers: [mqtts://localhost]\nmqqt: {}\n")
+    findings = doctor(bed)
+    assert any(f["check"] == "configuration" and f["grade"] == "bad" and ":2:1:" in f["text"] for f in findings)
+
+
+def test_doctor_of_hooks(bed):
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+    bed.hook.directory.mkdir()
+    main = bed.hook.directory / "qemu"
+    grade, how = found(doctor(bed), "hook", "not recorded")
+    assert grade == "bad" and how == "virtspool hooks install"
+    main.write_text("#!/bin/sh\n")
+    grade, how = found(doctor(bed), "hook", "is another hook")
+    assert grade == "bad" and how == "virtspool hooks install"
+    ours = bed.hook.directory / "qemu.d" / "virtspool"
+    ours.parent.mkdir()
+    shutil.copy(program("virtspool-hook"), ours)
+    assert found(doctor(bed), "hook", f"'{ours}' records the events of qemu")[0] == "ok"
+    other = ours.parent / "virtspool.bak"
+    shutil.copy(main, other)
+    other.chmod(0o755)
+    assert found(doctor(bed), "hook", str(other))[0] == "warning"
+    ours.chmod(0o644)
+    grade, how = found(doctor(bed), "hook", "not executable")
+    assert grade == "bad" and "chmod" in how
+    ours.chmod(0o757)
+    assert found(doctor(bed), "hook", "can be written by others")[0] == "bad"
+
+
+def test_doctor_sees_that_libvirt_does_not_know_the_hook(bed):
+    """In a pid namespace, with something called libvirtd."""
+    if os.geteuid() != 0:
+        missing("root is needed for a pid namespace")
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+    (bed.directory / "bin").mkdir()
+    shutil.copy("/bin/sleep", bed.directory / "bin" / "libvirtd")
+    bed.hook.directory.mkdir()
+    script = """
+        check() { "$V" doctor --json -c "$C" --hooksdir "$H" | grep '"check":"hook"'; }
+        bin/libvirtd 100 &
+        sleep 1.1
+        cp "$HOOK" "$H/qemu"
+        echo first; check
+        "$H/qemu" vm1 start begin - </dev/null
+        echo second; check
+        rm -f "$S"/new/*
+        kill $!; bin/libvirtd 100 &
+        echo third; check
+        kill $!"""
+    done = subprocess.run(
+        [tool("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", script],
+        cwd=bed.directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "V": program("virtspool"),
+            "C": str(bed.daemon.config_file),
+            "H": str(bed.hook.directory),
+            "S": str(bed.spool.spooldir),
+            "HOOK": program("virtspool-hook"),
+            **bed.spool.environment,
+        },
+    )
+    first, second, third = re.split("first|second|third", done.stdout)[1:]
+    assert "not called since" in re.sub("was not called", "not called", first) and "systemctl restart libvirtd" in first
+    assert "has been called since" in second
+    assert "and knows it" in third
 
 
 # --- metrics

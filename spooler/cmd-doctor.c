@@ -1,0 +1,668 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * virtspool doctor - looks at an installation from the hook to the broker, and says how to mend what it finds.
+ *
+ * It changes nothing. Each check ends in findings: ok, a warning (works now, but), or bad (events are lost or held up).
+ * The exit code is 0 if nothing is bad.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/timex.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <systemd/sd-event.h>
+
+#include "command.h"
+#include "config.h"
+#include "hook/spool.h"
+#include "hookfile.h"
+#include "log.h"
+#include "lookup.h"
+#include "status.h"
+#include "terminal.h"
+#include "transport.h"
+#include "util.h"
+
+#define EXPIRY_S (30 * 24 * 3600)
+#define LOW_SPACE_PERCENT 5
+#define UNIT "virtspool.service"
+#define CLOCK_EARLIEST_S 1767225600 /* 2026-01-01: no clock that is right shows less */
+#define HOOK_PROGRAM PKGLIBEXECDIR "/virtspool-hook"
+
+enum grade { GRADE_OK, GRADE_WARNING, GRADE_BAD };
+
+struct doctor {
+	const char *config_path, *hooksdir;
+	struct config *config;           /* NULL: not valid */
+	struct credentials *credentials; /* NULL: cannot be loaded */
+	bool json, colour;
+	unsigned warnings, bad;
+};
+
+enum { OPTION_HOOKSDIR = 0x2000 };
+
+static const struct argp_option options[] = {
+	{ "config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0 },
+	{ "hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0 },
+	{ "json", 'j', NULL, 0, "one JSON object a line", 0 },
+	{ 0 },
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct doctor *d = state->input;
+
+	switch (key) {
+	case 'c':
+		d->config_path = arg;
+		return 0;
+	case OPTION_HOOKSDIR:
+		d->hooksdir = arg;
+		return 0;
+	case 'j':
+		d->json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s': takes no arguments", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* --- findings */
+
+static void print_finding(const struct doctor *d, enum grade grade, const char *check, const char *text, const char *how)
+{
+	static const char *const names[] = { "ok", "warning", "bad" };
+	static const char *const colours[] = { TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED };
+
+	if (d->json) {
+		json_t *o = json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade", names[grade], "text", text, "how", how);
+
+		(void)json_dumpf(o, stdout, JSON_COMPACT);
+		(void)putchar('\n');
+		json_decref(o);
+		return;
+	}
+	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade], d->colour ? TERMINAL_RESET : "", check,
+	       text);
+	if (how)
+		printf("%-22s -> %s\n", "", how);
+	(void)fflush(stdout);
+}
+
+static void finding(struct doctor *d, enum grade grade, const char *check, const char *how, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+
+static void finding(struct doctor *d, enum grade grade, const char *check, const char *how, const char *format, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vasprintf(&text, format, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	terminal_clean(text);
+	d->warnings += grade == GRADE_WARNING;
+	d->bad += grade == GRADE_BAD;
+	print_finding(d, grade, check, text, how);
+}
+
+/* --- configuration and certificates */
+
+static void check_configuration(struct doctor *d)
+{
+	_cleanup_free_ char *errors = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&errors, &size);
+	char *line, *rest;
+	int r;
+
+	if (!f)
+		return;
+	r = config_load(d->config_path, f, &d->config);
+	(void)fclose(f);
+	for (line = strtok_r(errors, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+		finding(d, r < 0 ? GRADE_BAD : GRADE_WARNING, "configuration", r < 0 ? "see virtspool.yaml(5)" : NULL, "%s", line);
+	if (r < 0)
+		return;
+	finding(d, GRADE_OK, "configuration", NULL, "'%s' is valid", d->config_path);
+	if (d->config->mqtt.version == 3)
+		finding(d, GRADE_WARNING, "mqtt", "set mqtt.version to 5 if the broker can; else watch its log for denied publishes",
+			"MQTT 3.1.1: a broker may acknowledge what its ACL refuses, and the event is lost in silence");
+	for (size_t i = 0; i < d->config->n_brokers; i++)
+		if (!d->config->brokers[i].tls)
+			finding(d, GRADE_WARNING, "mqtt", "use mqtts://", "events go to %s without encryption",
+				d->config->brokers[i].url);
+}
+
+static void check_expiry(struct doctor *d, const char *what, int64_t end_s)
+{
+	int64_t left = end_s - (int64_t)time(NULL);
+	char age[32], when[32];
+
+	if (end_s == 0)
+		return;
+	format_age((uint64_t)(left < 0 ? -left : left), age);
+	format_time((uint64_t)end_s * 1000, when);
+	if (left < 0)
+		finding(d, GRADE_BAD, "certificates", "renew it, then `systemctl reload virtspool`", "%s has ended %s ago", what, age);
+	else if (left < EXPIRY_S)
+		finding(d, GRADE_WARNING, "certificates", "renew it, then `systemctl reload virtspool`", "%s ends in %s", what, age);
+	else
+		finding(d, GRADE_OK, "certificates", NULL, "%s is good until %.10s", what, when);
+}
+
+static bool uses_tls(const struct config *c)
+{
+	for (size_t i = 0; i < c->n_brokers; i++)
+		if (c->brokers[i].tls)
+			return true;
+	return false;
+}
+
+static void check_certificates(struct doctor *d)
+{
+	_cleanup_free_ char *error = NULL;
+
+	if (!d->config || !uses_tls(d->config))
+		return;
+	if (credentials_load(&d->config->tls, &d->credentials, &error) < 0) {
+		finding(d, GRADE_BAD, "certificates",
+			"certificate and key must belong together, and be readable for the user virtspool, the key for no other",
+			"%s", error ? error : "no memory");
+		return;
+	}
+	finding(d, GRADE_OK, "certificates", NULL, "readable, and certificate and key match");
+	check_expiry(d, "our certificate", credentials_own_expiry(d->credentials));
+	check_expiry(d, "the authority's certificate", credentials_trust_expiry(&d->config->tls));
+}
+
+/* We are root and read everything: could the daemon as well? */
+static void check_readable(struct doctor *d, const char *path)
+{
+	const struct passwd *pw = getpwnam("virtspool");
+	bool readable;
+	struct stat st;
+
+	if (!path || path[0] != '/' || !pw || stat(path, &st) < 0)
+		return;
+	readable = st.st_mode & S_IROTH || (st.st_uid == pw->pw_uid && st.st_mode & S_IRUSR) ||
+		   (st.st_gid == pw->pw_gid && st.st_mode & S_IRGRP);
+	if (!readable)
+		finding(d, GRADE_BAD, "certificates",
+			"chgrp virtspool FILE; chmod 0640 FILE (or hand it over with LoadCredential= in the unit)",
+			"the user virtspool cannot read '%s'", path);
+}
+
+static void check_secrets(struct doctor *d)
+{
+	if (!d->config)
+		return;
+	check_readable(d, d->config->tls.ca_file);
+	check_readable(d, d->config->tls.crl_file);
+	check_readable(d, d->config->tls.certificate_file);
+	check_readable(d, d->config->tls.key_file);
+	check_readable(d, d->config->tls.key_password_file);
+	check_readable(d, d->config->tls.psk_key_file);
+	check_readable(d, d->config->mqtt.password_file);
+	check_readable(d, d->config_path);
+}
+
+/* --- brokers */
+
+static void on_transport(struct transport *t, void *userdata)
+{
+	if (transport_state(t) == TRANSPORT_ESTABLISHED || transport_state(t) == TRANSPORT_LOST)
+		(void)sd_event_exit(userdata, 0);
+}
+
+static const char *mend_broker(enum transport_failure failure)
+{
+	switch (failure) {
+	case TRANSPORT_FAILURE_VERIFICATION:
+		return "tls.ca_file must hold the authority of the broker's certificate, which must have its name and be valid";
+	case TRANSPORT_FAILURE_TLS:
+		return "does the broker speak TLS on this port, and does it accept our certificate? See its log";
+	default:
+		return "is the broker running, is its port right and open on the way?";
+	}
+}
+
+static void check_broker(struct doctor *d, const struct broker *b)
+{
+	struct transport *t = NULL;
+	sd_event *loop = NULL;
+	int r;
+
+	if (b->tls && !d->credentials)
+		return;
+	r = sd_event_new(&loop);
+	if (r >= 0)
+		r = transport_open(loop, b, &d->config->tls, d->credentials, d->config->mqtt.connect_timeout_s, on_transport, loop,
+				   &t);
+	if (r >= 0)
+		r = sd_event_loop(loop);
+	if (r < 0) {
+		finding(d, GRADE_BAD, "broker", NULL, "cannot try %s: %s", b->url, strerror(-r));
+	} else if (transport_state(t) == TRANSPORT_ESTABLISHED) {
+		finding(d, GRADE_OK, "broker", NULL, "%s: %s, %s%s", b->url, transport_peer(t), transport_protocol(t),
+			b->tls ? ", verified" : "");
+		check_expiry(d, "the broker's certificate", transport_peer_expiry(t));
+	} else {
+		finding(d, GRADE_BAD, "broker", mend_broker(transport_failure(t)), "%s: %s", b->url, transport_error(t));
+	}
+	transport_close(t);
+	sd_event_unref(loop);
+}
+
+static void check_brokers(struct doctor *d)
+{
+	if (!d->config)
+		return;
+	for (size_t i = 0; i < d->config->n_brokers; i++)
+		check_broker(d, &d->config->brokers[i]);
+}
+
+/* --- the spool */
+
+static void check_owner(struct doctor *d, const char *path, const char *owner, mode_t mode)
+{
+	const struct passwd *pw = getpwnam("virtspool");
+	const struct group *gr = getgrnam("virtspool");
+	_cleanup_free_ char *how = NULL;
+	uid_t uid = strcmp(owner, "root") == 0 ? 0 : pw ? pw->pw_uid : (uid_t)-1;
+	struct stat st;
+
+	if (stat(path, &st) < 0) {
+		finding(d, GRADE_BAD, "spool", "systemd-tmpfiles --create virtspool.conf; is its file system mounted?",
+			"'%s': %s", path, strerror(errno));
+		return;
+	}
+	if (!pw || !gr || (st.st_uid == uid && st.st_gid == gr->gr_gid && (st.st_mode & 07777) == mode))
+		return;
+	if (asprintf(&how, "chown %s:virtspool '%s'; chmod %04o '%s'", owner, path, (unsigned)mode, path) < 0)
+		return;
+	/* What matters is who can write: the daemon as the group, the hook as root. */
+	finding(d, st.st_gid == gr->gr_gid && st.st_mode & S_IWGRP ? GRADE_WARNING : GRADE_BAD, "spool", how,
+		"'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid, (unsigned)st.st_gid, (unsigned)st.st_mode & 07777);
+}
+
+static void check_directories(struct doctor *d)
+{
+	static const char *const names[] = { "", "/" SPOOL_TMP, "/" SPOOL_NEW, "/" SPOOL_REPLAY, "/" SPOOL_SENT,
+					     "/" SPOOL_FAILED, "/" SPOOL_SKIPPED };
+	unsigned before = d->bad + d->warnings;
+
+	if (!getpwnam("virtspool") || !getgrnam("virtspool"))
+		finding(d, GRADE_BAD, "spool", "systemd-sysusers virtspool.conf", "there is no user and group virtspool");
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		_cleanup_free_ char *path = NULL;
+
+		if (i == 1 && access(spool_directory(), F_OK) < 0)
+			break; /* said once is enough */
+		if (asprintf(&path, "%s%s", spool_directory(), names[i]) >= 0)
+			check_owner(d, path, "virtspool", 02770);
+	}
+	check_owner(d, spool_run_directory(), "root", 01775);
+	if (d->bad + d->warnings == before)
+		finding(d, GRADE_OK, "spool", NULL, "'%s' and its directories are there", spool_directory());
+}
+
+static void check_space(struct doctor *d)
+{
+	struct statvfs fs;
+	char size[32];
+
+	if (statvfs(spool_directory(), &fs) < 0)
+		return;
+	format_size((uint64_t)fs.f_bavail * fs.f_frsize, size);
+	if (fs.f_flag & ST_RDONLY)
+		finding(d, GRADE_BAD, "space", "look for errors of the disk in the kernel's log; mount -o remount,rw",
+			"the spool's file system is read-only");
+	else if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT)
+		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered", "only %s are left for the spool",
+			size);
+	else if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT)
+		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered",
+			"only %" PRIu64 " inodes are left for the spool", (uint64_t)fs.f_favail);
+	else
+		finding(d, GRADE_OK, "space", NULL, "%s free", size);
+}
+
+static void check_contents(struct doctor *d)
+{
+	uint64_t emergency = 0, failed = 0, bytes;
+	struct lookup l;
+
+	if (lookup_open(&l) == 0) {
+		(void)lookup_count(&l, PLACE_EMERGENCY, &emergency, NULL, NULL);
+		(void)lookup_count(&l, PLACE_FAILED, &failed, &bytes, NULL);
+	}
+	lookup_release(&l);
+	if (emergency > 0)
+		finding(d, GRADE_WARNING, "spool", "see the findings on ownership and space",
+			"%" PRIu64 " events are in the emergency spool: the disk could not take them", emergency);
+	if (failed > 0)
+		finding(d, GRADE_WARNING, "spool", "`virtspool list failed` tells why; then replay or drop them",
+			"%" PRIu64 " events could not be delivered", failed);
+}
+
+/* --- hooks */
+
+static const char *const libvirt_daemons[] = { "libvirtd", "virtqemud", "virtlxcd", "virtxend", "virtbhyved" };
+
+static bool is_libvirt_daemon(const char *comm)
+{
+	for (size_t i = 0; i < ELEMENTSOF(libvirt_daemons); i++)
+		if (strcmp(comm, libvirt_daemons[i]) == 0)
+			return true;
+	return false;
+}
+
+/* When a process started, ms since 1970; 0 if that cannot be told. Field 22 of its stat: clock ticks since boot. */
+static int64_t process_started_ms(const char *pid)
+{
+	char path[300], stat_line[1024] = "";
+	_cleanup_fclose_ FILE *f = NULL;
+	unsigned long long ticks;
+	struct timespec boot;
+	const char *s;
+
+	(void)snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	f = fopen(path, "re");
+	if (!f || !fgets(stat_line, sizeof(stat_line), f) || !(s = strrchr(stat_line, ')')))
+		return 0;
+	if (sscanf(s + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &ticks) != 1)
+		return 0;
+	(void)clock_gettime(CLOCK_BOOTTIME, &boot);
+	return (int64_t)command_now_ms() - ((int64_t)boot.tv_sec * 1000 + boot.tv_nsec / 1000000) +
+	       (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
+}
+
+/* When the libvirt daemon that started last did so, ms since 1970; 0 if none is running. */
+static int64_t libvirt_started_ms(char name[static 32])
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *de;
+	int64_t last = 0;
+
+	while (proc && (de = readdir(proc))) {
+		char path[300], comm[32] = "";
+		_cleanup_fclose_ FILE *f = NULL;
+		int64_t started;
+
+		if (de->d_name[0] < '1' || de->d_name[0] > '9')
+			continue;
+		(void)snprintf(path, sizeof(path), "/proc/%s/comm", de->d_name);
+		f = fopen(path, "re");
+		if (!f || !fgets(comm, sizeof(comm), f))
+			continue;
+		comm[strcspn(comm, "\n")] = 0;
+		started = is_libvirt_daemon(comm) ? process_started_ms(de->d_name) : 0;
+		if (started <= last)
+			continue;
+		last = started;
+		strcpy(name, comm);
+	}
+	if (proc)
+		(void)closedir(proc);
+	return last;
+}
+
+/* Has this driver's hook been called since then? An event in the spool is the proof. */
+static bool called_since(const char *driver, int64_t since_ms)
+{
+	const struct filter f = { .driver = driver, .since_ms = (uint64_t)since_ms };
+	struct id_list list = { .newest = true };
+	bool called = false;
+	struct lookup l;
+
+	if (lookup_open(&l) == 0 && lookup_scan(&l, PLACES_ALL, &f, 256, &list) >= 0)
+		for (size_t i = 0; i < list.n && !called; i++) {
+			struct found found;
+
+			if (lookup_read(&l, &list.entries[i], 0, &found) < 0)
+				continue;
+			called = found_matches(&found, &f);
+			found_release(&found);
+		}
+	id_list_clear(&list);
+	lookup_release(&l);
+	return called;
+}
+
+/* libvirt looks for hooks when it starts; one that came later is not called. */
+static void check_known(struct doctor *d, const char *path, const char *driver)
+{
+	char daemon[32] = "";
+	int64_t started = libvirt_started_ms(daemon), installed = 0;
+	_cleanup_free_ char *how = NULL;
+	struct stat st;
+
+	if (started == 0) {
+		finding(d, GRADE_WARNING, "hook", NULL, "no libvirt daemon is running now");
+		return;
+	}
+	if (stat(path, &st) == 0)
+		installed = (int64_t)st.st_ctim.tv_sec * 1000 + st.st_ctim.tv_nsec / 1000000;
+	if (installed < started) {
+		finding(d, GRADE_OK, "hook", NULL, "%s started after '%s' was installed, and knows it", daemon, path);
+	} else if (called_since(driver, installed)) {
+		finding(d, GRADE_OK, "hook", NULL, "'%s' has been called since it was installed", path);
+	} else if (asprintf(&how, "systemctl restart %s (guests go on), or reload it", daemon) >= 0) {
+		finding(d, GRADE_WARNING, "hook", how,
+			"'%s' was installed or updated after %s had started, and was not called since: if it was new then, it is "
+			"not known", path, daemon);
+	}
+}
+
+static bool is_on(const char *path)
+{
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
+	int c = f ? fgetc(f) : EOF;
+
+	return c == 'Y' || c == '1';
+}
+
+static void check_confinement(struct doctor *d, const char *path)
+{
+	char label[256] = "";
+
+	if (is_on("/sys/module/apparmor/parameters/enabled") && strncmp(path, "/etc/libvirt/hooks/", 19) != 0)
+		finding(d, GRADE_WARNING, "hook", "install it below /etc/libvirt/hooks",
+			"AppArmor is on, and libvirtd's profile runs hooks below /etc/libvirt/hooks only, not '%s'", path);
+	if (is_on("/sys/fs/selinux/enforce") && lgetxattr(path, "security.selinux", label, sizeof(label) - 1) > 0 &&
+	    !strstr(label, "virt_hook"))
+		finding(d, GRADE_WARNING, "hook", "restorecon -R /etc/libvirt/hooks; setsebool -P virt_hooks_unconfined on",
+			"SELinux is on, and '%s' has the label %s, which libvirt may not run", path, label);
+}
+
+static void check_hook_file(struct doctor *d, const char *path, const char *driver)
+{
+	unsigned before = d->bad;
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return;
+	if (st.st_uid != 0)
+		finding(d, GRADE_BAD, "hook", "chown root:root FILE", "'%s' belongs to uid %u, and runs as root", path,
+			(unsigned)st.st_uid);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' can be written by others, and runs as root", path);
+	if (!(st.st_mode & S_IXUSR))
+		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' is not executable: libvirt passes over it", path);
+	if (access(HOOK_PROGRAM, R_OK) == 0 && !files_equal(path, HOOK_PROGRAM))
+		finding(d, GRADE_WARNING, "hook", "virtspool hooks update", "'%s' is of another version than '%s'", path,
+			HOOK_PROGRAM);
+	if (d->bad == before)
+		finding(d, GRADE_OK, "hook", NULL, "'%s' records the events of %s", path, driver);
+	check_confinement(d, path);
+	check_known(d, path, driver);
+}
+
+/* Others beside ours: each one that fails makes libvirt's operation fail. */
+static void check_members(struct doctor *d, const char *driver)
+{
+	_cleanup_free_ char *directory = NULL;
+	const struct dirent *de;
+	DIR *members;
+
+	if (asprintf(&directory, "%s/%s.d", d->hooksdir, driver) < 0)
+		return;
+	members = opendir(directory);
+	while (members && (de = readdir(members))) {
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 || strcmp(de->d_name, "virtspool") == 0 ||
+		    faccessat(dirfd(members), de->d_name, X_OK, 0) < 0)
+			continue;
+		finding(d, GRADE_WARNING, "hook", "if it is a left-over, remove it or make it not executable",
+			"libvirt runs '%s/%s' as well, and fails if that fails", directory, de->d_name);
+	}
+	if (members)
+		(void)closedir(members);
+}
+
+static void check_driver(struct doctor *d, const char *driver, bool wanted)
+{
+	_cleanup_free_ char *ours = hook_installed(d->hooksdir, driver), *main_path = NULL, *member = NULL;
+
+	if (asprintf(&main_path, "%s/%s", d->hooksdir, driver) < 0 ||
+	    asprintf(&member, "%s/%s.d/virtspool", d->hooksdir, driver) < 0)
+		return;
+	if (!ours && wanted)
+		finding(d, GRADE_BAD, "hook", "virtspool hooks install",
+			hook_kind(main_path) == HOOK_FOREIGN ? "'%s' is another hook, and ours is not in %s.d beside it"
+							     : "'%s' is not there: the transitions of %s are not recorded",
+			main_path, driver);
+	if (!ours)
+		return;
+	check_hook_file(d, ours, driver);
+	check_members(d, driver);
+	if (hook_kind(main_path) == HOOK_OURS && hook_kind(member) == HOOK_OURS)
+		finding(d, GRADE_WARNING, "hook", "virtspool hooks install", "'%s' and '%s' both record each event", main_path,
+			member);
+}
+
+static void check_hooks(struct doctor *d)
+{
+	static const char *const drivers[] = HOOK_DRIVERS;
+	bool any = false;
+
+	for (size_t i = 0; i < ELEMENTSOF(drivers); i++) {
+		_cleanup_free_ char *path = hook_installed(d->hooksdir, drivers[i]);
+
+		any = any || path;
+	}
+	for (size_t i = 0; i < ELEMENTSOF(drivers); i++)
+		check_driver(d, drivers[i], !any && i == 0);
+}
+
+/* --- the daemon */
+
+static int systemctl(const char *verb)
+{
+	char *argv[] = { (char *)"systemctl", (char *)"--quiet", (char *)verb, (char *)UNIT, NULL };
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)!freopen("/dev/null", "w", stderr);
+		(void)execvp(argv[0], argv);
+		_exit(127);
+	}
+	return pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) ? -1 : WEXITSTATUS(status);
+}
+
+static void check_unit(struct doctor *d)
+{
+	if (access("/run/systemd/system", F_OK) < 0)
+		return;
+	if (systemctl("is-enabled") != 0)
+		finding(d, GRADE_WARNING, "daemon", "systemctl enable " UNIT, UNIT " is not enabled: it will not run after the next boot");
+	if (systemctl("is-active") != 0)
+		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT "; journalctl -u " UNIT, UNIT " is not running");
+}
+
+static void check_daemon(struct doctor *d)
+{
+	int error;
+	json_t *status = status_read(spool_run_directory(), &error);
+	const char *last = json_string_value(json_object_get(status, "last_error"));
+
+	if (!status)
+		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT, "virtspoold %s",
+			error == -ENOENT ? "is not running" : "has a status that cannot be read; run this as root");
+	else if (!json_is_true(json_object_get(status, "connected")))
+		finding(d, GRADE_BAD, "daemon", "see the findings on the broker", "virtspoold is not connected: %s",
+			last ? last : "it has just started");
+	else
+		finding(d, GRADE_OK, "daemon", NULL, "virtspoold is running and connected");
+	if (status && strcmp(json_string_value(json_object_get(status, "version")) ?: "", PACKAGE_VERSION) != 0)
+		finding(d, GRADE_WARNING, "daemon", "systemctl restart " UNIT, "the running virtspoold is of another version");
+	if (json_integer_value(json_object_get(json_object_get(status, "sequence"), "missing")) > 0)
+		finding(d, GRADE_WARNING, "hook", "look for virtspool-hook in the system log of that time",
+			"transitions never reached the spool: the hook's sequence has holes");
+	json_decref(status);
+}
+
+static void check_clock(struct doctor *d)
+{
+	struct timex t = { 0 };
+	const struct filter future = { .since_ms = command_now_ms() + 60 * 1000 };
+	struct id_list list = { .newest = true };
+	struct lookup l;
+
+	if (time(NULL) < CLOCK_EARLIEST_S)
+		finding(d, GRADE_BAD, "clock", "set the clock: chronyd, systemd-timesyncd", "the clock shows a time in the past");
+	else if (adjtimex(&t) == TIME_ERROR || t.status & STA_UNSYNC)
+		finding(d, GRADE_WARNING, "clock", "run chronyd or systemd-timesyncd", "the clock is not synchronised");
+	else
+		finding(d, GRADE_OK, "clock", NULL, "synchronised");
+	if (lookup_open(&l) == 0 && lookup_scan(&l, PLACES_ALL, &future, 1, &list) >= 0 && l.seen > 0)
+		finding(d, GRADE_WARNING, "clock",
+			"order is kept; the times of new events stay ahead until the clock has caught up, or until a reboot",
+			"%" PRIu64 " events in the spool are of the future: the clock was ahead", l.seen);
+	id_list_clear(&list);
+	lookup_release(&l);
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+	static void (*const checks[])(struct doctor *d) = {
+		check_configuration, check_certificates, check_secrets, check_directories, check_space, check_contents,
+		check_hooks,	     check_unit,	 check_daemon,	check_brokers,	   check_clock,
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.doc = "Checks an installation and tells how to mend what it finds. Exit code: 0 if nothing is bad, 1 otherwise.",
+	};
+	struct doctor d = { .config_path = DEFAULT_CONFIG, .hooksdir = HOOKSDIR };
+
+	argp_err_exit_status = COMMAND_USAGE;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &d) != 0)
+		return COMMAND_USAGE;
+	d.colour = terminal_colour(stdout);
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (geteuid() != 0)
+		fputs("not run as root: some checks will say what root would see otherwise\n", stderr);
+	for (size_t i = 0; i < ELEMENTSOF(checks) && !command_output_ended(); i++)
+		checks[i](&d);
+	if (!d.json)
+		printf("%u bad, %u warnings\n", d.bad, d.warnings);
+	credentials_unref(d.credentials);
+	config_free(d.config);
+	return command_finish(d.bad > 0 ? COMMAND_FAILED : COMMAND_OK);
+}
