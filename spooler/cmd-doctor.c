@@ -159,7 +159,7 @@ static void check_expiry(struct doctor *d, const char *what, int64_t end_s)
 	format_time((uint64_t)end_s * 1000, when);
 	if (left < 0)
 		finding(d, GRADE_BAD, "certificates", "renew it, then `systemctl reload virtspool`", "%s has ended %s ago", what, age);
-	else if (left < EXPIRY_S)
+	else if (left <= EXPIRY_S)
 		finding(d, GRADE_WARNING, "certificates", "renew it, then `systemctl reload virtspool`", "%s ends in %s", what, age);
 	else
 		finding(d, GRADE_OK, "certificates", NULL, "%s is good until %.10s", what, when);
