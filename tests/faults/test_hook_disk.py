@@ -14,7 +14,7 @@ import uuid
 
 import pytest
 from lib import Hook, Spool, wait_until
-from lib.mounts import Mounts
+from lib.mounts import Mounts, kinds
 from lib.programs import tool
 from lib.record import read_records
 
@@ -175,10 +175,11 @@ def test_broken_disk(name, spool, hook, mounts):
     assert spool.names("emergency/new") == [] and spool.names("tmp") == []
 
 
-def test_hanging_disk(spool, hook, mounts):
+@pytest.mark.parametrize("kind", kinds())
+def test_hanging_disk(kind, spool, hook, mounts):
     """A frozen file system: back within five seconds, in the emergency spool, and not a second time when it thaws."""
     shutil.rmtree(spool.spooldir)
-    mounts.ext4(spool.spooldir, 8)
+    mounts.disk(spool.spooldir, kind)
     for directory in ("tmp", "new"):
         (spool.spooldir / directory).mkdir()
     hook("prepare")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Power cuts: ext4 on a loop device on a disk that logs writes and flushes (recorder.py), hooks running on it, and the
+Power cuts: ext4 (and xfs, where it can be made) on a loop device on a disk that logs writes and flushes (recorder.py), hooks running on it, and the
 power cut at many random moments. What was flushed before the cut is there; of what was not, any part may be, down to
 the sector. Each event whose hook had returned must be in new/ after the journal's recovery, and nothing there is torn.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from lib import Hook, Spool, domain_xml
 from lib.inject import Injector, syscall_names
-from lib.mounts import Mounts
+from lib.mounts import Mounts, kinds, make_filesystem
 from lib.programs import missing, tool
 from lib.record import Record, Torn
 
@@ -38,14 +38,12 @@ recorder = _load_recorder()
 class Recorder:
     """recorder.py as a process."""
 
-    def __init__(self, directory, mounts):
+    def __init__(self, directory, kind):
         if not Path("/dev/fuse").exists():
             missing("there is no /dev/fuse")
         self.mountpoint, self.image, self.log = directory / "fuse", directory / "image", directory / "log"
         self.mountpoint.mkdir()
-        with self.image.open("wb") as f:
-            f.truncate(MEGABYTES << 20)
-        subprocess.run([tool("mkfs.ext4"), "-q", "-F", "-m", "0", self.image], check=True)
+        make_filesystem(self.image, kind, MEGABYTES)
         self.process = subprocess.Popen(
             [sys.executable, recorder.__file__, self.mountpoint, self.image, self.log],
             stdin=subprocess.PIPE,
@@ -86,12 +84,12 @@ def mounts(tmp_path):
     mounts.close()
 
 
-def record_hooks(directory, mounts, hooks, lie=False):
+def record_hooks(directory, mounts, kind, hooks, lie=False):
     """Runs that many hooks, four at a time, on a recorded disk. Returns (image, log), a mark after each hook."""
-    disk = Recorder(directory, mounts)
+    disk = Recorder(directory, kind)
     spool = Spool(directory / "bed")
     try:
-        mounts.mount(spool.spooldir, "-o", "loop", disk.disk)
+        mounts.mount(spool.spooldir, "-t", kind, "-o", "loop", disk.disk)
         for name in ("tmp", "new"):
             (spool.spooldir / name).mkdir()
         subprocess.run([tool("sync"), "-f", spool.spooldir], check=True)
@@ -160,10 +158,10 @@ def cut_images(image, log, cuts):
             marks.append(entry[1].decode())
 
 
-def faults_after(directory, mounts, state, marks):
+def faults_after(directory, mounts, kind, state, marks):
     """Mounts what the cut left, which replays the journal, and says what is lost or torn."""
-    (directory / "after.ext4").write_bytes(state)
-    mounted = mounts.ext4(directory / "after")
+    (directory / f"after.{kind}").write_bytes(state)
+    mounted = mounts.disk(directory / "after", kind)
     try:
         found, faults = set(), []
         for path in (mounted / "new").iterdir():
@@ -178,24 +176,25 @@ def faults_after(directory, mounts, state, marks):
         mounts.unmount(mounted)
 
 
-def cut_at_random(directory, mounts, image, log, n):
+def cut_at_random(directory, mounts, kind, image, log, n):
     begin, end = log.index(("M", b"begin")), log.index(("M", b"end"))
     cuts = set(random.sample(range(begin + 1, end + 1), min(n, end - begin)))
     for position, state, marks in cut_images(image, log, cuts):
-        yield position, faults_after(directory, mounts, state, marks)
+        yield position, faults_after(directory, mounts, kind, state, marks)
 
 
-def test_power_cut(tmp_path, mounts):
+@pytest.mark.parametrize("kind", [k for k in kinds() if k != "btrfs"])
+def test_power_cut(kind, tmp_path, mounts):
     seed = random.randrange(1 << 32)
     random.seed(seed)
-    image, log = record_hooks(tmp_path, mounts, hooks=80)
+    image, log = record_hooks(tmp_path, mounts, kind, hooks=80)
     assert sum(e[0] == "M" for e in log) == 82
     assert sum(e[0] == "F" for e in log) > 20 and sum(e[0] == "W" for e in log) > 80
-    for position, faults in cut_at_random(tmp_path, mounts, image, log, 150):
+    for position, faults in cut_at_random(tmp_path, mounts, kind, image, log, 150):
         assert not faults, f"cut at {position} of {len(log)}, seed {seed}: {faults}"
 
 
 def test_power_cut_can_fail(tmp_path, mounts):
     """The same with an fsync() that does nothing: if no cut loses anything, the test above proves nothing."""
-    image, log = record_hooks(tmp_path, mounts, hooks=20, lie=True)
-    assert any(faults for _, faults in cut_at_random(tmp_path, mounts, image, log, 40))
+    image, log = record_hooks(tmp_path, mounts, "ext4", hooks=20, lie=True)
+    assert any(faults for _, faults in cut_at_random(tmp_path, mounts, "ext4", image, log, 40))

@@ -14,12 +14,14 @@ left on the machine, whatever happens.
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
 
 from .programs import missing, tool
 
+SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 CLONE_NEWNS = 0x00020000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 
@@ -38,6 +40,26 @@ def _enter_namespace():
     _own_namespace = True
 
 
+# Their least sizes in MiB, and what makes them; xfs refuses less than 300 unless it is told that it is for tests.
+KINDS = {
+    "ext4": (2, ["mkfs.ext4", "-q", "-F", "-m", "0"]),
+    "xfs": (32, ["mkfs.xfs", "-q", "-f", "--unsupported"]),
+    "btrfs": (128, ["mkfs.btrfs", "-q", "-f"]),
+}
+
+
+def kinds():
+    """ext4, and what else this machine can make."""
+    return ["ext4"] + [k for k, (_, make) in KINDS.items() if k != "ext4" and shutil.which(make[0], path=SBIN)]
+
+
+def make_filesystem(image, kind, megabytes):
+    least, command = KINDS[kind]
+    with image.open("wb") as f:
+        f.truncate(max(least, megabytes) << 20)
+    subprocess.run([tool(command[0]), *command[1:], image], check=True)
+
+
 class Mounts:
     def __init__(self, directory):
         _enter_namespace()
@@ -54,12 +76,14 @@ class Mounts:
         return self.mount(path, "-t", "tmpfs", "-o", options, "none")
 
     def ext4(self, path, megabytes=16, options="loop"):
-        image = self.directory / f"{path.name}.ext4"
+        return self.disk(path, "ext4", megabytes, options)
+
+    def disk(self, path, kind, megabytes=16, options="loop"):
+        """A new file system of that kind in a file, or the one that is there already."""
+        image = self.directory / f"{path.name}.{kind}"
         if not image.exists():
-            with image.open("wb") as f:
-                f.truncate(megabytes << 20)
-            subprocess.run([tool("mkfs.ext4"), "-q", "-F", "-m", "0", image], check=True)
-        return self.mount(path, "-o", options, image)
+            make_filesystem(image, kind, megabytes)
+        return self.mount(path, "-t", kind, "-o", options, image)
 
     def remount(self, path, options):
         subprocess.run([tool("mount"), "-o", f"remount,{options}", path], check=True)
