@@ -31,7 +31,7 @@ struct call {
 	void *argument;
 	int result;
 	atomic_bool done;
-	atomic_int running; /* the futex: 1 until the call has returned or the child is dead, when the kernel clears it */
+	atomic_int running; /* the futex: 1 until the call has returned; if the child is killed the kernel clears it */
 	_Alignas(64) char stack[STACK_SIZE];
 };
 
@@ -68,7 +68,7 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* So that no zombie is left to process 1, which need not care. It is waited for, but not for long: it may still hang. */
+/* So that no zombie is left to process 1, which need not care. Not waited for long: the child may still hang. */
 static void reap(pid_t pid)
 {
 	sigset_t child_ended;
@@ -97,7 +97,8 @@ int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_
 	c->argument = argument;
 	(void)signal(SIGCHLD, SIG_DFL); /* inherited, SIG_IGN would reap the child behind our back */
 	c->running = 1;
-	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, c, NULL, NULL, &c->running);
+	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, c, NULL, NULL,
+		    &c->running);
 	if (pid < 0)
 		return -errno;
 	while (atomic_load(&c->running)) {

@@ -149,7 +149,8 @@ static void read_document(struct record *r)
 			if (n == 0)
 				break;
 			if (n < 0 && errno != EINTR && errno != EAGAIN) {
-				if (errno != EBADF && errno != EISDIR) /* no stdin at all is no document, not half of one */
+				/* no stdin at all is no document, not half of one */
+				if (errno != EBADF && errno != EISDIR)
 					r->flags |= RECORD_DOCUMENT_TRUNCATED;
 				break;
 			}
@@ -303,10 +304,11 @@ static void log_loss(const struct record *r, int disk_error, int emergency_error
 	text_add(&t, strerror(-emergency_error));
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd >= 0)
-		(void)!sendto(fd, line, t.length, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, sizeof(address));
+		(void)!sendto(fd, line, t.length, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address,
+			      sizeof(address));
 }
 
-/* An ordinary user's libvirtd runs this hook too, and may not write to the spool: nothing is lost that anyone counts. */
+/* An ordinary user's libvirtd runs this hook too, and may not write here: nothing is lost that anyone counts. */
 static bool is_without_rights(int disk_error, int emergency_error)
 {
 	return geteuid() != 0 && (disk_error == -EACCES || disk_error == -EPERM || emergency_error == -EACCES ||

@@ -155,7 +155,7 @@ static void attribute_value(struct redact *r, bool secret)
 	if (quote == '"' || quote == '\'') {
 		keep(r, r->in + 1);
 		end = r->in;
-		/* XML has no '<' in a value: there a quote that was never closed ends, unless that could show a secret. */
+		/* XML has no '<' in a value: there ends what was never closed, unless that could show a secret. */
 		while (end < r->size && r->data[end] != quote && (secret || r->data[end] != '<'))
 			end++;
 	} else {
@@ -188,7 +188,7 @@ static bool attributes(struct redact *r)
 			keep(r, r->in + 1);
 			continue;
 		}
-		/* The name must be judged before what follows is copied over it: out may lag behind in, not overtake. */
+		/* The name is judged before what follows is copied over it. */
 		bool secret = is_secret_attribute(n);
 		size_t equals = skip_blanks(r, r->in + n.size);
 

@@ -306,7 +306,7 @@ int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts
 	for (int i = 0; i < n_parts; i++)
 		size += parts[i].iov_len;
 
-	/* One at a time, so that hooks which come together do not all see the same last room; but never waiting long. */
+	/* One at a time, so that hooks which come together do not all see the same last room; but never for long. */
 	for (int i = 0; i < 200 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK; i++)
 		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	r = has_room(fd, size) ? spool_put(fd, name, parts, n_parts) : -ENOSPC;

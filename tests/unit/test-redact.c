@@ -24,7 +24,8 @@ static const struct {
 	{"<g passwd='a>b/>' x='1'><h/></g>", "<g passwd='' x='1'><h/></g>", 1},
 	{"<g passwd=''/>", "<g passwd=''/>", 0},
 	{"<g\n\tpasswd \n = \t'secret'\n/>", "<g\n\tpasswd \n = \t''\n/>", 1},
-	{"<g password='a'/><g Passphrase='b'/><g x:passwd='c'/>", "<g password=''/><g Passphrase=''/><g x:passwd=''/>", 3},
+	{"<g password='a'/><g Passphrase='b'/><g x:passwd='c'/>",
+	 "<g password=''/><g Passphrase=''/><g x:passwd=''/>", 3},
 	{"<g passwdValidTo='2030-01-01' nopasswd='b'/>", "<g passwdValidTo='2030-01-01' nopasswd='b'/>", 0},
 	{"<g x=' passwd=' y='z'/>", "<g x=' passwd=' y='z'/>", 0},
 	{"<g x='>' passwd='s'/>", "<g x='>' passwd=''/>", 1},
@@ -90,10 +91,12 @@ static void test_table(void **state)
 
 static const char domain[] =
 	"<?xml version='1.0'?>\n<!-- it's here -->\n<domain type='qemu' id='7'>\n  <name>web1</name>\n"
-	"  <title>\"quoted\" &amp; 'so'</title>\n  <metadata><a:b xmlns:a='urn:a'><![CDATA[<x passwd=']]></a:b></metadata>\n"
+	"  <title>\"quoted\" &amp; 'so'</title>\n"
+	"  <metadata><a:b xmlns:a='urn:a'><![CDATA[<x passwd=']]></a:b></metadata>\n"
 	"  <devices>\n    <disk type='network'><source protocol='https' name='x'>\n"
 	"      <cookies><cookie name='one'>5ECRET1</cookie><cookie name='two'><![CDATA[5ECRET2]]></cookie></cookies>\n"
-	"    </source></disk>\n    <graphics type='vnc' port='-1' passwd='5ECRET3' passwdValidTo='2030-01-01T00:00:00'/>\n"
+	"    </source></disk>\n"
+	"    <graphics type='vnc' port='-1' passwd='5ECRET3' passwdValidTo='2030-01-01T00:00:00'/>\n"
 	"    <graphics type='spice' passwd=\"5ECRET4\"/>\n  </devices>\n</domain>\n";
 
 /* Cut anywhere, not a part of a secret comes out; and what was redacted stays as it is when redacted again. */
@@ -140,8 +143,10 @@ static void test_rest_is_left(void **state)
 /* Random pieces of markup in any order: in place, never longer, never outside. */
 static void test_random(void **state)
 {
-	static const char *const pieces[] = {"<", ">", "/", "'", "\"", "=", " ", "passwd", "cookie", "<!--", "-->", "<![CDATA[",
-					     "]]>", "<?", "?>", "<!", "[", "]", "x", ":", "\n", "\xff", "</", "/>", "a='b'"};
+	static const char *const pieces[] = {
+		"<", ">", "/", "'", "\"", "=", " ", "passwd", "cookie", "<!--", "-->", "<![CDATA[", "]]>",
+		"<?", "?>", "<!", "[", "]", "x", ":", "\n", "\xff", "</", "/>", "a='b'",
+	};
 	const size_t n_pieces = sizeof(pieces) / sizeof(pieces[0]);
 
 	(void)state;
@@ -171,7 +176,8 @@ static void test_random(void **state)
 /* Linear: eight MiB of what makes a scanner look ahead for ever. */
 static void test_time(void **state)
 {
-	static const char *const patterns[] = {"<!--", "<cookie>", "<a b='", "<![CDATA[", "<", "<password><password/>", "<!"};
+	static const char *const patterns[] = {"<!--", "<cookie>", "<a b='", "<![CDATA[", "<", "<password><password/>",
+					       "<!"};
 	const size_t size = 8 * 1024 * 1024;
 	char *data = malloc(size);
 
@@ -189,8 +195,11 @@ static void test_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),	     cmocka_unit_test(test_cut_off), cmocka_unit_test(test_rest_is_left),
-		cmocka_unit_test(test_random),	     cmocka_unit_test(test_time),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_cut_off),
+		cmocka_unit_test(test_rest_is_left),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
