@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "archive.h"
+#include "atomically.h"
 #include "queue.h"
 #include "relay.h"
 
@@ -33,6 +34,3 @@ void status_remove(const char *run_dir);
  * it was killed and left the file; -EACCES and the like if it cannot be told.
  */
 json_t *status_read(const char *run_dir, int *ret_error);
-
-/* Replaces dir/name by the text, atomically: written beside it and renamed. */
-int write_file_atomically(const char *dir, const char *name, const char *text, size_t size, unsigned mode);
