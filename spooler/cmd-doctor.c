@@ -505,7 +505,7 @@ static void check_hook_file(struct doctor *d, const char *path, const char *driv
 	if (!(st.st_mode & S_IXUSR))
 		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' is not executable: libvirt passes over it", path);
 	if (access(HOOK_PROGRAM, R_OK) == 0 && !files_equal(path, HOOK_PROGRAM))
-		finding(d, GRADE_WARNING, "hook", "virtspool hooks update", "'%s' is of another version than '%s'", path,
+		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER", "'%s' is of another version than '%s'", path,
 			HOOK_PROGRAM);
 	if (d->bad == before)
 		finding(d, GRADE_OK, "hook", NULL, "'%s' records the events of %s", path, driver);
@@ -551,7 +551,7 @@ static void check_driver(struct doctor *d, const char *driver, bool wanted)
 	check_hook_file(d, ours, driver);
 	check_members(d, driver);
 	if (hook_kind(main_path) == HOOK_OURS && hook_kind(member) == HOOK_OURS)
-		finding(d, GRADE_WARNING, "hook", "virtspool hooks install", "'%s' and '%s' both record each event", main_path,
+		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER", "'%s' and '%s' both record each event", main_path,
 			member);
 }
 

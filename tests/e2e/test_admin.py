@@ -15,7 +15,7 @@ import pytest
 
 from lib import Process, program, wait_until
 from lib.documents import domain_uuid, domain_xml
-from lib.programs import missing, tool
+from lib.programs import ROOT, missing, tool
 
 COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch", "test", "doctor"]
 
@@ -721,6 +721,46 @@ def test_usage(bed):
     assert bed.run("virtspool", "--version").stdout.startswith("virtspool ")
     done = bed.run("virtspool", "list", "--since", "soon")
     assert done.returncode == 64 and "yesterday" in done.stderr
+
+
+def complete(bed, *words):
+    """What bash offers for the last word."""
+    script = """
+        PATH=$(dirname "$V"):$PATH; source "$COMPLETION"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        _virtspool; printf '%s\\n' "${COMPREPLY[@]}" """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", "virtspool", *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "V": program("virtspool"),
+            "COMPLETION": str(ROOT / "etc/bash-completion/virtspool"),
+            **bed.spool.environment,
+        },
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_bash_completion(at_rest):
+    bed = at_rest
+    offered = complete(bed, "")
+    help_ = bed.run("virtspool", "--help", check=True).stdout
+    assert set(re.findall(r"^  ([a-z]+) ", help_, re.M)) == {w for w in offered if not w.startswith("-")} >= set(COMMANDS)
+    for command in COMMANDS + ["hooks"]:
+        options = set(re.findall(r"--[a-z-]+", bed.run("virtspool", command, "--help", check=True).stdout.split("Mandatory")[0]))
+        assert options - {"--version"} <= set(complete(bed, command, "--")), command
+    assert complete(bed, "list", "f") == ["failed"]
+    assert complete(bed, "list", "--vm", "") == ["db1", "web1"]
+    assert complete(bed, "replay", "--from", "s") == ["sent", "skipped"]
+    name = bed.spool.names("new")[0]
+    assert name in complete(bed, "show", name[:8])
+    assert complete(bed, "replay", "") == []
+    move(bed, [name], "sent")
+    assert complete(bed, "replay", "") == [name]
 
 
 def test_rights_are_named_in_one_line(at_rest):
