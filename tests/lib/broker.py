@@ -6,6 +6,7 @@ persistence on, everything in a private directory.
     broker.options    lines of mosquitto.conf, appended: broker.options += ["max_inflight_messages 1"]
     broker.acl        lines of an ACL file, or None: broker.acl = ["user host", "topic write virtspool/#"]
     broker.persistent False: keeps everything in memory only, for the bench
+    broker.address, broker.prefix    where it listens, and a command that runs it, such as namespaces.prefix
     broker.start()    also after kill(): same port, same directory, so sessions and queues are found again
     broker.kill()     SIGKILL; broker.stop() is SIGTERM; broker.pause()/resume() make it hang
     broker.reload()   SIGHUP: reads the ACL (and nothing else) again
@@ -34,6 +35,8 @@ class Broker:
         self.acl = None
         self.persistent = True
         self.log_type = "all"
+        self.prefix = []
+        self.address = "127.0.0.1"
         self.require_certificate = True
         self.process = None
         self._own_port = port is None
@@ -59,7 +62,7 @@ class Broker:
             if self.port is None:
                 self.port = free_port()
             self._write_config()
-            self.process = Process([tool("mosquitto"), "-c", self._config], self.log)
+            self.process = Process([*self.prefix, tool("mosquitto"), "-c", self._config], self.log)
             wait_until(lambda: self._accepts() or not self.process.running, 20, "mosquitto listens")
             if self.process.running:
                 return self
@@ -110,7 +113,7 @@ class Broker:
 
     def _accepts(self):
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            with socket.create_connection((self.address, self.port), timeout=1):
                 return True
         except OSError:
             return False
@@ -118,7 +121,7 @@ class Broker:
     def _write_config(self):
         self._store.mkdir(exist_ok=True)
         lines = [
-            f"listener {self.port} 127.0.0.1",
+            f"listener {self.port} {self.address}",
             "max_queued_messages 0",
             "log_dest stderr",
             f"log_type {self.log_type}",
