@@ -632,7 +632,7 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 {
 	const char *reason = NULL;
 	struct record record;
-	char *data;
+	char *data, name[37];
 	size_t size;
 	int k;
 
@@ -646,6 +646,11 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 	r->stats.read++;
 	if (k == 0)
 		k = record_parse(data, size, &record, &reason);
+	spool_id_name(e, name);
+	if (k == 0 && strcmp(record.stamp.id, name) != 0) {
+		reason = "its file has another name than its id";
+		k = -EBADMSG;
+	}
 	if (k < 0) {
 		fail_entry(r, e, reason);
 		return FEED_NEXT;

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Events that cannot be delivered, and events that may not be: neither is in the way of the others, neither is lost."""
+
+import os
+import time
+
+import pytest
+
+from lib import Ledger, Traffic, wait_until
+from lib.documents import domain_uuid
+
+STATUS = "topic write virtspool/v1/node1/status"
+FORBIDDEN, GRANTED = "forbidden", "granted"
+
+
+def refused(bed):
+    return bed.broker.output().count("Denied PUBLISH from virtspool-node1")
+
+
+def rights(*domains):
+    topics = [f"topic write virtspool/v1/node1/qemu/{domain_uuid(d)}/#" for d in domains]
+    return ["user host", STATUS, *topics, "user consumer", "topic read virtspool/#"]
+
+
+@pytest.mark.parametrize("queue", [1000, 0], ids=["connection-stays", "connection-ends"])
+def test_want_of_rights_deletes_nothing_spins_nowhere_and_heals(bed, queue):
+    """mosquitto refuses with PUBACK 0x87, and with max_queued_messages 0 it ends the connection after that."""
+    bed.broker.options += [f"max_queued_messages {queue}"]
+    bed.broker.acl = rights(GRANTED)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    bed.daemon.config["mqtt"]["window"] = 10
+    ledger.calls(30, FORBIDDEN)
+    bed.daemon.start()
+    wait_until(lambda: refused(bed) > 0, 10, "the broker refuses")
+
+    # The others pass, each soon, and nothing of the refused is deleted.
+    start, seconds, slowest = time.monotonic(), 12.0, 0.0
+    while time.monotonic() < start + seconds:
+        ledger.call(GRANTED)
+        called = time.monotonic()
+        wait_until(lambda: len(ledger.missing(subscriber)) == 30, 8, "what may be published is")
+        slowest = max(slowest, time.monotonic() - called)
+        time.sleep(0.3)
+    assert len([r for r in bed.spool.records("new") if r["object"] == FORBIDDEN]) == 30
+    attempts = refused(bed)
+    # One window before the first answer, then 20 a minute.
+    assert attempts <= 10 + 20 + seconds / 3 + 2, f"{attempts} attempts in {seconds:g} s"
+    status = bed.daemon.status()
+    assert bed.daemon.process.running and status["events"]["refused"]["0x87"] > 0 and status["last_error"]
+    assert bed.daemon.output().count("refuses event") <= 2 + attempts / 10
+
+    bed.broker.acl = rights(GRANTED, FORBIDDEN)
+    bed.broker.reload()
+    granted = time.monotonic()
+    wait_until(lambda: not ledger.missing(subscriber), 15, lambda: f"{len(ledger.missing(subscriber))} are missing")
+    print(f"{attempts} attempts in {seconds:g} s, the others took up to {slowest:.2f} s, healed in "
+          f"{time.monotonic() - granted:.2f} s")
+    ledger.check(subscriber)
+    bed.spool.wait_empty()
+
+
+def poison(new, original, ids):
+    """Everything that is no record, under names of events: {name: why}."""
+    header, _, body = original.partition(b"\n\n")
+    made = {
+        "empty": b"",
+        "cut in the header": original[:100],
+        "cut in the document": original[:-7],
+        "longer than it says": original + b"x",
+        "one bit": original[:-9] + bytes([original[-9] ^ 4]) + original[-8:],
+        "another version": original.replace(b"virtspool-record 1", b"virtspool-record 9", 1),
+        "another's name": original,
+        "zeros": bytes(4096),
+        "no checksum": header.rpartition(b"\n")[0] + b"\n\n" + body,
+        "too large": bytes(9 << 20),
+    }
+    why = {}
+    for text, data in made.items():
+        why[ids.pop()] = text
+        (new / list(why)[-1]).write_bytes(data)
+    for text, make in {
+        "a directory": lambda p: p.mkdir(),
+        "a link": lambda p: p.symlink_to("/etc/passwd"),
+        "a dangling link": lambda p: p.symlink_to("nowhere"),
+        "a fifo": os.mkfifo,
+    }.items():
+        why[ids.pop()] = text
+        make(new / list(why)[-1])
+    for name in ("readme.txt", "-rf", ".hidden", "x" * 200, "a b\nc"):
+        why[name] = "a foreign name"
+        (new / name).write_bytes(original)
+    return why
+
+
+def test_poison_goes_to_failed_and_blocks_nobody(bed):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    ledger.call()
+    first = bed.spool.names()[0]
+    original = bed.spool.read("new", first)
+    # Older than every event: all of it stands in the way.
+    ids = [f"01000000-0000-7000-8000-{i:012x}" for i in range(20)]
+    why = poison(bed.spool.spooldir / "new", original, ids)
+    ledger.calls(5)
+    bed.daemon.start()
+    wait_until(lambda: not ledger.missing(subscriber), 10, "the events pass")
+    ledger.check(subscriber, failed=why)
+    wait_until(lambda: not os.listdir(bed.spool.spooldir / "new"), 10, "new/ is empty")
+    failed = os.listdir(bed.spool.spooldir / "failed")
+    assert {n for n in failed if not n.endswith(".reason")} == set(why)
+    for name, text in why.items():
+        reason = (bed.spool.spooldir / "failed" / f"{name}.reason").read_text()
+        assert reason.strip() and len(reason.splitlines()) == 1, f"{text}: {reason!r}"
+    assert bed.spool.read("failed", list(why)[6]) == original, "what is refused is kept as it is"
+    assert len(ledger.received(subscriber)) == 6, "nothing of it was published"
+
+
+def test_event_larger_than_the_broker_takes(bed):
+    bed.broker.options += ["max_packet_size 20000"]
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    ledger.calls(2)
+    bed.hook("started", document=b"<domain><name>vm1</name><description>" + b"x" * 30000 + b"</description></domain>")
+    large = bed.spool.names()[-1]
+    ledger.calls(2)
+    bed.daemon.start()
+    ledger.check(subscriber, holes_allowed=True, failed=[large])
+    wait_until(lambda: large in bed.spool.failed(), 10, "failed/")
+    assert "packet" in bed.spool.failed()[large]
+
+
+def test_spool_that_the_daemon_may_not_archive_in(bed):
+    """sent/ is gone, or a file, or full: delivered all the same, and once."""
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    sent = bed.spool.spooldir / "sent"
+    sent.rmdir()
+    bed.daemon.start()
+    with Traffic(ledger, pause=0.01):
+        wait_until(lambda: len(subscriber.events) > 20, 10, "events arrive without sent/")
+        os.rename(sent, bed.directory / "taken away")
+        arrived = len(subscriber.events)
+        wait_until(lambda: len(subscriber.events) > arrived + 20, 10, "events arrive when it was taken away")
+        wait_until(lambda: sent.exists(), 10, "made again")
+    counts = ledger.check(subscriber)
+    bed.spool.wait_empty()
+    assert counts["duplicated"] == 0
