@@ -22,6 +22,7 @@
 #define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that cannot be read is looked at this often */
 #define LANES_MAX 256                  /* domains that are denied at a time; beyond, everything pauses */
 #define DENIALS_PER_MINUTE 20          /* refused attempts that a broker has to bear from us */
+#define DENIAL_USEC (60 * USEC_PER_SEC / DENIALS_PER_MINUTE)
 #define SUSPECT_STRIKES 3              /* connections lost in a row over one event before it is given alone */
 #define SUSPECT_STRIKES_ALONE 5        /* and before another is tried in its place */
 
@@ -378,16 +379,14 @@ static void pause_feeding(struct relay *r, uint64_t usec)
 	timer_start(r->pause, usec);
 }
 
-/* Leaky bucket: how many refusals the broker has had from us of late. */
-static void count_denial(struct relay *r)
+/* Leaky bucket: may the broker have to refuse one more of ours now? */
+static bool denials_allowed(struct relay *r)
 {
-	uint64_t now = now_usec(CLOCK_MONOTONIC), leak = 60 * USEC_PER_SEC / DENIALS_PER_MINUTE;
-	uint64_t leaked = (now - r->denials_usec) / leak;
+	uint64_t now = now_usec(CLOCK_MONOTONIC), leaked = (now - r->denials_usec) / DENIAL_USEC;
 
 	r->denials = leaked >= r->denials ? 0 : r->denials - (unsigned)leaked;
-	r->denials_usec = now;
-	if (++r->denials >= DENIALS_PER_MINUTE)
-		pause_feeding(r, leak);
+	r->denials_usec = r->denials == 0 ? now : r->denials_usec + leaked * DENIAL_USEC;
+	return r->denials < DENIALS_PER_MINUTE;
 }
 
 static void schedule_release(struct relay *r)
@@ -426,15 +425,18 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 		}
 		lane = &r->lanes[r->n_lanes++];
 		*lane = (struct lane){ .key = f->lane };
+		if (!denials_allowed(r)) /* one domain after the other is denied: perhaps all are */
+			pause_feeding(r, DENIAL_USEC);
 	}
 	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name, client_reason_name(reason_code),
 		   reason_code);
 	if (lane->probing || lane->backoff_usec == 0)
 		lane->backoff_usec = next_backoff(r, lane->backoff_usec);
 	lane->retry_usec = now + with_jitter(lane->backoff_usec);
+	if (!lane->probing)
+		r->denials++;
 	lane->probing = false;
 	hold(r, &f->entry);
-	count_denial(r);
 	schedule_release(r);
 }
 
@@ -574,6 +576,12 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 		hold(r, e); /* another is tried in its place */
 		return FEED_NEXT;
 	}
+	if (l && !denials_allowed(r)) { /* only what is denied waits for that */
+		l->retry_usec = now_usec(CLOCK_MONOTONIC) + DENIAL_USEC;
+		schedule_release(r);
+		hold(r, e);
+		return FEED_NEXT;
+	}
 	k = client_publish(r->client, event->topic, event->payload, event->payload_size, EVENT_CONTENT_TYPE, &mid);
 	switch (k) {
 	case 0:
@@ -591,8 +599,10 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 		return FEED_WAIT;
 	}
 	r->stats.published++;
-	if (l)
+	if (l) {
 		l->probing = true;
+		r->denials++;
+	}
 	window_add(r, e, mid, lane, size);
 	return FEED_NEXT;
 }
