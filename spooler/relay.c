@@ -336,6 +336,16 @@ static bool keeps(const struct relay *r)
 	return r->config->spool.sent_age_s > 0;
 }
 
+/* What waited behind it may go; and who grants one right may have granted others. */
+static void lane_granted(struct relay *r, struct lane *lane)
+{
+	*lane = r->lanes[--r->n_lanes];
+	for (size_t i = 0; i < r->n_lanes; i++)
+		r->lanes[i].retry_usec = 0;
+	r->denials = 0;
+	queue_release_held(r->queue);
+}
+
 static void delivered(struct relay *r, const struct in_flight *f)
 {
 	uint64_t took = now_usec(CLOCK_MONOTONIC) - f->published_usec;
@@ -360,10 +370,8 @@ static void delivered(struct relay *r, const struct in_flight *f)
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
 	}
-	if (lane) { /* the right was granted: what waited behind it may go */
-		*lane = r->lanes[--r->n_lanes];
-		queue_release_held(r->queue);
-	}
+	if (lane)
+		lane_granted(r, lane);
 	if (is_suspect(r, &f->entry)) {
 		r->suspect = (struct suspect){ 0 };
 	} else if (r->suspect.strikes >= SUSPECT_STRIKES_ALONE && !r->suspect.control_taken) {

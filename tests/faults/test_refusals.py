@@ -23,7 +23,7 @@ def rights(*domains):
 
 
 @pytest.mark.parametrize(
-    "domains, queue, longest", [(1, 1000, 1), (20, 1000, 4), (1, 0, 4)], ids=["one", "many", "connection-ends"]
+    "domains, queue, longest", [(1, 1000, 1), (20, 1000, 4), (1, 0, 8)], ids=["one", "many", "connection-ends"]
 )
 def test_want_of_rights_deletes_nothing_spins_nowhere_and_heals(bed, domains, queue, longest):
     """mosquitto refuses with PUBACK 0x87, and with max_queued_messages 0 it ends the connection after that. The others
