@@ -168,7 +168,16 @@ class RabbitMQ(Other):
             "RABBITMQ_LOG_BASE": str(self.directory / "logs"),
             "RABBITMQ_PID_FILE": str(self.directory / "pid"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RUNNING_UNDER_SYSTEMD": "1",  # that is: no shell that stays in between
         }
+
+    def start(self):
+        self._starts = getattr(self, "_starts", 0) + 1
+        return super().start()
+
+    def _accepts(self):
+        """It resets connections for a while after it listens."""
+        return self.output().count("Server startup complete") >= self._starts
 
     def command(self):
         return [self.server]
@@ -229,6 +238,10 @@ class ActiveMQ(Other):
 
     def prepare(self):
         need(f"{self.base}/lib/activemq-mqtt.jar", "activemq")
+        # Debian's activemq does without it, and then fails at each MQTT connection.
+        codec = need("/usr/share/java/mqtt-client.jar", "libmqtt-client-java")
+        (self.directory / "lib").mkdir()
+        (self.directory / "lib/mqtt-client.jar").symlink_to(codec)
         password = "secret"
         for command in (
             ["openssl", "pkcs12", "-export", "-in", self.certs.pem("broker"), "-inkey", self.certs.key("broker"),

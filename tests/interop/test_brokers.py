@@ -2,7 +2,7 @@
 """The whole way, hook to consumer, over every broker there is: TLS, QoS 1 and 2, a backlog, an outage, a reconnect."""
 
 import pytest
-from brokers import ALL
+from brokers import ALL, RabbitMQ
 from consumer import subscriber_of
 from lib import wait_until
 
@@ -32,6 +32,8 @@ def daemon(bed, broker):
 
 @pytest.mark.parametrize("qos", [1, 2])
 def test_delivery_outage_backlog(bed, broker, daemon, qos):
+    if qos == 2 and isinstance(broker, RabbitMQ):
+        pytest.skip("RabbitMQ has no QoS 2: see test_qos_2_of_rabbitmq")
     daemon.config["mqtt"]["qos"] = qos
     subscriber = subscriber_of(broker, qos=qos)
     try:
@@ -62,3 +64,19 @@ def test_delivery_outage_backlog(bed, broker, daemon, qos):
         assert daemon.stop() == 0
     finally:
         subscriber.stop()
+
+
+def test_qos_2_of_rabbitmq(bed):
+    """It answers a publish of QoS 2 as if it were QoS 1. That is an error, not a delivery: the event stays."""
+    broker = RabbitMQ(bed.directory / "other", bed.certs).start()
+    daemon = bed.new_daemon(brokers=broker)
+    daemon.config["mqtt"] |= {"version": "3.1.1", "qos": 2}
+    daemon.start()
+    bed.hook("start")
+    daemon.process.wait_output("what MQTT does not allow")
+    assert len(bed.spool.waiting()) == 1 and not bed.spool.names("sent")
+
+    daemon.config["mqtt"]["qos"] = 1
+    daemon.reload()
+    bed.spool.wait_empty()
+    broker.kill()
