@@ -224,12 +224,15 @@ static uint64_t next_deadline(const struct client *c)
 	return next;
 }
 
-/* The timer is only ever set earlier; when it comes too early it is set anew. That spares a system call each turn. */
+/* Under load the timer is only ever set earlier; when it comes too early it is set anew. That spares a system call
+   each turn. With nothing in flight it is set exactly, so that an idle daemon is woken by nothing but keep-alives. */
 static void set_timer(struct client *c)
 {
 	uint64_t next = next_deadline(c);
 
-	if (!c->timer || next == 0 || next == UINT64_MAX || (c->timer_set && c->timer_set <= next))
+	if (!c->timer || next == 0 || next == UINT64_MAX)
+		return;
+	if (c->timer_set && c->timer_set <= next && (c->in_flight > 0 || next - c->timer_set < USEC_PER_SEC))
 		return;
 	if (sd_event_source_set_time(c->timer, next) < 0 || sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
 		return;
@@ -643,8 +646,10 @@ static bool read_transport(struct client *c)
 		packets = c->inbound.packets;
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
 		/* Bytes that never become a packet are no sign of life, unless a long one may be on its way. */
-		if (c->inbound.packets != packets || c->inbound.want_publish)
+		if (c->inbound.packets != packets || c->inbound.want_publish) {
 			c->last_in = now_usec(c);
+			c->ping_since = 0;
+		}
 		if (n < 0) {
 			lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: %s", peer(c), why);
 			break;
@@ -877,8 +882,6 @@ static int on_kick(sd_event_source *source, void *userdata)
 
 static void check_ping(struct client *c, uint64_t now)
 {
-	if (c->ping_since && c->last_in > c->ping_since)
-		c->ping_since = 0;
 	if (c->ping_since && now >= c->ping_since + c->answer_timeout_us) {
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping within %llu s", peer(c),
 		     (unsigned long long)(c->answer_timeout_us / USEC_PER_SEC));

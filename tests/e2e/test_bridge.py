@@ -177,3 +177,25 @@ def test_nothing_is_left_after_many_connections(bed):
     assert descriptors(many.pid) <= expected
     many.stop()
     assert not {n for n in set(os.listdir("/tmp")) - before if n.startswith(".virtspool-")}
+
+
+def test_idle_is_quiet(bed):
+    """Nothing to send: the process is woken by its keep-alive and the answer to it, and by nothing else."""
+    bed.broker.start()
+    command = [probe(), "--ca", bed.certs.ca, "--cert", bed.certs.pem("host"), "--key", bed.certs.key("host"), "--hold"]
+    p = Process([*command, "--keep-alive", "5", f"localhost:{bed.broker.port}"], bed.directory / "idle")
+    p.wait_output("connected")
+
+    def pings():
+        return bed.broker.output().count("Sending PINGRESP to client-probe")
+
+    def wakes():
+        with open(f"/proc/{p.pid}/status", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
+
+    wait_until(lambda: pings() == 1, 15, "the first ping")
+    wait_until(lambda: p.state() == "S", 5, "it sleeps")
+    before = wakes()
+    wait_until(lambda: pings() == 3, 30, "two more pings")
+    wait_until(lambda: p.state() == "S", 5, "it sleeps")
+    assert wakes() - before <= 2 * 2 + 1
