@@ -26,21 +26,22 @@
 #define TAG_LONG (16 * 1024)
 #define ATTRIBUTES_MAX 1024
 
-enum scope { /* what the element is whose children are looked at */
+/* What the element is whose children are looked at. */
+enum scope {
 	SCOPE_NONE,
-	SCOPE_ROOT,     /* the document: <domain>, <network>, <hookData> */
+	SCOPE_ROOT,	/* the document: <domain>, <network>, <hookData> */
 	SCOPE_HOOKDATA, /* <network>, <networkport>, <domain> */
-	SCOPE_DOMAIN,   /* the event's subject */
-	SCOPE_NETWORK,  /* the event's subject */
+	SCOPE_DOMAIN,	/* the event's subject */
+	SCOPE_NETWORK,	/* the event's subject */
 	SCOPE_METADATA, /* of the subject */
-	SCOPE_PORT,     /* <networkport> */
-	SCOPE_OWNER,    /* <owner> of a port, or the <domain> beside a <network> */
+	SCOPE_PORT,	/* <networkport> */
+	SCOPE_OWNER,	/* <owner> of a port, or the <domain> beside a <network> */
 };
 
 struct element {
 	enum scope within;
 	const char *name;
-	enum scope opens;                        /* the scope of its children */
+	enum scope opens;						 /* the scope of its children */
 	void (*end)(struct domain *d, const char *text, int64_t factor); /* its text is kept for this */
 };
 
@@ -57,7 +58,7 @@ struct parse {
 	struct {
 		enum scope scope;
 		int depth; /* of the element that opened it */
-	} scopes[8]; /* the open ones, the innermost last */
+	} scopes[8];	   /* the open ones, the innermost last */
 	int n_scopes;
 
 	const struct element *leaf; /* whose text is being kept */
@@ -117,9 +118,9 @@ static int64_t unit_factor(const char *unit, size_t size)
 		const char *name;
 		int64_t factor;
 	} units[] = {
-		{"KiB", 1LL << 10}, {"k", 1LL << 10}, {"b", 1},       {"bytes", 1},	   {"KB", 1000},
-		{"M", 1LL << 20},   {"MiB", 1LL << 20}, {"MB", 1000000}, {"G", 1LL << 30},   {"GiB", 1LL << 30},
-		{"GB", 1000000000}, {"T", 1LL << 40}, {"TiB", 1LL << 40}, {"TB", 1000000000000},
+		{"KiB", 1LL << 10}, {"k", 1LL << 10},	{"b", 1},	    {"bytes", 1},	   {"KB", 1000},
+		{"M", 1LL << 20},   {"MiB", 1LL << 20}, {"MB", 1000000},    {"G", 1LL << 30},	   {"GiB", 1LL << 30},
+		{"GB", 1000000000}, {"T", 1LL << 40},	{"TiB", 1LL << 40}, {"TB", 1000000000000},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(units); i++)
@@ -569,8 +570,7 @@ int domain_parse(struct bytes document, const struct strings *namespaces, struct
 	struct parse p = {.domain = ret_domain, .wanted = namespaces};
 	size_t size = document.size < DOCUMENT_MAX ? document.size : DOCUMENT_MAX;
 
-	*ret_domain = (struct domain){
-		.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
+	*ret_domain = (struct domain){.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
 	if (size > TAG_LONG)
 		size = hostile_attributes(document.data, size);
 	if (!size) {
@@ -582,7 +582,8 @@ int domain_parse(struct bytes document, const struct strings *namespaces, struct
 		return -ENOMEM;
 	*p.xml->sax = handlers;
 	p.xml->userData = &p;
-	xmlFreeDoc(xmlCtxtReadMemory(p.xml, document.data, (int)size, NULL, NULL, XML_PARSE_NONET | XML_PARSE_IGNORE_ENC));
+	xmlFreeDoc(
+		xmlCtxtReadMemory(p.xml, document.data, (int)size, NULL, NULL, XML_PARSE_NONET | XML_PARSE_IGNORE_ENC));
 	if (p.capture)
 		capture_end(&p, false);
 	if (!p.stopped && !p.xml->wellFormed)

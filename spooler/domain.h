@@ -15,8 +15,8 @@
 #include "../hook/record.h"
 #include "config.h"
 
-#define DOMAIN_TEXT_MAX 4096             /* bytes of a name or title that are kept */
-#define DOMAIN_METADATA_MAX (64 * 1024)  /* bytes of all listed metadata together */
+#define DOMAIN_TEXT_MAX 4096		/* bytes of a name or title that are kept */
+#define DOMAIN_METADATA_MAX (64 * 1024) /* bytes of all listed metadata together */
 
 struct domain_metadata {
 	char *uri; /* of the namespace, as listed */
@@ -27,9 +27,9 @@ struct domain {
 	char *type; /* of a domain: qemu, kvm, lxc, xen ... */
 	char *name;
 	char *title;
-	char uuid[37]; /* lower case; "" if there is none */
-	int64_t id;    /* of the running domain; -1: not told */
-	int64_t vcpus, vcpus_max;           /* -1: not told */
+	char uuid[37];			    /* lower case; "" if there is none */
+	int64_t id;			    /* of the running domain; -1: not told */
+	int64_t vcpus, vcpus_max;	    /* -1: not told */
 	int64_t memory_kib, memory_max_kib; /* -1: not told */
 	struct domain_metadata *metadata;
 	size_t n_metadata;

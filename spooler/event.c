@@ -27,7 +27,7 @@
 
 struct builder {
 	json_t *event, *data, *exact; /* exact: made when it is needed */
-	bool failed;                  /* no memory */
+	bool failed;		      /* no memory */
 };
 
 /* --- strings and times */
@@ -87,8 +87,8 @@ static void id_random(char buf[static 37])
 		memset(b, 0, sizeof(b));
 	b[6] = (b[6] & 0x0f) | 0x40; /* UUID version 4 */
 	b[8] = (b[8] & 0x3f) | 0x80;
-	snprintf(buf, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
-		 b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	snprintf(buf, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+		 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 /* --- building JSON: a failure is remembered, and looked at once at the end */
@@ -447,8 +447,8 @@ static char *name_new(const struct record *r)
 
 static int build(struct builder *b, const struct config *c, const struct record *r, bool replayed, struct event *e)
 {
-	_cleanup_(domain_releasep) struct domain d = {.id = -1, .vcpus = -1, .vcpus_max = -1,
-						       .memory_kib = -1, .memory_max_kib = -1};
+	_cleanup_(domain_releasep) struct domain d = {
+		.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
 	_cleanup_free_ char *type = type_new(r);
 	const char *why = NULL;
 	int q;

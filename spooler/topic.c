@@ -105,7 +105,8 @@ int topic_check(const char *template, unsigned allowed, const char **ret_why)
 		}
 		f = field_parse(s + 1, &s);
 		if (f < 0)
-			why = "unknown field; allowed: {host} {driver} {uuid} {name} {operation} {suboperation} {epoch}";
+			why = "unknown field; allowed: {host} {driver} {uuid} {name} {operation} {suboperation} "
+			      "{epoch}";
 		else if (!(allowed & 1U << f))
 			why = "only {host} can be filled in here";
 		else

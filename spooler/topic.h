@@ -12,9 +12,9 @@
 
 #include "../hook/record.h"
 
-#define TOPIC_MAX 65535          /* MQTT: a string's length is sent in 16 bits */
-#define TOPIC_TEMPLATE_MAX 1024  /* bytes of a template */
-#define TOPIC_HOST_MAX 255       /* bytes of {host} */
+#define TOPIC_MAX 65535		/* MQTT: a string's length is sent in 16 bits */
+#define TOPIC_TEMPLATE_MAX 1024 /* bytes of a template */
+#define TOPIC_HOST_MAX 255	/* bytes of {host} */
 
 enum topic_field {
 	TOPIC_HOST,

@@ -45,7 +45,7 @@ static unsigned levels(const char *topic)
 
 static void check_event(const struct config *c, const struct event *e)
 {
-	static const char *const demanded[] = {"specversion", "id",	     "source", "type", "time",
+	static const char *const demanded[] = {"specversion", "id",    "source",       "type",		 "time",
 					       "sequence",    "epoch", "recordedtime", "datacontenttype"};
 	json_t *event = json_loadb(e->payload, e->payload_size, JSON_REJECT_DUPLICATES, NULL);
 
@@ -72,9 +72,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	const char *s = (const char *)data, *end = s + size, *why = NULL;
 	struct record r = {
-		.stamp = {.epoch = "0123456789abcdef0123456789abcdef", .sequence = size, .ticks = size << 40,
+		.stamp = {.epoch = "0123456789abcdef0123456789abcdef",
+			  .sequence = size,
+			  .ticks = size << 40,
 			  .id = "01990a3c-7bbd-7123-8123-0123456789ab"},
-		.argc = (unsigned)size, .n_arguments = size % 2, .flags = (unsigned)size, .redacted = (unsigned)size % 3,
+		.argc = (unsigned)size,
+		.n_arguments = size % 2,
+		.flags = (unsigned)size,
+		.redacted = (unsigned)size % 3,
 	};
 	struct event e;
 
