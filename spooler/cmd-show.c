@@ -172,7 +172,7 @@ static void print_publication(const struct shower *s, const struct found *f, con
 	}
 	if (!event_wanted(s->config, &f->record, e))
 		line("published", "no: the configuration filters it out, unless it is replayed");
-	line("topic", e->topic);
+	line("topic", e->topic ? e->topic : "");
 	payload = json_loadb(e->payload, e->payload_size, 0, NULL);
 	if (payload) {
 		_cleanup_free_ char *text = json_dumps(payload, JSON_INDENT(2) | JSON_ENSURE_ASCII);

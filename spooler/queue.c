@@ -73,20 +73,18 @@ static bool idset_contains(const struct idset *s, const struct spool_id *e)
 
 static int idset_add(struct idset *s, const struct spool_id *e)
 {
-	_cleanup_(free_charp) char *copy = malloc(sizeof(*e));
+	struct spool_id *copy = malloc(sizeof(*copy));
 	void **node;
 
 	if (!copy)
 		return -ENOMEM;
-	memcpy(copy, e, sizeof(*e));
+	*copy = *e;
 	node = tsearch(copy, &s->root, spool_id_compare);
-	if (!node)
-		return -ENOMEM;
-	if (*node == copy) {
-		TAKE_PTR(copy);
+	if (node && *node == copy)
 		s->n++;
-	}
-	return 0;
+	else
+		free(copy); /* it is there already, or there is no memory */
+	return node ? 0 : -ENOMEM;
 }
 
 static void idset_remove(struct idset *s, const struct spool_id *e)
@@ -449,8 +447,8 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name, 
 	_cleanup_close_ int fd = -1;
 	char copy[37 + sizeof(COPY_SUFFIX)];
 	const char *reason;
-	size_t size;
-	char *data;
+	char *data = NULL;
+	size_t size = 0;
 
 	if (to_fd < 0 || tmp_fd < 0)
 		return -ENOTDIR;

@@ -144,9 +144,10 @@ static uint64_t now_usec(clockid_t clock)
 
 static uint64_t with_jitter(uint64_t usec)
 {
-	uint32_t random = 0;
+	uint32_t random;
 
-	(void)getrandom(&random, sizeof(random), GRND_NONBLOCK);
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+		random = (uint32_t)now_usec(CLOCK_MONOTONIC); /* good enough to scatter hosts */
 	return relay_jitter(usec, random);
 }
 
@@ -649,7 +650,7 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 {
 	const char *reason = NULL;
-	struct record record;
+	struct record record = { 0 };
 	char *data, name[37];
 	size_t size;
 	int k;
@@ -1037,18 +1038,20 @@ void relay_wake(struct relay *r)
 	relay_feed(r);
 }
 
+/* Timers begin stopped. */
+static int add_timer(struct relay *r, sd_event_source **ret_source, sd_event_time_handler_t handler)
+{
+	int k = sd_event_add_time_relative(r->loop, ret_source, CLOCK_MONOTONIC, 0, 1000, handler, r);
+
+	if (k >= 0)
+		timer_stop(*ret_source);
+	return k;
+}
+
 int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *userdata, struct relay **ret_relay)
 {
 	struct relay *r = calloc(1, sizeof(*r));
-	struct {
-		sd_event_source **source;
-		sd_event_time_handler_t handler;
-	} timers[] = {
-		{ &r->reconnect, on_reconnect }, { &r->pause, on_pause },	   { &r->release, on_release },
-		{ &r->rescan, on_rescan },
-		{ &r->settle, on_settled },	 { &r->stop_timer, on_stop_timer },
-	};
-	int k = 0;
+	int k;
 
 	if (!r)
 		return -ENOMEM;
@@ -1056,11 +1059,17 @@ int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *user
 	r->queue = q;
 	r->changed = changed;
 	r->userdata = userdata;
-	for (size_t i = 0; i < ELEMENTSOF(timers) && k >= 0; i++) {
-		k = sd_event_add_time_relative(loop, timers[i].source, CLOCK_MONOTONIC, 0, 1000, timers[i].handler, r);
-		if (k >= 0)
-			timer_stop(*timers[i].source);
-	}
+	k = add_timer(r, &r->reconnect, on_reconnect);
+	if (k >= 0)
+		k = add_timer(r, &r->pause, on_pause);
+	if (k >= 0)
+		k = add_timer(r, &r->release, on_release);
+	if (k >= 0)
+		k = add_timer(r, &r->rescan, on_rescan);
+	if (k >= 0)
+		k = add_timer(r, &r->settle, on_settled);
+	if (k >= 0)
+		k = add_timer(r, &r->stop_timer, on_stop_timer);
 	if (k >= 0)
 		k = sd_event_add_defer(loop, &r->defer_stopped, on_stopped, r);
 	if (k < 0) {
