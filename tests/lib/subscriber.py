@@ -13,6 +13,7 @@ A consumer that is none of ours: paho over OpenSSL, MQTT 5, QoS 1, with a persis
 import json
 import ssl
 import threading
+import time
 import uuid
 
 import paho.mqtt.client as mqtt
@@ -57,6 +58,7 @@ class Subscriber:
         self.messages, self.events, self.errors = [], [], []
         self._types = {}
         self._subscribed = threading.Event()
+        self._thread, self._stopping = None, False
         self.client = mqtt.Client(client_id or f"test-{uuid.uuid4().hex[:12]}", protocol=mqtt.MQTTv5)
         if broker.tls:
             certs = broker.certs
@@ -74,17 +76,31 @@ class Subscriber:
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 3600
         self.client.connect(self.broker.host, self.broker.port, keepalive=30, clean_start=False, properties=properties)
-        self.client.loop_start()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
         self.wait_subscribed(deadline)
         return self
+
+    def _loop(self):
+        """As paho's own thread, but an error of TLS, which it does not expect, is a lost connection like others."""
+        while not self._stopping:
+            try:
+                self.client.loop_forever(retry_first_connection=True)
+            except (OSError, ValueError):
+                time.sleep(0.05)
+                try:
+                    self.client.reconnect()
+                except (OSError, ValueError):
+                    pass
 
     def wait_subscribed(self, deadline=10):
         """Also after the broker went away and came back."""
         wait_until(self._subscribed.is_set, deadline, "the subscriber is subscribed")
 
     def stop(self):
+        self._stopping = True
         self.client.disconnect()
-        self.client.loop_stop()
+        self._thread.join(10)
 
     def wait_for(self, n, deadline=15.0):
         wait_until(
