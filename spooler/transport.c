@@ -614,7 +614,7 @@ static int resolve_begin(struct transport *t)
 		return 0;
 	}
 	r = resolve_start(t->loop, t->host, t->port, on_resolved, t, &t->resolve);
-	if (r < 0)
+	if (r < 0 && r != -EBUSY) /* too many earlier questions without an answer: there will be none to this one either */
 		return r;
 	return set_deadline(t, now_usec(t) + t->timeout_us);
 }

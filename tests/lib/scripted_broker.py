@@ -327,8 +327,18 @@ class Behaviour:
 
 
 class ScriptedBroker:
-    def __init__(self, certs=None, behaviour=None, tls=True, certificate="broker", host="127.0.0.1", alpn=("mqtt",)):
+    def __init__(
+        self,
+        certs=None,
+        behaviour=None,
+        tls=True,
+        certificate="broker",
+        host="127.0.0.1",
+        alpn=("mqtt",),
+        address="127.0.0.1",
+    ):
         self.tls = tls and certs is not None
+        self.address = address
         self.certs, self.behaviour = certs, behaviour or Behaviour()
         self.host = "localhost" if self.tls else host
         self.connections, self.published, self.delivered = [], [], []
@@ -349,10 +359,12 @@ class ScriptedBroker:
 
     @property
     def url(self):
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def start(self):
-        self.listener = socket.create_server(("127.0.0.1", self.port or 0), backlog=64)
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        self.listener = socket.create_server((self.address, self.port or 0), family=family, backlog=64)
         self.port = self.listener.getsockname()[1]
         self._spawn(self._accept)
         return self
