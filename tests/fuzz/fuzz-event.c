@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-event - any bytes as driver, object, operation, sub-operation, extra, one more argument and document, each ended
- * by a newline but the last. The payload is always JSON with the attributes that CloudEvents demands, and the topic
- * has as many levels as its template.
+ * fuzz-event - any bytes as driver, object, operation, sub-operation, extra, one more argument (and detail) and
+ * document, each ended by a newline but the last. The payload is always JSON with the attributes that CloudEvents
+ * demands, and the topic has as many levels as its template.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */
@@ -90,7 +90,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	r.operation = line(&s, end);
 	r.suboperation = line(&s, end);
 	r.extra = line(&s, end);
-	r.arguments[0] = line(&s, end);
+	r.arguments[0] = r.details[0] = line(&s, end);
+	r.n_details = size % 4 == 0;
+	if (r.n_details) {
+		r.origin = r.extra;
+		r.transition = r.object;
+	}
 	r.document = (struct bytes){s, (size_t)(end - s)};
 	r.recorded_ns = (int64_t)(size << 50) - (int64_t)size;
 	check(event_build(&c, &r, size % 2, &e, &why) == 0);
