@@ -22,6 +22,8 @@
 #define OLDEST_MAX (32 * 1024)                 /* names that one pass can remove by size */
 #define SWEEP_USEC (3600 * USEC_PER_SEC)       /* ages are looked at this often */
 #define SWEEP_ACCURACY_USEC (300 * USEC_PER_SEC)
+#define LOOK_EVENTS 4                          /* archived between two looks at the space that is left */
+#define LOOK_BYTES (64 * 1024)
 #define LOW_SPACE_PERCENT 5                    /* below: the archive gives way */
 #define ENOUGH_SPACE_PERCENT 10                /* until there is so much again */
 #define KEEP_PERCENT 90                        /* of a limit, once it is crossed, so that not each event sweeps */
@@ -48,7 +50,7 @@ struct archive {
 	bool removing; /* second half of a pass */
 	uint64_t names, bytes, limit;
 
-	uint64_t unswept_bytes; /* archived since the last sweep or look at the space */
+	uint64_t unlooked_events, unlooked_bytes; /* archived since the last look at the space that is left */
 	struct archive_counts counts;
 };
 
@@ -67,6 +69,12 @@ static uint64_t now_ms(void)
 
 	(void)clock_gettime(CLOCK_REALTIME, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* What a limit is there for: a small file takes a whole block. */
+static uint64_t bytes_on_disk(const struct stat *st)
+{
+	return (uint64_t)st->st_blocks * 512;
 }
 
 static bool is_archive(enum pass pass)
@@ -140,7 +148,7 @@ static void look_at(struct archive *a, const char *name)
 		return;
 	}
 	a->names++;
-	a->bytes += (uint64_t)st.st_size;
+	a->bytes += bytes_on_disk(&st);
 	if (is_archive(a->pass) || (a->pass == PASS_NEW && a->limits.queue_size > 0))
 		(void)id_list_add(&a->oldest, &e, OLDEST_MAX); /* without memory the next sweep removes more */
 }
@@ -155,7 +163,7 @@ static void remove_oldest(struct archive *a)
 	    unlinkat(dirfd(a->directory), name, 0) < 0)
 		return;
 	a->names--;
-	a->bytes -= (uint64_t)st.st_size < a->bytes ? (uint64_t)st.st_size : a->bytes;
+	a->bytes -= bytes_on_disk(&st) < a->bytes ? bytes_on_disk(&st) : a->bytes;
 	if (a->pass == PASS_NEW) {
 		a->counts.dropped++;
 		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size", name);
@@ -258,7 +266,6 @@ void archive_sweep(struct archive *a)
 	a->running = true;
 	a->again = false;
 	a->pass = 0;
-	a->unswept_bytes = 0;
 	(void)sd_event_source_set_enabled(a->work, SD_EVENT_ON);
 	(void)sd_event_source_set_time_relative(a->timer, SWEEP_USEC);
 	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_ONESHOT);
@@ -282,15 +289,14 @@ static bool space_is_low(const struct archive *a)
 
 void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
 {
-	uint64_t step = a->limits.sent_size / 100 * (100 - KEEP_PERCENT) / 2;
-
 	a->counts.sent += events;
 	a->counts.sent_bytes += bytes;
-	a->unswept_bytes += bytes;
+	a->unlooked_events += events;
+	a->unlooked_bytes += bytes;
 	if (a->counts.sent_bytes > a->limits.sent_size) {
 		archive_sweep(a);
-	} else if (a->unswept_bytes > step) {
-		a->unswept_bytes = 0;
+	} else if (a->unlooked_events >= LOOK_EVENTS || a->unlooked_bytes >= LOOK_BYTES) {
+		a->unlooked_events = a->unlooked_bytes = 0;
 		if (space_is_low(a))
 			archive_sweep(a);
 	}

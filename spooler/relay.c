@@ -347,6 +347,12 @@ static void lane_granted(struct relay *r, struct lane *lane)
 	queue_release_held(r->queue);
 }
 
+/* About what a file of this size takes. */
+static uint64_t on_disk(uint64_t size)
+{
+	return (size + 4095) / 4096 * 4096;
+}
+
 static void delivered(struct relay *r, const struct in_flight *f)
 {
 	uint64_t took = now_usec(CLOCK_MONOTONIC) - f->published_usec;
@@ -366,7 +372,7 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	r->retry_backoff_usec = 0;
 	r->busy_backoff_usec = 0;
 	k = queue_done(r->queue, &f->entry, keeps(r));
-	r->stats.archived_bytes += keeps(r) ? f->size : 0;
+	r->stats.archived_bytes += keeps(r) ? on_disk(f->size) : 0;
 	if (k < 0) {
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
@@ -637,7 +643,7 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		return surroundings(r, e, "build", k);
 	if (e->source != QUEUE_REPLAY && !event_wanted(r->config, record, &event)) {
 		r->stats.skipped++;
-		r->stats.archived_bytes += keeps(r) ? size : 0;
+		r->stats.archived_bytes += keeps(r) ? on_disk(size) : 0;
 		(void)queue_skip(r->queue, e, keeps(r));
 		result = FEED_NEXT;
 	} else {

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+The daemon and its disk: the archive gives way before new/ suffers, the emergency spool is drained, a spool that vanishes
+is found again, and nothing is removed that was not delivered unless the configuration says so. The spool is a file
+system of the test's own, in a mount namespace.
+"""
+
+import os
+import re
+import time
+
+import pytest
+
+from lib import Hook, Ledger, Namespaces, Spool, Traffic, wait_until
+from lib.spool import DIRECTORIES
+
+RETRY = {"retry_min": "1s", "retry_max": "1s"}
+
+
+class Disk(Spool):
+    """A spool whose directory is a mount point inside `box`; we see it through /proc."""
+
+    def __init__(self, directory, box):
+        self.directory, self.box = directory, box
+        self.point = directory / "disk"
+        self.point.mkdir()
+        self.rundir = directory / "run"
+        self.rundir.mkdir(exist_ok=True)
+
+    @property
+    def spooldir(self):
+        return self.box.see(self.point)
+
+    @property
+    def environment(self):
+        return {"VIRTSPOOL_SPOOLDIR": str(self.point), "VIRTSPOOL_RUNDIR": str(self.rundir)}
+
+    def tmpfs(self, options):
+        self.box.run("mount", "-t", "tmpfs", "-o", options, "none", self.point)
+        self.make()
+
+    def bind(self):
+        """A directory beside it; what is in there outlives the unmounting."""
+        backing = self.directory / "backing"
+        backing.mkdir(exist_ok=True)
+        self.box.run("mount", "--bind", backing, self.point)
+        self.make()
+
+    def make(self):
+        for name in DIRECTORIES:
+            (self.spooldir / name).mkdir(exist_ok=True)
+
+    def unmount(self, *options):
+        self.box.run("umount", *options, self.point)
+
+    def room(self):
+        s = os.statvfs(self.spooldir)
+        return s.f_bavail / s.f_blocks, s.f_favail / s.f_files
+
+
+@pytest.fixture
+def disk(bed):
+    box = Namespaces(bed.directory, mount=True)
+    bed.spool = Disk(bed.directory, box)
+    bed.hook = Hook(bed.spool)
+    bed.hook.prefix = box.prefix
+    bed.daemon.prefix = box.prefix
+    bed.daemon.config["mqtt"] = dict(RETRY)
+    bed.ledger = Ledger(bed.hook)
+    Ledger.configure(bed.daemon)
+    return bed.spool
+
+
+@pytest.mark.parametrize("options, size", [("size=8m", 9000), ("size=64m,nr_inodes=400", 0)], ids=["space", "inodes"])
+def test_archive_gives_way_before_new_suffers(bed, disk, options, size):
+    """Several times as much as the disk holds is delivered, with the default limits of sent/."""
+    disk.tmpfs(options)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    least = [1.0]
+    in_emergency = 0
+    for _ in range(1000):
+        bed.ledger.call(size=size)
+        least.append(min(disk.room()))
+        in_emergency += len(disk.names("emergency/new"))
+    counts = bed.ledger.check(subscriber)
+    disk.wait_empty()
+    assert counts["duplicated"] == 0
+    assert 0 < len(disk.names("sent")) < 800, "the archive was in use, and gave way"
+    assert in_emergency == 0 and min(least) > 0, "no hook met a full disk"
+    assert bed.daemon.status()["events"]["dropped"] == 0
+
+
+def test_sent_is_bounded_by_size_and_age(bed):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    bed.daemon.config["spool"] = {"sent_size": "200K", "sent_age": "7d"}
+    bed.daemon.start()
+
+    def archived():
+        return sum(p.stat().st_blocks * 512 for p in (bed.spool.spooldir / "sent").iterdir())
+
+    for _ in range(60):
+        ledger.call(size=8000)
+    ledger.check(subscriber)
+    bed.spool.wait_empty()
+    wait_until(lambda: 100_000 < archived() <= 200 * 1024, 10, lambda: f"sent/ holds {archived()} bytes")
+    newest = bed.spool.names("sent")[-1]
+    assert bed.spool.records("sent")[-1]["extra"] == "call-60", "the newest are kept"
+    # Too old, by the event's own time; one that a clock of tomorrow made stays.
+    old = f"01000000-0000-7000-8000-{1:012x}"
+    (bed.spool.spooldir / "sent" / newest).rename(bed.spool.spooldir / "sent" / old)
+    bed.daemon.reload()
+    wait_until(lambda: old not in bed.spool.names("sent"), 10, "what is too old is removed")
+    assert len(bed.spool.names("sent")) > 5
+    bed.daemon.config["spool"] = {"sent_age": "0"}
+    bed.daemon.reload()
+    wait_until(lambda: not bed.spool.names("sent"), 10, "nothing is kept")
+    ledger.calls(5)
+    ledger.check(subscriber)
+    bed.spool.wait_empty()
+    assert bed.spool.names("sent") == []
+
+
+def test_full_disk_goes_round_by_the_emergency_spool(bed, disk):
+    disk.tmpfs("size=1m")
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.ledger.calls(5)
+    ballast = disk.spooldir / "ballast"
+    with open(ballast, "wb", buffering=0) as f:
+        with pytest.raises(OSError):
+            while True:
+                f.write(bytes(4096))
+    bed.ledger.calls(20)
+    wait_until(lambda: not bed.ledger.missing(subscriber), 10, "the daemon drains the emergency spool")
+    ballast.unlink()
+    bed.ledger.calls(5)
+    counts = bed.ledger.check(subscriber)
+    disk.wait_empty()
+    assert counts["duplicated"] == 0
+
+
+def test_spool_is_unmounted_and_mounted_again(bed, disk):
+    """An idle daemon does not hold it; one at work lets go of it; what waits on it comes when it is back."""
+    disk.bind()
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.ledger.calls(5, "vm1")
+    wait_until(lambda: not bed.ledger.missing(subscriber) and not disk.waiting(), 10, "delivered")
+    disk.unmount()
+    bed.ledger.calls(5, "vm1")  # to the emergency spool
+    wait_until(lambda: not bed.ledger.missing(subscriber), 10, "the emergency spool is drained")
+    disk.bind()
+    bed.ledger.calls(5, "vm1")
+    wait_until(lambda: not bed.ledger.missing(subscriber), 10, "it is found again")
+
+    # With events on it that wait for a broker.
+    bed.broker.stop()
+    bed.ledger.calls(5, "vm2")
+    assert len(disk.names("new")) == 5
+    wait_until(lambda: bed.daemon.status()["connected"] is False, 10, "the daemon knows")
+    disk.unmount()
+    bed.ledger.calls(5, "vm3")
+    bed.broker.start()
+    wait_until(lambda: len(bed.ledger.missing(subscriber)) == 5, 15, "what is in the emergency spool arrives")
+    assert "cannot open" in bed.daemon.status()["spool_error"]
+    disk.bind()
+    wait_until(lambda: not bed.ledger.missing(subscriber), 10, "what waited on the disk arrives")
+
+    # In the middle of it.
+    with Traffic(bed.ledger, domains=["vm4"], threads=1, pause=0.005):
+        wait_until(lambda: bed.ledger.received(subscriber)[-1]["subject"] == "vm4", 10, "events flow")
+        disk.unmount("--lazy")
+        wait_until(lambda: disk.names("emergency/new"), 10, "hooks use the emergency spool")
+        arrived = len(subscriber.events)
+        wait_until(lambda: len(subscriber.events) > arrived + 20, 15, "events flow from there")
+        disk.bind()
+        arrived = len(subscriber.events)
+        wait_until(lambda: len(subscriber.events) > arrived + 20, 15, "events flow again")
+    wait_until(lambda: not bed.ledger.missing(subscriber), 15, "nothing is lost")
+    disk.wait_empty()
+    faults = bed.ledger.compare(bed.ledger.received(subscriber))
+    # An event that was on the disk when it went comes after those that were not.
+    assert not [f for f in faults if not f.startswith("order of vm4")], faults[:3]
+
+
+def test_read_only_spool_is_delivered_once(bed, disk):
+    disk.tmpfs("size=4m")
+    bed.ledger.calls(20)
+    disk.box.run("mount", "-o", "remount,ro", disk.point)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    wait_until(lambda: not bed.ledger.missing(subscriber), 10, "delivered")
+    bed.ledger.calls(5)  # to the emergency spool; and each is a reason to look again
+    wait_until(lambda: not bed.ledger.missing(subscriber), 10, "delivered")
+    assert len(disk.names("new")) == 20
+    disk.box.run("mount", "-o", "remount,rw", disk.point)
+    disk.wait_empty()
+    counts = bed.ledger.check(subscriber)
+    assert counts["duplicated"] == 0
+
+
+def test_queue_size_drops_the_oldest_and_says_so(bed):
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    bed.daemon.config["spool"] = {"queue_size": "100K"}
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.broker.stop()
+    bed.daemon.start()
+    for _ in range(60):
+        ledger.call(size=8000)
+
+    def size():
+        return sum((bed.spool.path("new") / n).stat().st_blocks * 512 for n in bed.spool.names("new"))
+
+    wait_until(lambda: size() <= 100 * 1024, 10, lambda: f"new/ holds {size()} bytes")
+    kept = [r["extra"] for r in bed.spool.records("new")]
+    assert 5 <= len(kept) < 60
+    assert kept == [f"call-{i}" for i in range(61 - len(kept), 61)], "the newest are kept"
+    dropped = re.findall(r"event (\S+) dropped undelivered", bed.daemon.output())
+    assert len(dropped) == len(set(dropped)) == 60 - len(kept)
+    bed.broker.start()
+    wait_until(lambda: len(ledger.missing(subscriber)) == len(dropped), 15, "what was kept arrives")
+    bed.spool.wait_empty()
+    wait_until(lambda: bed.daemon.status()["events"]["dropped"] == len(dropped), 5, "the status says so")
+    assert not ledger.compare(ledger.received(subscriber), holes_allowed=True)
+
+
+def test_without_queue_size_everything_is_kept(bed):
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.broker.stop()
+    bed.daemon.config["spool"] = {"sent_size": "1K"}
+    bed.daemon.start()
+    for _ in range(60):
+        ledger.call(size=20000)
+    bed.broker.start()
+    ledger.check(subscriber)
+
+
+def test_leftovers_of_killed_hooks_are_removed_after_an_age(bed):
+    bed.hook("started")  # makes the emergency spool
+    old, young = "01000000-0000-7000-8000-000000000001", "01000000-0000-7000-8000-000000000002"
+    for directory in ("tmp", "emergency/tmp"):
+        for name in (old, f"{old}.copy", young):
+            (bed.spool.path(directory) / name).write_bytes(b"virtspool-record 1\n")
+        for name in (old, f"{old}.copy"):
+            os.utime(bed.spool.path(directory) / name, (time.time() - 3700,) * 2)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    subscriber.wait_for(1)
+    for directory in ("tmp", "emergency/tmp"):
+        bed.spool.wait_count(1, directory)
+        assert bed.spool.names(directory) == [young]
+    assert len(subscriber.events) == 1 and bed.spool.failed() == {}
