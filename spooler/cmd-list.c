@@ -142,7 +142,7 @@ int cmd_list(int argc, char **argv)
 	};
 	struct arguments a = { 0 };
 	struct lookup l;
-	int r;
+	int r, unreadable;
 
 	argp_err_exit_status = COMMAND_USAGE;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
@@ -152,7 +152,8 @@ int cmd_list(int argc, char **argv)
 	r = command_open_spool(&l);
 	if (r != COMMAND_OK)
 		return r;
+	unreadable = command_check_places(&l, a.places);
 	r = list(&l, &a);
 	lookup_release(&l);
-	return command_finish(r);
+	return command_finish(r == COMMAND_OK ? unreadable : r);
 }

@@ -102,6 +102,21 @@ int command_open_spool(struct lookup *l)
 	return command_failure(what, r);
 }
 
+int command_check_places(const struct lookup *l, unsigned places)
+{
+	int code = COMMAND_OK;
+
+	for (enum place p = 0; p < N_PLACES; p++) {
+		_cleanup_free_ char *what = NULL;
+
+		if (!(places & PLACE_BIT(p)) || l->errors[p] == 0)
+			continue;
+		if (asprintf(&what, "cannot open %s/ in the spool", place_name(p)) >= 0)
+			code = command_failure(what, l->errors[p]);
+	}
+	return code;
+}
+
 bool command_confirm(const char *format, ...)
 {
 	char answer[16] = "";

@@ -45,6 +45,8 @@ uint64_t command_number(const struct argp_state *state, const char *what, const 
 struct lookup;
 /* Opens the spool; says on stderr what is wrong, and returns an exit code. */
 int command_open_spool(struct lookup *l);
+/* Those of these places that are there but cannot be opened are told; the last one's exit code. */
+int command_check_places(const struct lookup *l, unsigned places);
 /* Tells what failed and returns the exit code that goes with it: COMMAND_RIGHTS or COMMAND_FAILED. */
 int command_failure(const char *what, int error);
 

@@ -76,6 +76,9 @@ int selection_find(struct lookup *l, const struct selection *s, struct id_list *
 		log_error("which events? ids, filters (--vm, --op, --driver, --since, --until), or --all");
 		return COMMAND_USAGE;
 	}
+	r = command_check_places(l, s->places);
+	if (r != COMMAND_OK)
+		return r;
 	if (s->n_ids > 0)
 		return find_ids(l, s, list);
 	r = lookup_scan(l, s->places, &s->filter, SIZE_MAX / 8, list);

@@ -23,6 +23,15 @@ static const struct {
 	{ "watch", cmd_watch, "show events as they arrive at the broker" },
 };
 
+/* What systemd hands to the daemon's unit (LoadCredential=) is meant by the same bare names here; root can read it. */
+static void find_credentials(void)
+{
+	static const char directory[] = "/run/credentials/virtspool.service";
+
+	if (!getenv("CREDENTIALS_DIRECTORY") && access(directory, X_OK) == 0)
+		(void)setenv("CREDENTIALS_DIRECTORY", directory, 1);
+}
+
 static void print_help(FILE *f)
 {
 	fputs("Usage: virtspool COMMAND [OPTION...]\n\n"
@@ -38,6 +47,7 @@ int main(int argc, char **argv)
 	static char name[64];
 
 	log_set_program("virtspool");
+	find_credentials();
 	if (argc < 2) {
 		print_help(stderr);
 		return COMMAND_USAGE;
