@@ -703,6 +703,15 @@ static bool from_broker(struct client *c)
 
 /* --- a turn: to the broker */
 
+/* A large event on a slow line: as long as it moves, and there is more to come, no answer can be expected yet, neither
+   to it nor to a ping that waits behind it. */
+static void be_patient(struct client *c)
+{
+	c->head_since = c->last_out;
+	if (c->ping_since)
+		c->ping_since = c->last_out;
+}
+
 static bool to_broker(struct client *c)
 {
 	bool moved = false;
@@ -727,6 +736,8 @@ static bool to_broker(struct client *c)
 		c->last_out = now_usec(c);
 		moved = true;
 	}
+	if (moved && c->out_begin < c->out_end)
+		be_patient(c);
 	return moved;
 }
 

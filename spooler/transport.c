@@ -26,6 +26,7 @@
 #include "util.h"
 
 #define PULL_BUFFER (32 * 1024) /* two records */
+#define NOT_SENT_MAX (128 * 1024)
 #define ERROR_SIZE 1024
 #define READ_ROUNDS 64	       /* records without application data in one read, before others get their turn */
 #define DRAIN_MAX (256 * 1024) /* unread bytes thrown away at close, so that the last words are not reset */
@@ -451,6 +452,8 @@ static void connected(struct transport *t)
 	describe_address(t->address, address, sizeof(address));
 	(void)snprintf(t->peer, sizeof(t->peer), "%s (%s)", t->host, address);
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	/* What is written has nearly left: who waits for an answer must not wait for megabytes in the kernel's buffer. */
+	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){NOT_SENT_MAX}, sizeof(int));
 	if (!t->tls) {
 		established(t);
 		return;

@@ -11,7 +11,7 @@ import struct
 import time
 
 import pytest
-from lib import Behaviour, wait_until
+from lib import Behaviour, ScriptedBroker, wait_until
 from lib.scripted_broker import (
     CONNACK_CODES,
     CONNACK_CODES_311,
@@ -581,3 +581,22 @@ def test_sigterm_says_goodbye(bed):
     assert daemon.stop() == 0
     wait_until(lambda: all(c.closed for c in broker.connections), 5, "closed")
     assert broker.connections[-1].packets[-1] == DISCONNECT
+
+
+def test_large_event_on_a_slow_line(bed):
+    """It takes much longer than ack_timeout and keep_alive allow for an answer; as long as it moves, that is no failure."""
+    document = b"<domain type='qemu'><name>vm0</name><description>" + b"x" * 4_000_000 + b"</description></domain>"
+    bed.hook("start", "begin", domain="vm0", document=document)
+    broker = ScriptedBroker(bed.certs)
+    broker.pace = 0.04
+    bed._closing.append(broker.stop)
+    broker.start()
+    daemon = bed.new_daemon(brokers=broker)
+    daemon.config["mqtt"].update(ack_timeout="2s", connect_timeout="2s", keep_alive="5s")
+    daemon.config["events"] = {"xml": True}
+    began = time.monotonic()
+    daemon.start()
+    wait_until(lambda: not bed.spool.waiting(), 60, lambda: daemon.output())
+    assert time.monotonic() - began > 7, "not as slow as it should be"
+    assert len(broker.connections) == 1 and len(broker.events(broker.published)) == 1
+    assert daemon.stop() == 0

@@ -237,6 +237,8 @@ class Connection:
                 self.clean = True
                 raise Closed
             self.buffer += data
+            if self.broker.pace:
+                self.pause(self.broker.pace)
             return
 
     def take(self, n):
@@ -344,6 +346,7 @@ class ScriptedBroker:
         self.connections, self.published, self.delivered = [], [], []
         self.names = {}
         self.stopping = threading.Event()
+        self.pace = 0  # seconds between two reads of at most 16 KiB, with small buffers: a slow line (before start())
         self.errors = []
         self.listener = None
         self.threads = []
@@ -365,6 +368,8 @@ class ScriptedBroker:
     def start(self):
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         self.listener = socket.create_server((self.address, self.port or 0), family=family, backlog=64)
+        if self.pace:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.port = self.listener.getsockname()[1]
         self._spawn(self._accept)
         return self
