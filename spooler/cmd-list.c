@@ -70,6 +70,25 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- the list */
 
+/*
+ * Reads entry i. The daemon moves events while we read: one that was met in new/ and is in sent/ now is shown there,
+ * unless the scan has met it there as well.
+ */
+static int read_entry(struct lookup *l, const struct arguments *a, const struct id_list *list, size_t i, unsigned want,
+		      struct found *ret_found)
+{
+	const struct spool_id *id = &list->entries[i];
+	struct spool_id moved;
+	char name[37];
+	int r = lookup_read(l, id, want, ret_found);
+
+	if (r != -ENOENT || (i > 0 && spool_id_compare(id, id - 1) == 0) ||
+	    (i + 1 < list->n && spool_id_compare(id, id + 1) == 0))
+		return r;
+	spool_id_name(id, name);
+	return lookup_find(l, a->places, name, &moved) == 1 ? lookup_read(l, &moved, want, ret_found) : -ENOENT;
+}
+
 static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *list, uint64_t limit,
 		     uint64_t *ret_shown)
 {
@@ -79,7 +98,7 @@ static int print_all(struct lookup *l, const struct arguments *a, const struct i
 
 	for (size_t i = 0; i < list->n && shown < limit && !command_output_ended(); i++) {
 		struct found f;
-		int r = lookup_read(l, &list->entries[i], want, &f);
+		int r = read_entry(l, a, list, i, want, &f);
 
 		if (r == -ENOENT)
 			continue;

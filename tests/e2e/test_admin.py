@@ -302,6 +302,56 @@ def test_replay_killed_anywhere_loses_and_doubles_nothing(running):
     assert [e["id"] for e in events] == names and bed.subscribed.duplicates == 0
 
 
+def test_replays_while_the_daemon_drains(running):
+    """Several at a time, killed now and then: every event is in one place, and nothing is missing at the end."""
+    bed = running
+    n = 200
+    bed.hook.many(n)
+    bed.subscribed.wait_for(n)
+    bed.spool.wait_count(n, "sent")
+    names = bed.spool.names("sent")
+    chance = random.Random(5)
+    end = time.monotonic() + 3
+    replays = []
+    while time.monotonic() < end:
+        replays = [p for p in replays if p.poll() is None]
+        replays.append(
+            subprocess.Popen(
+                [program("virtspool"), "replay", "--all", "--yes"],
+                env={**os.environ, **bed.spool.environment},
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        if chance.random() < 0.5:
+            time.sleep(chance.uniform(0, 0.01))
+            chance.choice(replays).kill()
+        if len(replays) > 3:
+            replays.pop(0).wait(10)
+    for p in replays:
+        p.wait(10)
+    bed.spool.wait_empty(30)
+    bed.spool.wait_count(n, "sent")
+    assert bed.spool.names("sent") == names and bed.spool.names("failed") == []
+    again = {e["id"] for e in bed.subscribed.events if e["replayed"]}
+    assert again == set(names)
+    bed.subscribed.check_complete(n)
+
+
+def test_list_while_the_daemon_drains(bed):
+    n = 500
+    bed.hook.many(n)
+    bed.broker.start()
+    bed.daemon.config["mqtt"]["window"] = 1
+    bed.daemon.start()
+    seen = set()
+    while bed.spool.names("new"):
+        events = listed(bed, "--all")
+        assert len(events) == n == len({e["id"] for e in events})
+        seen |= {e["where"] for e in events}
+    assert seen == {"new", "sent"}
+
+
 # --- drop and purge
 
 
