@@ -51,6 +51,28 @@ def test_hook_calls(bed):
     expect(*STOP)
 
 
+def test_the_machine_itself_is_not_touched(bed):
+    def state():
+        places = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/run/libvirt", "/var/spool/virtspool")
+        files = [
+            (path, os.lstat(path).st_mtime_ns)
+            for place in places
+            for directory, _, names in os.walk(place)
+            for path in [directory, *(os.path.join(directory, n) for n in names)]
+        ]
+        with open("/proc/self/mountinfo") as mounts, open("/etc/passwd") as accounts:
+            return files, mounts.read(), accounts.read(), os.uname().nodename
+
+    os.makedirs("/etc/libvirt", exist_ok=True)  # which a node mounts over; the packages have it
+    before = state()
+    node = bed.node(name="elsewhere", hook="/bin/true")
+    guest = node.guest("vm1").start()
+    assert state() == before
+    guest.destroy()
+    node.power_cut()
+    assert state() == before
+
+
 def test_power_cut_and_boot(bed):
     node = bed.node(hook=None)
     guest = node.guest("vm1")
