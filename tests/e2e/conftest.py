@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Debian package, built once, and copies of this system to install it in."""
+
+import os
+import re
+import subprocess
+
+import pytest
+from lib import ROOT
+from lib.programs import missing, tool
+from lib.system import System
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    if os.geteuid() != 0:
+        missing("needs root: a mount namespace")
+    for needed in ("dpkg-buildpackage", "dh", "dh_apparmor", "lintian"):
+        tool(needed)
+    directory = tmp_path_factory.mktemp("deb")
+    done = subprocess.run(
+        [ROOT / "scripts/deb", "--no-tests", "-d", directory],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("^E: ", done.stdout, re.M), done.stdout
+    return next(directory.glob("virtspool_*.deb"))
+
+
+@pytest.fixture
+def system(tmp_path):
+    system = System(tmp_path / "system")
+    yield system
+    system.close()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+The unit under a real systemd: the package in a copy of this system that is booted as a container, with all that the unit
+takes away from the daemon taken away. Skipped where systemd cannot be run in a container.
+"""
+
+import pytest
+from lib import wait_until
+
+# In libvirt's place: its start tells of a guest that came with the boot, its end of one that went with the shutdown.
+LIBVIRTD = """[Unit]
+Description=In the place of libvirtd
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/etc/libvirt/hooks/qemu vm1 started begin -
+ExecStop=/etc/libvirt/hooks/qemu vm1 stopped end -
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.fixture
+def booted(bed, system, package):
+    """Installed, configured and booted; the daemon is enabled and started."""
+    bed.broker.start()
+    system.install(package)
+    system.configure(bed)
+    system.boot()
+    system.run("systemctl", "enable", "--now", "virtspool")
+    return system
+
+
+def show(system, name):
+    return system.run("systemctl", "show", "--value", "-p", name, "virtspool").strip()
+
+
+def drop_in(system, text):
+    directory = system.path("etc/systemd/system/virtspool.service.d")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "test.conf").write_text(text)
+    system.run("systemctl", "daemon-reload")
+    system.run("systemctl", "restart", "virtspool")
+
+
+def test_enable_and_all_is_done(booted, bed):
+    subscriber = bed.subscriber()
+    booted.event("start")
+    booted.event("started")
+    subscriber.wait_for(2)
+    wait_until(lambda: not booted.names("new"), what="the spool is empty")
+    assert len(booted.names("sent")) == 2
+    wait_until(lambda: show(booted, "StatusText").startswith("Connected to"), what="the status")
+
+    # As the unit says: no capability, the filter is on, and it is another user.
+    status = booted.path(f"proc/{show(booted, 'MainPID')}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert all(int(fields[f"Cap{kind}"], 16) == 0 for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"))
+    assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
+    assert booted.run("stat", "-c", "%U", f"/proc/{show(booted, 'MainPID')}").strip() == "virtspool"
+
+    # The broker away and back, a reload, a killed daemon: nothing is lost.
+    bed.broker.kill()
+    booted.event("stopped", "end")
+    bed.broker.start()
+    subscriber.wait_subscribed()
+    subscriber.wait_for(3, 30)
+    booted.run("systemctl", "reload", "virtspool")
+    booted.run("systemctl", "kill", "--signal=KILL", "virtspool")
+    booted.event("release", "end")
+    subscriber.wait_for(4, 30)
+    assert show(booted, "NRestarts") == "1"
+    subscriber.check_complete(4)
+
+    booted.run("systemctl", "stop", "virtspool")
+    assert show(booted, "Result") == "success"
+    booted.event("start")
+    assert len(booted.names("new")) == 1
+
+
+def test_boot_and_shutdown_are_delivered(booted, bed):
+    booted.path("etc/systemd/system/libvirtd.service").write_text(LIBVIRTD)
+    booted.run("systemctl", "enable", "libvirtd")
+    booted.poweroff()
+    subscriber = bed.subscriber()
+    booted.boot()
+    started = subscriber.wait_for(1, 30)[0]
+    assert started["data"]["operation"] == "started"
+    times = [
+        int(booted.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", unit))
+        for unit in ("virtspool", "libvirtd")
+    ]
+    assert 0 < times[0] < times[1]
+    booted.poweroff()
+    stopped = subscriber.wait_for(2, 10)[1]
+    assert stopped["data"]["operation"] == "stopped"
+    subscriber.check_complete(2)
+    assert booted.names("new") == []
+
+
+def test_the_watchdog_ends_a_daemon_that_hangs(booted, bed):
+    drop_in(booted, "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n")
+    booted.run("systemctl", "kill", "--signal=STOP", "virtspool")
+    wait_until(lambda: show(booted, "NRestarts") == "1", 30, "started again", interval=0.2)
+    subscriber = bed.subscriber()
+    booted.event("start")
+    subscriber.wait_for(1, 30)
+
+
+def test_a_key_that_only_root_can_read(booted, bed):
+    yaml = booted.path("etc/virtspool/virtspool.yaml")
+    yaml.write_text(yaml.read_text().replace("/etc/virtspool/host.key", "host.key"))
+    booted.run("chown", "root:root", "/etc/virtspool/host.key")
+    booted.run("chmod", "600", "/etc/virtspool/host.key")
+    drop_in(booted, "[Service]\nLoadCredential=host.key:/etc/virtspool/host.key\n")
+    subscriber = bed.subscriber()
+    booted.event("start")
+    subscriber.wait_for(1)
+
+
+def test_a_broken_configuration_is_not_tried_for_ever(booted):
+    yaml = booted.path("etc/virtspool/virtspool.yaml")
+    yaml.write_text("brokres: []\n")
+    booted.run("systemctl", "restart", "virtspool", check=False)
+    wait_until(lambda: show(booted, "ActiveState") == "failed", 20, "it has failed")
+    assert show(booted, "ExecMainStatus") == "78" and show(booted, "NRestarts") == "0"
+    assert "did you mean 'brokers'" in booted.run("journalctl", "--no-pager", "-u", "virtspool")
