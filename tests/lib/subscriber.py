@@ -99,7 +99,10 @@ class Subscriber:
 
     def stop(self):
         self._stopping = True
-        self.client.disconnect()
+        try:
+            self.client.disconnect()
+        except (OSError, ValueError):  # its broker is gone already
+            pass
         self._thread.join(10)
 
     def wait_for(self, n, deadline=15.0):
