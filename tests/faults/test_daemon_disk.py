@@ -71,7 +71,7 @@ def disk(bed):
     return bed.spool
 
 
-@pytest.mark.parametrize("options, size", [("size=8m", 9000), ("size=64m,nr_inodes=400", 0)], ids=["space", "inodes"])
+@pytest.mark.parametrize("options, size", [("size=5m", 9000), ("size=64m,nr_inodes=300", 0)], ids=["space", "inodes"])
 def test_archive_gives_way_before_new_suffers(bed, disk, options, size):
     """Several times as much as the disk holds is delivered, with the default limits of sent/."""
     disk.tmpfs(options)
@@ -80,7 +80,7 @@ def test_archive_gives_way_before_new_suffers(bed, disk, options, size):
     bed.daemon.start()
     least = [1.0]
     in_emergency = 0
-    for i in range(800):
+    for i in range(500):
         bed.ledger.call(size=size)
         if i % 8 == 0:  # what waits is not what fills the disk here
             disk.wait_empty()
@@ -89,7 +89,7 @@ def test_archive_gives_way_before_new_suffers(bed, disk, options, size):
     counts = bed.ledger.check(subscriber)
     disk.wait_empty()
     assert counts["duplicated"] == 0
-    assert 0 < len(disk.names("sent")) < 700, "the archive was in use, and gave way"
+    assert 0 < len(disk.names("sent")) < 450, "the archive was in use, and gave way"
     assert in_emergency == 0 and min(least) > 0, "no hook met a full disk"
     assert bed.daemon.status()["events"]["dropped"] == 0
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A large backlog: memory stays bounded, order is kept, each event arrives. VIRTSPOOL_BACKLOG says how large."""
+
+import os
+import re
+import time
+from collections import Counter
+
+from lib import Namespaces, Process, program, wait_until
+from lib.programs import tool
+from .test_daemon_disk import Disk
+
+BACKLOG = int(os.environ.get("VIRTSPOOL_BACKLOG", "100000"))
+MEMORY_KIB = 40 * 1024
+EVENT = re.compile(rb'"id":"([0-9a-f-]{36})".*?"sequence":"(\d+)","epoch":"(\w+)".*?"reason":"call-(\d+)"')
+
+
+def collect(bed, path):
+    """mosquitto_sub: Python would be the slowest part."""
+    command = [
+        *[tool("mosquitto_sub"), "-h", "localhost", "-p", bed.broker.port, "-V", "mqttv5", "-q", "1"],
+        *["--cafile", bed.certs.ca, "--cert", bed.certs.pem("consumer"), "--key", bed.certs.key("consumer")],
+        *["-i", "collector", "-t", "virtspool/+/+/qemu/#"],
+    ]
+    with open(path, "wb") as out:
+        Process(command, bed.directory / "collector.log", {"PATH": "/usr/bin", "LC_ALL": "C"}, stdout=out)
+    wait_until(lambda: "collector 1 virtspool" in bed.broker.output(), 10, "the collector is subscribed")
+
+
+def test_large_backlog(bed):
+    box = Namespaces(bed.directory, mount=True)
+    disk = Disk(bed.directory, box)
+    disk.tmpfs("size=6g,nr_inodes=0")
+    box.run(program("tests/faults/make-records"), disk.point / "new", BACKLOG)
+    bed.broker.log_type = "subscribe"
+    bed.broker.persistent = False
+    bed.broker.start()
+    received = bed.directory / "received"
+    bed.spool = disk
+    daemon = bed.daemon
+    daemon.prefix = box.prefix
+    collect(bed, received)
+    start = time.monotonic()
+    daemon.start()
+    wait_until(lambda: not os.listdir(disk.path("new")), 60 + BACKLOG / 1000, lambda: f"{len(os.listdir(disk.path('new')))} wait", 0.1)
+    seconds = time.monotonic() - start
+    peak = daemon.process.memory_kib("VmHWM")
+    wait_until(lambda: received.read_bytes().count(b"\n") >= BACKLOG, 60, "the subscriber has them", 0.2)
+
+    events = [m.groups() for m in EVENT.finditer(received.read_bytes())]
+    sequences = [int(e[1]) for e in events]
+    print(f"{BACKLOG} events in {seconds:.1f} s, {BACKLOG / seconds:.0f}/s, VmHWM {peak} KiB")
+    assert len(events) == BACKLOG and sequences == list(range(1, BACKLOG + 1)), "each, once, in order"
+    assert all(e[1].lstrip(b"0") == e[3] and int(e[0][24:], 16) == int(e[3]) for e in events), "and whole"
+    assert max(Counter(e[0] for e in events).values()) == 1
+    assert peak <= MEMORY_KIB, f"{peak} KiB"
+    assert len(os.listdir(disk.path("sent"))) == BACKLOG
