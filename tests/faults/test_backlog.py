@@ -7,8 +7,8 @@ import time
 from collections import Counter
 
 from lib import Namespaces, Process, program, wait_until
+from lib.disk import Disk
 from lib.programs import tool
-from .test_daemon_disk import Disk
 
 BACKLOG = int(os.environ.get("VIRTSPOOL_BACKLOG", "100000"))
 MEMORY_KIB = 40 * 1024

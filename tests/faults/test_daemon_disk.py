@@ -11,51 +11,10 @@ import time
 
 import pytest
 
-from lib import Hook, Ledger, Namespaces, Spool, Traffic, wait_until
-from lib.spool import DIRECTORIES
+from lib import Hook, Ledger, Namespaces, Traffic, wait_until
+from lib.disk import Disk
 
 RETRY = {"retry_min": "1s", "retry_max": "1s"}
-
-
-class Disk(Spool):
-    """A spool whose directory is a mount point inside `box`; we see it through /proc."""
-
-    def __init__(self, directory, box):
-        self.directory, self.box = directory, box
-        self.point = directory / "disk"
-        self.point.mkdir()
-        self.rundir = directory / "run"
-        self.rundir.mkdir(exist_ok=True)
-
-    @property
-    def spooldir(self):
-        return self.box.see(self.point)
-
-    @property
-    def environment(self):
-        return {"VIRTSPOOL_SPOOLDIR": str(self.point), "VIRTSPOOL_RUNDIR": str(self.rundir)}
-
-    def tmpfs(self, options):
-        self.box.run("mount", "-t", "tmpfs", "-o", options, "none", self.point)
-        self.make()
-
-    def bind(self):
-        """A directory beside it; what is in there outlives the unmounting."""
-        backing = self.directory / "backing"
-        backing.mkdir(exist_ok=True)
-        self.box.run("mount", "--bind", backing, self.point)
-        self.make()
-
-    def make(self):
-        for name in DIRECTORIES:
-            (self.spooldir / name).mkdir(exist_ok=True)
-
-    def unmount(self, *options):
-        self.box.run("umount", *options, self.point)
-
-    def room(self):
-        s = os.statvfs(self.spooldir)
-        return s.f_bavail / s.f_blocks, s.f_favail / s.f_files
 
 
 @pytest.fixture
