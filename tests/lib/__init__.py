@@ -45,6 +45,7 @@ from .certs import Certs
 from .daemon import Daemon
 from .documents import domain_xml
 from .hook import Hook
+from .listener import Listener
 from .ledger import Ledger, Traffic
 from .namespaces import Namespaces
 from .node import Guest, Node
@@ -64,6 +65,7 @@ __all__ = [
     "Daemon",
     "Guest",
     "Hook",
+    "Listener",
     "Ledger",
     "Namespaces",
     "Node",

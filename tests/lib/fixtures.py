@@ -6,6 +6,7 @@ Fixtures. `bed` is nearly always enough: it makes what is asked for and takes ev
     bed.broker                              made, not started; bed.new_broker("second") for another one
     bed.daemon                              made for bed.broker, not started; bed.new_daemon(...) for another one
     bed.subscriber(...)                     a started Subscriber of bed.broker
+    bed.listener(uri or node, ...)          virtspool-listen on this spool, not started
     bed.node(...)                           a booted Node on bed.spool (boot=False: not yet), removed after the test
     bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
 """
@@ -21,6 +22,7 @@ from .broker import Broker
 from .certs import Certs
 from .daemon import Daemon
 from .hook import Hook
+from .listener import Listener
 from .node import Node
 from .programs import program
 from .scripted_broker import ScriptedBroker
@@ -86,6 +88,11 @@ class Bed:
         subscriber = Subscriber(broker or self.broker, **options).start()
         self._closing.append(subscriber.stop)
         return subscriber
+
+    def listener(self, *uris):
+        listener = Listener(self.directory / "listener", self.spool, *uris)
+        self._closing.append(listener.close)
+        return listener
 
     def node(self, boot=True, **options):
         node = Node(**{"spool": self.spool, "cache": self.cache, **options})
