@@ -2,10 +2,12 @@
 /*
  * inbound - what a broker sends is looked at before libmosquitto sees it.
  *
- * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB) and keeps publishes that nobody asked
- * for. Here each packet's fixed header is read as the bytes pass: what a server may not send, or what is larger than
- * we said we take, ends the connection; publishes that we have not subscribed to are left out.
- * Pure: bytes in, bytes out. Knows MQTT's fixed header (MQTT 5 section 2.1) and nothing else.
+ * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes that nobody asked for,
+ * and aborts the whole process on a property that it does not know (seen with 2.0.11). Here each packet's fixed header
+ * and, with MQTT 5, its properties are read as the bytes pass: what a server may not send, or what is larger than we
+ * said we take, ends the connection; publishes that we have not subscribed to are left out.
+ * Pure: bytes in, bytes out. Knows MQTT's fixed header and properties (MQTT 5 sections 2.1 and 2.2.2), and how long
+ * what stands before the properties is; nothing else.
  */
 #pragma once
 
@@ -35,6 +37,22 @@ struct inbound {
 	unsigned shift;
 	uint32_t length, left;
 	bool skip;
+	/* Where in the body: what stands before the properties, the properties, what follows them. */
+	enum inbound_part {
+		INBOUND_FIXED,
+		INBOUND_TOPIC_LENGTH,
+		INBOUND_PROPERTIES_LENGTH,
+		INBOUND_IDENTIFIER,
+		INBOUND_STRING_LENGTH,
+		INBOUND_VARINT,
+		INBOUND_VALUE,
+		INBOUND_REST,
+	} part;
+	uint32_t part_left;	  /* bytes of INBOUND_FIXED and INBOUND_VALUE, or of a length field */
+	uint32_t value;		  /* of the length field, as far as it has been read */
+	uint32_t properties_left; /* bytes */
+	unsigned strings;	  /* of the property, still to come */
+	uint8_t qos;		  /* of a PUBLISH */
 };
 
 /*
