@@ -318,13 +318,14 @@ def test_file_size_limit(hook):
 
 def test_no_process_left(hook):
     """No child of the hook outlives it in the usual case, not even as a zombie that process 1 has to reap."""
-    path = hook.installed("lonely-hook")
+    name = f"hook-{os.getpid()}"  # not that of another run
+    path = hook.installed(name)
 
     def left():
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
-                found += ["(lonely-hook)"] if "(lonely-hook)" in stat.read_text() else []
+                found += [stat] if f"({name})" in stat.read_text() else []
             except OSError:
                 continue
         return found
