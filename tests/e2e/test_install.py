@@ -27,6 +27,11 @@ MODES = {
     "usr/share/man/man8/virtspool-hook.8": 0o644,
     "usr/share/man/man5/virtspool-spool.5": 0o644,
 }
+DAEMONS = {"virtspool.service": "virtspoold"}
+if (BUILD / "virtspool-listen").exists():
+    DAEMONS["virtspool-listen.service"] = "virtspool-listen"
+    MODES["usr/sbin/virtspool-listen"] = 0o755
+    MODES["usr/lib/systemd/system/virtspool-listen.service"] = MODES["usr/share/man/man8/virtspool-listen.8"] = 0o644
 
 
 def run(*command, check=True, **options):
@@ -51,8 +56,8 @@ def root(tmp_path_factory):
     return root
 
 
-def unit_text(root):
-    return (root / "usr/lib/systemd/system/virtspool.service").read_text()
+def unit_text(root, name="virtspool.service"):
+    return (root / "usr/lib/systemd/system" / name).read_text()
 
 
 def test_files_and_modes(root):
@@ -173,17 +178,20 @@ def test_an_update_touches_only_what_is_installed(tmp_path):
     assert (hooks / "lxc").read_bytes() == Path(program("virtspool-hook")).read_bytes()
 
 
-def test_systemd_accepts_the_unit(root, tmp_path):
-    unit = tmp_path / "virtspool.service"
-    unit.write_text(unit_text(root).replace("/usr/sbin/virtspoold", str(root / "usr/sbin/virtspoold")))
+@pytest.mark.parametrize("name, program", DAEMONS.items())
+def test_systemd_accepts_the_unit(root, tmp_path, name, program):
+    unit = tmp_path / name
+    unit.write_text(unit_text(root, name).replace("/usr/sbin/", f"{root}/usr/sbin/"))
+    assert f"ExecStart={root}/usr/sbin/{program}" in unit.read_text()
     said = run(tool("systemd-analyze"), "verify", "--man=no", unit)
     assert said.stdout + said.stderr == ""
 
 
-def test_exposure(root):
+@pytest.mark.parametrize("name", DAEMONS)
+def test_exposure(root, name):
     said = run(tool("systemd-analyze"), "security", "--offline=true", "--no-pager",
-               root / "usr/lib/systemd/system/virtspool.service").stdout
-    exposure = re.search(r"Overall exposure level for virtspool.service: ([0-9.]+)", said)
+               root / "usr/lib/systemd/system" / name).stdout
+    exposure = re.search(rf"Overall exposure level for {name}: ([0-9.]+)", said)
     assert exposure and float(exposure[1]) <= 1.5, said
 
 
@@ -206,7 +214,7 @@ def test_user_and_directories(root, tmp_path):
     run(tool("systemd-tmpfiles"), f"--root={tmp_path}", "--create", "virtspool.conf")
     expected = {f"var/spool/virtspool/{d}": (0o2770, uid, gid) for d in
                 ("", "tmp", "new", "replay", "sent", "failed", "skipped")}
-    expected |= {"run/virtspool": (0o1775, 0, gid)}
+    expected |= {"run/virtspool": (0o1775, 0, gid), "run/virtspool/stamp": (0o660, 0, gid)}
     expected |= {f"run/virtspool/emergency{d}": (0o2770, 0, gid) for d in ("", "/tmp", "/new")}
     for name, wanted in expected.items():
         st = (tmp_path / name).stat()
