@@ -33,6 +33,8 @@ struct report {
 	uint64_t records[N_PLACES], bytes[N_PLACES], oldest_ms[N_PLACES];
 	struct stamp stamp; /* sequence 0: none yet */
 	uint64_t now_ms;
+	size_t n_retried; /* events that wait after an attempt without success */
+	const char *retried_why;
 
 	enum health health;
 	char *reasons[REASONS_MAX];
@@ -70,6 +72,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- what is there */
 
+/* What was dropped since the daemon wrote its status does not trouble it any more. */
+static void count_retried(struct report *rp, struct lookup *l)
+{
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach(json_object_get(rp->daemon, "retried"), i, entry) {
+		struct spool_id id;
+
+		if (lookup_find(l, PLACES_WAITING, json_string_value(json_object_get(entry, "id")) ?: "-", &id) != 1)
+			continue;
+		if (rp->n_retried++ == 0)
+			rp->retried_why = json_string_value(json_object_get(entry, "why")) ?: "?";
+	}
+}
+
 static int look(struct report *rp)
 {
 	_cleanup_close_ int run_fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -92,6 +110,7 @@ static int look(struct report *rp)
 					   &rp->oldest_ms[p]);
 		}
 	}
+	count_retried(rp, &l);
 	if (run_fd >= 0 && stamp_peek(run_fd, SPOOL_STAMP, &rp->stamp) < 0)
 		rp->stamp.sequence = 0;
 	lookup_release(&l);
@@ -151,7 +170,6 @@ static void reason(struct report *rp, enum health health, const char *format, ..
 static void judge_daemon(struct report *rp)
 {
 	const char *error = text_of(rp, "last_error");
-	const json_t *retried = json_array_get(json_object_get(rp->daemon, "retried"), 0);
 
 	if (!rp->daemon) {
 		if (rp->daemon_error == -ENOENT)
@@ -166,10 +184,9 @@ static void judge_daemon(struct report *rp)
 		       error ? error : "");
 	if (text_of(rp, "spool_error"))
 		reason(rp, DEGRADED, "the daemon %s", text_of(rp, "spool_error"));
-	if (retried)
-		reason(rp, DEGRADED, "%zu events were tried without success and wait; the first: %s",
-		       json_array_size(json_object_get(rp->daemon, "retried")),
-		       json_string_value(json_object_get(retried, "why")) ?: "?");
+	if (rp->n_retried > 0)
+		reason(rp, DEGRADED, "%zu events were tried without success and wait; the first: %s", rp->n_retried,
+		       rp->retried_why);
 }
 
 static void judge(struct report *rp)

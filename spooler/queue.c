@@ -418,6 +418,18 @@ int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_
 	return 0;
 }
 
+bool queue_has(const struct queue *q, const struct spool_id *e)
+{
+	_cleanup_free_ char *path = NULL; /* the directories may be closed: nothing is held while idle */
+	char name[37];
+
+	spool_id_name(e, name);
+	if (asprintf(&path, "%s/%s/%s", e->source == QUEUE_EMERGENCY ? q->run_dir : q->spool_dir, source_path[e->source],
+		     name) < 0)
+		return true;
+	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
 static void entry_ended(struct queue *q, const struct spool_id *e, bool gone)
 {
 	idset_remove(&q->taken, e);

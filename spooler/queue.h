@@ -53,6 +53,9 @@ int queue_next(struct queue *q, struct spool_id *ret_entry);
 int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
 	       const char **ret_reason);
 
+/* Is it still where it was found? An administrator may have dropped it. */
+bool queue_has(const struct queue *q, const struct spool_id *e);
+
 /* Delivered: to sent/, or removed where nothing is kept. An entry that cannot be moved is not given again. */
 int queue_done(struct queue *q, const struct spool_id *e, bool keep);
 /* Can never be delivered: to failed/, with the reason beside it. */

@@ -1124,8 +1124,11 @@ const struct sequence *relay_sequence(const struct relay *r)
 	return &r->sequence;
 }
 
-const struct relay_attempt *relay_attempts(const struct relay *r, size_t *ret_n)
+const struct relay_attempt *relay_attempts(struct relay *r, size_t *ret_n)
 {
+	for (size_t i = r->n_attempts; i > 0; i--)
+		if (!queue_has(r->queue, &r->attempts[i - 1].entry))
+			r->attempts[i - 1] = r->attempts[--r->n_attempts];
 	*ret_n = r->n_attempts;
 	return r->attempts;
 }

@@ -98,7 +98,8 @@ void relay_stop(struct relay *r, relay_changed stopped);
 const struct relay_stats *relay_stats(const struct relay *r);
 const struct sequence *relay_sequence(const struct relay *r);
 unsigned relay_in_flight(const struct relay *r);
-const struct relay_attempt *relay_attempts(const struct relay *r, size_t *ret_n);
+/* Those that are no longer in the queue are forgotten first. */
+const struct relay_attempt *relay_attempts(struct relay *r, size_t *ret_n);
 bool relay_is_connected(const struct relay *r);
 /* The broker that is connected, or tried: its URL; peer and protocol are NULL unless connected. */
 const char *relay_broker(const struct relay *r);

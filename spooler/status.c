@@ -38,7 +38,7 @@ static json_t *refused_by_code(const struct relay_stats *s)
 }
 
 /* Events that were tried without success and wait: what `virtspool show` tells of attempts. */
-static json_t *retried(const struct relay *relay)
+static json_t *retried(struct relay *relay)
 {
 	json_t *list = json_array();
 	const struct relay_attempt *a;

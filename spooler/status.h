@@ -17,7 +17,7 @@
 #define STATUS_FILE "status.json"
 
 struct status_view {
-	const struct relay *relay;
+	struct relay *relay;
 	const struct queue *queue;
 	const struct archive *archive;
 	const char *config_path;

@@ -186,6 +186,9 @@ def test_show_tells_attempts_and_the_reason_of_a_failure(bed):
     assert re.search(r"attempts +\d+ without success; the last: .*0x87", text), text
     done = bed.run("virtspool", "status")
     assert done.returncode == 1 and "0x87" in done.stdout
+    # Dropped, it troubles nobody any more.
+    bed.run("virtspool", "drop", "--yes", name, check=True)
+    assert bed.run("virtspool", "status").returncode == 0
 
 
 # --- replay
