@@ -141,10 +141,10 @@ static bool parse_line(struct known *k, char *line)
 	int state, id, persistent, at = 0;
 
 	line[strcspn(line, "\n")] = '\0';
-	if (sscanf(line, "%36[0-9a-f-] %d %d %d %n", uuid, &state, &id, &persistent, &at) != 4 || at == 0 || !line[at])
+	if (sscanf(line, "%36[0-9a-f-] %d %d %d%n", uuid, &state, &id, &persistent, &at) != 4 || line[at] != ' ')
 		return false;
-	unescape(line + at);
-	d = known_put(k, uuid, line + at);
+	unescape(line + at + 1);
+	d = known_put(k, uuid, line + at + 1);
 	if (!d)
 		return false;
 	d->state = state;
