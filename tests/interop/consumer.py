@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """lib.Subscriber for MQTT 3.1.1 and for brokers that want a user and a password."""
 
+import threading
 import uuid
 
 import paho.mqtt.client as mqtt
@@ -19,7 +20,8 @@ class Subscriber3(Subscriber):
 
     def start(self, deadline=10):
         self.client.connect(self.broker.host, self.broker.port, keepalive=30)
-        self.client.loop_start()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
         self.wait_subscribed(deadline)
         return self
 
