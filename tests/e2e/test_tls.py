@@ -7,9 +7,11 @@ spool, and the log says why in words. Real virtspoold against mosquitto, gnutls-
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from lib import Behaviour, Process, free_port, wait_until
+from lib.namespaces import Namespaces
 from lib.programs import missing, tool
 
 
@@ -116,6 +118,23 @@ def test_system_trust_store_does_not_know_our_authority(bed):
     broker = with_certificate(bed, "broker")
     daemon = start_against(bed, broker.url, ca_file=None)
     check_refused(bed, daemon, "is not signed by a CA in the system's trust store")
+
+
+STORE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists(STORE), reason="needs root and Debian's trust store")
+def test_system_trust_store(bed):
+    """With our authority in it, seen by this daemon alone, no ca_file is needed."""
+    box = Namespaces(bed.directory, mount=True)
+    store = bed.directory / "store.crt"
+    store.write_text(Path(STORE).read_text() + bed.certs.ca.read_text())
+    box.run("mount", "--bind", store, os.path.realpath(STORE))
+    bed.hook("start", "begin")
+    daemon = bed.new_daemon(brokers=with_certificate(bed, "broker"))
+    daemon.prefix = box.prefix
+    del daemon.config["tls"]["ca_file"]
+    check_delivered(bed, daemon.start())
 
 
 def test_revoked(bed):
@@ -271,11 +290,12 @@ def test_encrypted_key(bed):
         (lambda c, d: {"key_password_file": None}, "is encrypted and tls.key_password_file is not set"),
         (lambda c, d: {"key_password_file": secret(d, "wrong")}, "does not open the key '"),
         (lambda c, d: {"key_file": c.key("consumer"), "key_password_file": None}, "is not the one of the certificate '"),
+        (lambda c, d: {"key_file": open_to_others(c, d), "key_password_file": None}, "can be read by others"),
         (lambda c, d: {"ca_file": c.key("host")}, "the CA file '"),
         (lambda c, d: {"ca_file": "/nonexistent/ca.pem"}, "/nonexistent/ca.pem"),
         (lambda c, d: {"crl_file": c.ca}, "holds no revocation list"),
     ],
-    ids=["no-password", "wrong-password", "other-key", "ca-is-a-key", "ca-missing", "crl-is-none"],
+    ids=["no-password", "wrong-password", "other-key", "key-open-to-others", "ca-is-a-key", "ca-missing", "crl-is-none"],
 )
 def test_credentials_that_cannot_be_used(bed, change, text):
     """Told at start, with the file's name; the daemon does not run."""
@@ -292,6 +312,13 @@ def secret(directory, value):
     path = directory / "secret"
     path.touch(0o600)
     path.write_text(value + "\n")
+    return path
+
+
+def open_to_others(certs, directory):
+    path = directory / "open.key"
+    path.write_bytes(certs.key("host").read_bytes())
+    path.chmod(0o644)
     return path
 
 
