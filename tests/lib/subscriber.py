@@ -103,7 +103,10 @@ class Subscriber:
             self.client.disconnect()
         except (OSError, ValueError):  # its broker is gone already
             pass
-        self._thread.join(10)
+        if self._thread:
+            self._thread.join(10)
+        else:  # somebody runs paho's own loop
+            self.client.loop_stop()
 
     def wait_for(self, n, deadline=15.0):
         wait_until(
