@@ -36,6 +36,7 @@
 #define LOCK_MS 1000   /* waiting for the stamp's lock */
 #define FLOOR_MS 500   /* looking for the newest waiting event, when an epoch begins */
 #define DISK_MS 2500   /* writing to the disk before it is given up */
+#define HUNG_S 30     /* how long the disk is left alone after it was given up */
 #define TOTAL_MS 4000  /* all waits together, before the emergency spool */
 
 /* How far the child that writes to the disk is: it may publish only what was not given up, and the other way round. */
@@ -64,6 +65,13 @@ static char document[RECORD_DOCUMENT_MAX + 1]; /* one more, to see that there is
 static char header[RECORD_HEADER_MAX];
 static struct put put;
 static struct floor_search found;
+
+/* What an earlier hook left behind about the disk. */
+static enum {
+	DISK_ANSWERS,
+	DISK_MAY_ANSWER, /* it did not some time ago: this hook tries */
+	DISK_HANGS,
+} disk;
 
 static long long monotonic_ms(void)
 {
@@ -221,6 +229,41 @@ static int open_run_directory(void)
 	return fd;
 }
 
+/*
+ * While a disk hangs, each hook that tries it takes seconds and leaves a process behind. So the one that gave it up
+ * leaves a mark, and until that is HUNG_S old the others go to the emergency spool at once; then one tries again.
+ */
+static void look_for_hung_disk(int run_fd)
+{
+	struct timespec now = {0};
+	struct stat st;
+
+	if (fstatat(run_fd, SPOOL_HUNG, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_uid != geteuid())
+		return;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	disk = DISK_HANGS;
+	if (now.tv_sec < st.st_mtim.tv_sec - 1 || now.tv_sec >= st.st_mtim.tv_sec + HUNG_S) {
+		disk = DISK_MAY_ANSWER;
+		(void)utimensat(run_fd, SPOOL_HUNG, NULL, AT_SYMLINK_NOFOLLOW); /* the others wait for what comes of it */
+	}
+}
+
+static void mark_disk(bool hangs)
+{
+	int fd, run_fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (run_fd < 0)
+		return;
+	if (hangs) {
+		fd = openat(run_fd, SPOOL_HUNG, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+		if (fd >= 0)
+			(void)close(fd);
+	} else {
+		(void)unlinkat(run_fd, SPOOL_HUNG, 0);
+	}
+	(void)close(run_fd);
+}
+
 static void take_stamp(struct record *r)
 {
 	struct timespec now = {0};
@@ -228,6 +271,7 @@ static void take_stamp(struct record *r)
 
 	if (stamp_take(fd, SPOOL_STAMP, LOCK_MS, begin_epoch, NULL, &r->stamp) < 0)
 		r->flags |= RECORD_UNORDERED;
+	look_for_hung_disk(fd);
 	if (fd >= 0)
 		(void)close(fd);
 	(void)clock_gettime(CLOCK_REALTIME, &now);
@@ -260,9 +304,16 @@ static int put_within_time(long long deadline)
 	unsigned left = ms_until(deadline);
 	int r, writing = PUT_WRITING;
 
+	if (disk == DISK_HANGS)
+		return -ETIMEDOUT;
 	r = bounded_call(put_on_disk, &put, left < DISK_MS ? left : DISK_MS);
-	if (r == -ETIMEDOUT)
+	if (r == -ETIMEDOUT) {
 		(void)atomic_compare_exchange_strong(&put.state, &writing, PUT_GIVEN_UP);
+		if (left >= DISK_MS)
+			mark_disk(true);
+	} else if (disk == DISK_MAY_ANSWER) {
+		mark_disk(false);
+	}
 	return r;
 }
 

@@ -4,6 +4,7 @@
  *
  *   SPOOLDIR (disk)             RUNDIR (tmpfs)
  *     tmp/     being written      stamp            epoch, sequence, time
+ *                                 hung             the disk did not answer, lately
  *     new/     waiting            emergency/tmp/   as above, while the disk cannot take a record
  *     replay/  waiting, again     emergency/new/
  *     sent/    delivered
@@ -27,6 +28,7 @@
 #define SPOOL_SKIPPED "skipped"
 #define SPOOL_EMERGENCY "emergency"
 #define SPOOL_STAMP "stamp"
+#define SPOOL_HUNG "hung"
 #define SPOOL_REASON_SUFFIX ".reason"
 
 #define SPOOL_EMERGENCY_RECORDS_MAX 4096             /* bounds of the emergency spool */
