@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fuzz-inbound - a byte that says who we are, then what a broker sends. However the bytes are cut into pieces, the same
+ * comes out; and what has come out goes through once more as it is.
+ *
+ *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "spooler/inbound.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool good)
+{
+	if (!good)
+		abort();
+}
+
+static struct inbound begin(uint8_t who)
+{
+	return (struct inbound){.want_publish = who & 1, .v5 = who & 2, .publish_max = 4096};
+}
+
+/* Returns what inbound_filter() does of the whole, given in pieces of `step` bytes. */
+static ssize_t filter(struct inbound *i, uint8_t *out, const uint8_t *in, size_t n, size_t step)
+{
+	size_t kept = 0, piece;
+	char why[128] = "";
+	ssize_t r;
+
+	for (size_t done = 0; done < n; done += piece) {
+		piece = n - done < step ? n - done : step;
+		memcpy(out + kept, in + done, piece);
+		r = inbound_filter(i, out + kept, piece, why, sizeof(why));
+		if (r < 0) {
+			check(r == -EPROTO && *why);
+			return r;
+		}
+		check((size_t)r <= piece);
+		kept += (size_t)r;
+	}
+	return (ssize_t)kept;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct inbound whole, pieces, again;
+	uint8_t *a, *b;
+	ssize_t n;
+
+	if (size == 0)
+		return 0;
+	a = malloc(size);
+	b = malloc(size);
+	if (!a || !b)
+		abort();
+	whole = begin(data[0]);
+	pieces = begin(data[0]);
+	again = begin(data[0]);
+	n = filter(&whole, a, data + 1, size - 1, size);
+	check(filter(&pieces, b, data + 1, size - 1, 1 + (data[0] >> 4)) == n);
+	if (n >= 0) {
+		check(memcmp(a, b, (size_t)n) == 0);
+		check(whole.packets == pieces.packets && whole.dropped == pieces.dropped);
+		check(whole.disconnected == pieces.disconnected && whole.disconnect_reason == pieces.disconnect_reason);
+		check(filter(&again, b, a, (size_t)n, size) == n);
+		check(again.dropped == 0 && again.packets == whole.packets - whole.dropped);
+		check(memcmp(a, b, (size_t)n) == 0);
+	}
+	free(a);
+	free(b);
+	return 0;
+}
