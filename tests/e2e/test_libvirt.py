@@ -51,7 +51,7 @@ def expect(bed, expected, node=None, subscriber=None, domain="vm1"):
     )
     assert calls(node.ledger(domain)) == expected
     assert arrived(subscriber, domain) == expected
-    subscriber.check_complete()
+    subscriber.check_complete(concurrent=True)
 
 
 # --- one action each: name, what is done to a guest that was just defined, what is called
@@ -211,7 +211,7 @@ def test_guests_that_start_and_stop_at_once(host):
         t.join()
     for g in guests:
         expect(host, START + STOP, domain=g.name)
-    host.subscribed.check_complete(20)
+    host.subscribed.check_complete(20, concurrent=True)
 
 
 @pytest.mark.parametrize("name", ["a b", "-rf", ".hidden", "$(reboot)", "ü%s;*'", 'q"uote', "x" * 200])
