@@ -34,6 +34,7 @@
 #define EXPIRY_S (30 * 24 * 3600)
 #define LOW_SPACE_PERCENT 5
 #define UNIT "virtspool.service"
+#define LISTENER_UNIT "virtspool-listen.service"
 #define CLOCK_EARLIEST_S 1767225600 /* 2026-01-01: no clock that is right shows less */
 #define HOOK_PROGRAM PKGLIBEXECDIR "/virtspool-hook"
 
@@ -571,9 +572,9 @@ static void check_hooks(struct doctor *d)
 
 /* --- the daemon */
 
-static int systemctl(const char *verb)
+static int systemctl(const char *verb, const char *unit)
 {
-	char *argv[] = { (char *)"systemctl", (char *)"--quiet", (char *)verb, (char *)UNIT, NULL };
+	char *argv[] = { (char *)"systemctl", (char *)"--quiet", (char *)verb, (char *)unit, NULL };
 	int status = 0;
 	pid_t pid = fork();
 
@@ -589,10 +590,14 @@ static void check_unit(struct doctor *d)
 {
 	if (access("/run/systemd/system", F_OK) < 0)
 		return;
-	if (systemctl("is-enabled") != 0)
+	if (systemctl("is-enabled", UNIT) != 0)
 		finding(d, GRADE_WARNING, "daemon", "systemctl enable " UNIT, UNIT " is not enabled: it will not run after the next boot");
-	if (systemctl("is-active") != 0)
+	if (systemctl("is-active", UNIT) != 0)
 		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT "; journalctl -u " UNIT, UNIT " is not running");
+	/* The listener is a choice; but who has made it means it. */
+	if (systemctl("is-enabled", LISTENER_UNIT) == 0 && systemctl("is-active", LISTENER_UNIT) != 0)
+		finding(d, GRADE_BAD, "daemon", "systemctl start " LISTENER_UNIT "; journalctl -u " LISTENER_UNIT,
+			LISTENER_UNIT " is enabled and not running");
 }
 
 static void check_daemon(struct doctor *d)

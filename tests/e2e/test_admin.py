@@ -8,12 +8,12 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from lib import Process, program, wait_until
+from lib import program, wait_until
 from lib.documents import domain_uuid, domain_xml
 from lib.programs import ROOT, missing, tool
 
@@ -603,6 +603,56 @@ def test_doctor_of_hooks(bed):
     assert grade == "bad" and "chmod" in how
     ours.chmod(0o757)
     assert found(doctor(bed), "hook", "can be written by others")[0] == "bad"
+
+
+def test_doctor_of_owners_and_modes(bed):
+    """In a mount namespace with a user virtspool."""
+    if os.geteuid() != 0:
+        missing("root is needed for a user that is none")
+    uid = 64321
+    for name, line in (("passwd", f"virtspool:x:{uid}:{uid}::/:/bin/false"), ("group", f"virtspool:x:{uid}:")):
+        lines = Path(f"/etc/{name}").read_text().splitlines(keepends=True)
+        text = "".join(x for x in lines if not x.startswith("virtspool:"))
+        (bed.directory / name).write_text(text + line + "\n")
+    key = bed.directory / "host.key"
+    shutil.copy(bed.certs.key("host"), key)
+    key.chmod(0o600)
+    bed.daemon.config["tls"]["key_file"] = key
+    bed.daemon.config["brokers"] = ["mqtts://127.0.0.1:1"]
+    bed.daemon.write_config()
+    for d in [bed.spool.spooldir, *bed.spool.spooldir.iterdir()]:
+        os.chown(d, uid, uid)
+        d.chmod(0o2770)
+    os.chown(bed.spool.rundir, 0, uid)
+    bed.spool.rundir.chmod(0o1775)
+
+    def examine():
+        script = 'mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group && "$2" doctor --json -c "$3"'
+        done = subprocess.run(
+            [tool("unshare"), "--mount", "--propagation", "private", "sh", "-c", script, "sh", bed.directory]
+            + [program("virtspool"), bed.daemon.config_file],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **bed.spool.environment},
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    findings = examine()
+    assert found(findings, "spool", "its directories are there")[0] == "ok"
+    grade, how = found(findings, "certificates", f"cannot read '{key}'")
+    assert grade == "bad" and "chgrp virtspool" in how
+    os.chown(key, 0, uid)
+    key.chmod(0o640)
+    new = bed.spool.path("new")
+    new.chmod(0o700)
+    bed.spool.path("failed").rmdir()
+    findings = examine()
+    assert not any(str(key) in f["text"] for f in findings)
+    grade, how = found(findings, "spool", f"'{new}' belongs to")
+    assert grade == "bad" and how == f"chown virtspool:virtspool '{new}'; chmod 2770 '{new}'"
+    grade, how = found(findings, "spool", "failed': No such file")
+    assert grade == "bad" and "systemd-tmpfiles" in how
 
 
 def test_doctor_sees_that_libvirt_does_not_know_the_hook(bed):
