@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A client with a valid certificate that tries what it may not; it says what the broker answered."""
 
+import socket
 import ssl
 import threading
 import uuid
@@ -53,7 +54,8 @@ class Attacker:
     def vanish(self):
         """Cuts the connection, so that the will is sent."""
         self.client.loop_stop()
-        self.client._sock_close()
+        self.client.socket().shutdown(socket.SHUT_RDWR)
+        self.client._reset_sockets()
 
     def close(self):
         self.client.disconnect()
