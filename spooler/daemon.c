@@ -106,21 +106,22 @@ static void remove_metrics(struct daemon *d)
 static void write_metrics(struct daemon *d, const struct status_view *view)
 {
 	const char *path = relay_config(d->relay)->metrics_file;
+	uint64_t again;
 	int r;
 
 	if (d->metrics_file && (!path || strcmp(d->metrics_file, path) != 0))
 		remove_metrics(d);
 	if (!path)
 		return;
-	backlog_update(&d->backlog, view);
+	again = backlog_update(&d->backlog, view);
 	r = metrics_write(path, view, &d->backlog);
 	if (r < 0 && !d->metrics_failed)
 		log_warning("cannot write metrics to '%s': %s", path, strerror(-r));
 	d->metrics_failed = r < 0;
 	if (r == 0 && !d->metrics_file)
 		d->metrics_file = strdup(path);
-	if (d->backlog.records > 0 && !d->status_pending) {
-		(void)sd_event_source_set_time_relative(d->status_timer, METRICS_USEC);
+	if ((again > 0 || d->backlog.records > 0) && !d->status_pending) {
+		(void)sd_event_source_set_time_relative(d->status_timer, again > 0 ? again : METRICS_USEC);
 		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
 	}
 }

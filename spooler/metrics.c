@@ -7,7 +7,7 @@
 #include "metrics.h"
 #include "util.h"
 
-#define COUNT_EVERY_USEC (10 * USEC_PER_SEC)
+#define COUNT_EVERY_USEC (2 * USEC_PER_SEC)
 #define COUNT_SHARE 20 /* counting takes at most one part in so many of the time */
 
 static uint64_t now_usec(clockid_t clock)
@@ -35,15 +35,20 @@ static void backlog_count(struct backlog *b)
 	b->next_usec = start + (took > COUNT_EVERY_USEC ? took : COUNT_EVERY_USEC);
 }
 
-void backlog_update(struct backlog *b, const struct status_view *v)
+uint64_t backlog_update(struct backlog *b, const struct status_view *v)
 {
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+
 	if (relay_is_connected(v->relay)) { /* the queue is being read anyway */
 		b->records = queue_length(v->queue, &b->oldest_ms);
 		b->emergency = queue_emergency_length(v->queue);
 		b->next_usec = 0;
-	} else if (now_usec(CLOCK_MONOTONIC) >= b->next_usec) {
-		backlog_count(b);
+		return 0;
 	}
+	if (now < b->next_usec)
+		return b->next_usec - now;
+	backlog_count(b);
+	return 0;
 }
 
 /* --- the text */

@@ -17,7 +17,8 @@ struct backlog {
 	uint64_t records, emergency, oldest_ms;
 	uint64_t next_usec; /* CLOCK_MONOTONIC: not counted again before; a large spool is counted more seldom */
 };
-void backlog_update(struct backlog *b, const struct status_view *v);
+/* Returns 0, or after how many microseconds it should be called again, as it was too early to count. */
+uint64_t backlog_update(struct backlog *b, const struct status_view *v);
 
 /* The text, to be freed. NULL without memory. */
 char *metrics_format(const struct status_view *v, const struct backlog *b, uint64_t now_ms);
