@@ -492,6 +492,18 @@ def test_probe_without_the_right_to_read(bed):
     assert code == 0 and legs["broker"]["ok"] is True and legs["back"]["ok"] is None and "ACL" in legs["back"]["text"]
 
 
+def test_probe_finds_a_silent_refusal(bed):
+    """MQTT 3.1.1: acknowledged, and dropped by the broker's ACL."""
+    bed.broker.acl = ["user host", "topic read virtspool/#"]
+    bed.broker.start()
+    bed.daemon.config["mqtt"]["version"] = "3.1.1"
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    code, legs = probe(bed)
+    assert code == 1 and legs["broker"]["ok"] is True and legs["back"]["ok"] is False
+    assert "3.1.1" in legs["back"]["how"]
+
+
 def test_probe_says_which_leg_fails(bed):
     bed.daemon.config["events"] = {"skip_operations": ["probe"]}
     bed.broker.start()
