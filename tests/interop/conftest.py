@@ -7,4 +7,5 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-collect_ignore = [] if os.environ.get("VIRTSPOOL_INTEROP") else ["test_brokers.py", "test_cluster.py", "test_clients.py"]
+long = ["test_acl.py", "test_brokers.py", "test_cluster.py", "test_clients.py"]
+collect_ignore = [] if os.environ.get("VIRTSPOOL_INTEROP") else long

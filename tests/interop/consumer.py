@@ -12,7 +12,8 @@ class Subscriber3(Subscriber):
     def __init__(self, broker, **options):
         super().__init__(broker, **options)
         five = self.client
-        self.client = mqtt.Client(f"test-{uuid.uuid4().hex[:12]}", clean_session=False, protocol=mqtt.MQTTv311)
+        client_id = options.get("client_id") or f"test-{uuid.uuid4().hex[:12]}"
+        self.client = mqtt.Client(client_id, clean_session=False, protocol=mqtt.MQTTv311)
         self.client._ssl_context, self.client._ssl = five._ssl_context, five._ssl
         for name in ("on_connect", "on_subscribe", "on_disconnect", "on_message"):
             setattr(self.client, name, getattr(five, name))
