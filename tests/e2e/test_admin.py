@@ -976,7 +976,7 @@ class Terminal:
         return self.run("capture-pane", "-p", *options)
 
     def wait(self, text):
-        return wait_until(lambda: (s := self.screen()) and text in s and s, what=lambda: f"'{text}' on the screen:\n{self.screen()}")
+        return wait_until(lambda: (s := self.screen()) and text in s and s, 20, what=lambda: f"'{text}' on the screen:\n{self.screen()}")
 
     def close(self):
         subprocess.run([*self.tmux, "kill-server"], capture_output=True, timeout=10, check=False)
@@ -1028,7 +1028,8 @@ def test_terminal_asks(at_rest, terminal):
     t.type("n")
     t.wait("code-1")
     assert len(bed.spool.names("new")) == 8
-    t.type("clear; $V drop --vm web1; echo code-$?")
+    t.type("clear; echo mark-$((3+4)); $V drop --vm web1; echo code-$?")
+    t.wait("mark-7")  # what was asked before is off the screen
     t.wait("[y/N]")
     t.type("y")
     t.wait("code-0")
