@@ -48,7 +48,6 @@ def test_nothing_to_connect_to(bed):
         assert not flags & SOCKET_ACCEPTS, (inode, path)
         assert path is None or ".virtspool-" not in path or not os.path.exists(path), path
         assert path is None or not path.startswith("@"), "abstract sockets are open to everybody"
-    assert not [n for n in os.listdir("/tmp") if n.startswith(".virtspool-") and os.path.exists(f"/tmp/{n}/s")]
 
 
 ATTACKER = r"""
@@ -176,7 +175,8 @@ def test_nothing_is_left_after_many_connections(bed):
     many.wait_output("lingering", deadline=60)
     assert descriptors(many.pid) <= expected
     many.stop()
-    assert not {n for n in set(os.listdir("/tmp")) - before if n.startswith(".virtspool-")}
+    # Somebody else's may pass by; it does not stay.
+    wait_until(lambda: not {n for n in set(os.listdir("/tmp")) - before if n.startswith(".virtspool-")}, 5, "no directory")
 
 
 def test_idle_is_quiet(bed):

@@ -215,6 +215,14 @@ class MalformedProperties(Behaviour):
         c.hang()
 
 
+class UnknownProperty(Behaviour):
+    """libmosquitto 2.0.11 aborts the process when it meets one."""
+
+    def publish(self, c, publish):
+        c.send(packet(PUBACK, struct.pack(">H", publish.mid) + b"\0" + varint(2) + b"\x04\0"))
+        c.hang()
+
+
 class ShortPuback(Behaviour):
     def publish(self, c, publish):
         c.send(packet(PUBACK, b"\0"))
@@ -279,7 +287,8 @@ TABLE = {
     "packet-of-256-MiB": (HugePacket, "the broker sent a packet of 268435455 bytes, more than"),
     "publishes-unasked": (PublishesUnasked, None),
     "publish-of-32-MiB-unasked": (HugePublishUnasked, None),
-    "malformed-properties": (MalformedProperties, "the broker sent what MQTT does not allow"),
+    "malformed-properties": (MalformedProperties, "the broker sent malformed properties"),
+    "unknown-property": (UnknownProperty, "the broker sent a property that MQTT does not know (0x04)"),
     "short-puback": (ShortPuback, "the broker sent what MQTT does not allow"),
     "stalls-before-tls": (StallBeforeTls, "the TLS handshake was not done within 1 s"),
     "stalls-in-tls": (StallInTls, "the TLS handshake was not done within 1 s"),
@@ -563,7 +572,7 @@ class DripFeed(Behaviour):
 
     def idle(self, c):
         if c.broker.delivered and c.connect:
-            c.send(bytes([PUBACK << 4]) + varint(100000) if not hasattr(c, "begun") else b"x")
+            c.send(bytes([PUBACK << 4]) + varint(100000) if not hasattr(c, "begun") else b"\0")
             c.begun = True
 
 
