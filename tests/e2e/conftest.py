@@ -23,7 +23,7 @@ def package(tmp_path_factory):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search("^E: ", done.stdout, re.M), done.stdout
