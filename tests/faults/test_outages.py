@@ -178,5 +178,5 @@ def test_network_drops_packets_and_comes_back(bed, network):
             else:  # TCP mends it
                 wait_until(lambda: len(bed.spool.names("new")) > 20, 10, "events wait")
             there.run(*" ".join(command).format(mend).split())
-    counts = check(ledger, subscriber, bed.spool)
-    assert losses() == 2 and counts["duplicated"] >= 0
+    check(ledger, subscriber, bed.spool)
+    assert losses() >= 2
