@@ -42,7 +42,7 @@ enum grade { GRADE_OK, GRADE_WARNING, GRADE_BAD };
 
 struct doctor {
 	const char *config_path, *hooksdir;
-	struct config *config;           /* NULL: not valid */
+	struct config *config;		 /* NULL: not valid */
 	struct credentials *credentials; /* NULL: cannot be loaded */
 	bool json, colour;
 	unsigned warnings, bad;
@@ -51,10 +51,10 @@ struct doctor {
 enum { OPTION_HOOKSDIR = 0x2000 };
 
 static const struct argp_option options[] = {
-	{ "config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0 },
-	{ "hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0 },
-	{ "json", 'j', NULL, 0, "one JSON object a line", 0 },
-	{ 0 },
+	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
+	{"json", 'j', NULL, 0, "one JSON object a line", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -81,21 +81,23 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- findings */
 
-static void print_finding(const struct doctor *d, enum grade grade, const char *check, const char *text, const char *how)
+static void print_finding(const struct doctor *d, enum grade grade, const char *check, const char *text,
+			  const char *how)
 {
-	static const char *const names[] = { "ok", "warning", "bad" };
-	static const char *const colours[] = { TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED };
+	static const char *const names[] = {"ok", "warning", "bad"};
+	static const char *const colours[] = {TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED};
 
 	if (d->json) {
-		json_t *o = json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade", names[grade], "text", text, "how", how);
+		json_t *o = json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade", names[grade], "text", text,
+				      "how", how);
 
 		(void)json_dumpf(o, stdout, JSON_COMPACT);
 		(void)putchar('\n');
 		json_decref(o);
 		return;
 	}
-	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade], d->colour ? TERMINAL_RESET : "", check,
-	       text);
+	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade], d->colour ? TERMINAL_RESET : "",
+	       check, text);
 	if (how)
 		printf("%-22s -> %s\n", "", how);
 	(void)fflush(stdout);
@@ -136,12 +138,14 @@ static void check_configuration(struct doctor *d)
 	r = config_load(d->config_path, f, &d->config);
 	(void)fclose(f);
 	for (line = strtok_r(errors, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-		finding(d, r < 0 ? GRADE_BAD : GRADE_WARNING, "configuration", r < 0 ? "see virtspool.yaml(5)" : NULL, "%s", line);
+		finding(d, r < 0 ? GRADE_BAD : GRADE_WARNING, "configuration", r < 0 ? "see virtspool.yaml(5)" : NULL,
+			"%s", line);
 	if (r < 0)
 		return;
 	finding(d, GRADE_OK, "configuration", NULL, "'%s' is valid", d->config_path);
 	if (d->config->mqtt.version == 3)
-		finding(d, GRADE_WARNING, "mqtt", "set mqtt.version to 5 if the broker can; else watch its log for denied publishes",
+		finding(d, GRADE_WARNING, "mqtt",
+			"set mqtt.version to 5 if the broker can; else watch its log for denied publishes",
 			"MQTT 3.1.1: a broker may acknowledge what its ACL refuses, and the event is lost in silence");
 	for (size_t i = 0; i < d->config->n_brokers; i++)
 		if (!d->config->brokers[i].tls)
@@ -159,9 +163,11 @@ static void check_expiry(struct doctor *d, const char *what, int64_t end_s)
 	format_age((uint64_t)(left < 0 ? -left : left), age);
 	format_time((uint64_t)end_s * 1000, when);
 	if (left < 0)
-		finding(d, GRADE_BAD, "certificates", "renew it, then `systemctl reload virtspool`", "%s has ended %s ago", what, age);
+		finding(d, GRADE_BAD, "certificates", "renew it, then `systemctl reload virtspool`",
+			"%s has ended %s ago", what, age);
 	else if (left <= EXPIRY_S)
-		finding(d, GRADE_WARNING, "certificates", "renew it, then `systemctl reload virtspool`", "%s ends in %s", what, age);
+		finding(d, GRADE_WARNING, "certificates", "renew it, then `systemctl reload virtspool`",
+			"%s ends in %s", what, age);
 	else
 		finding(d, GRADE_OK, "certificates", NULL, "%s is good until %.10s", what, when);
 }
@@ -182,7 +188,8 @@ static void check_certificates(struct doctor *d)
 		return;
 	if (credentials_load(&d->config->tls, &d->credentials, &error) < 0) {
 		finding(d, GRADE_BAD, "certificates",
-			"certificate and key must belong together, and be readable for the user virtspool, the key for no other",
+			"certificate and key must belong together, and be readable for the user virtspool, the key for "
+			"no other",
 			"%s", error ? error : "no memory");
 		return;
 	}
@@ -234,7 +241,8 @@ static const char *mend_broker(enum transport_failure failure)
 {
 	switch (failure) {
 	case TRANSPORT_FAILURE_VERIFICATION:
-		return "tls.ca_file must hold the authority of the broker's certificate, which must have its name and be valid";
+		return "tls.ca_file must hold the authority of the broker's certificate, which must have its name and "
+		       "be valid";
 	case TRANSPORT_FAILURE_TLS:
 		return "does the broker speak TLS on this port, and does it accept our certificate? See its log";
 	default:
@@ -252,8 +260,8 @@ static void check_broker(struct doctor *d, const struct broker *b)
 		return;
 	r = sd_event_new(&loop);
 	if (r >= 0)
-		r = transport_open(loop, b, &d->config->tls, d->credentials, d->config->mqtt.connect_timeout_s, on_transport, loop,
-				   &t);
+		r = transport_open(loop, b, &d->config->tls, d->credentials, d->config->mqtt.connect_timeout_s,
+				   on_transport, loop, &t);
 	if (r >= 0)
 		r = sd_event_loop(loop);
 	if (r < 0) {
@@ -263,7 +271,8 @@ static void check_broker(struct doctor *d, const struct broker *b)
 			b->tls ? ", verified" : "");
 		check_expiry(d, "the broker's certificate", transport_peer_expiry(t));
 	} else {
-		finding(d, GRADE_BAD, "broker", mend_broker(transport_failure(t)), "%s: %s", b->url, transport_error(t));
+		finding(d, GRADE_BAD, "broker", mend_broker(transport_failure(t)), "%s: %s", b->url,
+			transport_error(t));
 	}
 	transport_close(t);
 	sd_event_unref(loop);
@@ -298,17 +307,24 @@ static void check_owner(struct doctor *d, const char *path, const char *owner, m
 		return;
 	/* What matters is who can write: the daemon as the group, the hook as root. */
 	finding(d, st.st_gid == gr->gr_gid && st.st_mode & S_IWGRP ? GRADE_WARNING : GRADE_BAD, "spool", how,
-		"'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid, (unsigned)st.st_gid, (unsigned)st.st_mode & 07777);
+		"'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid, (unsigned)st.st_gid,
+		(unsigned)st.st_mode & 07777);
 }
 
 static void check_directories(struct doctor *d)
 {
-	static const char *const names[] = { "", "/" SPOOL_TMP, "/" SPOOL_NEW, "/" SPOOL_REPLAY, "/" SPOOL_SENT,
-					     "/" SPOOL_FAILED, "/" SPOOL_SKIPPED };
+	static const char *const names[] = {"",
+					    "/" SPOOL_TMP,
+					    "/" SPOOL_NEW,
+					    "/" SPOOL_REPLAY,
+					    "/" SPOOL_SENT,
+					    "/" SPOOL_FAILED,
+					    "/" SPOOL_SKIPPED};
 	unsigned before = d->bad + d->warnings;
 
 	if (!getpwnam("virtspool") || !getgrnam("virtspool"))
-		finding(d, GRADE_BAD, "spool", "systemd-sysusers virtspool.conf", "there is no user and group virtspool");
+		finding(d, GRADE_BAD, "spool", "systemd-sysusers virtspool.conf",
+			"there is no user and group virtspool");
 	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
 		_cleanup_free_ char *path = NULL;
 
@@ -334,8 +350,8 @@ static void check_space(struct doctor *d)
 		finding(d, GRADE_BAD, "space", "look for errors of the disk in the kernel's log; mount -o remount,rw",
 			"the spool's file system is read-only");
 	else if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT)
-		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered", "only %s are left for the spool",
-			size);
+		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered",
+			"only %s are left for the spool", size);
 	else if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT)
 		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered",
 			"only %" PRIu64 " inodes are left for the spool", (uint64_t)fs.f_favail);
@@ -363,7 +379,7 @@ static void check_contents(struct doctor *d)
 
 /* --- hooks */
 
-static const char *const libvirt_daemons[] = { "libvirtd", "virtqemud", "virtlxcd", "virtxend", "virtbhyved" };
+static const char *const libvirt_daemons[] = {"libvirtd", "virtqemud", "virtlxcd", "virtxend", "virtbhyved"};
 
 static bool is_libvirt_daemon(const char *comm)
 {
@@ -386,7 +402,8 @@ static int64_t process_started_ms(const char *pid)
 	f = fopen(path, "re");
 	if (!f || !fgets(stat_line, sizeof(stat_line), f) || !(s = strrchr(stat_line, ')')))
 		return 0;
-	if (sscanf(s + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &ticks) != 1)
+	if (sscanf(s + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		   &ticks) != 1)
 		return 0;
 	(void)clock_gettime(CLOCK_BOOTTIME, &boot);
 	return (int64_t)command_now_ms() - ((int64_t)boot.tv_sec * 1000 + boot.tv_nsec / 1000000) +
@@ -426,8 +443,8 @@ static int64_t libvirt_started_ms(char name[static 32])
 /* Has this driver's hook been called since then? An event in the spool is the proof. */
 static bool called_since(const char *driver, int64_t since_ms)
 {
-	const struct filter f = { .driver = driver, .since_ms = (uint64_t)since_ms };
-	struct id_list list = { .newest = true };
+	const struct filter f = {.driver = driver, .since_ms = (uint64_t)since_ms};
+	struct id_list list = {.newest = true};
 	bool called = false;
 	struct lookup l;
 
@@ -465,8 +482,10 @@ static void check_known(struct doctor *d, const char *path, const char *driver)
 		finding(d, GRADE_OK, "hook", NULL, "'%s' has been called since it was installed", path);
 	} else if (asprintf(&how, "systemctl restart %s (guests go on), or reload it", daemon) >= 0) {
 		finding(d, GRADE_WARNING, "hook", how,
-			"'%s' was installed or updated after %s had started, and was not called since: if it was new then, it is "
-			"not known", path, daemon);
+			"'%s' was installed or updated after %s had started, and was not called since: if it was new "
+			"then, it is "
+			"not known",
+			path, daemon);
 	}
 }
 
@@ -484,10 +503,12 @@ static void check_confinement(struct doctor *d, const char *path)
 
 	if (is_on("/sys/module/apparmor/parameters/enabled") && strncmp(path, "/etc/libvirt/hooks/", 19) != 0)
 		finding(d, GRADE_WARNING, "hook", "install it below /etc/libvirt/hooks",
-			"AppArmor is on, and libvirtd's profile runs hooks below /etc/libvirt/hooks only, not '%s'", path);
+			"AppArmor is on, and libvirtd's profile runs hooks below /etc/libvirt/hooks only, not '%s'",
+			path);
 	if (is_on("/sys/fs/selinux/enforce") && lgetxattr(path, "security.selinux", label, sizeof(label) - 1) > 0 &&
 	    !strstr(label, "virt_hook"))
-		finding(d, GRADE_WARNING, "hook", "restorecon -R /etc/libvirt/hooks; setsebool -P virt_hooks_unconfined on",
+		finding(d, GRADE_WARNING, "hook",
+			"restorecon -R /etc/libvirt/hooks; setsebool -P virt_hooks_unconfined on",
 			"SELinux is on, and '%s' has the label %s, which libvirt may not run", path, label);
 }
 
@@ -502,12 +523,14 @@ static void check_hook_file(struct doctor *d, const char *path, const char *driv
 		finding(d, GRADE_BAD, "hook", "chown root:root FILE", "'%s' belongs to uid %u, and runs as root", path,
 			(unsigned)st.st_uid);
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' can be written by others, and runs as root", path);
+		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' can be written by others, and runs as root",
+			path);
 	if (!(st.st_mode & S_IXUSR))
-		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' is not executable: libvirt passes over it", path);
+		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' is not executable: libvirt passes over it",
+			path);
 	if (access(HOOK_PROGRAM, R_OK) == 0 && !files_equal(path, HOOK_PROGRAM))
-		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER", "'%s' is of another version than '%s'", path,
-			HOOK_PROGRAM);
+		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER",
+			"'%s' is of another version than '%s'", path, HOOK_PROGRAM);
 	if (d->bad == before)
 		finding(d, GRADE_OK, "hook", NULL, "'%s' records the events of %s", path, driver);
 	check_confinement(d, path);
@@ -525,8 +548,8 @@ static void check_members(struct doctor *d, const char *driver)
 		return;
 	members = opendir(directory);
 	while (members && (de = readdir(members))) {
-		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 || strcmp(de->d_name, "virtspool") == 0 ||
-		    faccessat(dirfd(members), de->d_name, X_OK, 0) < 0)
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
+		    strcmp(de->d_name, "virtspool") == 0 || faccessat(dirfd(members), de->d_name, X_OK, 0) < 0)
 			continue;
 		finding(d, GRADE_WARNING, "hook", "if it is a left-over, remove it or make it not executable",
 			"libvirt runs '%s/%s' as well, and fails if that fails", directory, de->d_name);
@@ -544,16 +567,17 @@ static void check_driver(struct doctor *d, const char *driver, bool wanted)
 		return;
 	if (!ours && wanted)
 		finding(d, GRADE_BAD, "hook", "virtspool hooks install",
-			hook_kind(main_path) == HOOK_FOREIGN ? "'%s' is another hook, and ours is not in %s.d beside it"
-							     : "'%s' is not there: the transitions of %s are not recorded",
+			hook_kind(main_path) == HOOK_FOREIGN
+				? "'%s' is another hook, and ours is not in %s.d beside it"
+				: "'%s' is not there: the transitions of %s are not recorded",
 			main_path, driver);
 	if (!ours)
 		return;
 	check_hook_file(d, ours, driver);
 	check_members(d, driver);
 	if (hook_kind(main_path) == HOOK_OURS && hook_kind(member) == HOOK_OURS)
-		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER", "'%s' and '%s' both record each event", main_path,
-			member);
+		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER",
+			"'%s' and '%s' both record each event", main_path, member);
 }
 
 static void check_hooks(struct doctor *d)
@@ -574,7 +598,7 @@ static void check_hooks(struct doctor *d)
 
 static int systemctl(const char *verb, const char *unit)
 {
-	char *argv[] = { (char *)"systemctl", (char *)"--quiet", (char *)verb, (char *)unit, NULL };
+	char *argv[] = {(char *)"systemctl", (char *)"--quiet", (char *)verb, (char *)unit, NULL};
 	int status = 0;
 	pid_t pid = fork();
 
@@ -591,9 +615,11 @@ static void check_unit(struct doctor *d)
 	if (access("/run/systemd/system", F_OK) < 0)
 		return;
 	if (systemctl("is-enabled", UNIT) != 0)
-		finding(d, GRADE_WARNING, "daemon", "systemctl enable " UNIT, UNIT " is not enabled: it will not run after the next boot");
+		finding(d, GRADE_WARNING, "daemon", "systemctl enable " UNIT,
+			UNIT " is not enabled: it will not run after the next boot");
 	if (systemctl("is-active", UNIT) != 0)
-		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT "; journalctl -u " UNIT, UNIT " is not running");
+		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT "; journalctl -u " UNIT,
+			UNIT " is not running");
 	/* The listener is a choice; but who has made it means it. */
 	if (systemctl("is-enabled", LISTENER_UNIT) == 0 && systemctl("is-active", LISTENER_UNIT) != 0)
 		finding(d, GRADE_BAD, "daemon", "systemctl start " LISTENER_UNIT "; journalctl -u " LISTENER_UNIT,
@@ -615,7 +641,8 @@ static void check_daemon(struct doctor *d)
 	else
 		finding(d, GRADE_OK, "daemon", NULL, "virtspoold is running and connected");
 	if (status && strcmp(json_string_value(json_object_get(status, "version")) ?: "", PACKAGE_VERSION) != 0)
-		finding(d, GRADE_WARNING, "daemon", "systemctl restart " UNIT, "the running virtspoold is of another version");
+		finding(d, GRADE_WARNING, "daemon", "systemctl restart " UNIT,
+			"the running virtspoold is of another version");
 	if (json_integer_value(json_object_get(json_object_get(status, "sequence"), "missing")) > 0)
 		finding(d, GRADE_WARNING, "hook", "look for virtspool-hook in the system log of that time",
 			"transitions never reached the spool: the hook's sequence has holes");
@@ -624,20 +651,22 @@ static void check_daemon(struct doctor *d)
 
 static void check_clock(struct doctor *d)
 {
-	struct timex t = { 0 };
-	const struct filter future = { .since_ms = command_now_ms() + 60 * 1000 };
-	struct id_list list = { .newest = true };
+	struct timex t = {0};
+	const struct filter future = {.since_ms = command_now_ms() + 60 * 1000};
+	struct id_list list = {.newest = true};
 	struct lookup l;
 
 	if (time(NULL) < CLOCK_EARLIEST_S)
-		finding(d, GRADE_BAD, "clock", "set the clock: chronyd, systemd-timesyncd", "the clock shows a time in the past");
+		finding(d, GRADE_BAD, "clock", "set the clock: chronyd, systemd-timesyncd",
+			"the clock shows a time in the past");
 	else if (adjtimex(&t) == TIME_ERROR || t.status & STA_UNSYNC)
 		finding(d, GRADE_WARNING, "clock", "run chronyd or systemd-timesyncd", "the clock is not synchronised");
 	else
 		finding(d, GRADE_OK, "clock", NULL, "synchronised");
 	if (lookup_open(&l) == 0 && lookup_scan(&l, PLACES_ALL, &future, 1, &list) >= 0 && l.seen > 0)
 		finding(d, GRADE_WARNING, "clock",
-			"order is kept; the times of new events stay ahead until the clock has caught up, or until a reboot",
+			"order is kept; the times of new events stay ahead until the clock has caught up, or until a "
+			"reboot",
 			"%" PRIu64 " events in the spool are of the future: the clock was ahead", l.seen);
 	id_list_clear(&list);
 	lookup_release(&l);
@@ -645,16 +674,17 @@ static void check_clock(struct doctor *d)
 
 int cmd_doctor(int argc, char **argv)
 {
-	static void (*const checks[])(struct doctor *d) = {
+	static void (*const checks[])(struct doctor * d) = {
 		check_configuration, check_certificates, check_secrets, check_directories, check_space, check_contents,
 		check_hooks,	     check_unit,	 check_daemon,	check_brokers,	   check_clock,
 	};
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Checks an installation and tells how to mend what it finds. Exit code: 0 if nothing is bad, 1 otherwise.",
+		.doc = "Checks an installation and tells how to mend what it finds. Exit code: 0 if nothing is bad, 1 "
+		       "otherwise.",
 	};
-	struct doctor d = { .config_path = DEFAULT_CONFIG, .hooksdir = HOOKSDIR };
+	struct doctor d = {.config_path = DEFAULT_CONFIG, .hooksdir = HOOKSDIR};
 
 	argp_err_exit_status = COMMAND_USAGE;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &d) != 0)

@@ -31,7 +31,8 @@ static void who(char *ret, size_t size)
 	int n;
 
 	n = pw ? snprintf(ret, size, "%s", pw->pw_name) : snprintf(ret, size, "uid %u", (unsigned)getuid());
-	if (n < 0 || (size_t)n >= size || !f || fscanf(f, "%u", &login) != 1 || login == (unsigned)-1 || login == getuid())
+	if (n < 0 || (size_t)n >= size || !f || fscanf(f, "%u", &login) != 1 || login == (unsigned)-1 ||
+	    login == getuid())
 		return;
 	pw = getpwuid(login);
 	if (pw)
@@ -43,7 +44,7 @@ static void who(char *ret, size_t size)
 static bool system_log_answers(void)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
 	return fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
 }
@@ -58,12 +59,12 @@ struct drop_arguments {
 enum { OPTION_FROM = 0x2000, OPTION_ALL };
 
 static const struct argp_option drop_options[] = {
-	{ "from", OPTION_FROM, "PLACE", 0, "new (all that waits), failed, replay or emergency [new and failed]", 1 },
-	{ "all", OPTION_ALL, NULL, 0, "everything that is there", 1 },
-	{ "dry-run", 'n', NULL, 0, "only list what would be removed", 1 },
-	{ "yes", 'y', NULL, 0, "do not ask", 1 },
-	{ "json", 'j', NULL, 0, "with --dry-run: one JSON object a line", 1 },
-	{ 0 },
+	{"from", OPTION_FROM, "PLACE", 0, "new (all that waits), failed, replay or emergency [new and failed]", 1},
+	{"all", OPTION_ALL, NULL, 0, "everything that is there", 1},
+	{"dry-run", 'n', NULL, 0, "only list what would be removed", 1},
+	{"yes", 'y', NULL, 0, "do not ask", 1},
+	{"json", 'j', NULL, 0, "with --dry-run: one JSON object a line", 1},
+	{0},
 };
 
 static error_t drop_parse(int key, char *arg, struct argp_state *state)
@@ -77,7 +78,9 @@ static error_t drop_parse(int key, char *arg, struct argp_state *state)
 	case OPTION_FROM:
 		if (!places_parse(arg, &a->selection.places) ||
 		    a->selection.places & ~(PLACES_WAITING | PLACE_BIT(PLACE_FAILED)))
-			argp_error(state, "--from takes new, failed, replay or emergency, not '%s'; see purge for the rest", arg);
+			argp_error(state,
+				   "--from takes new, failed, replay or emergency, not '%s'; see purge for the rest",
+				   arg);
 		return 0;
 	case OPTION_ALL:
 		a->selection.all = true;
@@ -115,8 +118,8 @@ static char *describe(const struct found *f)
 
 	if (f->problem || !driver || !vm || !operation)
 		return strdup(f->problem ? f->problem : "");
-	if (asprintf(&text, "%s %s %s, sequence %" PRIu64 " of epoch %s", driver, vm, operation, f->record.stamp.sequence,
-		     f->record.stamp.epoch) < 0)
+	if (asprintf(&text, "%s %s %s, sequence %" PRIu64 " of epoch %s", driver, vm, operation,
+		     f->record.stamp.sequence, f->record.stamp.epoch) < 0)
 		return NULL;
 	return text;
 }
@@ -157,7 +160,7 @@ static int drop_one(struct dropper *d, struct lookup *l, const struct spool_id *
 
 static int drop_all(struct lookup *l, const struct id_list *list)
 {
-	struct dropper d = { .log_answers = system_log_answers() };
+	struct dropper d = {.log_answers = system_log_answers()};
 	struct progress progress;
 	int r = 0;
 
@@ -182,7 +185,7 @@ static int drop_all(struct lookup *l, const struct id_list *list)
 
 static int drop(struct lookup *l, const struct drop_arguments *a)
 {
-	struct id_list list = { 0 };
+	struct id_list list = {0};
 	int r = selection_find(l, &a->selection, &list);
 
 	if (r != COMMAND_OK) {
@@ -203,16 +206,17 @@ static int drop(struct lookup *l, const struct drop_arguments *a)
 
 int cmd_drop(int argc, char **argv)
 {
-	static const struct argp_child children[] = { { &filter_argp, 0, NULL, 0 }, { 0 } };
+	static const struct argp_child children[] = {{&filter_argp, 0, NULL, 0}, {0}};
 	static const struct argp argp = {
 		.options = drop_options,
 		.parser = drop_parse,
 		.args_doc = "[ID...]",
-		.doc = "Removes events that wait or failed, by id (any unique beginning) or by filters. Each removal is "
+		.doc = "Removes events that wait or failed, by id (any unique beginning) or by filters. Each removal "
+		       "is "
 		       "logged, with who and what.",
 		.children = children,
 	};
-	struct drop_arguments a = { .selection.places = PLACES_WAITING | PLACE_BIT(PLACE_FAILED) };
+	struct drop_arguments a = {.selection.places = PLACES_WAITING | PLACE_BIT(PLACE_FAILED)};
 	struct lookup l;
 	int r;
 
@@ -239,12 +243,12 @@ struct purge_arguments {
 enum { OPTION_OLDER = 0x3000, OPTION_KEEP };
 
 static const struct argp_option purge_options[] = {
-	{ "older-than", OPTION_OLDER, "TIME", 0, "remove what is older: 7d, 2026-11-01 ...", 1 },
-	{ "keep", OPTION_KEEP, "SIZE", 0, "keep the newest, so many bytes of them: 500M, 2G", 1 },
-	{ "from", OPTION_FROM, "PLACE", 0, "sent or skipped [sent]", 1 },
-	{ "dry-run", 'n', NULL, 0, "only tell how much would be removed", 1 },
-	{ "yes", 'y', NULL, 0, "do not ask", 1 },
-	{ 0 },
+	{"older-than", OPTION_OLDER, "TIME", 0, "remove what is older: 7d, 2026-11-01 ...", 1},
+	{"keep", OPTION_KEEP, "SIZE", 0, "keep the newest, so many bytes of them: 500M, 2G", 1},
+	{"from", OPTION_FROM, "PLACE", 0, "sent or skipped [sent]", 1},
+	{"dry-run", 'n', NULL, 0, "only tell how much would be removed", 1},
+	{"yes", 'y', NULL, 0, "do not ask", 1},
+	{0},
 };
 
 static uint64_t parse_size(const struct argp_state *state, const char *arg)
@@ -355,8 +359,8 @@ static int purge_all(const struct lookup *l, const struct id_list *list, size_t 
 
 static int purge(struct lookup *l, const struct purge_arguments *a)
 {
-	const struct filter everything = { 0 };
-	struct id_list list = { .newest = true };
+	const struct filter everything = {0};
+	struct id_list list = {.newest = true};
 	int r = lookup_scan(l, a->places, &everything, SIZE_MAX / 8, &list);
 	uint64_t bytes;
 	size_t first;
@@ -387,7 +391,7 @@ int cmd_purge(int argc, char **argv)
 		.doc = "Removes delivered events from the archive (sent/), by age or size. What spool.sent_age and "
 		       "spool.sent_size say is done by the daemon.",
 	};
-	struct purge_arguments a = { .places = PLACE_BIT(PLACE_SENT) };
+	struct purge_arguments a = {.places = PLACE_BIT(PLACE_SENT)};
 	struct lookup l;
 	int r;
 

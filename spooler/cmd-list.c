@@ -26,12 +26,12 @@ struct arguments {
 enum { OPTION_OLDEST = 0x2000, OPTION_NEWEST, OPTION_ALL };
 
 static const struct argp_option options[] = {
-	{ "limit", 'n', "N", 0, "so many [100 on a terminal, otherwise all]", 1 },
-	{ "all", 'a', NULL, 0, "without a limit", 1 },
-	{ "oldest", OPTION_OLDEST, NULL, 0, "the oldest first", 1 },
-	{ "newest", OPTION_NEWEST, NULL, 0, "the newest first [default]", 1 },
-	{ "json", 'j', NULL, 0, "one JSON object a line", 1 },
-	{ 0 },
+	{"limit", 'n', "N", 0, "so many [100 on a terminal, otherwise all]", 1},
+	{"all", 'a', NULL, 0, "without a limit", 1},
+	{"oldest", OPTION_OLDEST, NULL, 0, "the oldest first", 1},
+	{"newest", OPTION_NEWEST, NULL, 0, "the newest first [default]", 1},
+	{"json", 'j', NULL, 0, "one JSON object a line", 1},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -125,7 +125,7 @@ static int list(struct lookup *l, const struct arguments *a)
 {
 	bool by_default = a->limit == 0 && !a->all && !a->json && isatty(STDOUT_FILENO);
 	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX, shown = 0;
-	struct id_list ids = { .newest = !a->oldest_first };
+	struct id_list ids = {.newest = !a->oldest_first};
 	/* What a filter of content lets pass is not known yet: all names are candidates. A few more than asked for make
 	   up for those that move on meanwhile. */
 	size_t wanted = filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
@@ -150,16 +150,17 @@ static int list(struct lookup *l, const struct arguments *a)
 
 int cmd_list(int argc, char **argv)
 {
-	static const struct argp_child children[] = { { &filter_argp, 0, NULL, 0 }, { 0 } };
+	static const struct argp_child children[] = {{&filter_argp, 0, NULL, 0}, {0}};
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
 		.args_doc = "[new|sent|failed|skipped|all]...",
-		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), could not be (failed), "
+		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), could not be "
+		       "(failed), "
 		       "or were filtered out (skipped); all of them by default.",
 		.children = children,
 	};
-	struct arguments a = { 0 };
+	struct arguments a = {0};
 	struct lookup l;
 	int r, unreadable;
 

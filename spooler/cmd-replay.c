@@ -28,13 +28,13 @@ struct arguments {
 enum { OPTION_FROM = 0x2000, OPTION_RATE, OPTION_ALL };
 
 static const struct argp_option options[] = {
-	{ "from", OPTION_FROM, "PLACE", 0, "sent, failed or skipped [sent and failed]", 1 },
-	{ "all", OPTION_ALL, NULL, 0, "everything that is there", 1 },
-	{ "dry-run", 'n', NULL, 0, "only list what would be replayed", 1 },
-	{ "rate", OPTION_RATE, "N[/s]", 0, "so many events a second, or N/min, N/h", 1 },
-	{ "yes", 'y', NULL, 0, "do not ask, even before more than 100", 1 },
-	{ "json", 'j', NULL, 0, "with --dry-run: one JSON object a line", 1 },
-	{ 0 },
+	{"from", OPTION_FROM, "PLACE", 0, "sent, failed or skipped [sent and failed]", 1},
+	{"all", OPTION_ALL, NULL, 0, "everything that is there", 1},
+	{"dry-run", 'n', NULL, 0, "only list what would be replayed", 1},
+	{"rate", OPTION_RATE, "N[/s]", 0, "so many events a second, or N/min, N/h", 1},
+	{"yes", 'y', NULL, 0, "do not ask, even before more than 100", 1},
+	{"json", 'j', NULL, 0, "with --dry-run: one JSON object a line", 1},
+	{0},
 };
 
 /* Microseconds between two events. */
@@ -43,7 +43,7 @@ static uint64_t parse_rate(const struct argp_state *state, const char *arg)
 	static const struct {
 		const char *suffix;
 		uint64_t usec;
-	} units[] = { { "", 1 }, { "/s", 1 }, { "/sec", 1 }, { "/min", 60 }, { "/m", 60 }, { "/h", 3600 } };
+	} units[] = {{"", 1}, {"/s", 1}, {"/sec", 1}, {"/min", 60}, {"/m", 60}, {"/h", 3600}};
 	char *end = NULL;
 	uint64_t n = arg[0] >= '0' && arg[0] <= '9' ? strtoull(arg, &end, 10) : 0;
 
@@ -144,7 +144,7 @@ static uint64_t now_usec(void)
 
 static void wait_until_usec(uint64_t usec)
 {
-	struct timespec t = { .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000 };
+	struct timespec t = {.tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000};
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
 		;
@@ -152,7 +152,8 @@ static void wait_until_usec(uint64_t usec)
 
 static int replay_all(const struct lookup *l, const struct id_list *list, uint64_t interval_usec)
 {
-	_cleanup_close_ int tmp_fd = openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int tmp_fd =
+		openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint64_t replayed = 0, gone = 0, start = now_usec();
 	struct progress progress;
 	int r = 0;
@@ -193,7 +194,7 @@ static void warn_if_down(void)
 
 static int replay(struct lookup *l, const struct arguments *a)
 {
-	struct id_list list = { 0 };
+	struct id_list list = {0};
 	int r = selection_find(l, &a->selection, &list);
 
 	if (r != COMMAND_OK) {
@@ -217,17 +218,18 @@ static int replay(struct lookup *l, const struct arguments *a)
 
 int cmd_replay(int argc, char **argv)
 {
-	static const struct argp_child children[] = { { &filter_argp, 0, NULL, 0 }, { 0 } };
+	static const struct argp_child children[] = {{&filter_argp, 0, NULL, 0}, {0}};
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
 		.args_doc = "[ID...]",
-		.doc = "Puts events that were delivered or failed back into the queue, by id (any unique beginning) or by "
+		.doc = "Puts events that were delivered or failed back into the queue, by id (any unique beginning) or "
+		       "by "
 		       "filters. They are published after all that is live, with the same id, the original time and "
 		       "replayed: true.",
 		.children = children,
 	};
-	struct arguments a = { .selection.places = PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_FAILED) };
+	struct arguments a = {.selection.places = PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_FAILED)};
 	struct lookup l;
 	int r;
 

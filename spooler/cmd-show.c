@@ -26,11 +26,11 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "raw", 'r', NULL, 0, "the record's file as it is", 0 },
-	{ "xml", 'x', NULL, 0, "the document that libvirt gave, secrets blanked", 0 },
-	{ "json", 'j', NULL, 0, "one JSON object a line", 0 },
-	{ "config", 'c', "FILE", 0, "configuration: what would be published depends on it [" DEFAULT_CONFIG "]", 0 },
-	{ 0 },
+	{"raw", 'r', NULL, 0, "the record's file as it is", 0},
+	{"xml", 'x', NULL, 0, "the document that libvirt gave, secrets blanked", 0},
+	{"json", 'j', NULL, 0, "one JSON object a line", 0},
+	{"config", 'c', "FILE", 0, "configuration: what would be published depends on it [" DEFAULT_CONFIG "]", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -55,7 +55,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->n_ids = state->argc - state->next;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which event? `virtspool list` shows their ids, of which any unique beginning will do");
+		argp_error(state,
+			   "which event? `virtspool list` shows their ids, of which any unique beginning will do");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -65,7 +66,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 struct shower {
 	struct lookup lookup;
 	struct config *config; /* NULL: none that is valid */
-	json_t *status;        /* the daemon's; NULL: it is not running */
+	json_t *status;	       /* the daemon's; NULL: it is not running */
 	bool colour;
 };
 
@@ -76,7 +77,7 @@ static const json_t *find_attempt(const struct shower *s, const char *name)
 	const json_t *entry;
 	size_t i;
 
-	json_array_foreach(json_object_get(s->status, "retried"), i, entry)
+	json_array_foreach (json_object_get(s->status, "retried"), i, entry)
 		if (strcmp(json_string_value(json_object_get(entry, "id")) ?: "", name) == 0)
 			return entry;
 	return NULL;
@@ -103,7 +104,7 @@ static void print_attempts(const struct shower *s, const struct found *f)
 	else if (f->place == PLACE_SKIPPED)
 		printf("%-14s none: filtered out by the configuration\n", "attempts");
 	else if (entry) {
-		_cleanup_free_ char *text = printable((struct bytes){ why, strlen(why) });
+		_cleanup_free_ char *text = printable((struct bytes){why, strlen(why)});
 
 		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
 		       (int64_t)json_integer_value(json_object_get(entry, "attempts")), text ? text : "");
@@ -117,7 +118,7 @@ static void print_attempts(const struct shower *s, const struct found *f)
 
 static void line(const char *key, const char *value)
 {
-	_cleanup_free_ char *text = printable((struct bytes){ value, strlen(value) });
+	_cleanup_free_ char *text = printable((struct bytes){value, strlen(value)});
 
 	printf("%-14s %s\n", key, text ? text : "");
 }
@@ -217,7 +218,7 @@ static void print_json(const struct shower *s, const struct found *f, const stru
 	(void)json_object_set_new(o, "time", json_string(when));
 	(void)json_object_set_new(o, "size", json_integer((json_int_t)f->size));
 	if (f->reason) {
-		_cleanup_free_ char *text = printable((struct bytes){ f->reason, strlen(f->reason) });
+		_cleanup_free_ char *text = printable((struct bytes){f->reason, strlen(f->reason)});
 
 		(void)json_object_set_new(o, "failure", json_string(text ? text : ""));
 	}
@@ -245,7 +246,7 @@ static void write_bytes(const char *data, size_t size)
 	while (clean && size > 0) {
 		const char *newline = memchr(data, '\n', size);
 		size_t n = newline ? (size_t)(newline - data) : size;
-		_cleanup_free_ char *text = printable((struct bytes){ data, n });
+		_cleanup_free_ char *text = printable((struct bytes){data, n});
 
 		puts(text ? text : "");
 		n += newline ? 1 : 0;
@@ -288,7 +289,7 @@ static int write_document(const struct found *f)
 static void describe(const struct shower *s, enum show_form form, const struct found *f)
 {
 	const char *problem = NULL;
-	struct event e = { 0 };
+	struct event e = {0};
 
 	if (!f->problem && s->config &&
 	    event_build(s->config, &f->record, f->place == PLACE_REPLAY, &e, &problem) < 0 && !problem)
@@ -349,11 +350,12 @@ int cmd_show(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "ID...",
-		.doc = "Shows events: the record, what would be published and where, attempts, and the reason of a failure. "
+		.doc = "Shows events: the record, what would be published and where, attempts, and the reason of a "
+		       "failure. "
 		       "Of an id, any beginning will do that only one event has.",
 	};
-	struct arguments a = { .config = DEFAULT_CONFIG };
-	struct shower s = { .colour = terminal_colour(stdout) };
+	struct arguments a = {.config = DEFAULT_CONFIG};
+	struct shower s = {.colour = terminal_colour(stdout)};
 	int r;
 
 	argp_err_exit_status = COMMAND_USAGE;

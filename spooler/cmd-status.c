@@ -25,7 +25,7 @@
 
 enum health { HEALTHY, DEGRADED, DOWN }; /* the exit codes */
 
-static const char *const health_names[] = { [HEALTHY] = "healthy", [DEGRADED] = "degraded", [DOWN] = "down" };
+static const char *const health_names[] = {[HEALTHY] = "healthy", [DEGRADED] = "degraded", [DOWN] = "down"};
 
 struct report {
 	json_t *daemon; /* NULL: not running */
@@ -46,9 +46,9 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "json", 'j', NULL, 0, "one JSON object", 0 },
-	{ "quiet", 'q', NULL, 0, "say nothing: the exit code tells", 0 },
-	{ 0 },
+	{"json", 'j', NULL, 0, "one JSON object", 0},
+	{"quiet", 'q', NULL, 0, "say nothing: the exit code tells", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -78,7 +78,7 @@ static void count_retried(struct report *rp, struct lookup *l)
 	const json_t *entry;
 	size_t i;
 
-	json_array_foreach(json_object_get(rp->daemon, "retried"), i, entry) {
+	json_array_foreach (json_object_get(rp->daemon, "retried"), i, entry) {
 		struct spool_id id;
 
 		if (lookup_find(l, PLACES_WAITING, json_string_value(json_object_get(entry, "id")) ?: "-", &id) != 1)
@@ -145,7 +145,8 @@ static const char *text_of(const struct report *rp, const char *key)
 
 /* --- what to think of it */
 
-static void reason(struct report *rp, enum health health, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void reason(struct report *rp, enum health health, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static void reason(struct report *rp, enum health health, const char *format, ...)
 {
@@ -197,7 +198,8 @@ static void judge(struct report *rp)
 
 	judge_daemon(rp);
 	if (rp->records[PLACE_EMERGENCY] > 0)
-		reason(rp, DEGRADED, "the emergency spool in '%s' is in use (%" PRIu64 " events): the disk could not take them",
+		reason(rp, DEGRADED,
+		       "the emergency spool in '%s' is in use (%" PRIu64 " events): the disk could not take them",
 		       spool_run_directory(), rp->records[PLACE_EMERGENCY]);
 	if (age_s(rp, oldest(rp)) >= LATE_S) {
 		format_age(age_s(rp, oldest(rp)), age);
@@ -268,7 +270,8 @@ static void print_spool(const struct report *rp)
 
 	if (oldest(rp)) {
 		format_age(age_s(rp, oldest(rp)), age);
-		line("waiting", "%" PRIu64 " events, the oldest since %s", waiting(rp) - rp->records[PLACE_REPLAY], age);
+		line("waiting", "%" PRIu64 " events, the oldest since %s", waiting(rp) - rp->records[PLACE_REPLAY],
+		     age);
 	} else {
 		line("waiting", "0 events");
 	}
@@ -288,7 +291,7 @@ static void print_spool(const struct report *rp)
 
 static void print_people(const struct report *rp)
 {
-	static const char *const colours[] = { TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED };
+	static const char *const colours[] = {TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED};
 	bool colour = terminal_colour(stdout);
 	char since[96];
 
@@ -320,14 +323,14 @@ static void print_json(const struct report *rp)
 
 	for (size_t i = 0; i < rp->n_reasons; i++)
 		(void)json_array_append_new(reasons, json_string(rp->reasons[i]));
-	o = json_pack("{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}",
-		      "health", health_names[rp->health], "code", (int)rp->health, "reasons", reasons,
-		      "waiting", "events", (json_int_t)waiting(rp), "live", (json_int_t)(waiting(rp) - rp->records[PLACE_REPLAY]),
-		      "emergency", (json_int_t)rp->records[PLACE_EMERGENCY], "replay", (json_int_t)rp->records[PLACE_REPLAY],
-		      "oldest_seconds", oldest(rp) ? (double)(rp->now_ms - oldest(rp)) / 1000 : 0.0,
-		      "sent", place_json(rp, PLACE_SENT), "failed", place_json(rp, PLACE_FAILED),
-		      "skipped", place_json(rp, PLACE_SKIPPED),
-		      "stamp", "epoch", rp->stamp.sequence ? rp->stamp.epoch : "", "sequence", (json_int_t)rp->stamp.sequence,
+	o = json_pack("{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}", "health",
+		      health_names[rp->health], "code", (int)rp->health, "reasons", reasons, "waiting", "events",
+		      (json_int_t)waiting(rp), "live", (json_int_t)(waiting(rp) - rp->records[PLACE_REPLAY]),
+		      "emergency", (json_int_t)rp->records[PLACE_EMERGENCY], "replay",
+		      (json_int_t)rp->records[PLACE_REPLAY], "oldest_seconds",
+		      oldest(rp) ? (double)(rp->now_ms - oldest(rp)) / 1000 : 0.0, "sent", place_json(rp, PLACE_SENT),
+		      "failed", place_json(rp, PLACE_FAILED), "skipped", place_json(rp, PLACE_SKIPPED), "stamp",
+		      "epoch", rp->stamp.sequence ? rp->stamp.epoch : "", "sequence", (json_int_t)rp->stamp.sequence,
 		      "daemon", rp->daemon);
 	(void)json_dumpf(o, stdout, JSON_COMPACT);
 	(void)putchar('\n');
@@ -342,8 +345,8 @@ int cmd_status(int argc, char **argv)
 		.doc = "Tells whether events reach the broker: the daemon, its connection, what waits in the spool.\v"
 		       "Exit code: 0 healthy, 1 degraded, 2 down (the daemon is not running).",
 	};
-	struct report rp = { 0 };
-	struct arguments a = { 0 };
+	struct report rp = {0};
+	struct arguments a = {0};
 	int r;
 
 	argp_err_exit_status = COMMAND_USAGE;

@@ -43,8 +43,8 @@ extern char **environ;
 enum leg { LEG_HOOK, LEG_SPOOL, LEG_BROKER, LEG_BACK, N_LEGS };
 enum outcome { PENDING, PASSED, FAILED, LEFT_OUT };
 
-static const char *const leg_names[] = { "hook", "spool", "broker", "back" };
-static const char *const outcome_names[] = { "pending", "ok", "FAILED", "left out" };
+static const char *const leg_names[] = {"hook", "spool", "broker", "back"};
+static const char *const outcome_names[] = {"pending", "ok", "FAILED", "left out"};
 
 struct result {
 	enum outcome outcome;
@@ -80,12 +80,12 @@ struct arguments {
 enum { OPTION_HOOK = 0x2000, OPTION_HOOKSDIR };
 
 static const struct argp_option options[] = {
-	{ "config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0 },
-	{ "hook", OPTION_HOOK, "FILE", 0, "the hook to run [the one that is installed]", 0 },
-	{ "hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0 },
-	{ "timeout", 't', "SECONDS", 0, "give up after so long [10]", 0 },
-	{ "json", 'j', NULL, 0, "one JSON object", 0 },
-	{ 0 },
+	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"hook", OPTION_HOOK, "FILE", 0, "the hook to run [the one that is installed]", 0},
+	{"hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
+	{"timeout", 't', "SECONDS", 0, "give up after so long [10]", 0},
+	{"json", 'j', NULL, 0, "one JSON object", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -174,10 +174,10 @@ static void fail_rest(struct prober *p)
 /* Runs it with the probe's arguments and nothing on stdin. Returns its exit status, or negative errno. */
 static int run_hook(const struct prober *p)
 {
-	char *argv[] = { p->hook, (char *)p->name, (char *)OPERATION, (char *)"-", (char *)"-", NULL };
+	char *argv[] = {p->hook, (char *)p->name, (char *)OPERATION, (char *)"-", (char *)"-", NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	struct pollfd pfd = { .events = POLLIN };
+	struct pollfd pfd = {.events = POLLIN};
 	_cleanup_close_ int fd = -1;
 	int r, status = 0;
 	sigset_t none;
@@ -221,11 +221,11 @@ static void begin(struct prober *p)
 	if (r == 0)
 		end_leg(p, LEG_HOOK, PASSED, took, NULL, "%s", p->hook);
 	else if (r < 0)
-		end_leg(p, LEG_HOOK, FAILED, took, "install it with `virtspool hooks install`", "cannot run %s: %s", p->hook,
-			strerror(-r));
+		end_leg(p, LEG_HOOK, FAILED, took, "install it with `virtspool hooks install`", "cannot run %s: %s",
+			p->hook, strerror(-r));
 	else
-		end_leg(p, LEG_HOOK, FAILED, took, "install it again with `virtspool hooks install`", "%s exited with %d",
-			p->hook, r);
+		end_leg(p, LEG_HOOK, FAILED, took, "install it again with `virtspool hooks install`",
+			"%s exited with %d", p->hook, r);
 	if (r != 0)
 		fail_rest(p);
 	(void)sd_event_source_set_time_relative(p->timer, 0);
@@ -244,8 +244,8 @@ static bool is_probe(const struct prober *p, const struct found *f)
 static void look_for_record(struct prober *p)
 {
 	/* The stamp's clock may be ahead of the wall clock, never behind the newest id: hence only a lower bound. */
-	const struct filter since = { .since_ms = p->begun_ms };
-	struct id_list list = { .newest = true };
+	const struct filter since = {.since_ms = p->begun_ms};
+	struct id_list list = {.newest = true};
 
 	if (lookup_scan(&p->lookup, PLACES_ALL, &since, 4096, &list) < 0)
 		return;
@@ -258,8 +258,11 @@ static void look_for_record(struct prober *p)
 			p->found = true;
 			p->id = f.id;
 			p->spooled_usec = now_usec();
-			end_leg(p, LEG_SPOOL, f.place == PLACE_EMERGENCY ? FAILED : PASSED, p->spooled_usec - p->begun_usec,
-				f.place == PLACE_EMERGENCY ? "see `virtspool doctor` for the spool's directories and space" : NULL,
+			end_leg(p, LEG_SPOOL, f.place == PLACE_EMERGENCY ? FAILED : PASSED,
+				p->spooled_usec - p->begun_usec,
+				f.place == PLACE_EMERGENCY
+					? "see `virtspool doctor` for the spool's directories and space"
+					: NULL,
 				f.place == PLACE_EMERGENCY ? "%s is in the emergency spool" : "%s", f.name);
 		}
 		found_release(&f);
@@ -290,14 +293,17 @@ static void look_where_it_is(struct prober *p)
 	uint64_t at = time_in(p, PLACE_SENT);
 
 	if (at)
-		end_leg(p, LEG_BROKER, PASSED, at > p->begun_usec ? at - p->begun_usec : 0, NULL, "acknowledged, in sent/");
+		end_leg(p, LEG_BROKER, PASSED, at > p->begun_usec ? at - p->begun_usec : 0, NULL,
+			"acknowledged, in sent/");
 	else if (time_in(p, PLACE_SKIPPED))
-		end_leg(p, LEG_BROKER, FAILED, 0, "let operation `" OPERATION "` pass in the section events of the configuration",
+		end_leg(p, LEG_BROKER, FAILED, 0,
+			"let operation `" OPERATION "` pass in the section events of the configuration",
 			"the configuration filters it out");
 	else if (time_in(p, PLACE_FAILED))
 		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool list failed`", "the broker refused it for good");
 	else if (p->config->spool.sent_age_s == 0 && !is_waiting(p) && !time_in(p, PLACE_SENT))
-		end_leg(p, LEG_BROKER, PASSED, now_usec() - p->begun_usec, NULL, "acknowledged, and not kept (spool.sent_age)");
+		end_leg(p, LEG_BROKER, PASSED, now_usec() - p->begun_usec, NULL,
+			"acknowledged, and not kept (spool.sent_age)");
 	if (p->legs[LEG_BROKER].outcome == FAILED)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "not reached");
 }
@@ -318,8 +324,8 @@ static void blame(struct prober *p)
 	else if (!status)
 		end_leg(p, LEG_BROKER, FAILED, 0, "start it: systemctl start virtspool", "the daemon is not running");
 	else if (!json_is_true(json_object_get(status, "connected")))
-		end_leg(p, LEG_BROKER, FAILED, 0, "run `virtspool doctor`, which tries each broker", "the daemon is not connected: %s",
-			last);
+		end_leg(p, LEG_BROKER, FAILED, 0, "run `virtspool doctor`, which tries each broker",
+			"the daemon is not connected: %s", last);
 	else
 		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool status` and `virtspool show` with its id",
 			"the broker has not acknowledged it: %s", last);
@@ -328,17 +334,18 @@ static void blame(struct prober *p)
 }
 
 /*
- * Acknowledged, and yet it does not come. With MQTT 5 an acknowledgement means that it was not refused, and many brokers
- * grant a subscription to what may not be read, and then send nothing. With 3.1.1 it may have been dropped.
+ * Acknowledged, and yet it does not come. With MQTT 5 an acknowledgement means that it was not refused, and many
+ * brokers grant a subscription to what may not be read, and then send nothing. With 3.1.1 it may have been dropped.
  */
 static void blame_way_back(struct prober *p)
 {
 	if (p->config->mqtt.version == 5)
-		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "nothing came from %s; the broker's ACL will not let us read it",
-			p->filter);
+		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL,
+			"nothing came from %s; the broker's ACL will not let us read it", p->filter);
 	else
 		end_leg(p, LEG_BACK, FAILED, 0,
-			"MQTT 3.1.1 does not tell a refusal: may this host write, and read, this topic? Better use mqtt.version 5",
+			"MQTT 3.1.1 does not tell a refusal: may this host write, and read, this topic? Better use "
+			"mqtt.version 5",
 			"acknowledged, but nothing came from %s", p->filter);
 }
 
@@ -351,7 +358,8 @@ static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
 		look_for_record(p);
 	if (p->found)
 		look_where_it_is(p);
-	if (p->legs[LEG_BROKER].outcome == PASSED && now_usec() - p->begun_usec > p->legs[LEG_BROKER].usec + WAY_BACK_USEC)
+	if (p->legs[LEG_BROKER].outcome == PASSED &&
+	    now_usec() - p->begun_usec > p->legs[LEG_BROKER].usec + WAY_BACK_USEC)
 		blame_way_back(p);
 	else if (now_usec() - p->begun_usec > p->deadline_usec)
 		blame(p);
@@ -379,8 +387,8 @@ static void on_subscribed(struct client *c, unsigned reason_code, void *userdata
 
 	(void)c;
 	if (reason_code >= 0x80)
-		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "the broker does not let us subscribe to %s: %s (0x%02x)", p->filter,
-			client_reason_name(reason_code), reason_code);
+		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "the broker does not let us subscribe to %s: %s (0x%02x)",
+			p->filter, client_reason_name(reason_code), reason_code);
 	begin(p);
 }
 
@@ -443,7 +451,10 @@ static void print_people(const struct prober *p)
 
 	for (size_t i = 0; i < N_LEGS; i++) {
 		const struct result *r = &p->legs[i];
-		const char *on = !colour ? "" : r->outcome == PASSED ? TERMINAL_GREEN : r->outcome == FAILED ? TERMINAL_RED : TERMINAL_YELLOW;
+		const char *on = !colour		? ""
+				 : r->outcome == PASSED ? TERMINAL_GREEN
+				 : r->outcome == FAILED ? TERMINAL_RED
+							: TERMINAL_YELLOW;
 
 		printf("%-7s %s%-8s%s ", leg_names[i], on, outcome_names[r->outcome], *on ? TERMINAL_RESET : "");
 		if (r->outcome == PASSED)
@@ -463,7 +474,8 @@ static void print_json(const struct prober *p)
 		const struct result *r = &p->legs[i];
 		json_t *leg = json_object();
 
-		(void)json_object_set_new(leg, "ok", r->outcome == LEFT_OUT ? json_null() : json_boolean(r->outcome == PASSED));
+		(void)json_object_set_new(leg, "ok",
+					  r->outcome == LEFT_OUT ? json_null() : json_boolean(r->outcome == PASSED));
 		if (r->outcome == PASSED)
 			(void)json_object_set_new(leg, "milliseconds", json_real((double)r->usec / 1000));
 		(void)json_object_set_new(leg, "text", json_string(r->text ? r->text : ""));
@@ -504,14 +516,14 @@ static char *probe_filter(const struct prober *p)
 	const char *slash = strrchr(p->hook, '/'), *template = p->config->mqtt.topic;
 	char *filter = NULL, driver[64];
 	struct bytes values[TOPIC_FIELDS] = {
-		[TOPIC_HOST] = { p->config->host, strlen(p->config->host) },
-		[TOPIC_NAME] = { p->name, strlen(p->name) },
-		[TOPIC_OPERATION] = { OPERATION, strlen(OPERATION) },
-		[TOPIC_SUBOPERATION] = { "-", 1 },
+		[TOPIC_HOST] = {p->config->host, strlen(p->config->host)},
+		[TOPIC_NAME] = {p->name, strlen(p->name)},
+		[TOPIC_OPERATION] = {OPERATION, strlen(OPERATION)},
+		[TOPIC_SUBOPERATION] = {"-", 1},
 	};
 
 	(void)snprintf(driver, sizeof(driver), "%s", slash ? slash + 1 : p->hook);
-	values[TOPIC_DRIVER] = (struct bytes){ driver, strlen(driver) };
+	values[TOPIC_DRIVER] = (struct bytes){driver, strlen(driver)};
 	if (strstr(template, "{epoch}") || (slash && slash > p->hook + 2 && strncmp(slash - 2, ".d", 2) == 0))
 		(void)topic_filter(template, &filter);
 	else
@@ -591,11 +603,12 @@ int cmd_test(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Sends a probe through hook, spool, daemon and broker and back through a subscription, and times each leg "
+		.doc = "Sends a probe through hook, spool, daemon and broker and back through a subscription, and "
+		       "times each leg "
 		       "from the start. What it sends is an event with the operation \"" OPERATION "\".",
 	};
-	struct arguments a = { .config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR, .timeout_s = 10 };
-	struct prober p = { 0 };
+	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR, .timeout_s = 10};
+	struct prober p = {0};
 	int r;
 
 	argp_err_exit_status = COMMAND_USAGE;

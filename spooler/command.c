@@ -21,13 +21,13 @@
 enum { OPTION_SINCE = 0x1000, OPTION_UNTIL };
 
 static const struct argp_option filter_options[] = {
-	{ NULL, 0, NULL, 0, "Which events:", 2 },
-	{ "vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2 },
-	{ "op", 'o', "GLOB", 0, "of this operation: start, release ...", 2 },
-	{ "driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2 },
-	{ "since", OPTION_SINCE, "TIME", 0, "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2 },
-	{ "until", OPTION_UNTIL, "TIME", 0, "older than that", 2 },
-	{ 0 },
+	{NULL, 0, NULL, 0, "Which events:", 2},
+	{"vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2},
+	{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
+	{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2},
+	{"since", OPTION_SINCE, "TIME", 0, "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2},
+	{"until", OPTION_UNTIL, "TIME", 0, "older than that", 2},
+	{0},
 };
 
 static void parse_time(const struct argp_state *state, const char *option, const char *text, uint64_t *ret_ms)
@@ -62,7 +62,7 @@ static error_t parse_filter(int key, char *arg, struct argp_state *state)
 	}
 }
 
-const struct argp filter_argp = { .options = filter_options, .parser = parse_filter };
+const struct argp filter_argp = {.options = filter_options, .parser = parse_filter};
 
 uint64_t command_number(const struct argp_state *state, const char *what, const char *text)
 {
@@ -149,12 +149,12 @@ static uint64_t now_usec(void)
 
 void progress_start(struct progress *p, const char *what, uint64_t total)
 {
-	*p = (struct progress){ .what = what, .total = total, .started_usec = now_usec() };
+	*p = (struct progress){.what = what, .total = total, .started_usec = now_usec()};
 }
 
 static void progress_draw(const struct progress *p)
 {
-	struct winsize size = { 0 };
+	struct winsize size = {0};
 	int width, filled;
 	char bar[128];
 
@@ -250,7 +250,7 @@ void format_time_utc(uint64_t ms, char ret[static 32])
 
 void format_size(uint64_t bytes, char ret[static 32])
 {
-	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
 	double n = (double)bytes / 1024;
 	size_t unit = 0;
 

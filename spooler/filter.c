@@ -59,23 +59,23 @@ static const struct {
 	const char *name;
 	uint64_t seconds;
 } units[] = {
-	{ "s", 1 },
-	{ "sec", 1 },
-	{ "second", 1 },
-	{ "seconds", 1 },
-	{ "m", 60 },
-	{ "min", 60 },
-	{ "minute", 60 },
-	{ "minutes", 60 },
-	{ "h", 3600 },
-	{ "hour", 3600 },
-	{ "hours", 3600 },
-	{ "d", SECONDS_PER_DAY },
-	{ "day", SECONDS_PER_DAY },
-	{ "days", SECONDS_PER_DAY },
-	{ "w", 7 * SECONDS_PER_DAY },
-	{ "week", 7 * SECONDS_PER_DAY },
-	{ "weeks", 7 * SECONDS_PER_DAY },
+	{"s", 1},
+	{"sec", 1},
+	{"second", 1},
+	{"seconds", 1},
+	{"m", 60},
+	{"min", 60},
+	{"minute", 60},
+	{"minutes", 60},
+	{"h", 3600},
+	{"hour", 3600},
+	{"hours", 3600},
+	{"d", SECONDS_PER_DAY},
+	{"day", SECONDS_PER_DAY},
+	{"days", SECONDS_PER_DAY},
+	{"w", 7 * SECONDS_PER_DAY},
+	{"week", 7 * SECONDS_PER_DAY},
+	{"weeks", 7 * SECONDS_PER_DAY},
 };
 
 static bool take_unit(const char **s, uint64_t *ret_seconds)
@@ -134,7 +134,7 @@ struct when {
 
 static int days_of(int year, int month)
 {
-	static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
 	bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
 
 	return month == 2 && leap ? 29 : days[month - 1];
@@ -280,7 +280,7 @@ static int parse_epoch_seconds(const char *s, uint64_t *ret_ms)
 
 int filter_parse_time(const char *text, int64_t now_s, uint64_t *ret_ms)
 {
-	struct when w = { 0 };
+	struct when w = {0};
 	const char *s = text;
 
 	skip_blanks(&s);

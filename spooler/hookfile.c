@@ -24,7 +24,7 @@ static void map_release(struct map *m)
 static struct map map_file(const char *path)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct map m = { 0 };
+	struct map m = {0};
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
@@ -32,7 +32,7 @@ static struct map map_file(const char *path)
 	m.size = (size_t)st.st_size;
 	m.data = mmap(NULL, m.size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (m.data == MAP_FAILED)
-		m = (struct map){ 0 };
+		m = (struct map){0};
 	return m;
 }
 
@@ -55,7 +55,7 @@ bool files_equal(const char *a, const char *b)
 
 char *hook_installed(const char *hooksdir, const char *driver)
 {
-	static const char *const patterns[] = { "", ".d/virtspool" };
+	static const char *const patterns[] = {"", ".d/virtspool"};
 
 	for (size_t i = 0; i < ELEMENTSOF(patterns); i++) {
 		char *path;

@@ -24,7 +24,7 @@ static void set_text(json_t *o, const char *key, struct bytes b)
 static void set_string(json_t *o, const char *key, const char *s)
 {
 	if (s && *s)
-		set_text(o, key, (struct bytes){ s, strlen(s) });
+		set_text(o, key, (struct bytes){s, strlen(s)});
 }
 
 void listing_json(const struct found *f)
@@ -65,8 +65,11 @@ void listing_line(const struct found *f, bool colour)
 	const struct record *r = &f->record;
 	_cleanup_free_ char *driver = printable(r->driver), *vm = printable(r->object),
 			    *operation = printable(r->operation), *extra = printable(r->extra),
-			    *why = f->reason ? printable((struct bytes){ f->reason, strlen(f->reason) }) : NULL;
-	const char *on = !colour ? "" : f->place == PLACE_FAILED ? TERMINAL_RED : f->place == PLACE_SENT ? "" : TERMINAL_YELLOW;
+			    *why = f->reason ? printable((struct bytes){f->reason, strlen(f->reason)}) : NULL;
+	const char *on = !colour		    ? ""
+			 : f->place == PLACE_FAILED ? TERMINAL_RED
+			 : f->place == PLACE_SENT   ? ""
+						    : TERMINAL_YELLOW;
 	char when[32];
 
 	if (!driver || !vm || !operation || !extra)

@@ -14,12 +14,9 @@
 static const struct {
 	const char *name, *path;
 } place_names[N_PLACES] = {
-	[PLACE_NEW] = { "new", SPOOL_NEW },
-	[PLACE_EMERGENCY] = { "emergency", SPOOL_EMERGENCY "/" SPOOL_NEW },
-	[PLACE_REPLAY] = { "replay", SPOOL_REPLAY },
-	[PLACE_FAILED] = { "failed", SPOOL_FAILED },
-	[PLACE_SENT] = { "sent", SPOOL_SENT },
-	[PLACE_SKIPPED] = { "skipped", SPOOL_SKIPPED },
+	[PLACE_NEW] = {"new", SPOOL_NEW},	   [PLACE_EMERGENCY] = {"emergency", SPOOL_EMERGENCY "/" SPOOL_NEW},
+	[PLACE_REPLAY] = {"replay", SPOOL_REPLAY}, [PLACE_FAILED] = {"failed", SPOOL_FAILED},
+	[PLACE_SENT] = {"sent", SPOOL_SENT},	   [PLACE_SKIPPED] = {"skipped", SPOOL_SKIPPED},
 };
 
 const char *place_name(enum place place)
@@ -59,7 +56,7 @@ int lookup_open(struct lookup *l)
 	_cleanup_close_ int spool_fd = open_directory(AT_FDCWD, spool_directory());
 	_cleanup_close_ int run_fd = open_directory(AT_FDCWD, spool_run_directory());
 
-	*l = (struct lookup){ 0 };
+	*l = (struct lookup){0};
 	for (size_t i = 0; i < N_PLACES; i++) {
 		int top = i == PLACE_EMERGENCY ? run_fd : spool_fd;
 		int fd = top < 0 ? top : open_directory(top, place_names[i].path);
@@ -142,7 +139,8 @@ int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_
 	return r;
 }
 
-int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes, uint64_t *ret_oldest_ms)
+int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes,
+		 uint64_t *ret_oldest_ms)
 {
 	uint64_t records = 0, bytes = 0, oldest = 0;
 	DIR *d = read_directory(l, place);
@@ -213,7 +211,7 @@ static int find_whole(struct lookup *l, unsigned places, const char *name, struc
 
 int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct spool_id *ret_id)
 {
-	struct spool_id id = { 0 };
+	struct spool_id id = {0};
 	int found = 0;
 
 	if (spool_id_parse(prefix, &id)) {
@@ -311,8 +309,8 @@ static char *read_reason(int dir_fd, const char *name)
 
 static void find_uuid(struct found *f)
 {
-	static const struct strings none = { 0 };
-	struct domain d = { 0 };
+	static const struct strings none = {0};
+	struct domain d = {0};
 	const char *why;
 
 	if (f->problem || f->record.document.size == 0)
@@ -324,7 +322,7 @@ static void find_uuid(struct found *f)
 
 int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, struct found *ret_found)
 {
-	struct found f = { .id = *id, .place = id->source };
+	struct found f = {.id = *id, .place = id->source};
 	int r;
 
 	spool_id_name(id, f.name);

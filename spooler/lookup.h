@@ -84,4 +84,5 @@ void found_release(struct found *f);
 bool found_matches(struct found *found, const struct filter *f);
 
 /* How many records are in a place, and how large they are together, if asked (each costs a stat). */
-int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes, uint64_t *ret_oldest_ms);
+int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes,
+		 uint64_t *ret_oldest_ms);

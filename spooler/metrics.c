@@ -20,8 +20,8 @@ static uint64_t now_usec(clockid_t clock)
 
 static void backlog_count(struct backlog *b)
 {
-	uint64_t start = now_usec(CLOCK_MONOTONIC), records[3], oldest[3] = { 0 }, took;
-	static const enum place places[] = { PLACE_NEW, PLACE_EMERGENCY, PLACE_REPLAY };
+	uint64_t start = now_usec(CLOCK_MONOTONIC), records[3], oldest[3] = {0}, took;
+	static const enum place places[] = {PLACE_NEW, PLACE_EMERGENCY, PLACE_REPLAY};
 	struct lookup l;
 
 	(void)lookup_open(&l); /* what cannot be opened holds nothing */
@@ -79,28 +79,34 @@ static void gauge_milli(FILE *f, const char *name, uint64_t value, const char *h
 static void events(FILE *f, const struct relay_stats *s, const struct archive_counts *a)
 {
 	counter(f, "events_accepted_total", s->accepted, "Events taken up from the spool for the first time.");
-	counter(f, "events_replayed_total", s->replayed, "Events taken up again because an administrator replayed them.");
+	counter(f, "events_replayed_total", s->replayed,
+		"Events taken up again because an administrator replayed them.");
 	counter(f, "events_published_total", s->published, "Events handed to a broker, repetitions included.");
 	counter(f, "events_acknowledged_total", s->acknowledged, "Events that a broker has taken responsibility for.");
-	counter(f, "events_duplicated_total", s->duplicated, "Publishes repeated because a connection was lost before the answer.");
+	counter(f, "events_duplicated_total", s->duplicated,
+		"Publishes repeated because a connection was lost before the answer.");
 	counter(f, "events_failed_total", s->failed, "Events moved to failed/, because they can never be delivered.");
 	counter(f, "events_skipped_total", s->skipped, "Events that the configuration filters out.");
 	counter(f, "events_dropped_total", a->dropped, "Waiting events removed because of spool.queue_size.");
 	head(f, "events_refused_total", "counter", "Publishes that a broker refused, by MQTT reason code.");
 	for (unsigned code = 0x80; code < ELEMENTSOF(s->refused); code++)
 		if (s->refused[code] > 0)
-			fprintf(f, "virtspool_events_refused_total{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n", code,
-				client_reason_name(code), s->refused[code]);
+			fprintf(f, "virtspool_events_refused_total{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n",
+				code, client_reason_name(code), s->refused[code]);
 }
 
 static void queue(FILE *f, const struct status_view *v, const struct backlog *b, uint64_t now_ms)
 {
 	uint64_t age = b->oldest_ms && b->oldest_ms < now_ms ? now_ms - b->oldest_ms : 0;
 
-	gauge(f, "queue_events", b->records, "Events that wait in the spool, those in the emergency spool and in replay/ included.");
-	gauge(f, "queue_emergency_events", b->emergency, "Events that wait in the emergency spool, because the disk could not take them.");
-	gauge_milli(f, "queue_oldest_age_seconds", age, "Age of the oldest live event that waits, when this file was written; 0: none.");
-	gauge_milli(f, "queue_oldest_timestamp_seconds", b->oldest_ms, "Time of the oldest live event that waits; 0: none.");
+	gauge(f, "queue_events", b->records,
+	      "Events that wait in the spool, those in the emergency spool and in replay/ included.");
+	gauge(f, "queue_emergency_events", b->emergency,
+	      "Events that wait in the emergency spool, because the disk could not take them.");
+	gauge_milli(f, "queue_oldest_age_seconds", age,
+		    "Age of the oldest live event that waits, when this file was written; 0: none.");
+	gauge_milli(f, "queue_oldest_timestamp_seconds", b->oldest_ms,
+		    "Time of the oldest live event that waits; 0: none.");
 	gauge(f, "queue_held_events", queue_held(v->queue), "Waiting events that are held back after a refusal.");
 	gauge(f, "in_flight_events", relay_in_flight(v->relay), "Events published and not yet answered.");
 }
@@ -110,7 +116,8 @@ static void connection(FILE *f, const struct relay *relay, const struct relay_st
 	gauge(f, "connected", relay_is_connected(relay), "1 if there is a connection to a broker.");
 	counter(f, "connections_total", s->connects, "Connections that a broker has accepted.");
 	counter(f, "connection_losses_total", s->connection_losses, "Connections that were lost.");
-	gauge_milli(f, "last_delivered_timestamp_seconds", s->last_delivered_usec / 1000, "Time of the last acknowledgement; 0: none yet.");
+	gauge_milli(f, "last_delivered_timestamp_seconds", s->last_delivered_usec / 1000,
+		    "Time of the last acknowledgement; 0: none yet.");
 }
 
 static void latency(FILE *f, const struct relay_stats *s)
@@ -146,8 +153,10 @@ char *metrics_format(const struct status_view *v, const struct backlog *b, uint6
 	events(f, s, a);
 	queue(f, v, b, now_ms);
 	connection(f, v->relay, s);
-	gauge(f, "sequence_missing_events", relay_sequence(v->relay)->missing, "Transitions of this boot that never reached the spool: holes in the hook's sequence.");
-	gauge(f, "sequence_highest", relay_sequence(v->relay)->highest, "Highest sequence number of the hook that was seen.");
+	gauge(f, "sequence_missing_events", relay_sequence(v->relay)->missing,
+	      "Transitions of this boot that never reached the spool: holes in the hook's sequence.");
+	gauge(f, "sequence_highest", relay_sequence(v->relay)->highest,
+	      "Highest sequence number of the hook that was seen.");
 	gauge(f, "sent_events", a->sent, "Delivered events that are kept for replay.");
 	gauge(f, "sent_bytes", a->sent_bytes, "Size of the delivered events that are kept.");
 	gauge(f, "failed_events", a->failed, "Events in failed/, as of the last sweep.");

@@ -21,8 +21,8 @@ static void match(const uint8_t *data, size_t size)
 	size_t half = size / 2 < GLOB_MAX ? size / 2 : GLOB_MAX;
 	char glob[GLOB_MAX + 1] = "";
 	unsigned stars = 0;
-	const struct record r = { .object = { (const char *)data + half, size - half } };
-	const struct filter f = { .vm = glob };
+	const struct record r = {.object = {(const char *)data + half, size - half}};
+	const struct filter f = {.vm = glob};
 
 	memcpy(glob, data, half);
 	for (const char *g = glob; *g; g++)
