@@ -21,7 +21,7 @@
 
 #define COPY_CHUNK (128 * 1024)
 #define COPY_SUFFIX ".copy" /* in tmp/ */
-#define ARCHIVE_MODE 02770  /* of a directory that somebody has removed */
+#define ARCHIVE_MODE 0770
 
 struct idset {
 	void *root; /* tsearch() of queue_entry copies */
@@ -132,6 +132,17 @@ static void close_directories(struct queue *q)
 		close_fdp(&q->archives[i]);
 }
 
+/* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own directory: the kernel does not take
+   it from the mode, and under the unit's RestrictSUIDSGID= it is an error to ask for it. */
+static int make_archive(int spool_fd, const char *path)
+{
+	mode_t mask = umask(0);
+	int r = mkdirat(spool_fd, path, ARCHIVE_MODE);
+
+	(void)umask(mask);
+	return r;
+}
+
 /* Opens all directories anew. What is not there stays negative. */
 static void open_directories(struct queue *q)
 {
@@ -156,7 +167,7 @@ static void open_directories(struct queue *q)
 	for (size_t i = 0; i < N_ARCHIVES; i++) {
 		q->archives[i] = open_directory(spool_fd, archive_path[i]);
 		if (q->archives[i] == -ENOENT && q->directories[QUEUE_NEW] >= 0 &&
-		    mkdirat(spool_fd, archive_path[i], ARCHIVE_MODE) == 0)
+		    make_archive(spool_fd, archive_path[i]) == 0)
 			q->archives[i] = open_directory(spool_fd, archive_path[i]);
 	}
 }
