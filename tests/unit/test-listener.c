@@ -27,7 +27,8 @@
 #define URI "test:///default"
 #define WAIT_MS 10000
 
-static char base[] = "/tmp/test-listener-XXXXXX";
+/* In memory: a disk that others keep busy for seconds would send records to the emergency spool. */
+static char base[64] = "/dev/shm/test-listener-XXXXXX";
 static const struct connection_options options = { .retry_min_s = 1, .retry_max_s = 1 };
 
 static void make(const char *name)
@@ -45,6 +46,8 @@ static int setup(void **state)
 
 	(void)state;
 	log_set_level(LOG_ERR);
+	if (access("/dev/shm", W_OK) < 0)
+		strcpy(base, "/tmp/test-listener-XXXXXX");
 	if (!mkdtemp(base))
 		return -1;
 	for (size_t i = 0; i < ELEMENTSOF(names); i++)
