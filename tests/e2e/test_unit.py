@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-virtspoold under what its unit takes away: another user, no capability, the system-call filter, the address families.
+Our programs under what their units take away: another user, no capability, the system-call filter, the address families.
 This needs no systemd as process 1. That systemd accepts the units, and how it rates them: test_install.py.
 """
 
@@ -19,6 +19,7 @@ from lib.waiting import PATIENCE
 
 UID = 61234  # nobody's
 UNIT = BUILD / "etc/systemd/virtspool.service"
+LISTEN_UNIT = BUILD / "etc/systemd/virtspool-listen.service"
 
 
 @pytest.fixture
@@ -91,6 +92,22 @@ def test_the_main_flow_under_the_units_filter(bed):
     assert subscriber.operations() == ["prepare", "start", "started", "stopped", "release", "started"]
     subscriber.check_complete(6)
     assert bed.spool.failed() == {}
+
+
+def test_the_listener_under_its_units_filter(bed):
+    """libvirt's test driver stands in for libvirtd, which it would reach by a unix socket."""
+    if not (BUILD / "virtspool-listen").exists():
+        missing("virtspool-listen is not built")
+    bed.hook("started", domain="vm1")  # the stamp, which the hook or tmpfiles.d makes
+    listener = bed.listener("test:///default", "qemu+unix:///system?socket=/nowhere/libvirt-sock-ro")
+    listener.prefix = confined.prefix(LISTEN_UNIT, UID)
+    listener.start()
+    listener.wait_record("reconciled", "running", "test")
+    wait_until(lambda: "cannot connect" in listener.connection(1).get("last_error", ""), what="the second one's error")
+    records = bed.spool.records()
+    assert [int(r["sequence"]) for r in records] == list(range(1, len(records) + 1))
+    assert bed.spool.names("emergency/new") == []
+    listener.stop()
 
 
 @pytest.mark.parametrize("call", ["sendmsg", "renameat2,renameat,rename", "epoll_wait,epoll_pwait,epoll_pwait2"])
