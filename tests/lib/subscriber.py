@@ -59,6 +59,10 @@ def by_subject(events):
     return list(subjects.values())
 
 
+# What paho 1.6 lets through when a connection ends under it; the last, when another thread has just closed its socket.
+LOST = (OSError, ValueError, AttributeError)
+
+
 class Subscriber:
     def __init__(self, broker, topic="virtspool/#", certificate="consumer", client_id=None, qos=1):
         self.broker, self.topic, self.qos = broker, topic, qos
@@ -93,11 +97,11 @@ class Subscriber:
         while not self._stopping:
             try:
                 self.client.loop_forever(retry_first_connection=True)
-            except (OSError, ValueError):
+            except LOST:
                 time.sleep(0.05)
                 try:
                     self.client.reconnect()
-                except (OSError, ValueError):
+                except LOST:
                     pass
 
     def wait_subscribed(self, deadline=10):
@@ -108,7 +112,7 @@ class Subscriber:
         self._stopping = True
         try:
             self.client.disconnect()
-        except (OSError, ValueError):  # its broker is gone already
+        except LOST:  # its broker is gone already
             pass
         if self._thread:
             self._thread.join(10)
