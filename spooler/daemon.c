@@ -210,6 +210,7 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
 	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
 	(void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=Waiting for what is in flight",
 			 patience);
+	relay_wake(d->relay); /* libvirtd has just stopped, perhaps, and what it told last is not seen yet */
 	relay_stop(d->relay, on_stopped);
 	return 0;
 }
