@@ -50,14 +50,6 @@ struct connection {
 
 /* --- small things */
 
-static uint64_t now_usec(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
 int connection_driver(const char *uri, char *buf, size_t size)
 {
 	size_t n = strcspn(uri, "+:");
@@ -86,7 +78,7 @@ static void set_phase(struct connection *c, enum connection_phase phase)
 {
 	(void)pthread_mutex_lock(&c->lock);
 	c->stats.phase = phase;
-	c->stats.since_usec = now_usec();
+	c->stats.since_usec = now_usec(CLOCK_REALTIME);
 	(void)pthread_mutex_unlock(&c->lock);
 	c->changed(c->userdata);
 }
@@ -292,7 +284,7 @@ static void on_event(const struct notice *n, void *userdata)
 		learn(c, n);
 	}
 	c->stats.events[n->event_id]++;
-	c->stats.last_event_usec = now_usec();
+	c->stats.last_event_usec = now_usec(CLOCK_REALTIME);
 	(void)pthread_mutex_unlock(&c->lock);
 	c->changed(c->userdata);
 }

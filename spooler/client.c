@@ -192,7 +192,7 @@ static const char *connack_name(const struct client *c)
 
 /* --- time */
 
-static uint64_t now_usec(const struct client *c)
+static uint64_t loop_usec(const struct client *c)
 {
 	uint64_t usec = 0;
 
@@ -647,7 +647,7 @@ static bool read_transport(struct client *c)
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
 		/* Bytes that never become a packet are no sign of life, unless a long one may be on its way. */
 		if (c->inbound.packets != packets || c->inbound.want_publish) {
-			c->last_in = now_usec(c);
+			c->last_in = loop_usec(c);
 			c->ping_since = 0;
 		}
 		if (n < 0) {
@@ -733,7 +733,7 @@ static bool to_broker(struct client *c)
 		if (n <= 0)
 			break;
 		c->out_begin += (size_t)n;
-		c->last_out = now_usec(c);
+		c->last_out = loop_usec(c);
 		moved = true;
 	}
 	if (moved && c->out_begin < c->out_end)
@@ -811,7 +811,7 @@ static void begin_hello(struct client *c)
 {
 	int r;
 
-	c->last_in = c->last_out = now_usec(c);
+	c->last_in = c->last_out = loop_usec(c);
 	c->connack_deadline = c->last_in + c->options.config->mqtt.connect_timeout_s * USEC_PER_SEC;
 	c->state = HELLO;
 	r = bridge_open(c);
@@ -909,7 +909,7 @@ static void check_ping(struct client *c, uint64_t now)
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct client *c = userdata;
-	uint64_t now = now_usec(c);
+	uint64_t now = loop_usec(c);
 
 	(void)source;
 	(void)usec;
@@ -1091,7 +1091,7 @@ static void note_publish(struct client *c, int mid, size_t size)
 	unsigned tail = (c->ring_head + c->ring_n) % c->ring_size;
 
 	if (c->in_flight == 0 || c->ring_n == 0)
-		c->head_since = now_usec(c);
+		c->head_since = loop_usec(c);
 	c->ring[tail] = (struct publish){.mid = mid, .size = (uint32_t)size};
 	c->ring_n++;
 	c->in_flight++;

@@ -134,14 +134,6 @@ static int replay_one(const struct lookup *l, int tmp_fd, const struct spool_id 
 
 /* --- all of them */
 
-static uint64_t now_usec(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
 static void wait_until_usec(uint64_t usec)
 {
 	struct timespec t = {.tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000};
@@ -154,7 +146,7 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 {
 	_cleanup_close_ int tmp_fd =
 		openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	uint64_t replayed = 0, gone = 0, start = now_usec();
+	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
 	struct progress progress;
 	int r = 0;
 

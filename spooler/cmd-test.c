@@ -116,14 +116,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static uint64_t now_usec(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
 /* --- results */
 
 static void end_leg(struct prober *p, enum leg leg, enum outcome outcome, uint64_t usec, const char *how,
@@ -214,10 +206,10 @@ static void begin(struct prober *p)
 	if (p->begun)
 		return;
 	p->begun = true;
-	p->begun_usec = now_usec();
+	p->begun_usec = now_usec(CLOCK_REALTIME);
 	p->begun_ms = p->begun_usec / 1000;
 	r = run_hook(p);
-	took = now_usec() - p->begun_usec;
+	took = now_usec(CLOCK_REALTIME) - p->begun_usec;
 	if (r == 0)
 		end_leg(p, LEG_HOOK, PASSED, took, NULL, "%s", p->hook);
 	else if (r < 0)
@@ -257,7 +249,7 @@ static void look_for_record(struct prober *p)
 		if (is_probe(p, &f)) {
 			p->found = true;
 			p->id = f.id;
-			p->spooled_usec = now_usec();
+			p->spooled_usec = now_usec(CLOCK_REALTIME);
 			end_leg(p, LEG_SPOOL, f.place == PLACE_EMERGENCY ? FAILED : PASSED,
 				p->spooled_usec - p->begun_usec,
 				f.place == PLACE_EMERGENCY
@@ -302,7 +294,7 @@ static void look_where_it_is(struct prober *p)
 	else if (time_in(p, PLACE_FAILED))
 		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool list failed`", "the broker refused it for good");
 	else if (p->config->spool.sent_age_s == 0 && !is_waiting(p) && !time_in(p, PLACE_SENT))
-		end_leg(p, LEG_BROKER, PASSED, now_usec() - p->begun_usec, NULL,
+		end_leg(p, LEG_BROKER, PASSED, now_usec(CLOCK_REALTIME) - p->begun_usec, NULL,
 			"acknowledged, and not kept (spool.sent_age)");
 	if (p->legs[LEG_BROKER].outcome == FAILED)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "not reached");
@@ -359,9 +351,9 @@ static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
 	if (p->found)
 		look_where_it_is(p);
 	if (p->legs[LEG_BROKER].outcome == PASSED &&
-	    now_usec() - p->begun_usec > p->legs[LEG_BROKER].usec + WAY_BACK_USEC)
+	    now_usec(CLOCK_REALTIME) - p->begun_usec > p->legs[LEG_BROKER].usec + WAY_BACK_USEC)
 		blame_way_back(p);
-	else if (now_usec() - p->begun_usec > p->deadline_usec)
+	else if (now_usec(CLOCK_REALTIME) - p->begun_usec > p->deadline_usec)
 		blame(p);
 	finish_if_over(p);
 	(void)sd_event_source_set_time_relative(s, LOOK_USEC);
@@ -397,7 +389,7 @@ static void on_message(struct client *c, const char *topic, const void *payload,
 	struct prober *p = userdata;
 	json_t *event = json_loadb(payload, size, 0, NULL);
 	const char *name = json_string_value(json_object_get(json_object_get(event, "data"), "name"));
-	uint64_t took = now_usec() - p->begun_usec;
+	uint64_t took = now_usec(CLOCK_REALTIME) - p->begun_usec;
 
 	(void)c;
 	if (name && strcmp(name, p->name) == 0)
@@ -548,7 +540,7 @@ static int prepare(struct prober *p, const struct arguments *a)
 		return COMMAND_FAILED;
 	}
 	p->deadline_usec = a->timeout_s * USEC_PER_SEC;
-	(void)snprintf(p->name, sizeof(p->name), "virtspool-probe-%d-%" PRIu64, getpid(), now_usec());
+	(void)snprintf(p->name, sizeof(p->name), "virtspool-probe-%d-%" PRIu64, getpid(), now_usec(CLOCK_REALTIME));
 	p->filter = probe_filter(p);
 	if (!p->filter || asprintf(&p->client_id, "%s-test-%d", p->config->mqtt.client_id, getpid()) < 0)
 		return COMMAND_FAILED;

@@ -139,17 +139,9 @@ bool command_confirm(const char *format, ...)
 
 /* --- progress */
 
-static uint64_t now_usec(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
 void progress_start(struct progress *p, const char *what, uint64_t total)
 {
-	*p = (struct progress){.what = what, .total = total, .started_usec = now_usec()};
+	*p = (struct progress){.what = what, .total = total, .started_usec = now_usec(CLOCK_MONOTONIC)};
 }
 
 static void progress_draw(const struct progress *p)
@@ -177,7 +169,7 @@ void progress_step(struct progress *p)
 	p->done++;
 	if ((p->done & 63) != 0 && p->total > 1000) /* not a clock call for each */
 		return;
-	now = now_usec();
+	now = now_usec(CLOCK_MONOTONIC);
 	if (now - p->started_usec < PROGRESS_AFTER_USEC || now - p->drawn_usec < PROGRESS_EVERY_USEC ||
 	    !isatty(STDERR_FILENO))
 		return;

@@ -218,13 +218,10 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
 static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
 	struct daemon *d = userdata;
-	struct timespec t;
 
 	(void)s;
 	(void)si;
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
-			 (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000);
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
 	if (daemon_configure(d) < 0)
 		log_error("'%s' is refused; the configuration that was in force stays", d->config_path);
 	else
@@ -258,11 +255,9 @@ static int add_signals(struct daemon *d)
 static int daemon_init(struct daemon *d)
 {
 	const char *spool_dir = spool_directory(), *run_dir = spool_run_directory();
-	struct timespec t;
 	int r;
 
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	d->started_usec = (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+	d->started_usec = now_usec(CLOCK_REALTIME);
 	r = sd_event_default(&d->loop);
 	if (r >= 0)
 		r = add_signals(d);

@@ -10,14 +10,6 @@
 #define COUNT_EVERY_USEC (2 * USEC_PER_SEC)
 #define COUNT_SHARE 20 /* counting takes at most one part in so many of the time */
 
-static uint64_t now_usec(clockid_t clock)
-{
-	struct timespec t;
-
-	(void)clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
 static void backlog_count(struct backlog *b)
 {
 	uint64_t start = now_usec(CLOCK_MONOTONIC), records[3], oldest[3] = {0}, took;

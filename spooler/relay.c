@@ -134,14 +134,6 @@ uint64_t relay_jitter(uint64_t usec, uint32_t random)
 
 /* --- helpers */
 
-static uint64_t now_usec(clockid_t clock)
-{
-	struct timespec t;
-
-	(void)clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
 static uint64_t with_jitter(uint64_t usec)
 {
 	uint32_t random;

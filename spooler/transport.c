@@ -132,7 +132,7 @@ static int set_deadline(struct transport *t, uint64_t usec)
 	return sd_event_source_set_enabled(t->timer, SD_EVENT_ONESHOT);
 }
 
-static uint64_t now_usec(const struct transport *t)
+static uint64_t loop_usec(const struct transport *t)
 {
 	uint64_t usec = 0;
 
@@ -464,14 +464,14 @@ static void connected(struct transport *t)
 		lose(t, TRANSPORT_FAILURE_TLS, "%s: cannot begin TLS: %s", t->peer, gnutls_strerror(r));
 		return;
 	}
-	(void)set_deadline(t, now_usec(t) + t->timeout_us);
+	(void)set_deadline(t, loop_usec(t) + t->timeout_us);
 	shake_hands(t);
 }
 
 /* An address that does not answer must not use up the time of those behind it. */
 static uint64_t address_deadline(const struct transport *t)
 {
-	uint64_t now = now_usec(t), left = 1;
+	uint64_t now = loop_usec(t), left = 1;
 	const struct addrinfo *a;
 
 	for (a = t->address->ai_next; a; a = a->ai_next)
@@ -514,7 +514,7 @@ static void addresses_known(struct transport *t, struct addrinfo *list)
 {
 	t->addresses = t->address = list;
 	t->state = TRANSPORT_CONNECTING;
-	t->connect_deadline = now_usec(t) + t->timeout_us;
+	t->connect_deadline = loop_usec(t) + t->timeout_us;
 	connect_next(t);
 }
 
@@ -619,7 +619,7 @@ static int resolve_begin(struct transport *t)
 	r = resolve_start(t->loop, t->host, t->port, on_resolved, t, &t->resolve);
 	if (r < 0 && r != -EBUSY) /* too many earlier questions without an answer: there will be none to this one either */
 		return r;
-	return set_deadline(t, now_usec(t) + t->timeout_us);
+	return set_deadline(t, loop_usec(t) + t->timeout_us);
 }
 
 static int transport_init(struct transport *t, const struct broker *broker, const struct config_tls *tls)

@@ -31,6 +31,15 @@
 		_taken;                                                                                                \
 	})
 
+/* CLOCK_REALTIME: microseconds since 1970. CLOCK_MONOTONIC: of use as a difference only. */
+static inline uint64_t now_usec(clockid_t clock)
+{
+	struct timespec t;
+
+	(void)clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
 static inline void free_charp(char **p)
 {
 	free(*p);

@@ -17,7 +17,6 @@ Each call has a number of its own, which travels in the event (data.reason), wit
 """
 
 import threading
-import time
 
 from .documents import domain_uuid, domain_xml
 from .subscriber import holes, unique
@@ -158,12 +157,3 @@ class Traffic:
             i += 1
             if self.pause:
                 self.stopping.wait(self.pause)
-
-
-def run_for(seconds, step):
-    """Calls step() again and again until the time is over; returns how often."""
-    end, n = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        step()
-        n += 1
-    return n
