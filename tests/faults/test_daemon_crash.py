@@ -17,7 +17,7 @@ import pytest
 
 from lib import Ledger, Process, Spool, Traffic, program, wait_until
 from lib.daemon import to_yaml
-from lib.trace import ERRORS, injecting, read_trace, tracing
+from lib.trace import ERRORS, injecting, is_of_event_loop, landed_elsewhere, read_trace, tracing
 
 POISON = "01a1fce9-c414-789b-b42c-b6dae2370565"
 ROUNDS = 200
@@ -188,12 +188,19 @@ def test_every_system_call_fails_with_every_errno(rig):
         (c, f"error={e}")
         for c in window(rig)
         for e in ERRORS.get(c.name, ())
+        if not (c.name == "read" and is_of_event_loop(c.text))
         # A record that has just been seen is not there any more: then it is gone.
         if not (e == "ENOENT" and c.name == "openat" and any(f'"{n}"' in c.text for n in rig.names))
     ]
 
     def one(run, point):
-        run.start(injecting(*point)).finish()
+        log = run.directory / "injected"
+        try:
+            run.start(injecting(*point, log)).finish()
+        except AssertionError:
+            if run.process.running or not landed_elsewhere(log):
+                raise
+            run.start().finish()
 
     # Most of the time is waiting for a second attempt.
     survive(rig, points, one, 16)
