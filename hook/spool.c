@@ -18,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,25 +50,28 @@ const char *spool_run_directory(void)
 
 /* --- one record */
 
+/* All parts in one call, unless the file system takes less. */
 static int write_all(int fd, const struct iovec *parts, int n_parts)
 {
+	struct iovec left[SPOOL_PARTS_MAX];
+	struct iovec *p = left, *end = left + n_parts;
 	int interrupted = 0;
 
-	for (int i = 0; i < n_parts; i++) {
-		const char *p = parts[i].iov_base;
-		size_t left = parts[i].iov_len;
+	memcpy(left, parts, (size_t)n_parts * sizeof(*parts));
+	while (p < end) {
+		ssize_t n = writev(fd, p, (int)(end - p));
 
-		while (left) {
-			ssize_t n = write(fd, p, left);
-
-			if (n < 0 && errno == EINTR && ++interrupted < TRIES)
-				continue;
-			if (n < 0)
-				return -errno;
-			if (n == 0)
-				return -EIO;
-			p += n;
-			left -= (size_t)n;
+		if (n < 0 && errno == EINTR && ++interrupted < TRIES)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		for (; p < end && (size_t)n >= p->iov_len; p++)
+			n -= (ssize_t)p->iov_len;
+		if (p < end) {
+			p->iov_base = (char *)p->iov_base + n;
+			p->iov_len -= (size_t)n;
 		}
 	}
 	return 0;

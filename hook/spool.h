@@ -31,6 +31,8 @@
 #define SPOOL_HUNG "hung"
 #define SPOOL_REASON_SUFFIX ".reason"
 
+#define SPOOL_PARTS_MAX 2 /* of one record: its header, its document */
+
 #define SPOOL_EMERGENCY_RECORDS_MAX 4096             /* bounds of the emergency spool */
 #define SPOOL_EMERGENCY_BYTES_MAX (64 * 1024 * 1024)
 
@@ -40,7 +42,7 @@ const char *spool_directory(void);
 const char *spool_run_directory(void);
 
 /*
- * Writes the parts as one file `name` into the spool open at spool_fd, durably: when it returns 0 the record is in
+ * Writes the parts (at most SPOOL_PARTS_MAX, not all empty) as one file `name` into the spool open at spool_fd, durably: when it returns 0 the record is in
  * new/ and survives a power cut. On a negative errno nothing of it is in new/, unless the disk refuses even that (it
  * took the file, then failed to sync the directory and to remove the file again).
  */

@@ -142,6 +142,17 @@ static void skip(struct process *p, struct user_regs_struct *regs, long result)
 	p->result = result;
 }
 
+/* A write of half of the first part. */
+static void shorten_writev(pid_t pid, struct user_regs_struct *regs)
+{
+	unsigned long long part = regs->rsi;
+
+	regs->orig_rax = SYS_write;
+	regs->rsi = (unsigned long long)ptrace(PTRACE_PEEKDATA, pid, (void *)part, NULL);
+	regs->rdx = (unsigned long long)ptrace(PTRACE_PEEKDATA, pid, (void *)(part + 8), NULL) / 2;
+	(void)ptrace(PTRACE_SETREGS, pid, NULL, regs);
+}
+
 static void inject(struct process *p, struct user_regs_struct *regs)
 {
 	long number = (long)regs->orig_rax;
@@ -161,6 +172,8 @@ static void inject(struct process *p, struct user_regs_struct *regs)
 		if (number == SYS_read || number == SYS_write || number == SYS_pread64 || number == SYS_pwrite64) {
 			regs->rdx = (regs->rdx + 1) / 2;
 			(void)ptrace(PTRACE_SETREGS, p->pid, NULL, regs);
+		} else if (number == SYS_writev) {
+			shorten_writev(p->pid, regs);
 		}
 		break;
 	case KILL:

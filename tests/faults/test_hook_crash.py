@@ -160,7 +160,7 @@ def test_every_kill(scenario):
 
 def test_short_calls(scenario):
     """Half of what was asked for is read or written: the record is whole all the same."""
-    points = [p for p in of_main(scenario.points()) if p.name in ("read", "write", "pread64", "pwrite64")]
+    points = [p for p in of_main(scenario.points()) if p.name in ("read", "write", "writev", "pread64", "pwrite64")]
     assert points
     for point, injection in injections(points, lambda p: ["half"]):
         run = scenario.run(injection)
@@ -206,7 +206,7 @@ def test_trace_order(scenario):
         return
     calls = [p.name for p in scenario.points()]
     write, rename, end = (
-        max(i for i, c in enumerate(calls) if c == "write"),
+        max(i for i, c in enumerate(calls) if c == "writev"),
         max(i for i, c in enumerate(calls) if c.startswith("rename")),
         max(i for i, c in enumerate(calls) if c == "exit_group"),
     )

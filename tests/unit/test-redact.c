@@ -99,6 +99,37 @@ static const char domain[] =
 	"    <graphics type='vnc' port='-1' passwd='5ECRET3' passwdValidTo='2030-01-01T00:00:00'/>\n"
 	"    <graphics type='spice' passwd=\"5ECRET4\"/>\n  </devices>\n</domain>\n";
 
+/* Wherever in a document a secret stands, it is found; and what only looks like one does not hide it, nor counts. */
+static void test_every_place(void **state)
+{
+	static const struct {
+		const char *in, *out;
+		unsigned count;
+	} parts[] = {
+		{"<g PassWd='s'/>", "<g PassWd=''/>", 1},
+		{"<passphrase>s</passphrase>", "<passphrase></passphrase>", 1},
+		{"<Cookie>s</Cookie>", "<Cookie></Cookie>", 1},
+		{"<cpu mode='host-passthrough'/>", "<cpu mode='host-passthrough'/>", 0},
+		{"<c m='host-passthrough'/><g password='s'/>", "<c m='host-passthrough'/><g password=''/>", 1},
+	};
+	char in[512], out[512];
+	unsigned count;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		for (int before = 0; before < 140; before++) {
+			for (int behind = 0; behind < 140; behind += 23) {
+				int n = snprintf(in, sizeof(in), "%*s%s%*s", before, "", parts[i].in, behind, "");
+				int m = snprintf(out, sizeof(out), "%*s%s%*s", before, "", parts[i].out, behind, "");
+
+				assert_int_equal(redact(in, (size_t)n, &count), m);
+				assert_memory_equal(in, out, m);
+				assert_int_equal(count, parts[i].count);
+			}
+		}
+	}
+}
+
 /* Cut anywhere, not a part of a secret comes out; and what was redacted stays as it is when redacted again. */
 static void test_cut_off(void **state)
 {
@@ -196,6 +227,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_every_place),
 		cmocka_unit_test(test_cut_off),
 		cmocka_unit_test(test_rest_is_left),
 		cmocka_unit_test(test_random),
