@@ -182,6 +182,15 @@ class RabbitMQ(Other):
     def command(self):
         return [self.server]
 
+    def control(self, *arguments):
+        """What rabbitmqctl says on this node."""
+        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "-n", self.name, "--quiet", *arguments]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.directory),
+                       **self.environment}
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
 
 class Ejabberd(Other):
     """Speaks MQTT 5 and 3.1.1, and wants a user's name with its domain."""

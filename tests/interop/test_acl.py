@@ -5,8 +5,6 @@ valid certificate, and by a consumer. What is promised stands in etc/brokers/REA
 RabbitMQ takes long to start, so there is one for all, and each attack ends with the question what the consumer saw.
 """
 
-import subprocess
-
 import pytest
 from brokers import RabbitMQ
 from consumer import subscriber_of
@@ -34,14 +32,6 @@ class Shipped(RabbitMQ):
             assert text.count(shipped) == 1, shipped
             text = text.replace(shipped, ours)
         (self.directory / "rabbitmq.conf").write_text(text + "log.console = true\nlog.file = false\n")
-
-    def control(self, *arguments):
-        """rabbitmqctl on this node."""
-        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "-n", self.name, *arguments]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.directory),
-                       **self.environment}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def told_by_node1(bed):
