@@ -1045,6 +1045,11 @@ const char *client_protocol(const struct client *c)
 	return c->transport ? transport_protocol(c->transport) : "";
 }
 
+int64_t client_peer_expiry(const struct client *c)
+{
+	return c->transport ? transport_peer_expiry(c->transport) : 0;
+}
+
 unsigned client_room(const struct client *c)
 {
 	unsigned room;

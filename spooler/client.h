@@ -67,6 +67,7 @@ void client_close(struct client *c);
 bool client_connected(const struct client *c);
 const char *client_peer(const struct client *c);     /* see transport_peer() */
 const char *client_protocol(const struct client *c); /* see transport_protocol() */
+int64_t client_peer_expiry(const struct client *c);  /* see transport_peer_expiry() */
 
 /* How many more publishes may be handed over now (own window, the broker's receive maximum, buffers). */
 unsigned client_room(const struct client *c);

@@ -41,6 +41,7 @@ struct daemon {
 	bool spool_error_logged;
 	uint64_t archived_events, archived_bytes; /* that the archive was told of */
 	uint64_t started_usec;
+	int64_t own_expiry_s, authority_expiry_s; /* of the certificates in force */
 	struct backlog backlog;
 	char *metrics_file; /* that was written last */
 	bool metrics_failed;
@@ -76,6 +77,8 @@ static int daemon_configure(struct daemon *d)
 	if (r < 0)
 		return r;
 	log_set_level(c->log_level);
+	d->own_expiry_s = credentials_own_expiry(credentials);
+	d->authority_expiry_s = credentials_trust_expiry(&c->tls);
 	archive_configure(d->archive, &c->spool);
 	relay_configure(d->relay, c, credentials);
 	return 0;
@@ -134,6 +137,8 @@ static void write_status(struct daemon *d)
 		.archive = d->archive,
 		.config_path = d->config_path,
 		.started_usec = d->started_usec,
+		.own_expiry_s = d->own_expiry_s,
+		.authority_expiry_s = d->authority_expiry_s,
 	};
 	int r = status_write(spool_run_directory(), &view);
 

@@ -112,6 +112,26 @@ static void connection(FILE *f, const struct relay *relay, const struct relay_st
 		    "Time of the last acknowledgement; 0: none yet.");
 }
 
+static void certificates(FILE *f, const struct status_view *v)
+{
+	const struct {
+		const char *name;
+		int64_t end_s; /* 0: not known */
+	} all[] = {
+		{"own", v->own_expiry_s},
+		{"authority", v->authority_expiry_s},
+		{"broker", relay_peer_expiry(v->relay)},
+	};
+
+	head(f, "certificate_expiry_timestamp_seconds", "gauge",
+	     "Time at which a certificate ends: our own, the authority's, "
+	     "that of the broker which is connected.");
+	for (size_t i = 0; i < ELEMENTSOF(all); i++)
+		if (all[i].end_s)
+			fprintf(f, "virtspool_certificate_expiry_timestamp_seconds{certificate=\"%s\"} %" PRId64 "\n",
+				all[i].name, all[i].end_s);
+}
+
 static void latency(FILE *f, const struct relay_stats *s)
 {
 	uint64_t sum = 0;
@@ -145,6 +165,7 @@ char *metrics_format(const struct status_view *v, const struct backlog *b, uint6
 	events(f, s, a);
 	queue(f, v, b, now_ms);
 	connection(f, v->relay, s);
+	certificates(f, v);
 	gauge(f, "sequence_missing_events", relay_sequence(v->relay)->missing,
 	      "Transitions of this boot that never reached the spool: holes in the hook's sequence.");
 	gauge(f, "sequence_highest", relay_sequence(v->relay)->highest,

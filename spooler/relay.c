@@ -1149,3 +1149,8 @@ const char *relay_protocol(const struct relay *r)
 {
 	return relay_is_connected(r) ? client_protocol(r->client) : NULL;
 }
+
+int64_t relay_peer_expiry(const struct relay *r)
+{
+	return relay_is_connected(r) ? client_peer_expiry(r->client) : 0;
+}

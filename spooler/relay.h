@@ -105,3 +105,4 @@ bool relay_is_connected(const struct relay *r);
 const char *relay_broker(const struct relay *r);
 const char *relay_peer(const struct relay *r);
 const char *relay_protocol(const struct relay *r);
+int64_t relay_peer_expiry(const struct relay *r); /* see transport_peer_expiry(); 0 unless connected */

@@ -773,6 +773,22 @@ def test_metrics(running):
     assert not path.exists()
 
 
+def test_metrics_tell_when_certificates_end(bed):
+    bed.broker.start()
+    bed.daemon.start()
+    path = bed.spool.rundir / "virtspool.prom"
+
+    def told():
+        found = re.findall(r'^virtspool_certificate_expiry_timestamp_seconds\{certificate="(\w+)"\} (\d+)$', path.read_text(), re.M)
+        return {name: int(value) for name, value in found}
+
+    ends = {"own": bed.certs.end("host"), "authority": bed.certs.end("ca"), "broker": bed.certs.end("broker")}
+    wait_until(lambda: path.exists() and told() == ends, what=lambda: f"{ends}: {told()}")
+    bed.broker.stop()
+    del ends["broker"]
+    wait_until(lambda: told() == ends, what=lambda: f"{ends}: {told()}")
+
+
 def test_metrics_tell_refusals_by_reason_code(bed):
     bed.broker.acl = ["user consumer", "topic read virtspool/#"]
     bed.broker.start()

@@ -2,6 +2,7 @@
 """A throw-away certificate authority, made by scripts/make-certs."""
 
 import hashlib
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class Certs:
             command += ["--load-certificate", chain]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         return path
+
+    def end(self, name):
+        """When the certificate ends, in seconds since 1970, by somebody else's program."""
+        command = [tool("openssl"), "x509", "-in", self.pem(name), "-noout", "-enddate"]
+        said = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60).stdout
+        return ssl.cert_time_to_seconds(said.strip().partition("=")[2])
 
     def encrypted_key(self, name, password):
         """The same key in PKCS#8 under a password. Returns (key file, password file)."""

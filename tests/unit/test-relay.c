@@ -79,6 +79,12 @@ const char *client_protocol(const struct client *c)
 	return "none";
 }
 
+int64_t client_peer_expiry(const struct client *c)
+{
+	(void)c;
+	return 0;
+}
+
 unsigned client_room(const struct client *c)
 {
 	(void)c;
