@@ -68,23 +68,54 @@ static void gauge_milli(FILE *f, const char *name, uint64_t value, const char *h
 	fprintf(f, "virtspool_%s %" PRIu64 ".%03u\n", name, value / 1000, (unsigned)(value % 1000));
 }
 
+/* What MQTT 5 has as answers to a publish (3.4.2.1) is there from the beginning, as Prometheus wants it; others, which
+   only a broker of its own mind sends, as soon as they have been seen. */
+static bool is_usual(unsigned code)
+{
+	static const unsigned char codes[] = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99};
+
+	return memchr(codes, (int)code, sizeof(codes));
+}
+
+/* The answers whose reason codes are from `first` to `last`. */
+static void answers(FILE *f, const char *name, const struct relay_stats *s, unsigned first, unsigned last)
+{
+	for (unsigned code = first; code <= last; code++)
+		if (s->answers[code] > 0 || is_usual(code))
+			fprintf(f, "virtspool_%s{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n", name, code,
+				client_reason_name(code), s->answers[code]);
+}
+
+static void failures(FILE *f, const struct relay_stats *s)
+{
+	static const char *const causes[RELAY_N_FAILURES] = {
+		[RELAY_FAILURE_REFUSED] = "refused",	   [RELAY_FAILURE_TOO_LARGE] = "too_large",
+		[RELAY_FAILURE_TOPIC] = "topic",	   [RELAY_FAILURE_RECORD] = "record",
+		[RELAY_FAILURE_CONNECTION] = "connection",
+	};
+
+	head(f, "events_failed_total", "counter",
+	     "Events moved to failed/, because they can never be delivered, by cause.");
+	for (size_t i = 0; i < RELAY_N_FAILURES; i++)
+		fprintf(f, "virtspool_events_failed_total{cause=\"%s\"} %" PRIu64 "\n", causes[i], s->failed[i]);
+}
+
 static void events(FILE *f, const struct relay_stats *s, const struct archive_counts *a)
 {
 	counter(f, "events_accepted_total", s->accepted, "Events taken up from the spool for the first time.");
 	counter(f, "events_replayed_total", s->replayed,
 		"Events taken up again because an administrator replayed them.");
 	counter(f, "events_published_total", s->published, "Events handed to a broker, repetitions included.");
-	counter(f, "events_acknowledged_total", s->acknowledged, "Events that a broker has taken responsibility for.");
+	head(f, "events_acknowledged_total", "counter",
+	     "Events that a broker has taken responsibility for, by MQTT reason code.");
+	answers(f, "events_acknowledged_total", s, 0x00, 0x7f);
+	head(f, "events_refused_total", "counter", "Publishes that a broker refused, by MQTT reason code.");
+	answers(f, "events_refused_total", s, 0x80, 0xff);
 	counter(f, "events_duplicated_total", s->duplicated,
 		"Publishes repeated because a connection was lost before the answer.");
-	counter(f, "events_failed_total", s->failed, "Events moved to failed/, because they can never be delivered.");
+	failures(f, s);
 	counter(f, "events_skipped_total", s->skipped, "Events that the configuration filters out.");
 	counter(f, "events_dropped_total", a->dropped, "Waiting events removed because of spool.queue_size.");
-	head(f, "events_refused_total", "counter", "Publishes that a broker refused, by MQTT reason code.");
-	for (unsigned code = 0x80; code < ELEMENTSOF(s->refused); code++)
-		if (s->refused[code] > 0)
-			fprintf(f, "virtspool_events_refused_total{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n",
-				code, client_reason_name(code), s->refused[code]);
 }
 
 static void queue(FILE *f, const struct status_view *v, const struct backlog *b, uint64_t now_ms)

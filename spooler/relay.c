@@ -298,7 +298,7 @@ static void window_put_back(struct relay *r)
 
 /* --- outcomes */
 
-static void fail_entry(struct relay *r, const struct spool_id *e, const char *why)
+static void fail_entry(struct relay *r, const struct spool_id *e, enum relay_failure failure, const char *why)
 {
 	const struct relay_attempt *a = find_attempt(r, e);
 	char name[37], reason[256];
@@ -318,7 +318,7 @@ static void fail_entry(struct relay *r, const struct spool_id *e, const char *wh
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
 		return;
 	}
-	r->stats.failed++;
+	r->stats.failed[failure]++;
 	log_warning("event %s moved to failed/: %s", name, reason);
 	note_error(r, "event %s moved to failed/: %s", name, reason);
 }
@@ -474,8 +474,7 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 				    client_reason_name(reason_code), reason_code);
 		return;
 	}
-	if (reason_code >= 0x80)
-		r->stats.refused[reason_code & 0xff]++;
+	r->stats.answers[reason_code & 0xff]++;
 	if (relay_outcome(reason_code) != RELAY_DELIVERED)
 		note_refusal(r, &f.entry, reason_code);
 	switch (relay_outcome(reason_code)) {
@@ -485,7 +484,7 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	case RELAY_REJECTED:
 		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
 			       client_reason_name(reason_code), reason_code);
-		fail_entry(r, &f.entry, reason);
+		fail_entry(r, &f.entry, RELAY_FAILURE_REFUSED, reason);
 		break;
 	case RELAY_DENIED:
 		denied(r, &f, reason_code);
@@ -594,10 +593,10 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 	case 0:
 		break;
 	case -EMSGSIZE:
-		fail_entry(r, e, "larger than the largest packet that the broker takes");
+		fail_entry(r, e, RELAY_FAILURE_TOO_LARGE, "larger than the largest packet that the broker takes");
 		return FEED_NEXT;
 	case -EINVAL:
-		fail_entry(r, e, "its topic is one that MQTT forbids");
+		fail_entry(r, e, RELAY_FAILURE_TOPIC, "its topic is one that MQTT forbids");
 		return FEED_NEXT;
 	default:
 		if (k != -EAGAIN && k != -ENOTCONN) /* for these there is a `writable` or a `lost` to come */
@@ -628,7 +627,7 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 	note_sequence(r, e, record);
 	k = event_build(r->config, record, e->source == QUEUE_REPLAY, &event, &reason);
 	if (k == -EBADMSG) {
-		fail_entry(r, e, reason);
+		fail_entry(r, e, RELAY_FAILURE_RECORD, reason);
 		return FEED_NEXT;
 	}
 	if (k < 0)
@@ -669,7 +668,7 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 		k = -EBADMSG;
 	}
 	if (k < 0) {
-		fail_entry(r, e, reason);
+		fail_entry(r, e, RELAY_FAILURE_RECORD, reason);
 		return FEED_NEXT;
 	}
 	return feed_record(r, e, &record, size);
@@ -841,7 +840,8 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 		r->n_window = 0;
 		r->suspect = (struct suspect){ 0 };
 		note_attempt(r, &f.entry, "the connection was lost before the answer");
-		fail_entry(r, &f.entry, "the broker closed the connection each time it was given this event, and took others");
+		fail_entry(r, &f.entry, RELAY_FAILURE_CONNECTION,
+			   "the broker closed the connection each time it was given this event, and took others");
 	}
 	if (r->acknowledged_in_connection > 0 || (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
 		/* a good connection is gone: begin at the list's top again */

@@ -29,12 +29,21 @@ static json_t *refused_by_code(const struct relay_stats *s)
 	json_t *o = json_object();
 	char key[8];
 
-	for (unsigned code = 0; code < ELEMENTSOF(s->refused); code++)
-		if (s->refused[code] > 0) {
+	for (unsigned code = 0x80; code < ELEMENTSOF(s->answers); code++)
+		if (s->answers[code] > 0) {
 			(void)snprintf(key, sizeof(key), "0x%02x", code);
-			(void)json_object_set_new(o, key, json_integer((json_int_t)s->refused[code]));
+			(void)json_object_set_new(o, key, json_integer((json_int_t)s->answers[code]));
 		}
 	return o;
+}
+
+static uint64_t failed(const struct relay_stats *s)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < RELAY_N_FAILURES; i++)
+		n += s->failed[i];
+	return n;
 }
 
 /* Events that were tried without success and wait: what `virtspool show` tells of attempts. */
@@ -82,7 +91,7 @@ static json_t *status_json(const struct status_view *v)
 			 "events", "accepted", (json_int_t)s->accepted, "replayed", (json_int_t)s->replayed,
 			 "read", (json_int_t)s->read, "published", (json_int_t)s->published,
 			 "acknowledged", (json_int_t)s->acknowledged, "duplicated", (json_int_t)s->duplicated,
-			 "failed", (json_int_t)s->failed, "skipped", (json_int_t)s->skipped,
+			 "failed", (json_int_t)failed(s), "skipped", (json_int_t)s->skipped,
 			 "denied", (json_int_t)s->denied, "busy", (json_int_t)s->busy,
 			 "dropped", (json_int_t)a->dropped, "connects", (json_int_t)s->connects,
 			 "connection_losses", (json_int_t)s->connection_losses, "refused", refused_by_code(s),

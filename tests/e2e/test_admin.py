@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import program, wait_until
+from lib import Behaviour, program, wait_until
 from lib.documents import domain_uuid, domain_xml
 from lib.programs import ROOT, missing, tool
 
@@ -738,16 +738,44 @@ def parse_metrics(text):
     return samples
 
 
+def answer(code, name, metric="refused"):
+    return f'virtspool_events_{metric}_total{{reason_code="0x{code:02x}",reason="{name}"}}'
+
+
+def failed(cause):
+    return f'virtspool_events_failed_total{{cause="{cause}"}}'
+
+
+TAKEN = answer(0, "Success", "acknowledged")
+REFUSALS = {  # MQTT 5, 3.4.2.1
+    0x80: "Unspecified error",
+    0x83: "Implementation specific error",
+    0x87: "Not authorized",
+    0x90: "Topic Name invalid",
+    0x91: "Packet Identifier in use",
+    0x97: "Quota exceeded",
+    0x99: "Payload format invalid",
+}
+CAUSES = ("refused", "too_large", "topic", "record", "connection")
+
+
 def test_metrics(running):
     bed = running
     path = bed.spool.rundir / "virtspool.prom"
     bed.hook.start()
     bed.subscribed.wait_for(3)
-    wait_until(lambda: path.exists() and "events_acknowledged_total 3" in path.read_text(), what="three are counted")
+    wait_until(lambda: path.exists() and f"{TAKEN} 3" in path.read_text(), what="three are counted")
     assert path.stat().st_mode & 0o777 == 0o644
     samples = parse_metrics(path.read_text())
-    for name in ("accepted", "published", "acknowledged"):
+    for name in ("accepted", "published"):
         assert samples[f"virtspool_events_{name}_total"] == 3
+    # What may be counted one day is there from the beginning, with 0.
+    assert {k: v for k, v in samples.items() if "_code=" in k or "cause=" in k} == {
+        TAKEN: 3,
+        **{answer(0x10, "No matching subscribers", "acknowledged"): 0},
+        **{answer(code, name): 0 for code, name in REFUSALS.items()},
+        **{failed(cause): 0 for cause in CAUSES},
+    }
     assert samples["virtspool_connected"] == 1 and samples["virtspool_queue_events"] == 0
     assert samples["virtspool_publish_latency_seconds_count"] == 3
     assert samples['virtspool_publish_latency_seconds_bucket{le="+Inf"}'] == 3
@@ -796,8 +824,43 @@ def test_metrics_tell_refusals_by_reason_code(bed):
     bed.daemon.start()
     bed.hook("start")
     path = bed.directory / "elsewhere.prom"
-    key = 'virtspool_events_refused_total{reason_code="0x87",reason="Not authorized"}'
-    wait_until(lambda: path.exists() and parse_metrics(path.read_text()).get(key, 0) > 0, what="the refusal is counted")
+    key = answer(0x87, "Not authorized")
+    wait_until(lambda: path.exists() and parse_metrics(path.read_text())[key] > 0, what="the refusal is counted")
+
+
+def test_metrics_tell_what_became_of_events(bed):
+    """Taken though nobody listens, refused for good in a way that no broker should, too large, and no record at all."""
+
+    class Answers(Behaviour):
+        connack_properties = {"maximum_packet_size": 4000}
+        codes = [0x10, 0x99, 0xC0, 0]
+
+        def publish(self, c, publish):
+            c.puback(publish, self.codes[len(c.broker.published) - 1])
+
+    daemon = bed.new_daemon(brokers=bed.scripted_broker(Answers()))
+    daemon.config["mqtt"]["window"] = 1
+    bed.hook.many(3)
+    bed.hook("start", extra="x" * 4000)
+    (bed.spool.path("new") / ("0" * 8 + bed.spool.names("new")[0][8:])).write_text("torn")
+    daemon.start()
+    bed.spool.wait_empty()
+    path = bed.spool.rundir / "virtspool.prom"
+    expected = {
+        answer(0x10, "No matching subscribers", "acknowledged"): 1,
+        answer(0x99, "Payload format invalid"): 1,
+        answer(0xC0, "Unknown reason code"): 1,
+        TAKEN: 1,
+        failed("refused"): 1,
+        failed("too_large"): 1,
+        failed("record"): 1,
+    }
+
+    def counted():
+        samples = parse_metrics(path.read_text()) if path.exists() else {}
+        return {k: samples.get(k) for k in expected}
+
+    wait_until(lambda: counted() == expected, what=lambda: f"all are counted: {counted()}")
 
 
 # --- log

@@ -448,7 +448,7 @@ static void test_denied(void **state)
 	answer(4, 0x00);
 	assert_int_equal(count(f, SPOOL_SENT), 3);
 	assert_int_equal(count(f, SPOOL_FAILED), 0);
-	assert_int_equal(relay_stats(f->relay)->refused[0x87], 1);
+	assert_int_equal(relay_stats(f->relay)->answers[0x87], 1);
 }
 
 /* A broker that denies everything gets a bounded number of attempts, and nothing is lost. */
