@@ -11,20 +11,18 @@
 #include <stdarg.h>
 #include <sys/random.h>
 
+#include "attempts.h"
 #include "event.h"
+#include "lanes.h"
 #include "log.h"
 #include "presence.h"
 #include "relay.h"
+#include "suspect.h"
 #include "util.h"
 
 #define SETTLE_USEC USEC_PER_SEC       /* how long a missing number holds back what comes after it */
 #define SETTLE_AGE_MS 2000             /* if that is so young: an older hole is not filled any more */
 #define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that cannot be read is looked at this often */
-#define LANES_MAX 256                  /* domains that are denied at a time; beyond, everything pauses */
-#define DENIALS_PER_MINUTE 20          /* refused attempts that a broker has to bear from us */
-#define DENIAL_USEC (60 * USEC_PER_SEC / DENIALS_PER_MINUTE)
-#define SUSPECT_STRIKES 3              /* connections lost in a row over one event before it is given alone */
-#define SUSPECT_STRIKES_ALONE 5        /* and before another is tried in its place */
 
 struct in_flight {
 	struct spool_id entry;
@@ -32,25 +30,6 @@ struct in_flight {
 	uint64_t lane;
 	size_t size; /* of the record */
 	uint64_t published_usec;
-};
-
-/* A domain whose events wait because one of them was denied. */
-struct lane {
-	uint64_t key;
-	uint64_t retry_usec; /* CLOCK_MONOTONIC: not before */
-	uint64_t backoff_usec;
-	bool probing; /* one is in flight to see whether the right was granted */
-};
-
-/*
- * An event over which connections are lost: is it the event, or the broker? It is given alone; if that ends the
- * connection too, another is given in its place; if the broker takes that one and then falls over the suspect once
- * more, the event goes to failed/.
- */
-struct suspect {
-	struct spool_id entry;
-	unsigned strikes; /* 0: nobody is suspected */
-	bool control_taken;
 };
 
 struct relay {
@@ -79,13 +58,9 @@ struct relay {
 
 	struct in_flight *window; /* in the order of publishing */
 	size_t n_window, window_size;
-	struct lane lanes[LANES_MAX];
-	size_t n_lanes;
+	struct lanes lanes;
 	struct suspect suspect;
-	struct relay_attempt attempts[RELAY_ATTEMPTS_MAX];
-	size_t n_attempts;
-	unsigned denials;              /* leaky bucket */
-	uint64_t denials_usec;
+	struct attempts attempts;
 	uint64_t busy_backoff_usec;
 	uint64_t paused_until_usec;
 
@@ -186,37 +161,11 @@ static void note_error(struct relay *r, const char *format, ...)
 	r->changed(r->userdata);
 }
 
-/* One event has one lane: all events of one domain, which keep their order among each other (FNV-1a). */
-static uint64_t lane_key(const struct record *record)
-{
-	uint64_t h = 0xcbf29ce484222325;
-
-	for (size_t i = 0; i < record->driver.size; i++)
-		h = (h ^ (unsigned char)record->driver.data[i]) * 0x100000001b3;
-	h = (h ^ '/') * 0x100000001b3;
-	for (size_t i = 0; i < record->object.size; i++)
-		h = (h ^ (unsigned char)record->object.data[i]) * 0x100000001b3;
-	return h;
-}
-
-static struct lane *find_lane(struct relay *r, uint64_t key)
-{
-	for (size_t i = 0; i < r->n_lanes; i++)
-		if (r->lanes[i].key == key)
-			return &r->lanes[i];
-	return NULL;
-}
-
-static bool is_suspect(const struct relay *r, const struct spool_id *e)
-{
-	return r->suspect.strikes > 0 && memcmp(r->suspect.entry.id, e->id, sizeof(e->id)) == 0;
-}
-
 /* --- what is in flight */
 
 static size_t window_limit(const struct relay *r)
 {
-	return r->suspect.strikes >= SUSPECT_STRIKES ? 1 : r->config->mqtt.window;
+	return suspect_needs_alone(&r->suspect) ? 1 : r->config->mqtt.window;
 }
 
 static void window_add(struct relay *r, const struct spool_id *e, int mid, uint64_t lane, size_t size)
@@ -243,44 +192,12 @@ static bool window_take(struct relay *r, int mid, struct in_flight *ret)
 	return false;
 }
 
-/* --- attempts without success */
-
-static struct relay_attempt *find_attempt(struct relay *r, const struct spool_id *e)
-{
-	for (size_t i = 0; i < r->n_attempts; i++)
-		if (memcmp(r->attempts[i].entry.id, e->id, sizeof(e->id)) == 0)
-			return &r->attempts[i];
-	return NULL;
-}
-
-static void note_attempt(struct relay *r, const struct spool_id *e, const char *why)
-{
-	struct relay_attempt *a = find_attempt(r, e);
-
-	if (!a && r->n_attempts == RELAY_ATTEMPTS_MAX)
-		return;
-	if (!a) {
-		a = &r->attempts[r->n_attempts++];
-		*a = (struct relay_attempt){ .entry = *e };
-	}
-	a->attempts++;
-	(void)snprintf(a->why, sizeof(a->why), "%s", why);
-}
-
 static void note_refusal(struct relay *r, const struct spool_id *e, unsigned reason_code)
 {
 	char why[96];
 
 	(void)snprintf(why, sizeof(why), "%s (0x%02x)", client_reason_name(reason_code), reason_code);
-	note_attempt(r, e, why);
-}
-
-static void forget_attempts(struct relay *r, const struct spool_id *e)
-{
-	struct relay_attempt *a = find_attempt(r, e);
-
-	if (a)
-		*a = r->attempts[--r->n_attempts];
+	attempts_note(&r->attempts, e, why);
 }
 
 /* The connection is gone, and with it every claim on what was in flight. */
@@ -288,27 +205,26 @@ static void window_put_back(struct relay *r)
 {
 	r->stats.duplicated += r->n_window;
 	for (size_t i = 0; i < r->n_window; i++) {
-		note_attempt(r, &r->window[i].entry, "the connection was lost before the answer");
+		attempts_note(&r->attempts, &r->window[i].entry, "the connection was lost before the answer");
 		queue_put_back(r->queue, &r->window[i].entry);
 	}
 	r->n_window = 0;
-	for (size_t i = 0; i < r->n_lanes; i++)
-		r->lanes[i].probing = false;
+	lanes_forget_probes(&r->lanes);
 }
 
 /* --- outcomes */
 
 static void fail_entry(struct relay *r, const struct spool_id *e, enum relay_failure failure, const char *why)
 {
-	const struct relay_attempt *a = find_attempt(r, e);
+	const struct attempt *a = attempts_find(&r->attempts, e);
 	char name[37], reason[256];
 	int k;
 
 	if (a)
-		(void)snprintf(reason, sizeof(reason), "%s (attempt %u)", why, a->attempts);
+		(void)snprintf(reason, sizeof(reason), "%s (attempt %u)", why, a->count);
 	else
 		(void)snprintf(reason, sizeof(reason), "%s", why);
-	forget_attempts(r, e);
+	attempts_forget(&r->attempts, e);
 	k = queue_fail(r->queue, e, reason);
 	spool_id_name(e, name);
 	if (k < 0) {
@@ -329,16 +245,6 @@ static bool keeps(const struct relay *r)
 	return r->config->spool.sent_age_s > 0;
 }
 
-/* What waited behind it may go; and who grants one right may have granted others. */
-static void lane_granted(struct relay *r, struct lane *lane)
-{
-	*lane = r->lanes[--r->n_lanes];
-	for (size_t i = 0; i < r->n_lanes; i++)
-		r->lanes[i].retry_usec = 0;
-	r->denials = 0;
-	queue_release_held(r->queue);
-}
-
 /* About what a file of this size takes. */
 static uint64_t on_disk(uint64_t size)
 {
@@ -348,7 +254,7 @@ static uint64_t on_disk(uint64_t size)
 static void delivered(struct relay *r, const struct in_flight *f)
 {
 	uint64_t took = now_usec(CLOCK_MONOTONIC) - f->published_usec;
-	struct lane *lane = find_lane(r, f->lane);
+	struct lane *lane = lanes_find(&r->lanes, f->lane);
 	size_t bucket = 0;
 	int k;
 
@@ -357,7 +263,7 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	r->stats.latency_buckets[bucket]++;
 	r->stats.latency_sum_usec += took;
 	r->stats.acknowledged++;
-	forget_attempts(r, &f->entry);
+	attempts_forget(&r->attempts, &f->entry);
 	r->stats.last_delivered_usec = now_usec(CLOCK_REALTIME);
 	r->acknowledged_in_connection++;
 	r->brokers_tried = 0;
@@ -370,13 +276,10 @@ static void delivered(struct relay *r, const struct in_flight *f)
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
 	}
 	if (lane)
-		lane_granted(r, lane);
-	if (is_suspect(r, &f->entry)) {
-		r->suspect = (struct suspect){ 0 };
-	} else if (r->suspect.strikes >= SUSPECT_STRIKES_ALONE && !r->suspect.control_taken) {
-		r->suspect.control_taken = true;
+		lanes_open(&r->lanes, lane);
+	/* What waited behind it may go. */
+	if (suspect_taken(&r->suspect, &f->entry) || lane)
 		queue_release_held(r->queue);
-	}
 }
 
 /* A pause of everything. */
@@ -386,23 +289,10 @@ static void pause_feeding(struct relay *r, uint64_t usec)
 	timer_start(r->pause, usec);
 }
 
-/* Leaky bucket: may the broker have to refuse one more of ours now? */
-static bool denials_allowed(struct relay *r)
-{
-	uint64_t now = now_usec(CLOCK_MONOTONIC), leaked = (now - r->denials_usec) / DENIAL_USEC;
-
-	r->denials = leaked >= r->denials ? 0 : r->denials - (unsigned)leaked;
-	r->denials_usec = r->denials == 0 ? now : r->denials_usec + leaked * DENIAL_USEC;
-	return r->denials < DENIALS_PER_MINUTE;
-}
-
 static void schedule_release(struct relay *r)
 {
-	uint64_t now = now_usec(CLOCK_MONOTONIC), first = UINT64_MAX;
+	uint64_t now = now_usec(CLOCK_MONOTONIC), first = lanes_next_retry(&r->lanes, now);
 
-	for (size_t i = 0; i < r->n_lanes; i++)
-		if (r->lanes[i].retry_usec > now && r->lanes[i].retry_usec < first)
-			first = r->lanes[i].retry_usec;
 	if (first != UINT64_MAX)
 		release_within(r, first - now);
 }
@@ -415,7 +305,7 @@ static void hold(struct relay *r, const struct spool_id *e)
 
 static void denied(struct relay *r, const struct in_flight *f, unsigned reason_code)
 {
-	struct lane *lane = find_lane(r, f->lane);
+	struct lane *lane = lanes_find(&r->lanes, f->lane);
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 	char name[37];
 
@@ -425,15 +315,14 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 		log_warning("broker %s refuses event %s: %s (0x%02x); it stays in the spool and is tried again; grant "
 			    "this host the right to publish it",
 			    relay_broker(r), name, client_reason_name(reason_code), reason_code);
-		if (r->n_lanes == LANES_MAX) {
+		lane = lanes_close(&r->lanes, f->lane);
+		if (!lane) {
 			pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
 			hold(r, &f->entry);
 			return;
 		}
-		lane = &r->lanes[r->n_lanes++];
-		*lane = (struct lane){ .key = f->lane };
-		if (!denials_allowed(r)) /* one domain after the other is denied: perhaps all are */
-			pause_feeding(r, DENIAL_USEC);
+		if (!lanes_may_be_denied(&r->lanes, now)) /* one domain after the other is denied: perhaps all are */
+			pause_feeding(r, LANES_DENIAL_USEC);
 	}
 	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name, client_reason_name(reason_code),
 		   reason_code);
@@ -441,7 +330,7 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 		lane->backoff_usec = next_backoff(r, lane->backoff_usec);
 	lane->retry_usec = now + with_jitter(lane->backoff_usec);
 	if (!lane->probing)
-		r->denials++;
+		lanes_count_denial(&r->lanes);
 	lane->probing = false;
 	hold(r, &f->entry);
 	schedule_release(r);
@@ -553,7 +442,7 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 	enum sequence_meaning meaning;
 
 	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED)) {
-		if (!find_attempt(r, e))
+		if (!attempts_find(&r->attempts, e))
 			*(e->source == QUEUE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
 		return;
 	}
@@ -571,19 +460,19 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 static enum feed publish(struct relay *r, const struct spool_id *e, const struct event *event, uint64_t lane,
 			 size_t size)
 {
-	struct lane *l = find_lane(r, lane);
+	struct lane *l = lanes_find(&r->lanes, lane);
 	int k, mid;
 
 	if (l && (l->probing || l->retry_usec > now_usec(CLOCK_MONOTONIC))) {
 		hold(r, e);
 		return FEED_NEXT;
 	}
-	if (is_suspect(r, e) && r->suspect.strikes >= SUSPECT_STRIKES_ALONE && !r->suspect.control_taken) {
+	if (suspect_is(&r->suspect, e) && suspect_needs_control(&r->suspect)) {
 		hold(r, e); /* another is tried in its place */
 		return FEED_NEXT;
 	}
-	if (l && !denials_allowed(r)) { /* only what is denied waits for that */
-		l->retry_usec = now_usec(CLOCK_MONOTONIC) + DENIAL_USEC;
+	if (l && !lanes_may_be_denied(&r->lanes, now_usec(CLOCK_MONOTONIC))) { /* only what is denied waits for that */
+		l->retry_usec = now_usec(CLOCK_MONOTONIC) + LANES_DENIAL_USEC;
 		schedule_release(r);
 		hold(r, e);
 		return FEED_NEXT;
@@ -607,7 +496,7 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 	r->stats.published++;
 	if (l) {
 		l->probing = true;
-		r->denials++;
+		lanes_count_denial(&r->lanes);
 	}
 	window_add(r, e, mid, lane, size);
 	return FEED_NEXT;
@@ -686,9 +575,9 @@ static void check_answered(struct relay *r);
 /* A suspect waits for another event to be tried in its place, and there is none: its turn again. */
 static bool release_suspect(struct relay *r)
 {
-	if (r->suspect.strikes < SUSPECT_STRIKES_ALONE || r->suspect.control_taken || r->n_window > 0)
+	if (!suspect_needs_control(&r->suspect) || r->n_window > 0)
 		return false;
-	r->suspect.strikes = SUSPECT_STRIKES;
+	suspect_without_control(&r->suspect);
 	queue_release_held(r->queue);
 	return true;
 }
@@ -769,29 +658,6 @@ static void on_writable(struct client *c, void *userdata)
 	relay_feed(userdata);
 }
 
-/* The broker has gone with events in flight and none acknowledged: is one of them the reason? */
-static void suspect_oldest(struct relay *r)
-{
-	const struct spool_id *oldest;
-
-	if (r->n_window == 0 || r->acknowledged_in_connection > 0)
-		return;
-	oldest = &r->window[0].entry;
-	if (is_suspect(r, oldest)) {
-		r->suspect.strikes++;
-	} else if (r->suspect.strikes >= SUSPECT_STRIKES_ALONE) {
-		/* the control was not taken either: it is the broker */
-		r->suspect.strikes = SUSPECT_STRIKES;
-	} else {
-		r->suspect = (struct suspect){ .entry = *oldest, .strikes = 1 };
-	}
-}
-
-static bool suspect_convicted(const struct relay *r)
-{
-	return r->suspect.control_taken && r->n_window == 1 && is_suspect(r, &r->window[0].entry);
-}
-
 /* One broker has failed: the next at once, and a back-off when the whole list has. */
 static void schedule_reconnect(struct relay *r)
 {
@@ -817,6 +683,25 @@ static void relay_disconnect(struct relay *r)
 	r->connected_monotonic_usec = 0;
 }
 
+/* The broker has gone with events in flight: is the oldest the reason? */
+static void judge_oldest(struct relay *r)
+{
+	struct spool_id oldest;
+
+	if (r->n_window == 0)
+		return;
+	oldest = r->window[0].entry;
+	if (r->n_window == 1 && suspect_is_convicted(&r->suspect, &oldest)) {
+		r->n_window = 0;
+		r->suspect = (struct suspect){ 0 };
+		attempts_note(&r->attempts, &oldest, "the connection was lost before the answer");
+		fail_entry(r, &oldest, RELAY_FAILURE_CONNECTION,
+			   "the broker closed the connection each time it was given this event, and took others");
+	} else if (r->acknowledged_in_connection == 0) {
+		suspect_lost(&r->suspect, &oldest);
+	}
+}
+
 static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text, void *userdata)
 {
 	struct relay *r = userdata;
@@ -833,16 +718,7 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 	else
 		log_debug("broker %s: %s", relay_broker(r), text);
 	note_error(r, "broker %s: %s", relay_broker(r), text);
-	suspect_oldest(r);
-	if (suspect_convicted(r)) {
-		struct in_flight f = r->window[0];
-
-		r->n_window = 0;
-		r->suspect = (struct suspect){ 0 };
-		note_attempt(r, &f.entry, "the connection was lost before the answer");
-		fail_entry(r, &f.entry, RELAY_FAILURE_CONNECTION,
-			   "the broker closed the connection each time it was given this event, and took others");
-	}
+	judge_oldest(r);
 	if (r->acknowledged_in_connection > 0 || (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
 		/* a good connection is gone: begin at the list's top again */
 		r->broker = r->config->n_brokers - 1;
@@ -1116,13 +992,12 @@ const struct sequence *relay_sequence(const struct relay *r)
 	return &r->sequence;
 }
 
-const struct relay_attempt *relay_attempts(struct relay *r, size_t *ret_n)
+const struct attempts *relay_attempts(struct relay *r)
 {
-	for (size_t i = r->n_attempts; i > 0; i--)
-		if (!queue_has(r->queue, &r->attempts[i - 1].entry))
-			r->attempts[i - 1] = r->attempts[--r->n_attempts];
-	*ret_n = r->n_attempts;
-	return r->attempts;
+	for (size_t i = r->attempts.n; i > 0; i--)
+		if (!queue_has(r->queue, &r->attempts.table[i - 1].entry))
+			attempts_forget(&r->attempts, &r->attempts.table[i - 1].entry);
+	return &r->attempts;
 }
 
 unsigned relay_in_flight(const struct relay *r)

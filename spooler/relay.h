@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "attempts.h"
 #include "client.h"
 #include "config.h"
 #include "queue.h"
@@ -56,15 +57,6 @@ struct relay_stats {
 	uint64_t last_delivered_usec;
 	uint64_t last_error_usec;
 	char last_error[512];
-};
-
-#define RELAY_ATTEMPTS_MAX 256
-
-/* An event that was published without success and is tried again, as far as so many are remembered. */
-struct relay_attempt {
-	struct spool_id entry;
-	unsigned attempts;
-	char why[96]; /* the last time */
 };
 
 /* Upper bounds of the latency buckets in microseconds. */
@@ -109,7 +101,7 @@ const struct relay_stats *relay_stats(const struct relay *r);
 const struct sequence *relay_sequence(const struct relay *r);
 unsigned relay_in_flight(const struct relay *r);
 /* Those that are no longer in the queue are forgotten first. */
-const struct relay_attempt *relay_attempts(struct relay *r, size_t *ret_n);
+const struct attempts *relay_attempts(struct relay *r);
 bool relay_is_connected(const struct relay *r);
 /* The broker that is connected, or tried: its URL; peer and protocol are NULL unless connected. */
 const char *relay_broker(const struct relay *r);

@@ -50,15 +50,15 @@ static uint64_t failed(const struct relay_stats *s)
 static json_t *retried(struct relay *relay)
 {
 	json_t *list = json_array();
-	const struct relay_attempt *a;
+	const struct attempts *attempts = relay_attempts(relay);
 	char name[37];
-	size_t n;
 
-	a = relay_attempts(relay, &n);
-	for (size_t i = 0; i < n; i++) {
-		spool_id_name(&a[i].entry, name);
-		(void)json_array_append_new(list, json_pack("{s:s, s:i, s:s}", "id", name, "attempts", (int)a[i].attempts,
-							     "why", a[i].why));
+	for (size_t i = 0; i < attempts->n; i++) {
+		const struct attempt *a = &attempts->table[i];
+
+		spool_id_name(&a->entry, name);
+		(void)json_array_append_new(list, json_pack("{s:s, s:i, s:s}", "id", name, "attempts", (int)a->count,
+							     "why", a->why));
 	}
 	return list;
 }
