@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * client - see client.h. libmosquitto knows no TLS but OpenSSL's, so it speaks in the clear to a unix socket whose
- * other end is ours, and we carry the bytes between that end and the transport ("the bridge").
- *
- * The bridge is closed to everybody else: the socket is bound in a private directory, its inode is kept with O_PATH
- * and the name is removed before libmosquitto connects to /proc/self/fd/N; the one connection that is accepted must
- * come from this very process; then the listener is closed. Nothing can connect before (no name, mode 0700), between
- * (pid) or after (no listener).
+ * other end is ours, and we carry the bytes between that end and the transport ("the bridge", see bridge.h).
  *
  * Neither end of the bridge is watched by the loop: both change only through calls made here. A turn carries what has
  * come from the broker into libmosquitto, tells the user, lets the user publish, and carries what libmosquitto has
@@ -19,18 +14,17 @@
  * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts are released when
  * no callback of libmosquitto and no handler is on the stack.
  */
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
+#include "bridge.h"
 #include "client.h"
 #include "inbound.h"
+#include "reason.h"
 #include "util.h"
 
 #define IN_BUFFER (16 * 1024)
@@ -115,80 +109,6 @@ struct client {
 
 static int on_kick(sd_event_source *source, void *userdata);
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
-
-/* --- reason codes */
-
-static const struct {
-	uint8_t code;
-	const char *name;
-} reason_names[] = {
-	{0x00, "Success"},
-	{0x01, "Granted QoS 1"},
-	{0x02, "Granted QoS 2"},
-	{0x04, "Disconnect with Will Message"},
-	{0x10, "No matching subscribers"},
-	{0x11, "No subscription existed"},
-	{0x18, "Continue authentication"},
-	{0x19, "Re-authenticate"},
-	{0x80, "Unspecified error"},
-	{0x81, "Malformed Packet"},
-	{0x82, "Protocol Error"},
-	{0x83, "Implementation specific error"},
-	{0x84, "Unsupported Protocol Version"},
-	{0x85, "Client Identifier not valid"},
-	{0x86, "Bad User Name or Password"},
-	{0x87, "Not authorized"},
-	{0x88, "Server unavailable"},
-	{0x89, "Server busy"},
-	{0x8a, "Banned"},
-	{0x8b, "Server shutting down"},
-	{0x8c, "Bad authentication method"},
-	{0x8d, "Keep Alive timeout"},
-	{0x8e, "Session taken over"},
-	{0x8f, "Topic Filter invalid"},
-	{0x90, "Topic Name invalid"},
-	{0x91, "Packet Identifier in use"},
-	{0x92, "Packet Identifier not found"},
-	{0x93, "Receive Maximum exceeded"},
-	{0x94, "Topic Alias invalid"},
-	{0x95, "Packet too large"},
-	{0x96, "Message rate too high"},
-	{0x97, "Quota exceeded"},
-	{0x98, "Administrative action"},
-	{0x99, "Payload format invalid"},
-	{0x9a, "Retain not supported"},
-	{0x9b, "QoS not supported"},
-	{0x9c, "Use another server"},
-	{0x9d, "Server moved"},
-	{0x9e, "Shared Subscriptions not supported"},
-	{0x9f, "Connection rate exceeded"},
-	{0xa0, "Maximum connect time"},
-	{0xa1, "Subscription Identifiers not supported"},
-	{0xa2, "Wildcard Subscriptions not supported"},
-};
-
-const char *client_reason_name(unsigned reason_code)
-{
-	size_t i;
-
-	for (i = 0; i < ELEMENTSOF(reason_names); i++)
-		if (reason_names[i].code == reason_code)
-			return reason_names[i].name;
-	return "Unknown reason code";
-}
-
-/* CONNACK of MQTT 3.1.1 counts from 1. */
-static const char *connack_name(const struct client *c)
-{
-	static const char *const names_311[] = {
-		"Accepted",	      "Unacceptable protocol version", "Identifier rejected",
-		"Server unavailable", "Bad user name or password",     "Not authorized",
-	};
-
-	if (c->connack_code < ELEMENTSOF(names_311))
-		return names_311[c->connack_code];
-	return client_reason_name(c->connack_code);
-}
 
 /* --- time */
 
@@ -286,11 +206,11 @@ static void lose_mosquitto(struct client *c)
 
 	if (c->connack && c->connack_code)
 		lose(c, CLIENT_LOSS_REFUSED, c->connack_code, "%s: the broker refuses the connection: %s (0x%02x)%s%s",
-		     peer(c), connack_name(c), c->connack_code, *words ? ": " : "", words);
+		     peer(c), reason_connack_name(c->connack_code), c->connack_code, *words ? ": " : "", words);
 	else if (c->inbound.disconnected)
 		lose(c, CLIENT_LOSS_DISCONNECT, c->inbound.disconnect_reason,
 		     "%s: the broker ends the connection: %s (0x%02x)%s%s", peer(c),
-		     c->inbound.disconnect_reason ? client_reason_name(c->inbound.disconnect_reason)
+		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason)
 						  : "Normal disconnection",
 		     c->inbound.disconnect_reason, *words ? ": " : "", words);
 	else if (c->mosq_code == MOSQ_ERR_KEEPALIVE)
@@ -413,73 +333,6 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 
 /* --- the bridge */
 
-/* A directory that only we can enter, wherever there is room for one; it lives for some microseconds. */
-static int make_private_directory(char *path, size_t size)
-{
-	const char *places[] = {getenv("RUNTIME_DIRECTORY"), "/tmp", RUNDIR, "/dev/shm", "/var/tmp"};
-	int error = ENOENT;
-	size_t i;
-
-	for (i = 0; i < ELEMENTSOF(places); i++) {
-		if (!places[i] || snprintf(path, size, "%s/.virtspool-XXXXXX", places[i]) >= (int)size)
-			continue;
-		if (mkdtemp(path))
-			return 0;
-		error = errno;
-	}
-	return -error;
-}
-
-/* A listening socket without a name, and a descriptor of its inode to reach it by. */
-static int listen_unseen(int *ret_listener, int *ret_inode)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	_cleanup_close_ int listener = -1, inode = -1;
-	char directory[sizeof(address.sun_path) - 8];
-	int r;
-
-	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (listener < 0)
-		return -errno;
-	r = make_private_directory(directory, sizeof(directory));
-	if (r < 0)
-		return r;
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", directory);
-	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		r = -errno;
-		(void)rmdir(directory);
-		return r;
-	}
-	inode = open(address.sun_path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
-	r = inode < 0 ? -errno : 0;
-	(void)unlink(address.sun_path);
-	(void)rmdir(directory);
-	if (r < 0)
-		return r;
-	if (listen(listener, 4) < 0)
-		return -errno;
-	*ret_listener = TAKE_FD(listener);
-	*ret_inode = TAKE_FD(inode);
-	return 0;
-}
-
-/* The one connection must be ours. */
-static int accept_ourselves(int listener)
-{
-	_cleanup_close_ int fd = -1;
-	struct ucred peer_of = {0};
-	socklen_t size = sizeof(peer_of);
-
-	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
-		return -errno;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer_of, &size) < 0)
-		return -errno;
-	if (peer_of.pid != getpid())
-		return -EPERM;
-	return TAKE_FD(fd);
-}
-
 static int mosquitto_error(int code)
 {
 	switch (code) {
@@ -595,30 +448,29 @@ static int mosquitto_make(struct client *c)
 	return set_login(c);
 }
 
-static int bridge_open(struct client *c)
+static int open_bridge(struct client *c)
 {
-	_cleanup_close_ int listener = -1, inode = -1;
-	char path[32];
+	_cleanup_(bridge_release) struct bridge b = BRIDGE_INIT;
+	char path[BRIDGE_PATH_SIZE];
 	int r;
 
 	r = mosquitto_make(c);
 	if (r < 0)
 		return r;
-	r = listen_unseen(&listener, &inode);
+	r = bridge_listen(&b, path);
 	if (r < 0)
 		return r;
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", inode);
 	r = mosquitto_begin(c, path);
 	if (r < 0)
 		return r;
-	r = accept_ourselves(listener);
+	r = bridge_accept(&b);
 	if (r < 0)
 		return r;
 	c->fd = r;
 	return 0;
 }
 
-static void bridge_close(struct client *c)
+static void close_bridge(struct client *c)
 {
 	if (c->mosq)
 		mosquitto_destroy(c->mosq);
@@ -798,7 +650,7 @@ static void tell_loss(struct client *c)
 	c->loss_told = true;
 	c->kick = sd_event_source_disable_unref(c->kick);
 	c->timer = sd_event_source_disable_unref(c->timer);
-	bridge_close(c);
+	close_bridge(c);
 	(void)snprintf(c->peer, sizeof(c->peer), "%s", peer(c));
 	transport_close(TAKE_PTR(c->transport));
 	if (c->handlers.lost)
@@ -814,7 +666,7 @@ static void begin_hello(struct client *c)
 	c->last_in = c->last_out = loop_usec(c);
 	c->connack_deadline = c->last_in + c->options.config->mqtt.connect_timeout_s * USEC_PER_SEC;
 	c->state = HELLO;
-	r = bridge_open(c);
+	r = open_bridge(c);
 	if (r < 0)
 		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s: cannot set up the connection inside this process: %s", peer(c),
 		     strerror(-r));
@@ -841,7 +693,7 @@ static void client_free(struct client *c)
 {
 	if (c->state == READY && c->transport)
 		(void)to_broker(c); /* the DISCONNECT */
-	bridge_close(c);
+	close_bridge(c);
 	transport_close(c->transport);
 	c->kick = sd_event_source_disable_unref(c->kick);
 	c->timer = sd_event_source_disable_unref(c->timer);

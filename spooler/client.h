@@ -5,7 +5,7 @@
  * The only file that knows libmosquitto. One struct client is one connection attempt: transport, then CONNECT and
  * CONNACK, then publishes and their acknowledgements until it is lost; then it is closed and a new one is made
  * (DESIGN: what the library holds in memory is dropped with the connection). Between libmosquitto and the transport
- * runs a unix socket without a name in the file system, closed to everybody else, see client.c.
+ * runs a unix socket without a name in the file system, closed to everybody else, see bridge.h.
  *
  * Handlers are called from the event loop only, never from inside client_publish() and the like; a handler may call
  * client_close(), after which none is called any more.
@@ -80,6 +80,3 @@ unsigned client_room(const struct client *c);
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size, const char *content_type,
 		   int *ret_mid);
 int client_subscribe(struct client *c, const char *filter);
-
-/* The name of an MQTT 5 reason code in the standard's words, e.g. "Not authorized"; never NULL. */
-const char *client_reason_name(unsigned reason_code);

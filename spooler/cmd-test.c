@@ -28,6 +28,7 @@
 #include "hookfile.h"
 #include "log.h"
 #include "lookup.h"
+#include "reason.h"
 #include "status.h"
 #include "terminal.h"
 #include "topic.h"
@@ -380,7 +381,7 @@ static void on_subscribed(struct client *c, unsigned reason_code, void *userdata
 	(void)c;
 	if (reason_code >= 0x80)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "the broker does not let us subscribe to %s: %s (0x%02x)",
-			p->filter, client_reason_name(reason_code), reason_code);
+			p->filter, reason_name(reason_code), reason_code);
 	begin(p);
 }
 

@@ -17,6 +17,7 @@
 #include "command.h"
 #include "config.h"
 #include "log.h"
+#include "reason.h"
 #include "relay.h"
 #include "sequence.h"
 #include "terminal.h"
@@ -272,7 +273,7 @@ static void on_subscribed(struct client *c, unsigned reason_code, void *userdata
 
 	if (reason_code >= 0x80) {
 		warn(w, "broker %s refuses the subscription to '%s': %s (0x%02x)", client_peer(c), w->filter,
-		     client_reason_name(reason_code), reason_code);
+		     reason_name(reason_code), reason_code);
 		finish(w, COMMAND_FAILED);
 		return;
 	}

@@ -5,6 +5,7 @@
 
 #include "lookup.h"
 #include "metrics.h"
+#include "reason.h"
 #include "util.h"
 
 #define COUNT_EVERY_USEC (2 * USEC_PER_SEC)
@@ -83,7 +84,7 @@ static void answers(FILE *f, const char *name, const struct relay_stats *s, unsi
 	for (unsigned code = first; code <= last; code++)
 		if (s->answers[code] > 0 || is_usual(code))
 			fprintf(f, "virtspool_%s{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n", name, code,
-				client_reason_name(code), s->answers[code]);
+				reason_name(code), s->answers[code]);
 }
 
 static void failures(FILE *f, const struct relay_stats *s)

@@ -16,6 +16,7 @@
 #include "lanes.h"
 #include "log.h"
 #include "presence.h"
+#include "reason.h"
 #include "relay.h"
 #include "suspect.h"
 #include "util.h"
@@ -196,7 +197,7 @@ static void note_refusal(struct relay *r, const struct spool_id *e, unsigned rea
 {
 	char why[96];
 
-	(void)snprintf(why, sizeof(why), "%s (0x%02x)", client_reason_name(reason_code), reason_code);
+	(void)snprintf(why, sizeof(why), "%s (0x%02x)", reason_name(reason_code), reason_code);
 	attempts_note(&r->attempts, e, why);
 }
 
@@ -314,7 +315,7 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 	if (!lane) {
 		log_warning("broker %s refuses event %s: %s (0x%02x); it stays in the spool and is tried again; grant "
 			    "this host the right to publish it",
-			    relay_broker(r), name, client_reason_name(reason_code), reason_code);
+			    relay_broker(r), name, reason_name(reason_code), reason_code);
 		lane = lanes_close(&r->lanes, f->lane);
 		if (!lane) {
 			pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
@@ -324,7 +325,7 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 		if (!lanes_may_be_denied(&r->lanes, now)) /* one domain after the other is denied: perhaps all are */
 			pause_feeding(r, LANES_DENIAL_USEC);
 	}
-	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name, client_reason_name(reason_code),
+	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name, reason_name(reason_code),
 		   reason_code);
 	if (lane->probing || lane->backoff_usec == 0)
 		lane->backoff_usec = next_backoff(r, lane->backoff_usec);
@@ -341,8 +342,8 @@ static void busy(struct relay *r, const struct in_flight *f, unsigned reason_cod
 	r->stats.busy++;
 	if (r->busy_backoff_usec == 0)
 		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool", relay_broker(r),
-			    client_reason_name(reason_code), reason_code);
-	note_error(r, "broker %s is busy: %s (0x%02x)", relay_broker(r), client_reason_name(reason_code), reason_code);
+			    reason_name(reason_code), reason_code);
+	note_error(r, "broker %s is busy: %s (0x%02x)", relay_broker(r), reason_name(reason_code), reason_code);
 	queue_put_back(r->queue, &f->entry);
 	if (r->paused_until_usec <= now_usec(CLOCK_MONOTONIC)) { /* one back-off for all that was in flight */
 		r->busy_backoff_usec = next_backoff(r, r->busy_backoff_usec);
@@ -360,7 +361,7 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	if (!window_take(r, mid, &f)) {
 		if (mid == r->presence_mid && reason_code >= 0x80)
 			log_warning("broker %s refuses the message on mqtt.status_topic: %s (0x%02x)", relay_broker(r),
-				    client_reason_name(reason_code), reason_code);
+				    reason_name(reason_code), reason_code);
 		return;
 	}
 	r->stats.answers[reason_code & 0xff]++;
@@ -372,7 +373,7 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 		break;
 	case RELAY_REJECTED:
 		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
-			       client_reason_name(reason_code), reason_code);
+			       reason_name(reason_code), reason_code);
 		fail_entry(r, &f.entry, RELAY_FAILURE_REFUSED, reason);
 		break;
 	case RELAY_DENIED:

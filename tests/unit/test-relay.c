@@ -108,12 +108,6 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	return 0;
 }
 
-const char *client_reason_name(unsigned reason_code)
-{
-	(void)reason_code;
-	return "a reason";
-}
-
 struct credentials *credentials_ref(struct credentials *c)
 {
 	return c;
