@@ -47,6 +47,7 @@ struct queue {
 	uint64_t ended;                    /* entries that left since */
 	uint64_t oldest_ms;
 	char *error;
+	bool missing; /* that is the error */
 	char *buffer;
 	size_t buffer_size;
 };
@@ -113,13 +114,15 @@ static void set_error(struct queue *q, const char *what, const char *path, int e
 {
 	free(q->error);
 	q->error = NULL;
+	q->missing = error == -ENOENT || error == -ENOTDIR;
 	if (what && asprintf(&q->error, "cannot %s '%s': %s", what, path, strerror(-error)) < 0)
 		q->error = NULL;
 }
 
 static int open_directory(int at, const char *path)
 {
-	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	/* Where the spool lies is root's to say, also by a link; what is in it is not. */
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
 
 	return fd < 0 ? -errno : fd;
 }
@@ -610,4 +613,9 @@ uint64_t queue_emergency_length(const struct queue *q)
 const char *queue_error(const struct queue *q)
 {
 	return q->error;
+}
+
+bool queue_is_missing(const struct queue *q)
+{
+	return q->error && q->missing;
 }

@@ -77,3 +77,5 @@ uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms);
 uint64_t queue_emergency_length(const struct queue *q);
 /* Why the spool on disk cannot be read, or NULL. */
 const char *queue_error(const struct queue *q);
+/* Is that because it is not there? Then watch tells when it comes. */
+bool queue_is_missing(const struct queue *q);

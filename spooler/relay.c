@@ -23,7 +23,7 @@
 
 #define SETTLE_USEC USEC_PER_SEC       /* how long a missing number holds back what comes after it */
 #define SETTLE_AGE_MS 2000             /* if that is so young: an older hole is not filled any more */
-#define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that cannot be read is looked at this often */
+#define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that is there and cannot be read is looked at this often */
 
 struct in_flight {
 	struct spool_id entry;
@@ -584,8 +584,8 @@ static bool release_suspect(struct relay *r)
 }
 
 /*
- * What could not be read may hold events, and nothing will tell when it can be read again. What is seen beside it waits
- * for one more look, for the order's sake, and no longer.
+ * What could not be read may hold events, and nothing will tell when it can be read again (unless it is not there: its
+ * coming is seen). What is seen beside it waits for one more look, for the order's sake, and no longer.
  */
 static void rescan_later(struct relay *r, int error)
 {
@@ -594,7 +594,7 @@ static void rescan_later(struct relay *r, int error)
 	if (r->blind == 0)
 		r->blind = 1;
 	(void)sd_event_source_get_enabled(r->rescan, &enabled);
-	if (enabled != SD_EVENT_OFF)
+	if (enabled != SD_EVENT_OFF || (r->blind == 2 && error == 0 && queue_is_missing(r->queue)))
 		return;
 	if (error < 0)
 		log_error("cannot read the queue: %s", strerror(-error));

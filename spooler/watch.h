@@ -3,8 +3,8 @@
  * watch - the hint that something came into the spool.
  *
  * inotify on new/, emergency/new/ and replay/. A hint only: what is there is told by the queue's scan. Directories
- * that vanish, or are mounted over, are found again: a change of the mount table, and a short timer while one is
- * missing, bring the watches back. Nothing is polled while all of them are there.
+ * that are missing, vanish, or are mounted over are found again, by a watch on what lies above and by changes of the
+ * mount table. Nothing is polled, unless one is there and cannot be watched.
  */
 #pragma once
 

@@ -151,6 +151,22 @@ def test_spool_is_unmounted_and_mounted_again(bed, disk):
     assert not [f for f in faults if not f.startswith("order of vm4")], faults[:3]
 
 
+def test_spool_lies_elsewhere(bed):
+    """Behind a link, as an administrator may arrange it: hook and daemon agree about where that is."""
+    bed.spool.spooldir.rename(bed.directory / "elsewhere")
+    bed.spool.spooldir.symlink_to(bed.directory / "elsewhere")
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    ledger.calls(2)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    ledger.calls(2)
+    ledger.check(subscriber)
+    bed.spool.wait_count(4, "sent")
+    assert bed.daemon.status()["spool_error"] is None
+
+
 def test_read_only_spool_is_delivered_once(bed, disk):
     disk.tmpfs("size=4m")
     bed.ledger.calls(20)
