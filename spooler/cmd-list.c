@@ -154,7 +154,7 @@ int cmd_list(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.args_doc = "[new|sent|failed|skipped|all]...",
+		.args_doc = "[new|replay|emergency|sent|failed|skipped|all]...",
 		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), could not be "
 		       "(failed), "
 		       "or were filtered out (skipped); all of them by default.",

@@ -6,6 +6,8 @@
 #include "log.h"
 #include "util.h"
 
+const char *argp_program_version = "virtspool " PACKAGE_VERSION;
+
 static const struct {
 	const char *name;
 	command_run run;
@@ -52,12 +54,13 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return COMMAND_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    strcmp(argv[1], "help") == 0) {
 		print_help(stdout);
 		return COMMAND_OK;
 	}
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-		puts("virtspool " PACKAGE_VERSION);
+		puts(argp_program_version);
 		return COMMAND_OK;
 	}
 	for (size_t i = 0; i < ELEMENTSOF(commands); i++)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+The manual pages know each option, variable and exit code, and no other. Elsewhere: the keys of the configuration
+(tests/unit/test-config.c), the fields of events and their example (tests/unit/test-event.c), the metrics and the shell's
+completion (test_admin.py), what hooks and event API tell (test_listener.py), a migration (test_migration.py).
+"""
+
+import re
+import subprocess
+
+import pytest
+from lib import ROOT, program
+
+PAGES = sorted(p for d in ("hook", "spooler", "listener") for p in (ROOT / d).glob("*.[1-8]"))
+COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "test", "doctor", "hooks", "watch"]
+GIVEN_BY_ARGP = {"-?", "--help", "--usage", "-V", "--version"}
+SIMPLE = {"virtspoold": "spooler/virtspoold.8", "virtspool-listen": "listener/virtspool-listen.8"}
+
+
+def page(name):
+    return (ROOT / name).read_text()
+
+
+def section(text, name, level="Sh"):
+    """Up to the next of its level, or of a higher one."""
+    found = re.search(rf"^\.{level} {re.escape(name)}\n(.*?)(?=^\.(?:Sh|{level}) |\Z)", text, re.M | re.S)
+    assert found, name
+    return found[1]
+
+
+def options_told(text):
+    """`.Fl j , Fl -json` in mdoc: {"-j", "--json"}."""
+    return {"-" + name for name in re.findall(r"\bFl (?:\\&)?(-[a-z-]+|[A-Za-z?])(?=\s|$)", text, re.M)}
+
+
+def options_of(*command):
+    """Those that --help lists."""
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    return set(re.findall(r"(?<=[ ,])--?[a-zA-Z?][a-z-]*(?=[ ,=\[\n])", "\n".join(re.findall(r"^ +-.*\n", done.stdout, re.M))))
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_options_of_a_daemon(name):
+    assert options_of(program(name)) == options_told(section(page(SIMPLE[name]), "DESCRIPTION"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_of_a_command(command):
+    text = section(page("spooler/virtspool.1"), "DESCRIPTION")
+    general = options_told(text.split("\n.Ss ")[0])
+    filters = options_told(section(text, "Filters", "Ss"))
+    own = options_told(section(text, command, "Ss"))
+    given = options_of(program("virtspool"), command)
+    assert GIVEN_BY_ARGP <= general & given
+    assert given <= own | general | filters
+    assert own | (filters if "--since" in given else set()) <= given
+
+
+def test_commands():
+    said = subprocess.run([program("virtspool"), "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert set(re.findall(r"^  (\w+) ", said, re.M)) == set(COMMANDS)
+    assert set(COMMANDS) == set(re.findall(r"^\.Ss ([a-z]+)$", page("spooler/virtspool.1"), re.M))
+    assert set(COMMANDS) == set(re.findall(r"^\.Nm\n\.Cm (\w+)$", page("spooler/virtspool.1"), re.M))
+
+
+def test_options_of_install_hook():
+    given = options_of("sh", ROOT / "scripts/install-hook")
+    synopsis = section(page("hook/virtspool-hook.8"), "SYNOPSIS")
+    assert given == {"-" + name for name in re.findall(r"(?:Fl|\|) (-[a-z]+)", synopsis)}
+    assert given - {"--program", "--hooksdir"} <= options_told(section(page("hook/virtspool-hook.8"), "DESCRIPTION"))
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "virtspool", "virtspool-hook", *(f"virtspool {c}" for c in COMMANDS)])
+def test_every_program_tells_its_version(name):
+    base, *command = name.split()
+    done = subprocess.run([program(base), *command, "--version"], capture_output=True, text=True, timeout=30)
+    version = re.search(r"AC_INIT\(\[virtspool\], *\[([^]]+)\]", page("configure.ac"))[1]
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{base} {version}\n", "")
+
+
+@pytest.mark.parametrize(
+    "sources, pages",
+    [
+        ("hook", ["hook/virtspool-hook.8"]),
+        ("spooler", ["spooler/virtspool.1", "spooler/virtspoold.8"]),
+        ("listener", ["listener/virtspool-listen.8"]),
+    ],
+)
+def test_variables(sources, pages):
+    used = {v for f in (ROOT / sources).glob("*.c") for v in re.findall(r'getenv\("(\w+)"\)', f.read_text())}
+    told = {v for p in pages for line in re.findall(r"\bEv (.*)", page(p)) for v in re.findall(r"[A-Z_]{4,}", line)}
+    assert used <= told
+    from_elsewhere = {"VIRTSPOOL_SPOOLDIR", "VIRTSPOOL_RUNDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "DESTDIR"}
+    assert told <= used | from_elsewhere, "nobody looks at it"
+
+
+def test_exit_codes():
+    for directory, name in (("spooler", "virtspoold.8"), ("listener", "virtspool-listen.8")):
+        sources = [p for p in (ROOT / directory).glob("*.c") if p.name in ("virtspoold.c", "daemon.c", "listen.c", "listener.c")]
+        used = {c for p in sources for c in re.findall(r"\bEX_[A-Z]+", p.read_text())} - {"EX_OK"}
+        assert used == set(re.findall(r"\.Pq Dv (EX_\w+)", page(f"{directory}/{name}"))), name
+    used = set(re.findall(r"COMMAND_\w+ = (\d+)", page("spooler/command.h")))
+    told = set(re.findall(r"^\.It (\d+)$", section(page("spooler/virtspool.1"), "EXIT STATUS"), re.M))
+    assert told == used | {"2"}  # status
+
+
+def test_pages_name_each_other_rightly():
+    names = {(p.name.rpartition(".")[0], p.suffix[1:]) for p in PAGES}
+    assert len(names) == 7
+    for path in [*PAGES, ROOT / "README.md", *ROOT.glob("etc/**/*.md")]:
+        named = set(re.findall(r"\.Xr (virtspool\S*) (\d)", path.read_text()))
+        named |= set(re.findall(r"\b(virtspool[\w.-]*)\((\d)\)", path.read_text()))
+        assert named <= names, path.name
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for path in [ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("etc/**/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_map_of_the_code():
+    """What the README tells of is there, and what is there it tells of."""
+    lines = page("README.md").split("## Map of the code")[1].splitlines()
+    told, directory = set(), None
+    for line in lines:
+        found = re.match(r"    (\w+)/ ", line)
+        directory = found[1] if found else directory
+        for name in re.findall(r"[\w*-]+\.c\b", line):
+            files = set((ROOT / directory).glob(name))
+            assert files, f"{directory}/{name}"
+            told |= files
+    assert told == {p for d in ("hook", "listener", "spooler") for p in (ROOT / d).glob("*.c")}
+    scripts = next(line for line in lines if line.startswith("    scripts/"))
+    assert {p.name for p in (ROOT / "scripts").iterdir()} == set(re.split(r"[ ,]+", scripts.split(None, 1)[1]))
