@@ -3,13 +3,16 @@
 The manual pages know each option, variable and exit code, and no other. Elsewhere: the keys of the configuration
 (tests/unit/test-config.c), the fields of events and their example (tests/unit/test-event.c), the metrics and the shell's
 completion (test_admin.py), what hooks and event API tell (test_listener.py), a migration (test_migration.py).
+
+And the commands and configurations that README and pages show work, as far as they can be run here.
 """
 
 import re
 import subprocess
 
 import pytest
-from lib import ROOT, program
+from lib import BUILD, ROOT, program, wait_until
+from lib.recipes import block
 
 PAGES = sorted(p for d in ("hook", "spooler", "listener") for p in (ROOT / d).glob("*.[1-8]"))
 COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "test", "doctor", "hooks", "watch"]
@@ -133,3 +136,70 @@ def test_the_map_of_the_code():
     assert told == {p for d in ("hook", "listener", "spooler") for p in (ROOT / d).glob("*.c")}
     scripts = next(line for line in lines if line.startswith("    scripts/"))
     assert {p.name for p in (ROOT / "scripts").iterdir()} == set(re.split(r"[ ,]+", scripts.split(None, 1)[1]))
+
+
+def shell(bed, command):
+    environment = {"PATH": f"{BUILD}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", **bed.spool.environment}
+    return subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_the_commands_for_who_is_on_call(bed):
+    """Those of the README and of virtspool(1), as they stand but for the id."""
+    told = [re.split(r" {2,}", line)[0] for line in block(ROOT / "README.md", "virtspool status").splitlines()]
+    told += re.findall(r"^\.Dl \$ (.*)$", page("spooler/virtspool.1"), re.M)
+    assert len(told) > 8 and all(c.startswith("virtspool ") for c in told)
+    bed.broker.start()
+    bed.daemon.start()
+    bed.hook.start("web1")
+    bed.spool.wait_empty()
+    wait_until(lambda: shell(bed, "virtspool status -q").returncode == 0, what="healthy")
+    for command in told:
+        if "failed" in command:
+            (bed.spool.path("new") / "01990a3c-7bbd-7123-8123-0123456789ab").write_text("no record")
+            wait_until(bed.spool.failed, what="it has failed")
+        elif " new" in command:
+            bed.daemon.stop()
+            bed.hook("started", domain="web1")
+        done = shell(bed, command.replace(" ID", " " + bed.spool.names("sent")[0]))
+        assert done.returncode == 0 and done.stdout + done.stderr, (command, done)
+    assert done.stdout.split() == ["1", "web1"], "virtual machines whose events wait"
+
+
+def test_the_examples_of_the_configuration(bed):
+    text = page("spooler/virtspool.yaml.5")
+    examples = re.findall(r"^\.Bd -literal -offset indent\n((?:\w+:\n|brokers:).*?)^\.Ed", text, re.M | re.S)
+    assert len(examples) == 3
+    (bed.directory / "mqtt-password").write_text("secret\n")
+    (bed.directory / "mqtt-password").chmod(0o600)
+    for example in examples:
+        for name, path in {"ca.pem": bed.certs.ca, "host.pem": bed.certs.pem("host"), "host.key": bed.certs.key("host")}.items():
+            example = example.replace(f"/etc/virtspool/{name}", str(path))
+        if "brokers:" not in example:
+            example = "brokers:\n  - mqtts://broker.example.org\n" + example
+        bed.daemon.write_config(example)
+        done = bed.run("virtspoold", "--check-config", "-c", bed.daemon.config_file,
+                       environment={"CREDENTIALS_DIRECTORY": str(bed.directory)})
+        assert done.returncode == 0, (example, done.stderr)
+
+
+def test_the_pin_of_the_configuration(bed):
+    command = re.search(r"^(openssl x509 .*?)\n\.Ed", page("spooler/virtspool.yaml.5"), re.M | re.S)[1]
+    done = shell(bed, command.replace("broker.pem", str(bed.certs.pem("broker"))))
+    assert "sha256:" + done.stdout.split()[0] == bed.certs.pin("broker"), done
+
+
+def test_the_question_whether_it_listens(bed):
+    bed.listener("test:///default").start().wait_listening()
+    command = re.search(r"^jq .*$", page("listener/virtspool-listen.8"), re.M)[0]
+    done = shell(bed, command.replace("/run/virtspool", str(bed.spool.rundir)))
+    assert '"listening": true' in done.stdout, done
+
+
+def test_how_the_readme_builds():
+    """The same packages as scripts/setup, and the same directories as scripts/build, which the tests use."""
+    text = re.sub(r"\s+", " ", page("README.md"))
+    told = set(re.search(r"`apt install ([^`]+)`", text)[1].split()) - {"build-essential"}
+    wanted = subprocess.run([ROOT / "scripts/setup", "--list", "build"], capture_output=True, text=True, check=True).stdout
+    assert told == set(wanted.split()) - {"gcc", "make", "libc6-dev", "binutils"}  # what build-essential brings
+    configure = re.search(r"\./configure ([^`]*?) && make", text)[1]
+    assert f"arguments=({configure} " in page("scripts/build")

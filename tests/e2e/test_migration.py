@@ -7,7 +7,7 @@ virtspool-events(7): it tells that a domain moved, from where to where, since wh
 import threading
 
 import pytest
-from lib import Spool, wait_until
+from lib import ROOT, Spool, wait_until
 
 
 class Consumer:
@@ -93,6 +93,11 @@ def test_a_migration(two):
     )
     assert started_there < stopped_here == consumer.since
     assert len({e["data"]["uuid"] for e in events}) == 1
+    shown = (ROOT / "spooler/virtspool-events.7").read_text().split(".Ss Migration")[1].split(".Bd -literal -offset indent\n")[1].split(".Ed")[0]
+    assert [line.split()[:3] for line in shown.splitlines()] == [
+        ["A" if e["data"]["host"] == "node1" else "B", e["data"]["operation"], e["data"]["suboperation"]]
+        for e in sorted(events, key=lambda e: e["time"])[3:]
+    ], "as virtspool-events(7) shows it"
 
 
 def test_a_migration_that_takes_its_time_and_fails(two):
