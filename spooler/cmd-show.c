@@ -265,7 +265,7 @@ static int write_raw(struct lookup *l, const struct found *f)
 	r = lookup_read(l, &f->id, LOOKUP_RAW, &again);
 	if (r < 0)
 		return command_failure("cannot read the record", r);
-	write_bytes(l->buffer, again.size);
+	write_bytes(l->buffer.data, again.size);
 	found_release(&again);
 	return COMMAND_OK;
 }

@@ -74,8 +74,7 @@ void lookup_release(struct lookup *l)
 {
 	for (size_t i = 0; i < N_PLACES; i++)
 		close_fdp(&l->directories[i]);
-	free(l->buffer);
-	l->buffer = NULL;
+	record_buffer_release(&l->buffer);
 }
 
 /* A stream of its own, from the beginning. NULL: there is no such directory, or errno. */
@@ -228,69 +227,6 @@ int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct sp
 
 /* --- reading */
 
-static ssize_t read_whole(int fd, char *buffer, size_t size)
-{
-	size_t done = 0;
-
-	while (done < size) {
-		ssize_t n = read(fd, buffer + done, size - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
-}
-
-static int make_room(struct lookup *l, size_t size)
-{
-	char *grown;
-
-	if (size <= l->buffer_size)
-		return 0;
-	grown = realloc(l->buffer, size);
-	if (!grown)
-		return -ENOMEM;
-	l->buffer = grown;
-	l->buffer_size = size;
-	return 0;
-}
-
-/* 0, or -EBADMSG with *ret_problem, or what the system said. */
-static int read_file(struct lookup *l, int dir_fd, const char *name, size_t *ret_size, const char **ret_problem)
-{
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-	ssize_t n;
-
-	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0) {
-		*ret_problem = "not a record: a symbolic link or a device";
-		return errno == ELOOP || errno == ENXIO || errno == ENODEV ? -EBADMSG : -errno;
-	}
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	*ret_problem = "not a record: not a regular file";
-	if (!S_ISREG(st.st_mode))
-		return -EBADMSG;
-	*ret_problem = "not a record: larger than a record can be";
-	if (st.st_size > RECORD_MAX)
-		return -EBADMSG;
-	if (make_room(l, (size_t)st.st_size + 1) < 0)
-		return -ENOMEM;
-	n = read_whole(fd, l->buffer, (size_t)st.st_size);
-	if (n < 0)
-		return (int)n;
-	l->buffer[n] = 0;
-	*ret_size = (size_t)n;
-	*ret_problem = NULL;
-	return 0;
-}
-
 static char *read_reason(int dir_fd, const char *name)
 {
 	char file[37 + sizeof(SPOOL_REASON_SUFFIX)], text[REASON_MAX];
@@ -301,7 +237,7 @@ static char *read_reason(int dir_fd, const char *name)
 	fd = openat(dir_fd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	n = read_whole(fd, text, sizeof(text));
+	n = read(fd, text, sizeof(text));
 	while (n > 0 && text[n - 1] == '\n')
 		n--;
 	return n > 0 ? strndup(text, (size_t)n) : NULL;
@@ -328,10 +264,10 @@ int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, stru
 	spool_id_name(id, f.name);
 	if (l->directories[f.place] < 0)
 		return -ENOENT;
-	r = read_file(l, l->directories[f.place], f.name, &f.size, &f.problem);
+	r = record_file_read(l->directories[f.place], f.name, &l->buffer, &f.size, &f.problem);
 	if (r < 0 && r != -EBADMSG)
 		return r;
-	if (r == 0 && !(want & LOOKUP_RAW) && record_parse(l->buffer, f.size, &f.record, &f.problem) == 0)
+	if (r == 0 && !(want & LOOKUP_RAW) && record_parse(l->buffer.data, f.size, &f.record, &f.problem) == 0)
 		f.problem = NULL;
 	if (want & LOOKUP_UUID)
 		find_uuid(&f);

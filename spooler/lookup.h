@@ -14,6 +14,7 @@
 
 #include "../hook/record.h"
 #include "filter.h"
+#include "recordfile.h"
 #include "spoolid.h"
 
 /* In the order in which show looks for an id. */
@@ -37,8 +38,7 @@ bool places_parse(const char *word, unsigned *ret_places);
 struct lookup {
 	int directories[N_PLACES]; /* -1: cannot be opened, see errors */
 	int errors[N_PLACES];      /* negative errno */
-	char *buffer;
-	size_t buffer_size;
+	struct record_buffer buffer;
 	uint64_t seen;    /* names of records that the last scan met in the time asked for */
 	uint64_t foreign; /* names that are none of a record, met by the last scan */
 };

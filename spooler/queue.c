@@ -17,9 +17,9 @@
 #include "hook/spool.h"
 #include "hook/stamp.h"
 #include "queue.h"
+#include "recordfile.h"
 #include "util.h"
 
-#define COPY_CHUNK (128 * 1024)
 #define COPY_SUFFIX ".copy" /* in tmp/ */
 #define ARCHIVE_MODE 0770
 
@@ -48,8 +48,7 @@ struct queue {
 	uint64_t oldest_ms;
 	char *error;
 	bool missing; /* that is the error */
-	char *buffer;
-	size_t buffer_size;
+	struct record_buffer buffer;
 };
 
 static const char *const source_path[QUEUE_N_SOURCES] = {
@@ -358,7 +357,7 @@ void queue_free(struct queue *q)
 	free(q->spool_dir);
 	free(q->run_dir);
 	free(q->error);
-	free(q->buffer);
+	record_buffer_release(&q->buffer);
 	free(q);
 }
 
@@ -376,60 +375,17 @@ void queue_rescan(struct queue *q)
 		close_directories(q);
 }
 
-static int read_all(int fd, char *buffer, size_t size)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = read(fd, buffer + done, size - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO; /* it shrank: not what the hook wrote */
-		done += (size_t)n;
-	}
-	return 0;
-}
-
 int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
 	       const char **ret_reason)
 {
-	_cleanup_close_ int fd = -1;
-	struct stat st;
 	char name[37];
 	int r;
 
 	spool_id_name(e, name);
-	fd = openat(q->directories[e->source], name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0) {
-		*ret_reason = "not a record: a symbolic link or a device";
-		return errno == ELOOP || errno == ENXIO || errno == ENODEV ? -EBADMSG : -errno;
-	}
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	*ret_reason = "not a record: not a regular file";
-	if (!S_ISREG(st.st_mode))
-		return -EBADMSG;
-	*ret_reason = "not a record: larger than a record can be";
-	if (st.st_size > RECORD_MAX)
-		return -EBADMSG;
-	if ((size_t)st.st_size + 1 > q->buffer_size) {
-		size_t wanted = (size_t)st.st_size + 1 < COPY_CHUNK ? COPY_CHUNK : (size_t)st.st_size + 1;
-		char *grown = realloc(q->buffer, wanted);
-
-		if (!grown)
-			return -ENOMEM;
-		q->buffer = grown;
-		q->buffer_size = wanted;
-	}
-	r = read_all(fd, q->buffer, (size_t)st.st_size);
-	if (r < 0)
-		return r;
-	q->buffer[st.st_size] = 0;
-	*ret_data = q->buffer;
-	*ret_size = (size_t)st.st_size;
-	return 0;
+	r = record_file_read(q->directories[e->source], name, &q->buffer, ret_size, ret_reason);
+	if (r == 0)
+		*ret_data = q->buffer.data;
+	return r;
 }
 
 bool queue_has(const struct queue *q, const struct spool_id *e)
