@@ -7,22 +7,10 @@
 #include <libgen.h>
 
 #include "../spooler/atomically.h"
+#include "../spooler/jsontime.h"
 #include "../spooler/util.h"
 
 /* --- status */
-
-/* RFC 3339 in UTC; null for never. */
-static json_t *json_time(uint64_t usec)
-{
-	time_t seconds = (time_t)(usec / USEC_PER_SEC);
-	char date[32], text[48];
-	struct tm tm;
-
-	if (usec == 0 || !gmtime_r(&seconds, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-		return json_null();
-	(void)snprintf(text, sizeof(text), "%s.%06uZ", date, (unsigned)(usec % USEC_PER_SEC));
-	return json_string(text);
-}
 
 /* The word of an event's id, or event-27. */
 static const char *event_name(int id, char buf[static 32])

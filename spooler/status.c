@@ -6,23 +6,11 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include "jsontime.h"
 #include "status.h"
 #include "util.h"
 
 #define DAEMON_NAME "virtspoold"
-
-/* RFC 3339 in UTC; null for never. */
-static json_t *json_time(uint64_t usec)
-{
-	time_t seconds = (time_t)(usec / USEC_PER_SEC);
-	char date[32], text[48];
-	struct tm tm;
-
-	if (usec == 0 || !gmtime_r(&seconds, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-		return json_null();
-	(void)snprintf(text, sizeof(text), "%s.%06uZ", date, (unsigned)(usec % USEC_PER_SEC));
-	return json_string(text);
-}
 
 static json_t *refused_by_code(const struct relay_stats *s)
 {
