@@ -250,6 +250,10 @@ static void lose_by_tls(struct transport *t, int code)
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		alert = gnutls_alert_get(t->session);
 		name = gnutls_alert_get_name(alert);
+		if (alert == GNUTLS_A_USER_CANCELED) { /* Java's goodbye in TLS 1.3, ahead of its close_notify */
+			lose(t, TRANSPORT_FAILURE_CLOSED, "%s: the broker has closed the connection%s", t->peer, when);
+			return;
+		}
 		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s", t->peer, when,
 		     (int)alert, name ? name : "unknown", alert_advice(alert));
 		return;

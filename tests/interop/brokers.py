@@ -7,7 +7,6 @@ certificates where the broker can. They look like lib.Broker to daemons and subs
     broker.start() stop() kill() running output()
     broker.version                        the MQTT version for the daemon's configuration: "5" or "3.1.1"
     broker.login                          (user, password) or None
-    broker.keeps                          does it keep a consumer's session and queue over a restart?
 """
 
 import os
@@ -44,7 +43,6 @@ class Other:
     tls = True
     host = "localhost"
     login = None
-    keeps = True
     version = "3.1.1"
     patience = 60
 
@@ -103,7 +101,7 @@ class Other:
 class Mosquitto5(Mosquitto):
     """lib.Broker with what the tests here ask."""
 
-    version, login, keeps = "5", None, True
+    version, login = "5", None
 
 
 class Mosquitto3(Mosquitto5):
@@ -196,7 +194,6 @@ class Ejabberd(Other):
     """Speaks MQTT 5 and 3.1.1, and wants a user's name with its domain."""
 
     version = "5"
-    keeps = False
     login = ("host@localhost", "secret")
 
     def prepare(self):
@@ -291,14 +288,24 @@ class ActiveMQ(Other):
 class Aedes(Other):
     """A broker in Node.js. Speaks MQTT 3.1.1, and keeps everything in memory."""
 
-    keeps = False
-
     def prepare(self):
         self.environment = NODE_ENVIRONMENT
 
     def command(self):
         return [node(), ROOT / "tests/interop/aedes.js", self.port, self.certs.ca,
                 self.certs.pem("broker"), self.certs.key("broker")]
+
+
+def daemon_of(bed, broker, version=None):
+    """A daemon for this broker, not started."""
+    daemon = bed.new_daemon(f"daemon-{version}", brokers=broker)
+    daemon.config["mqtt"]["version"] = version or broker.version
+    if broker.login:
+        password = bed.directory / "password"
+        password.touch(0o600)
+        password.write_text(broker.login[1] + "\n")
+        daemon.config["mqtt"] |= {"username": broker.login[0], "password_file": password}
+    return daemon
 
 
 ALL = {

@@ -2,7 +2,7 @@
 """The whole way, hook to consumer, over every broker there is: TLS, QoS 1 and 2, a backlog, an outage, a reconnect."""
 
 import pytest
-from brokers import ALL, RabbitMQ
+from brokers import ALL, RabbitMQ, daemon_of
 from consumer import subscriber_of
 from lib import wait_until
 
@@ -19,15 +19,7 @@ def broker(request, bed):
 
 @pytest.fixture
 def daemon(bed, broker):
-    daemon = bed.new_daemon(brokers=broker)
-    mqtt = daemon.config["mqtt"]
-    mqtt["version"] = broker.version
-    if broker.login:
-        mqtt["username"], password = broker.login
-        mqtt["password_file"] = bed.directory / "password"
-        mqtt["password_file"].write_text(password + "\n")
-        mqtt["password_file"].chmod(0o600)
-    return daemon
+    return daemon_of(bed, broker)
 
 
 @pytest.mark.parametrize("qos", [1, 2])
