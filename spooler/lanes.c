@@ -62,12 +62,23 @@ void lanes_forget_probes(struct lanes *l)
 		l->closed[i].probing = false;
 }
 
+void lanes_forget_waiting(struct lanes *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		l->closed[i].waiting = false;
+}
+
 uint64_t lanes_next_retry(const struct lanes *l, uint64_t now_usec)
 {
 	uint64_t first = UINT64_MAX;
 
-	for (size_t i = 0; i < l->n; i++)
-		if (l->closed[i].retry_usec > now_usec && l->closed[i].retry_usec < first)
-			first = l->closed[i].retry_usec;
+	for (size_t i = 0; i < l->n; i++) {
+		const struct lane *lane = &l->closed[i];
+
+		if (lane->retry_usec > now_usec)
+			first = lane->retry_usec < first ? lane->retry_usec : first;
+		else if (lane->waiting && !lane->probing)
+			return now_usec;
+	}
 	return first;
 }

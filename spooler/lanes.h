@@ -26,6 +26,7 @@ struct lane {
 	uint64_t retry_usec;   /* not before */
 	uint64_t backoff_usec; /* 0: has not been denied yet */
 	bool probing;	       /* one is in flight to see whether the right was granted */
+	bool waiting;	       /* one is held: none goes before that */
 };
 
 /* A zeroed struct has no closed lane. */
@@ -53,5 +54,7 @@ void lanes_count_denial(struct lanes *l);
 
 /* What is in flight was lost: it was no probe. */
 void lanes_forget_probes(struct lanes *l);
-/* When the first lane is due that is not yet; UINT64_MAX: none. */
+/* What is held is given again, oldest first. */
+void lanes_forget_waiting(struct lanes *l);
+/* When what is held has to be given again, because a lane is due; UINT64_MAX: no lane will be. */
 uint64_t lanes_next_retry(const struct lanes *l, uint64_t now_usec);

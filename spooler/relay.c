@@ -252,6 +252,12 @@ static uint64_t on_disk(uint64_t size)
 	return (size + 4095) / 4096 * 4096;
 }
 
+static void release_held(struct relay *r)
+{
+	lanes_forget_waiting(&r->lanes);
+	queue_release_held(r->queue);
+}
+
 static void delivered(struct relay *r, const struct in_flight *f)
 {
 	uint64_t took = now_usec(CLOCK_MONOTONIC) - f->published_usec;
@@ -280,7 +286,7 @@ static void delivered(struct relay *r, const struct in_flight *f)
 		lanes_open(&r->lanes, lane);
 	/* What waited behind it may go. */
 	if (suspect_taken(&r->suspect, &f->entry) || lane)
-		queue_release_held(r->queue);
+		release_held(r);
 }
 
 /* A pause of everything. */
@@ -298,10 +304,17 @@ static void schedule_release(struct relay *r)
 		release_within(r, first - now);
 }
 
+/* Too much to remember: nothing goes past it then. */
+static void stand_still(struct relay *r, const struct spool_id *e)
+{
+	queue_put_back(r->queue, e);
+	pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+}
+
 static void hold(struct relay *r, const struct spool_id *e)
 {
-	if (queue_hold(r->queue, e) == -ENOSPC) /* too much to remember: nothing goes past it then */
-		pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
+	if (queue_hold(r->queue, e) < 0)
+		stand_still(r, e);
 }
 
 static void denied(struct relay *r, const struct in_flight *f, unsigned reason_code)
@@ -318,8 +331,7 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 			    relay_broker(r), name, reason_name(reason_code), reason_code);
 		lane = lanes_close(&r->lanes, f->lane);
 		if (!lane) {
-			pause_feeding(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
-			hold(r, &f->entry);
+			stand_still(r, &f->entry);
 			return;
 		}
 		if (!lanes_may_be_denied(&r->lanes, now)) /* one domain after the other is denied: perhaps all are */
@@ -333,6 +345,7 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 	if (!lane->probing)
 		lanes_count_denial(&r->lanes);
 	lane->probing = false;
+	lane->waiting = true;
 	hold(r, &f->entry);
 	schedule_release(r);
 }
@@ -464,17 +477,17 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 	struct lane *l = lanes_find(&r->lanes, lane);
 	int k, mid;
 
-	if (l && (l->probing || l->retry_usec > now_usec(CLOCK_MONOTONIC))) {
+	if (suspect_bars(&r->suspect, e, lane)) {
 		hold(r, e);
 		return FEED_NEXT;
 	}
-	if (suspect_is(&r->suspect, e) && suspect_needs_control(&r->suspect)) {
-		hold(r, e); /* another is tried in its place */
-		return FEED_NEXT;
-	}
-	if (l && !lanes_may_be_denied(&r->lanes, now_usec(CLOCK_MONOTONIC))) { /* only what is denied waits for that */
+	if (l && !l->waiting && !l->probing && l->retry_usec <= now_usec(CLOCK_MONOTONIC) &&
+	    !lanes_may_be_denied(&r->lanes, now_usec(CLOCK_MONOTONIC))) { /* only what is denied waits for that */
 		l->retry_usec = now_usec(CLOCK_MONOTONIC) + LANES_DENIAL_USEC;
 		schedule_release(r);
+	}
+	if (l && (l->waiting || l->probing || l->retry_usec > now_usec(CLOCK_MONOTONIC))) {
+		l->waiting = true;
 		hold(r, e);
 		return FEED_NEXT;
 	}
@@ -579,7 +592,7 @@ static bool release_suspect(struct relay *r)
 	if (!suspect_needs_control(&r->suspect) || r->n_window > 0)
 		return false;
 	suspect_without_control(&r->suspect);
-	queue_release_held(r->queue);
+	release_held(r);
 	return true;
 }
 
@@ -647,7 +660,7 @@ static void on_connected(struct client *c, void *userdata)
 	r->connected_monotonic_usec = now_usec(CLOCK_MONOTONIC);
 	r->acknowledged_in_connection = 0;
 	r->error_reported = false;
-	queue_release_held(r->queue);
+	release_held(r);
 	log_notice("connected to broker %s, %s, %s", relay_broker(r), client_peer(c), client_protocol(c));
 	tell_presence(r, true);
 	relay_feed(r);
@@ -699,7 +712,7 @@ static void judge_oldest(struct relay *r)
 		fail_entry(r, &oldest, RELAY_FAILURE_CONNECTION,
 			   "the broker closed the connection each time it was given this event, and took others");
 	} else if (r->acknowledged_in_connection == 0) {
-		suspect_lost(&r->suspect, &oldest);
+		suspect_lost(&r->suspect, &oldest, r->window[0].lane);
 	}
 }
 
@@ -815,7 +828,7 @@ static int on_release(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct relay *r = userdata;
 
-	queue_release_held(r->queue);
+	release_held(r);
 	schedule_release(r);
 	return on_feed_timer(s, usec, r);
 }

@@ -21,19 +21,25 @@ bool suspect_needs_control(const struct suspect *s)
 	return s->strikes >= STRIKES_CONTROL && !s->control_taken;
 }
 
+bool suspect_bars(const struct suspect *s, const struct spool_id *e, uint64_t lane)
+{
+	return suspect_needs_control(s) && (suspect_is(s, e) || (lane == s->lane && !s->lonely));
+}
+
 void suspect_without_control(struct suspect *s)
 {
 	s->strikes = STRIKES_ALONE;
+	s->lonely = true;
 }
 
-void suspect_lost(struct suspect *s, const struct spool_id *oldest)
+void suspect_lost(struct suspect *s, const struct spool_id *oldest, uint64_t lane)
 {
 	if (suspect_is(s, oldest))
 		s->strikes++;
 	else if (s->strikes >= STRIKES_CONTROL)
 		s->strikes = STRIKES_ALONE; /* the control was not taken either: it is the broker */
 	else
-		*s = (struct suspect){.entry = *oldest, .strikes = 1};
+		*s = (struct suspect){.entry = *oldest, .lane = lane, .strikes = 1};
 }
 
 bool suspect_is_convicted(const struct suspect *s, const struct spool_id *e)

@@ -84,6 +84,13 @@ static void test_lanes(void **state)
 	assert_int_equal(lanes_next_retry(&l, 50), 100); /* what is due is not waited for */
 	lanes_forget_probes(&l);
 	assert_false(two->probing);
+	two->waiting = true;
+	assert_int_equal(lanes_next_retry(&l, 60), 60); /* it is due, and one is held */
+	two->probing = true;
+	assert_int_equal(lanes_next_retry(&l, 60), 100);
+	lanes_forget_probes(&l);
+	lanes_forget_waiting(&l);
+	assert_false(two->waiting);
 	lanes_count_denial(&l);
 	lanes_open(&l, one); /* the broker has granted a right: the other is due at once, and nothing is counted */
 	assert_null(lanes_find(&l, 1));
@@ -156,7 +163,7 @@ static void test_suspect(void **state)
 
 		for (const char *p = stories[i].story; *p; p++) {
 			if (*p == '1' || *p == '2')
-				suspect_lost(&s, *p == '1' ? &one : &two);
+				suspect_lost(&s, *p == '1' ? &one : &two, *p == '1' ? 100 : 200);
 			else if (*p == 'n')
 				suspect_without_control(&s);
 			else
@@ -168,11 +175,33 @@ static void test_suspect(void **state)
 	}
 }
 
+/* The control is of another domain, if there is any. */
+static void test_suspect_bars(void **state)
+{
+	struct spool_id one = id(1), two = id(2);
+	struct suspect s = {0};
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		assert_false(suspect_bars(&s, &one, 100));
+		suspect_lost(&s, &one, 100);
+	}
+	assert_true(suspect_bars(&s, &one, 100));
+	assert_true(suspect_bars(&s, &two, 100));
+	assert_false(suspect_bars(&s, &two, 200));
+	suspect_without_control(&s);
+	assert_false(suspect_bars(&s, &one, 100));
+	suspect_lost(&s, &one, 100);
+	suspect_lost(&s, &one, 100);
+	assert_true(suspect_bars(&s, &one, 100));
+	assert_false(suspect_bars(&s, &two, 100));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_attempts), cmocka_unit_test(test_lane_keys), cmocka_unit_test(test_lanes),
-		cmocka_unit_test(test_denials),	 cmocka_unit_test(test_suspect),
+		cmocka_unit_test(test_denials),	 cmocka_unit_test(test_suspect),   cmocka_unit_test(test_suspect_bars),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

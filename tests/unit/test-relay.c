@@ -15,11 +15,12 @@
 
 #include "hook/record.h"
 #include "hook/spool.h"
+#include "spooler/lanes.h"
 #include "spooler/log.h"
 #include "spooler/relay.h"
 #include "spooler/util.h"
 
-#define PUBLISHED_MAX 256
+#define PUBLISHED_MAX 512
 #define DEADLINE_USEC (5 * USEC_PER_SEC)
 
 /* --- the client that does what the test says */
@@ -39,6 +40,7 @@ static struct {
 	struct {
 		int mid;
 		char domain[64];
+		unsigned sequence;
 	} published[PUBLISHED_MAX];
 	size_t n_published; /* since the last forget() */
 	int last_mid;
@@ -94,9 +96,8 @@ unsigned client_room(const struct client *c)
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size, const char *content_type,
 		   int *ret_mid)
 {
-	const char *name = topic;
+	const char *name = topic, *sequence = memmem(payload, size, "\"sequence\":\"", 12);
 
-	(void)payload;
 	assert_true(c->connected);
 	assert_string_equal(content_type, "application/cloudevents+json");
 	if (fake.largest && size > fake.largest)
@@ -104,6 +105,7 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	*ret_mid = ++fake.last_mid;
 	assert_true(fake.n_published < PUBLISHED_MAX);
 	fake.published[fake.n_published].mid = *ret_mid;
+	fake.published[fake.n_published].sequence = sequence ? (unsigned)atoi(sequence + 12) : 0;
 	(void)snprintf(fake.published[fake.n_published++].domain, 64, "%s", name);
 	return 0;
 }
@@ -149,7 +151,7 @@ static void on_stopped(void *userdata)
 	((struct fixture *)userdata)->stopped = true;
 }
 
-static struct config *make_config(const struct fixture *f, const char *brokers)
+static struct config *make_config(const struct fixture *f, const char *brokers, unsigned window)
 {
 	struct config *c = NULL;
 	char path[128];
@@ -158,14 +160,14 @@ static struct config *make_config(const struct fixture *f, const char *brokers)
 	(void)snprintf(path, sizeof(path), "%s/virtspool.yaml", f->top);
 	file = fopen(path, "we");
 	assert_non_null(file);
-	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: 4\n  topic: '{name}'\n", brokers);
+	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: %u\n  topic: '{name}'\n", brokers, window);
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(config_load(path, stderr, &c), 0);
 	c->mqtt.retry_min_s = c->mqtt.retry_max_s = 0; /* back-offs take no time here */
 	return c;
 }
 
-static int setup_with(void **state, const char *brokers)
+static int setup_with(void **state, const char *brokers, unsigned window)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	char path[128];
@@ -188,18 +190,23 @@ static int setup_with(void **state, const char *brokers)
 	if (sd_event_new(&f->loop) < 0 || queue_new(f->spool, f->run, &f->queue) < 0 ||
 	    relay_new(f->loop, f->queue, on_changed, f, &f->relay) < 0)
 		return -1;
-	relay_configure(f->relay, make_config(f, brokers), NULL);
+	relay_configure(f->relay, make_config(f, brokers, window), NULL);
 	return 0;
 }
 
 static int setup(void **state)
 {
-	return setup_with(state, "['mqtt://localhost']");
+	return setup_with(state, "['mqtt://localhost']", 4);
+}
+
+static int setup_wide(void **state)
+{
+	return setup_with(state, "['mqtt://localhost']", LANES_MAX + 1);
 }
 
 static int setup_two_brokers(void **state)
 {
-	return setup_with(state, "['mqtt://first', 'mqtt://second']");
+	return setup_with(state, "['mqtt://first', 'mqtt://second']", 4);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -433,11 +440,13 @@ static void test_denied(void **state)
 	put(f, "b");
 	forget();
 	relay_wake(f->relay);
-	run_until(f, fake.n_published >= 2); /* the probe, and b */
-	EXPECT_PUBLISHED("denied", "b");
+	EXPECT_PUBLISHED("b"); /* the back-off is over, and what came last does not go before what waits */
+	run_until(f, fake.n_published >= 2); /* the probe */
+	EXPECT_PUBLISHED("b", "denied");
 	assert_int_equal(count(f, SPOOL_NEW), 3);
-	answer(3, 0x00);
-	answer(2, 0x00); /* granted */
+	assert_int_equal(fake.published[1].sequence, 1);
+	answer(2, 0x00);
+	answer(3, 0x00); /* granted */
 	run_until(f, fake.n_published == 3);
 	answer(4, 0x00);
 	assert_int_equal(count(f, SPOOL_SENT), 3);
@@ -461,6 +470,26 @@ static void test_denied_for_ever(void **state)
 	}
 	assert_in_range(answered, 2, 30); /* of 500 turns of the loop; 20 a minute are allowed, and what was in flight */
 	assert_int_equal(count(f, SPOOL_NEW), 10);
+}
+
+/* More domains are denied than can be told apart: what is denied is given again before what comes after it. */
+static void test_more_denied_than_lanes(void **state)
+{
+	struct fixture *f = *state;
+	char domain[16];
+
+	for (unsigned i = 0; i <= LANES_MAX; i++) {
+		(void)snprintf(domain, sizeof(domain), "vm%u", i);
+		put(f, domain);
+	}
+	connect_client(f);
+	assert_int_equal(fake.n_published, LANES_MAX + 1);
+	for (int mid = 1; mid <= LANES_MAX + 1; mid++)
+		answer(mid, 0x87);
+	put(f, domain);
+	relay_wake(f->relay);
+	run_until(f, fake.n_published > LANES_MAX + 1);
+	assert_int_equal(fake.published[LANES_MAX + 1].sequence, LANES_MAX + 1);
 }
 
 static void test_busy(void **state)
@@ -546,6 +575,57 @@ static void test_poison(void **state)
 	assert_int_equal(count(f, SPOOL_SENT), 3);
 }
 
+/* While nothing is proven, no later event of its domain goes before the suspect. */
+static void test_suspect_keeps_its_place(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "vm");
+	put(f, "vm");
+	put(f, "other");
+	for (int i = 0; i < 5; i++) {
+		connect_client(f);
+		lose();
+	}
+	forget();
+	connect_client(f);
+	EXPECT_PUBLISHED("other"); /* the control */
+	answer(fake.last_mid, 0);
+	assert_int_equal(fake.published[1].sequence, 1);
+	answer(fake.last_mid, 0); /* the broker is well again */
+	assert_int_equal(fake.published[2].sequence, 2);
+	answer(fake.last_mid, 0);
+	assert_int_equal(count(f, SPOOL_SENT), 3);
+}
+
+/* Where there is no other domain, the poison is proven by its own, after another round. */
+static void test_poison_of_one_domain(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "vm");
+	put(f, "vm");
+	for (int i = 0; i < 5; i++) {
+		connect_client(f);
+		lose();
+	}
+	for (int i = 0; i < 2; i++) {
+		forget();
+		connect_client(f);
+		assert_int_equal(fake.n_published, 1);
+		assert_int_equal(fake.published[0].sequence, 1);
+		lose();
+	}
+	forget();
+	connect_client(f);
+	assert_int_equal(fake.published[0].sequence, 2);
+	answer(fake.last_mid, 0);
+	assert_int_equal(fake.published[1].sequence, 1);
+	lose();
+	assert_int_equal(count(f, SPOOL_FAILED), 1);
+	assert_int_equal(count(f, SPOOL_SENT), 1);
+}
+
 /* A broker that falls over everything convicts nobody. */
 static void test_bad_broker_is_no_poison(void **state)
 {
@@ -610,7 +690,7 @@ static void test_reload_waits(void **state)
 
 	put(f, "a");
 	connect_client(f);
-	relay_configure(f->relay, make_config(f, "['mqtt://other']"), NULL);
+	relay_configure(f->relay, make_config(f, "['mqtt://other']", 4), NULL);
 	run_pending(f);
 	assert_string_equal(fake.client->broker->url, "mqtt://localhost");
 	answer(1, 0);
@@ -633,10 +713,13 @@ int main(void)
 		TEST(test_too_large),
 		TEST(test_denied),
 		TEST(test_denied_for_ever),
+		cmocka_unit_test_setup_teardown(test_more_denied_than_lanes, setup_wide, teardown),
 		TEST(test_busy),
 		TEST(test_reconnect),
 		cmocka_unit_test_setup_teardown(test_brokers_in_order, setup_two_brokers, teardown),
 		TEST(test_poison),
+		TEST(test_suspect_keeps_its_place),
+		TEST(test_poison_of_one_domain),
 		TEST(test_bad_broker_is_no_poison),
 		TEST(test_settling),
 		TEST(test_stop_waits),
