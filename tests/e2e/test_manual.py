@@ -68,7 +68,7 @@ def test_commands():
 
 def test_options_of_install_hook():
     given = options_of("sh", ROOT / "scripts/install-hook")
-    synopsis = section(page("hook/virtspool-hook.8"), "SYNOPSIS")
+    synopsis = section(page("hook/virtspool-hook.8"), "SYNOPSIS").partition("install-hook")[2]
     assert given == {"-" + name for name in re.findall(r"(?:Fl|\|) (-[a-z]+)", synopsis)}
     assert given - {"--program", "--hooksdir"} <= options_told(section(page("hook/virtspool-hook.8"), "DESCRIPTION"))
 
@@ -95,6 +95,14 @@ def test_variables(sources, pages):
     assert used <= told
     from_elsewhere = {"VIRTSPOOL_SPOOLDIR", "VIRTSPOOL_RUNDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "DESTDIR"}
     assert told <= used | from_elsewhere, "nobody looks at it"
+
+
+def test_the_events_of_libvirts_api():
+    said = subprocess.run([program("virtspool-listen"), "--list-events"], capture_output=True, text=True, timeout=30, check=True)
+    known = set(re.findall(r"^ *\d+ (\S+)$", said.stdout, re.M))
+    text = page("listener/virtspool-listen.8")
+    told = {w for line in re.findall(r"^\.(?:It )?Li (.*)$", text, re.M) for w in re.split(r"[ ,]+", line)}
+    assert len(known) > 20 and known - {"lifecycle"} <= told
 
 
 def test_exit_codes():

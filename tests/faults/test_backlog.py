@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A large backlog: memory stays bounded, order is kept, each event arrives. VIRTSPOOL_BACKLOG says how large."""
 
+import json
 import os
 import re
 import time
 from collections import Counter
 
-from lib import Namespaces, Process, program, wait_until
+from lib import Namespaces, Process, program, schema, wait_until
 from lib.disk import Disk
 from lib.programs import tool
 
@@ -53,5 +54,7 @@ def test_large_backlog(bed):
     assert len(events) == BACKLOG and sequences == list(range(1, BACKLOG + 1)), "each, once, in order"
     assert all(e[1].lstrip(b"0") == e[3] and int(e[0][24:], 16) == int(e[3]) for e in events), "and whole"
     assert max(Counter(e[0] for e in events).values()) == 1
+    some = received.read_bytes().splitlines()[:: BACKLOG // 1000]
+    assert [schema.errors(json.loads(line)) for line in some] == [[]] * len(some), "and by the schema, all alike"
     assert peak <= MEMORY_KIB, f"{peak} KiB"
     assert len(os.listdir(disk.path("sent"))) == BACKLOG

@@ -15,7 +15,7 @@ const client = mqtt.connect(url, {
 let left = Number(n)
 
 client.on('error', e => { throw e })
-client.on('connect', () => client.subscribe('virtspool/v1/+/+/+/+', { qos: 1 }, e => { if (e) throw e; console.log('ready') }))
+client.on('connect', () => client.subscribe('virtspool/v1/#', { qos: 1 }, e => { if (e) throw e; console.log('ready') }))
 client.on('message', (topic, payload, packet) => {
 	const type = packet.properties.contentType
 	const body = JSON.parse(payload)

@@ -3,7 +3,7 @@
 
 import json
 
-from lib import Process, wait_until
+from lib import Process, schema, wait_until
 from lib.programs import tool
 
 
@@ -28,3 +28,4 @@ def test_mosquitto_sub(bed):
     assert [topic.rsplit("/", 1)[1] for topic, _, _ in lines] == ["prepare", "start", "started", "stopped", "release"]
     assert {kind for _, kind, _ in lines} == {"application/cloudevents+json"}
     assert json.loads(lines[-1][2])["data"]["reason"] == "crashed"
+    assert [schema.errors(json.loads(payload)) for _, _, payload in lines] == [[]] * 5
