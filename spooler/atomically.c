@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* atomically - see atomically.h. Nothing is synced: what is written so lies in /run, or is written again soon. */
+/* atomically - see atomically.h. Nothing is synced: what is written so lies in /run, or is written again soon, and what
+   is moved and comes back after a power cut is moved again. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -28,4 +29,16 @@ int write_file_atomically(const char *dir, const char *name, const char *text, s
 	if (r < 0)
 		(void)unlinkat(dir_fd, temporary, 0);
 	return r;
+}
+
+int move_file(int from_fd, const char *name, int to_fd)
+{
+	int r = renameat2(from_fd, name, to_fd, name, RENAME_NOREPLACE) < 0 ? -errno : 0;
+
+	if (r != -EINVAL && r != -ENOSYS)
+		return r;
+	/* NFS, for one, cannot be told not to replace: then we look, as nobody else puts files there. */
+	if (faccessat(to_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return renameat(from_fd, name, to_fd, name) < 0 ? -errno : 0;
 }

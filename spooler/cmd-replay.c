@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
+#include "atomically.h"
 #include "command.h"
 #include "hook/spool.h"
 #include "log.h"
@@ -93,15 +94,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- one event */
 
-static int rename_new(int from_fd, const char *from, int to_fd, const char *to)
-{
-	int r = renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE);
-
-	if (r < 0 && (errno == EINVAL || errno == ENOSYS)) /* a file system that cannot say "do not replace" */
-		r = renameat(from_fd, from, to_fd, to);
-	return r < 0 ? -errno : 0;
-}
-
 /*
  * The reason of a failure goes out of the way before the event does: afterwards the daemon may already have written
  * another. In tmp/ the daemon's archive removes it, should this program not come to it.
@@ -114,7 +106,7 @@ static int replay_failed(const struct lookup *l, int tmp_fd, const char *name)
 
 	(void)snprintf(reason, sizeof(reason), "%s" SPOOL_REASON_SUFFIX, name);
 	moved = tmp_fd >= 0 && renameat(failed_fd, reason, tmp_fd, reason) == 0;
-	r = rename_new(failed_fd, name, l->directories[PLACE_REPLAY], name);
+	r = move_file(failed_fd, name, l->directories[PLACE_REPLAY]);
 	if (moved && r < 0)
 		(void)renameat(tmp_fd, reason, failed_fd, reason);
 	else if (moved)
@@ -129,7 +121,7 @@ static int replay_one(const struct lookup *l, int tmp_fd, const struct spool_id 
 	spool_id_name(id, name);
 	if (id->source == PLACE_FAILED)
 		return replay_failed(l, tmp_fd, name);
-	return rename_new(l->directories[id->source], name, l->directories[PLACE_REPLAY], name);
+	return move_file(l->directories[id->source], name, l->directories[PLACE_REPLAY]);
 }
 
 /* --- all of them */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "atomically.h"
 #include "hook/record.h"
 #include "hook/spool.h"
 #include "hook/stamp.h"
@@ -199,7 +200,7 @@ static int move_name(struct queue *q, int from_fd, const char *name, enum archiv
 		return -ENOTDIR;
 	if (reason)
 		(void)write_reason(to_fd, name, reason); /* the move matters more than its explanation */
-	r = renameat2(from_fd, name, to_fd, name, RENAME_NOREPLACE) < 0 ? -errno : 0;
+	r = move_file(from_fd, name, to_fd);
 	if (r == -EEXIST && stamp_id_valid(name) && /* the same id: the same record, again */
 	    renameat(from_fd, name, to_fd, name) == 0)
 		r = 0;

@@ -8,6 +8,7 @@ import pytest
 
 from lib import Ledger, Traffic, wait_until
 from lib.documents import domain_uuid
+from lib.programs import tool
 
 STATUS = "topic write virtspool/v1/node1/status"
 FORBIDDEN, GRANTED = "forbidden", "granted"
@@ -123,6 +124,26 @@ def test_poison_goes_to_failed_and_blocks_nobody(bed):
         assert reason.strip() and len(reason.splitlines()) == 1, f"{text}: {reason!r}"
     assert bed.spool.read("failed", list(why)[6]) == original, "what is refused is kept as it is"
     assert len(ledger.received(subscriber)) == 6, "nothing of it was published"
+
+
+def test_file_system_that_cannot_be_told_not_to_replace(bed):
+    """NFS refuses renameat2() with a flag: what is delivered is archived all the same, and poison is put away."""
+    bed.daemon.prefix = [tool("strace"), "-D", "-f", "-o", "/dev/null"]
+    bed.daemon.prefix += ["-e", "trace=renameat2", "-e", "inject=renameat2:error=EINVAL", "--"]
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    ledger = Ledger(bed.hook)
+    ledger.configure(bed.daemon)
+    ledger.calls(5)
+    torn = f"01000000-0000-7000-8000-{1:012x}"
+    for name, directory in ((torn, "new"), ("foreign", "new"), ("taken", "new"), ("taken", "failed")):
+        (bed.spool.path(directory) / name).write_text(f"{name} in {directory}")
+    bed.daemon.start()
+    ledger.check(subscriber, failed=[torn, "foreign", "taken"])
+    bed.spool.wait_count(5, "sent")
+    wait_until(lambda: bed.spool.names("new") == ["taken"], 10, lambda: f"all but one are gone: {bed.spool.names('new')}")
+    assert bed.spool.read("failed", "taken") == b"taken in failed"
+    assert bed.spool.read("failed", "foreign") == b"foreign in new"
 
 
 def test_event_larger_than_the_broker_takes(bed):
