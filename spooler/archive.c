@@ -22,7 +22,7 @@
 #define OLDEST_MAX (32 * 1024)                 /* names that one pass can remove by size */
 #define SWEEP_USEC (3600 * USEC_PER_SEC)       /* ages are looked at this often */
 #define SWEEP_ACCURACY_USEC (300 * USEC_PER_SEC)
-#define LOOK_EVENTS 4                          /* archived between two looks at the space that is left */
+#define LOOK_EVENTS 16                         /* archived between two looks at the space that is left */
 #define LOOK_BYTES (64 * 1024)
 #define LOW_SPACE_PERCENT 5                    /* below: the archive gives way */
 #define ENOUGH_SPACE_PERCENT 10                /* until there is so much again */
@@ -82,6 +82,12 @@ static bool is_archive(enum pass pass)
 	return pass == PASS_SENT || pass == PASS_SKIPPED;
 }
 
+/* A million waiting events are not looked at for nothing. */
+static bool is_needed(const struct archive *a)
+{
+	return a->pass != PASS_NEW || a->limits.queue_size > 0;
+}
+
 /* --- one pass */
 
 static int pass_open(struct archive *a)
@@ -106,7 +112,7 @@ static int pass_open(struct archive *a)
 /* How many bytes this directory may hold, given what the configuration says and what the disk has left. */
 static uint64_t pass_limit(const struct archive *a)
 {
-	uint64_t limit = is_archive(a->pass) ? a->limits.sent_size : a->limits.queue_size ? a->limits.queue_size : UINT64_MAX;
+	uint64_t limit = is_archive(a->pass) ? a->limits.sent_size : a->pass == PASS_NEW ? a->limits.queue_size : UINT64_MAX;
 	uint64_t wanted, available;
 	struct statvfs fs;
 
@@ -149,7 +155,7 @@ static void look_at(struct archive *a, const char *name)
 	}
 	a->names++;
 	a->bytes += bytes_on_disk(&st);
-	if (is_archive(a->pass) || (a->pass == PASS_NEW && a->limits.queue_size > 0))
+	if (is_archive(a->pass) || a->pass == PASS_NEW)
 		(void)id_list_add(&a->oldest, &e, OLDEST_MAX); /* without memory the next sweep removes more */
 }
 
@@ -247,7 +253,7 @@ static int on_work(sd_event_source *s, void *userdata)
 			sweep_finish(a);
 			return 0;
 		}
-		if (pass_open(a) < 0)
+		if (!is_needed(a) || pass_open(a) < 0)
 			a->pass++;
 	}
 	if (pass_slice(a)) {
