@@ -199,6 +199,9 @@ static void entered(struct process *p)
 
 	if (ptrace(PTRACE_GETREGS, p->pid, NULL, &regs) < 0)
 		return; /* killed meanwhile */
+	/* The loader's and AddressSanitizer's, which take no failure for an answer; the hook has neither. */
+	if (regs.orig_rax == SYS_sigaltstack || regs.orig_rax == SYS_mmap || regs.orig_rax == SYS_munmap)
+		return;
 	if (report)
 		fprintf(report, "%d.%ld %ld\n", (int)(p - processes), p->n, (long)regs.orig_rax);
 	if (is_point(p, (long)regs.orig_rax))

@@ -9,7 +9,7 @@ from collections import Counter
 
 from lib import Namespaces, Process, program, schema, wait_until
 from lib.disk import Disk
-from lib.programs import tool
+from lib.programs import sanitized, tool
 
 BACKLOG = int(os.environ.get("VIRTSPOOL_BACKLOG", "100000"))
 MEMORY_KIB = 40 * 1024
@@ -56,5 +56,5 @@ def test_large_backlog(bed):
     assert max(Counter(e[0] for e in events).values()) == 1
     some = received.read_bytes().splitlines()[:: BACKLOG // 1000]
     assert [schema.errors(json.loads(line)) for line in some] == [[]] * len(some), "and by the schema, all alike"
-    assert peak <= MEMORY_KIB, f"{peak} KiB"
+    assert peak <= MEMORY_KIB or sanitized("virtspoold"), f"{peak} KiB"
     assert len(os.listdir(disk.path("sent"))) == BACKLOG

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from lib import Hook, Spool, domain_xml
 from lib.inject import Injector
+from lib.programs import sanitized
 from lib.record import read_records
 
 ERRNOS = "EINTR ENOSPC EDQUOT EROFS EIO EMFILE ENFILE ENOENT EACCES EPERM ENOMEM EAGAIN".split()
@@ -123,7 +124,7 @@ def test_every_errno(scenario):
     for point, injection in injections(of_main(points), lambda p: errors_of(p)[:kinds]):
         where = f"{point.name} {injection}"
         run = scenario.run(injection)
-        assert (run.status, run.stdout, run.stderr) == (0, b"", b""), where
+        assert (run.status, run.stdout, run.stderr) == (0, b"", b""), (where, run.stderr)
         recorded = scenario.take()
         assert len(recorded) == 1 or (scenario.kind == "emergency" and not recorded), where
         after = scenario.follow()
@@ -178,6 +179,8 @@ def test_lasting_errors(scenario):
         key = (point.name, injection.partition(":")[2])
         if key in seen or point.name in ("futex", "poll"):
             continue
+        if point.name == "write" and sanitized("virtspool-hook"):
+            continue  # AddressSanitizer's own warnings would be tried for ever
         seen.add(key)
         run = scenario.run(injection)
         assert (run.status, run.stdout, run.stderr) == (0, b"", b""), f"{point.name} {injection}"
@@ -202,7 +205,7 @@ def test_waits_that_fail(scenario):
 
 def test_trace_order(scenario):
     """Nothing is visible before it is durable, and the hook does not end before the directory is."""
-    if scenario.kind == "emergency":
+    if scenario.kind == "emergency" or sanitized("virtspool-hook"):
         return
     calls = [p.name for p in scenario.points()]
     write, rename, end = (

@@ -34,6 +34,11 @@ def program(name):
     return str(path)
 
 
+def sanitized(name):
+    """Was this program built with AddressSanitizer? Then its memory is not its own, and some system calls neither."""
+    return b"__asan_init" in Path(program(name)).read_bytes()
+
+
 def tool(name):
     """The path of somebody else's program."""
     path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
