@@ -14,6 +14,9 @@ virtspoold on a private spool, with a configuration written from a dictionary.
     daemon.prefix        a command that runs it: ["strace", ...], namespaces.prefix
     daemon.status()      RUNDIR/status.json as a dictionary, {} if there is none
     daemon.wait_connected()   until it says so in its log, count=2 for the second time
+
+With VIRTSPOOL_CONFINED=1 in the environment, each daemon that has no prefix of its own runs without capabilities and
+under the system-call filter of its unit (lib/confined.py); see confined_prefix().
 """
 
 import json
@@ -25,9 +28,17 @@ import tempfile
 import threading
 from pathlib import Path
 
+from . import confined
 from .process import Process
-from .programs import program
+from .programs import BUILD, program
 from .waiting import wait_until
+
+
+def confined_prefix(unit):
+    """What VIRTSPOOL_CONFINED=1 puts before a program: the user stays, so that a test's files need nobody else's rights."""
+    if os.environ.get("VIRTSPOOL_CONFINED") != "1":
+        return []
+    return confined.prefix(BUILD / "etc/systemd" / unit, os.geteuid())
 
 
 def to_yaml(value, indent=0):
@@ -152,7 +163,8 @@ class Daemon:
             **self.spool.environment,
             **self.environment,
         }
-        command = [*self.prefix, program("virtspoold"), "-c", self.config_file, *self.options]
+        prefix = self.prefix or confined_prefix("virtspool.service")
+        command = [*prefix, program("virtspoold"), "-c", self.config_file, *self.options]
         self.process = Process(command, self.log, environment)
         if ready:
             self.wait_notified("READY=1", deadline=deadline)

@@ -13,7 +13,7 @@ import json
 import os
 from pathlib import Path
 
-from .daemon import Notifications
+from .daemon import Notifications, confined_prefix
 from .process import Process
 from .programs import program
 from .waiting import wait_until
@@ -55,7 +55,8 @@ class Listener:
             **{k: v for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "LSAN_"))},
             **self.spool.environment,
         }
-        command = [*self.prefix, program("virtspool-listen"), *self.options]
+        prefix = self.prefix or confined_prefix("virtspool-listen.service")
+        command = [*prefix, program("virtspool-listen"), *self.options]
         for uri in self.uris:
             command += ["-c", uri]
         self.process = Process(command, self.log, environment)
