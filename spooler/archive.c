@@ -15,6 +15,7 @@
 #include "archive.h"
 #include "hook/spool.h"
 #include "log.h"
+#include "soon.h"
 #include "spoolid.h"
 #include "util.h"
 
@@ -243,11 +244,12 @@ static void sweep_finish(struct archive *a)
 		archive_sweep(a);
 }
 
-static int on_work(sd_event_source *s, void *userdata)
+static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct archive *a = userdata;
 
 	(void)s;
+	(void)usec;
 	while (!a->directory) {
 		if (a->pass == N_PASSES) {
 			sweep_finish(a);
@@ -330,10 +332,9 @@ int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, stru
 	a->run_dir = strdup(run_dir);
 	if (!a->spool_dir || !a->run_dir)
 		goto fail;
-	r = sd_event_add_defer(loop, &a->work, on_work, a);
+	r = soon_add(loop, &a->work, on_work, a);
 	if (r < 0)
 		goto fail;
-	(void)sd_event_source_set_enabled(a->work, SD_EVENT_OFF);
 	r = sd_event_add_time_relative(loop, &a->timer, CLOCK_MONOTONIC, 0, SWEEP_ACCURACY_USEC, on_timer, a);
 	if (r < 0)
 		goto fail;

@@ -25,11 +25,14 @@
 #include "client.h"
 #include "inbound.h"
 #include "reason.h"
+#include "soon.h"
 #include "util.h"
 
 #define IN_BUFFER (16 * 1024)
 #define OUT_BUFFER (64 * 1024)
-#define TURNS_MAX 32			  /* before the loop's other sources get their turn */
+#define TURNS_MAX 32			  /* before the loop's other sources get their turn, */
+#define TURNS_USEC 50000		  /* or so long */
+#define ANSWERS_MAX 65535		  /* owed to the broker: more than there are packet identifiers */
 #define IN_FLIGHT_BYTES (4 * 1024 * 1024) /* bound of what libmosquitto holds, whatever the window */
 #define PACKET_MAX 268435455U		  /* MQTT's own limit for what follows the fixed header's length */
 #define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
@@ -102,12 +105,13 @@ struct client {
 	uint64_t timer_set;  /* 0: off */
 
 	struct inbound inbound;
+	uint64_t answered; /* of inbound.answers: what libmosquitto has written */
 	size_t in_begin, in_end, out_begin, out_end;
 	uint8_t in[IN_BUFFER];
 	uint8_t out[OUT_BUFFER];
 };
 
-static int on_kick(sd_event_source *source, void *userdata);
+static int on_kick(sd_event_source *source, uint64_t usec, void *userdata);
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 
 /* --- time */
@@ -487,14 +491,17 @@ static bool read_transport(struct client *c)
 {
 	bool any = false;
 	uint64_t packets;
+	size_t taken = 0;
 	char why[200];
 	ssize_t n;
 
-	while (c->in_end < sizeof(c->in)) {
+	/* Also what is left out takes its time. */
+	while (c->in_end < sizeof(c->in) && taken < sizeof(c->in)) {
 		n = transport_read(c->transport, c->in + c->in_end, sizeof(c->in) - c->in_end);
 		if (n <= 0)
 			break;
 		any = true;
+		taken += (size_t)n;
 		packets = c->inbound.packets;
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
 		/* Bytes that never become a packet are no sign of life, unless a long one may be on its way. */
@@ -572,6 +579,8 @@ static bool to_broker(struct client *c)
 	for (;;) {
 		if (c->mosq && !c->mosq_gone && mosquitto_want_write(c->mosq))
 			call_mosquitto(c, mosquitto_loop_write);
+		if (c->mosq && !c->mosq_gone && !mosquitto_want_write(c->mosq))
+			c->answered = c->inbound.answers;
 		if (c->out_begin == c->out_end)
 			c->out_begin = c->out_end = 0;
 		if (c->out_end < sizeof(c->out)) {
@@ -686,6 +695,9 @@ static bool turn(struct client *c)
 		lose_mosquitto(c);
 	else if (transport_state(c->transport) == TRANSPORT_LOST)
 		lose_transport(c);
+	else if (c->inbound.answers - c->answered > ANSWERS_MAX)
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the broker wants answers without end, and does not take them",
+		     peer(c));
 	return moved && c->state != LOST;
 }
 
@@ -709,23 +721,25 @@ static void client_free(struct client *c)
 /* From the loop only. The last thing done with c, which may be gone afterwards. */
 static void run(struct client *c)
 {
-	unsigned turns = 0;
+	uint64_t until = now_usec(CLOCK_MONOTONIC) + TURNS_USEC;
+	unsigned turns;
+	bool more;
 
 	c->running = true;
 	if (c->state == OPENING && transport_state(c->transport) == TRANSPORT_LOST)
 		lose_transport(c);
 	if (c->state == OPENING && transport_state(c->transport) == TRANSPORT_ESTABLISHED)
 		begin_hello(c);
-	if (c->state == HELLO || c->state == READY)
-		while (turns < TURNS_MAX && turn(c))
-			turns++;
+	more = c->state == HELLO || c->state == READY;
+	for (turns = 0; more && turns < TURNS_MAX && now_usec(CLOCK_MONOTONIC) < until; turns++)
+		more = turn(c);
 	tell_loss(c);
 	c->running = false;
 	if (c->closed) {
 		client_free(c);
 		return;
 	}
-	if (turns == TURNS_MAX)
+	if (more)
 		kick(c);
 	set_timer(c);
 }
@@ -736,9 +750,10 @@ static void on_transport(struct transport *t, void *userdata)
 	run(userdata);
 }
 
-static int on_kick(sd_event_source *source, void *userdata)
+static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	(void)source;
+	(void)usec;
 	run(userdata);
 	return 0;
 }
@@ -816,10 +831,7 @@ static int client_init(struct client *c)
 	c->acks = calloc(c->ring_size, sizeof(*c->acks));
 	if (!c->ring || !c->acks)
 		return -ENOMEM;
-	r = sd_event_add_defer(c->loop, &c->kick, on_kick, c);
-	if (r < 0)
-		return r;
-	r = sd_event_source_set_enabled(c->kick, SD_EVENT_OFF);
+	r = soon_add(c->loop, &c->kick, on_kick, c);
 	if (r < 0)
 		return r;
 	r = sd_event_add_time(c->loop, &c->timer, CLOCK_MONOTONIC, 0, 0, on_timer, c);

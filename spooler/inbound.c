@@ -12,7 +12,6 @@ enum {
 	PUBLISH = 3,
 	PUBACK = 4,
 	PUBREC = 5,
-	PUBREL = 6,
 	PUBCOMP = 7,
 	SUBACK = 9,
 	UNSUBACK = 11,
@@ -28,7 +27,7 @@ static const int flags_of[16] = {
 	[PUBLISH] = 0,
 	[PUBACK] = 0,
 	[PUBREC] = 0,
-	[PUBREL] = 2,
+	-1, /* PUBREL: of QoS 2, which we take nothing of */
 	[PUBCOMP] = 0,
 	-1,
 	[SUBACK] = 0,
@@ -111,6 +110,7 @@ static void end_packet(struct inbound *i)
 	if (i->type == DISCONNECT)
 		i->disconnected = true;
 	i->dropped += i->skip;
+	i->answers += !i->skip && (i->type == PUBREC || (i->type == PUBLISH && i->qos));
 	i->packets++;
 	i->state = INBOUND_TYPE;
 }

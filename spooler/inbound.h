@@ -27,6 +27,7 @@ struct inbound {
 	/* to be read */
 	uint64_t packets;  /* completed */
 	uint64_t dropped;  /* publishes that were left out */
+	uint64_t answers;  /* packets that libmosquitto answers: publishes of QoS 1, PUBREC */
 	bool disconnected; /* the broker has sent DISCONNECT */
 	unsigned disconnect_reason;
 	bool connack; /* the first packet has begun */

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 
 #include "resolve.h"
+#include "soon.h"
 #include "transport-tls.h"
 #include "util.h"
 
@@ -598,11 +599,12 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static int on_kick(sd_event_source *source, void *userdata)
+static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct transport *t = userdata;
 
 	(void)source;
+	(void)usec;
 	if (t->state == TRANSPORT_RESOLVING && t->addresses)
 		addresses_known(t, t->addresses);
 	t->changed(t, t->userdata);
@@ -645,10 +647,7 @@ static int transport_init(struct transport *t, const struct broker *broker, cons
 	r = sd_event_source_set_enabled(t->timer, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	r = sd_event_add_defer(t->loop, &t->kick, on_kick, t);
-	if (r < 0)
-		return r;
-	r = sd_event_source_set_enabled(t->kick, SD_EVENT_OFF);
+	r = soon_add(t->loop, &t->kick, on_kick, t);
 	if (r < 0)
 		return r;
 	return resolve_begin(t);

@@ -12,7 +12,8 @@ import subprocess
 import pytest
 from lib import Behaviour, Process, program, wait_until
 from lib.programs import sanitized
-from lib.scripted_broker import CONNACK, PUBLISH, SUBACK, SUBSCRIBE, packet, properties, text, varint
+from lib.scripted_broker import CONNACK, PINGRESP, PUBACK, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE
+from lib.scripted_broker import packet, properties, text, varint
 
 
 def probe(bed, broker, *options):
@@ -123,8 +124,8 @@ def test_suback_without_code(bed, version):
     assert "subscribed 128" in done.stdout or "\nlost " in done.stdout, done.stdout
 
 
-def check_memory(p):
-    assert sanitized("virtspool") or p.memory_kib("VmHWM") < 40 * 1024
+def check_memory(p, name="virtspool"):
+    assert sanitized(name) or p.memory_kib("VmHWM") < 40 * 1024
 
 
 def watch(bed, broker):
@@ -166,6 +167,65 @@ def test_watch_under_a_flood(bed):
     assert not any(ord(ch) < 0x20 and ch != "\n" for ch in output), "a control character reached the terminal"
     check_memory(p)
     assert p.stop() in (0, 130)
+
+
+class Endless(Behaviour):
+    """After a good CONNACK one packet, without end, as fast as it goes. What comes from the daemon is not read."""
+
+    def __init__(self, one):
+        self.block = one * (2**20 // len(one))
+
+    def connect(self, c):
+        super().connect(c)
+        while not c.broker.stopping.is_set():
+            c.send(self.block)
+
+
+ENDLESS = {
+    "publishes": packet(PUBLISH, text("x") + b"\0"),
+    "pings' answers": packet(PINGRESP),
+    "acknowledgements": packet(PUBACK, b"\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_flood_holds_up_nothing(bed, name):
+    """Neither timers nor signals: the PUBACK's time runs out, and SIGTERM ends it."""
+    broker = bed.scripted_broker(Endless(ENDLESS[name]), certs=None)
+    daemon = bed.new_daemon(brokers=broker)
+    daemon.config["mqtt"].update(ack_timeout="1s")
+    daemon.start()
+    daemon.wait_connected()
+    bed.hook("started")
+    wait_until(lambda: "no PUBACK within 1 s" in daemon.output(), 10, daemon.output)
+    daemon.wait_connected(2)
+    check_memory(daemon.process, "virtspoold")
+    assert daemon.process.stop(5) == 0
+    assert len(bed.spool.waiting()) == 1
+    broker.behaviour = Behaviour()
+    daemon.start()
+    broker.wait_delivered(1)
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "one, text",
+    [
+        (packet(PUBREC, b"\0\1"), "the broker wants answers without end, and does not take them"),
+        (packet(PUBREL, b"\0\1", 2), "the broker sent what is no valid MQTT packet (first byte 0x62)"),
+    ],
+    ids=["PUBREC", "PUBREL"],
+)
+def test_answers_without_end(bed, one, text):
+    """libmosquitto answers each, and would keep the answers for a broker that does not take them."""
+    broker = bed.scripted_broker(Endless(one), certs=None)
+    daemon = bed.new_daemon(brokers=broker).start()
+    bed.hook("started")
+    wait_until(lambda: daemon.output().count(text) >= 2, 20, daemon.output)
+    check_memory(daemon.process, "virtspoold")
+    broker.behaviour = Behaviour()
+    broker.wait_delivered(1)
+    assert daemon.stop() == 0
 
 
 class HugePublish(Behaviour):
