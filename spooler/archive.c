@@ -72,12 +72,6 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* What a limit is there for: a small file takes a whole block. */
-static uint64_t bytes_on_disk(const struct stat *st)
-{
-	return (uint64_t)st->st_blocks * 512;
-}
-
 static bool is_archive(enum pass pass)
 {
 	return pass == PASS_SENT || pass == PASS_SKIPPED;
@@ -155,7 +149,7 @@ static void look_at(struct archive *a, const char *name)
 		return;
 	}
 	a->names++;
-	a->bytes += bytes_on_disk(&st);
+	a->bytes += spool_bytes_on_disk(&st);
 	if (is_archive(a->pass) || a->pass == PASS_NEW)
 		(void)id_list_add(&a->oldest, &e, OLDEST_MAX); /* without memory the next sweep removes more */
 }
@@ -170,7 +164,7 @@ static void remove_oldest(struct archive *a)
 	    unlinkat(dirfd(a->directory), name, 0) < 0)
 		return;
 	a->names--;
-	a->bytes -= bytes_on_disk(&st) < a->bytes ? bytes_on_disk(&st) : a->bytes;
+	a->bytes -= spool_bytes_on_disk(&st) < a->bytes ? spool_bytes_on_disk(&st) : a->bytes;
 	if (a->pass == PASS_NEW) {
 		a->counts.dropped++;
 		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size", name);

@@ -71,11 +71,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'j':
 		d->json = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s': takes no arguments", arg);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return command_no_arguments(key, arg, state);
 	}
 }
 
@@ -88,12 +85,8 @@ static void print_finding(const struct doctor *d, enum grade grade, const char *
 	static const char *const colours[] = {TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED};
 
 	if (d->json) {
-		json_t *o = json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade", names[grade], "text", text,
-				      "how", how);
-
-		(void)json_dumpf(o, stdout, JSON_COMPACT);
-		(void)putchar('\n');
-		json_decref(o);
+		command_print_json(json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade", names[grade], "text",
+					     text, "how", how));
 		return;
 	}
 	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade], d->colour ? TERMINAL_RESET : "",
@@ -110,17 +103,13 @@ static void finding(struct doctor *d, enum grade grade, const char *check, const
 {
 	_cleanup_free_ char *text = NULL;
 	va_list ap;
-	int n;
 
 	va_start(ap, format);
-	n = vasprintf(&text, format, ap);
+	text = command_text(d->json ? NULL : stdout, format, ap);
 	va_end(ap);
-	if (n < 0)
-		return;
-	terminal_clean(text);
 	d->warnings += grade == GRADE_WARNING;
 	d->bad += grade == GRADE_BAD;
-	print_finding(d, grade, check, text, how);
+	print_finding(d, grade, check, text ? text : "no memory", how);
 }
 
 /* --- configuration and certificates */
@@ -361,20 +350,26 @@ static void check_space(struct doctor *d)
 
 static void check_contents(struct doctor *d)
 {
-	uint64_t emergency = 0, failed = 0, bytes;
+	struct place_count emergency, failed;
 	struct lookup l;
+	char count[48];
 
-	if (lookup_open(&l) == 0) {
-		(void)lookup_count(&l, PLACE_EMERGENCY, &emergency, NULL, NULL);
-		(void)lookup_count(&l, PLACE_FAILED, &failed, &bytes, NULL);
-	}
+	(void)lookup_open(&l); /* what cannot be opened holds nothing */
+	(void)lookup_count(&l, PLACE_EMERGENCY, false, &emergency);
+	(void)lookup_count(&l, PLACE_FAILED, false, &failed);
 	lookup_release(&l);
-	if (emergency > 0)
+	format_count(emergency.records, "event", count);
+	if (emergency.records > 0)
 		finding(d, GRADE_WARNING, "spool", "see the findings on ownership and space",
-			"%" PRIu64 " events are in the emergency spool: the disk could not take them", emergency);
-	if (failed > 0)
+			"in the emergency spool, because the disk could not take it: %s", count);
+	format_count(failed.records, "event", count);
+	if (failed.records > 0)
 		finding(d, GRADE_WARNING, "spool", "`virtspool list failed` tells why; then replay or drop them",
-			"%" PRIu64 " events could not be delivered", failed);
+			"%s could not be delivered", count);
+	if (failed.foreign > 0)
+		finding(d, GRADE_WARNING, "spool",
+			"`virtspool list failed` tells the names, `virtspool drop` removes it",
+			"in failed/ lies what is no event: %" PRIu64, failed.foreign);
 }
 
 /* --- hooks */
@@ -686,8 +681,7 @@ int cmd_doctor(int argc, char **argv)
 	};
 	struct doctor d = {.config_path = DEFAULT_CONFIG, .hooksdir = HOOKSDIR};
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &d) != 0)
+	if (!command_parse(&argp, argc, argv, &d))
 		return COMMAND_USAGE;
 	d.colour = terminal_colour(stdout);
 	(void)signal(SIGPIPE, SIG_IGN);

@@ -83,8 +83,7 @@ int cmd_hooks(int argc, char **argv)
 	char *command[ARGUMENTS_MAX] = { "install-hook" }, *option;
 	size_t n = 1;
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
 	if (option_of(a.action, &option) < 0) {
 		log_error("'%s': install, remove or status", a.action);

@@ -11,7 +11,6 @@
 #include "command.h"
 #include "listing.h"
 #include "lookup.h"
-#include "terminal.h"
 #include "util.h"
 
 #define TERMINAL_LIMIT 100 /* lines for a person who has not said how many */
@@ -63,6 +62,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "'%s' is none of new, sent, failed, skipped, replay, emergency, all", arg);
 		a->places |= places;
 		return 0;
+	case ARGP_KEY_END:
+		if (a->places == 0)
+			a->places = PLACES_ALL;
+		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
@@ -89,47 +92,71 @@ static int read_entry(struct lookup *l, const struct arguments *a, const struct 
 	return lookup_find(l, a->places, name, &moved) == 1 ? lookup_read(l, &moved, want, ret_found) : -ENOENT;
 }
 
-static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *list, uint64_t limit,
-		     uint64_t *ret_shown)
+/* Events and what is none, as their times have it. */
+struct merge {
+	const struct id_list *ids;
+	const struct foreign_list *foreign;
+	size_t next_id, next_foreign;
+};
+
+static bool foreign_is_next(const struct merge *m)
 {
-	unsigned want = LOOKUP_REASON | (a->json ? LOOKUP_UUID : 0);
-	bool colour = terminal_colour(stdout);
-	uint64_t shown = 0;
+	uint64_t event, foreign;
 
-	for (size_t i = 0; i < list->n && shown < limit && !command_output_ended(); i++) {
-		struct found f;
-		int r = read_entry(l, a, list, i, want, &f);
+	if (m->next_foreign == m->foreign->n || m->next_id == m->ids->n)
+		return m->next_foreign < m->foreign->n;
+	event = spool_id_ms(&m->ids->entries[m->next_id]);
+	foreign = m->foreign->entries[m->next_foreign].ms;
+	return m->ids->newest ? foreign >= event : foreign < event;
+}
 
-		if (r == -ENOENT)
-			continue;
-		if (r < 0) {
-			*ret_shown = shown;
-			return command_failure("cannot read a record", r);
-		}
-		if (found_matches(&f, &a->filter)) {
-			if (!a->json && shown == 0)
-				listing_heading(colour);
-			if (a->json)
-				listing_json(&f);
-			else
-				listing_line(&f, colour);
-			shown++;
-		}
-		found_release(&f);
-	}
-	*ret_shown = shown;
+static int print_next_event(struct lookup *l, const struct arguments *a, struct merge *m, struct listing *listing)
+{
+	size_t i = m->next_id++;
+	struct found f;
+	int r = read_entry(l, a, m->ids, i, listing_wants(listing), &f);
+
+	if (r == -ENOENT)
+		return COMMAND_OK;
+	if (r < 0)
+		return command_event_failure("cannot read", &m->ids->entries[i], r);
+	if (found_matches(&f, &a->filter))
+		listing_event(listing, &f);
+	found_release(&f);
 	return COMMAND_OK;
 }
 
-static int list(struct lookup *l, const struct arguments *a)
+static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *ids, uint64_t limit,
+		     uint64_t *ret_shown)
 {
+	struct merge m = {.ids = ids, .foreign = &l->foreign};
+	struct listing listing = {.json = a->json};
+	int r = COMMAND_OK;
+
+	if (filter_needs_record(&a->filter))
+		foreign_clear(&l->foreign);
+	while (r == COMMAND_OK && listing.lines < limit && !command_output_ended()) {
+		if (foreign_is_next(&m))
+			listing_foreign(&listing, l, &m.foreign->entries[m.next_foreign++]);
+		else if (m.next_id < ids->n)
+			r = print_next_event(l, a, &m, &listing);
+		else
+			break;
+	}
+	*ret_shown = listing.lines;
+	return r;
+}
+
+static int list(struct lookup *l, void *arguments)
+{
+	struct arguments *a = arguments;
 	bool by_default = a->limit == 0 && !a->all && !a->json && isatty(STDOUT_FILENO);
 	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX, shown = 0;
 	struct id_list ids = {.newest = !a->oldest_first};
 	/* What a filter of content lets pass is not known yet: all names are candidates. A few more than asked for make
 	   up for those that move on meanwhile. */
 	size_t wanted = filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
-	int r = lookup_scan(l, a->places, &a->filter, wanted, &ids);
+	int unreadable = command_check_places(l, a->places), r = lookup_scan(l, a->places, &a->filter, wanted, &ids);
 
 	if (r < 0)
 		r = command_failure("cannot read the spool", r);
@@ -139,13 +166,8 @@ static int list(struct lookup *l, const struct arguments *a)
 		(void)fflush(stdout);
 		fprintf(stderr, "%" PRIu64 " shown, there are more; see --limit and --all\n", shown);
 	}
-	if (r == COMMAND_OK && l->foreign > 0 && a->places & PLACE_BIT(PLACE_FAILED)) {
-		(void)fflush(stdout);
-		fprintf(stderr, "%" PRIu64 " files in the spool are not named like a record and are not listed\n",
-			l->foreign);
-	}
 	id_list_clear(&ids);
-	return r;
+	return r == COMMAND_OK ? unreadable : r;
 }
 
 int cmd_list(int argc, char **argv)
@@ -156,24 +178,11 @@ int cmd_list(int argc, char **argv)
 		.parser = parse,
 		.args_doc = "[new|replay|emergency|sent|failed|skipped|all]...",
 		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), could not be "
-		       "(failed), "
-		       "or were filtered out (skipped); all of them by default.",
+		       "(failed), or were filtered out (skipped); all of them by default. What lies there and is no "
+		       "event is listed as well, by its name.",
 		.children = children,
 	};
 	struct arguments a = {0};
-	struct lookup l;
-	int r, unreadable;
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
-		return COMMAND_USAGE;
-	if (a.places == 0)
-		a.places = PLACES_ALL;
-	r = command_open_spool(&l);
-	if (r != COMMAND_OK)
-		return r;
-	unreadable = command_check_places(&l, a.places);
-	r = list(&l, &a);
-	lookup_release(&l);
-	return command_finish(r == COMMAND_OK ? unreadable : r);
+	return command_on_spool(&argp, argc, argv, &a, list);
 }

@@ -22,19 +22,14 @@
 
 struct arguments {
 	struct selection selection;
-	uint64_t rate; /* events a second; 0: at once */
-	bool dry_run, yes, json;
+	uint64_t interval_usec; /* between two events; 0: at once */
 };
 
-enum { OPTION_FROM = 0x2000, OPTION_RATE, OPTION_ALL };
+enum { OPTION_FROM = 0x3000, OPTION_RATE };
 
 static const struct argp_option options[] = {
 	{"from", OPTION_FROM, "PLACE", 0, "sent, failed or skipped [sent and failed]", 1},
-	{"all", OPTION_ALL, NULL, 0, "everything that is there", 1},
-	{"dry-run", 'n', NULL, 0, "only list what would be replayed", 1},
 	{"rate", OPTION_RATE, "N[/s]", 0, "so many events a second, or N/min, N/h", 1},
-	{"yes", 'y', NULL, 0, "do not ask, even before more than 100", 1},
-	{"json", 'j', NULL, 0, "with --dry-run: one JSON object a line", 1},
 	{0},
 };
 
@@ -57,35 +52,17 @@ static uint64_t parse_rate(const struct argp_state *state, const char *arg)
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	const unsigned allowed = PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_FAILED) | PLACE_BIT(PLACE_SKIPPED);
 	struct arguments *a = state->input;
 
 	switch (key) {
 	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &a->selection.filter;
+		state->child_inputs[0] = &a->selection;
 		return 0;
 	case OPTION_FROM:
-		if (!places_parse(arg, &a->selection.places) || a->selection.places & ~allowed)
-			argp_error(state, "--from takes sent, failed or skipped, not '%s'", arg);
-		return 0;
-	case OPTION_ALL:
-		a->selection.all = true;
+		selection_parse_from(&a->selection, state, arg);
 		return 0;
 	case OPTION_RATE:
-		a->rate = parse_rate(state, arg);
-		return 0;
-	case 'n':
-		a->dry_run = true;
-		return 0;
-	case 'y':
-		a->yes = true;
-		return 0;
-	case 'j':
-		a->json = true;
-		return 0;
-	case ARGP_KEY_ARGS:
-		a->selection.ids = state->argv + state->next;
-		a->selection.n_ids = state->argc - state->next;
+		a->interval_usec = parse_rate(state, arg);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -140,28 +117,31 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 		openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
 	struct progress progress;
+	char count[48];
+	size_t i;
 	int r = 0;
 
 	progress_start(&progress, "replaying", list->n);
-	for (size_t i = 0; i < list->n && r == 0; i++) {
+	for (i = 0; i < list->n; i++) {
 		if (interval_usec > 0)
 			wait_until_usec(start + i * interval_usec);
 		r = replay_one(l, tmp_fd, &list->entries[i]);
 		if (r == 0)
 			replayed++;
-		if (r == -ENOENT || r == -EEXIST) { /* somebody else's replay, the archive's bounds */
+		else if (r == -ENOENT || r == -EEXIST) /* somebody else's replay, the archive's bounds */
 			gone++;
-			r = 0;
-		}
+		else
+			break;
 		progress_step(&progress);
 	}
 	progress_end(&progress);
 	(void)fsync(l->directories[PLACE_REPLAY]);
-	fprintf(stderr, "%" PRIu64 " events put back into the queue", replayed);
+	format_count(replayed, "event", count);
+	fprintf(stderr, "%s put back into the queue", count);
 	if (gone > 0)
 		fprintf(stderr, "; %" PRIu64 " were no longer there", gone);
 	fputc('\n', stderr);
-	return r < 0 ? command_failure("cannot move an event to replay/", r) : COMMAND_OK;
+	return i < list->n ? command_event_failure("cannot replay", &list->entries[i], r) : COMMAND_OK;
 }
 
 static void warn_if_down(void)
@@ -176,23 +156,22 @@ static void warn_if_down(void)
 	json_decref(status);
 }
 
-static int replay(struct lookup *l, const struct arguments *a)
+static int replay(struct lookup *l, void *arguments)
 {
+	const struct arguments *a = arguments;
 	struct id_list list = {0};
 	int r = selection_find(l, &a->selection, &list);
 
 	if (r != COMMAND_OK) {
 		/* said already */
-	} else if (a->dry_run) {
-		r = selection_print(l, &list, a->json);
-		(void)fflush(stdout);
-		fprintf(stderr, "%zu events would be replayed\n", list.n);
+	} else if (a->selection.dry_run) {
+		r = selection_dry_run(l, &a->selection, &list, "replayed");
 	} else if (l->directories[PLACE_REPLAY] < 0) {
 		r = command_failure("cannot open replay/ in the spool", l->errors[PLACE_REPLAY]);
-	} else if (list.n > ASK_BEYOND && !a->yes && !command_confirm("replay %zu events", list.n)) {
+	} else if (list.n > ASK_BEYOND && !a->selection.yes && !command_confirm("replay %zu events", list.n)) {
 		r = COMMAND_FAILED;
 	} else {
-		r = replay_all(l, &list, a->rate);
+		r = replay_all(l, &list, a->interval_usec);
 		if (r == COMMAND_OK && list.n > 0)
 			warn_if_down();
 	}
@@ -202,28 +181,20 @@ static int replay(struct lookup *l, const struct arguments *a)
 
 int cmd_replay(int argc, char **argv)
 {
-	static const struct argp_child children[] = {{&filter_argp, 0, NULL, 0}, {0}};
+	static const struct argp_child children[] = {{&selection_argp, 0, NULL, 0}, {0}};
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
 		.args_doc = "[ID...]",
 		.doc = "Puts events that were delivered or failed back into the queue, by id (any unique beginning) or "
-		       "by "
-		       "filters. They are published after all that is live, with the same id, the original time and "
-		       "replayed: true.",
+		       "by filters. They are published after all that is live, with the same id, the original time and "
+		       "replayed: true. Before more than 100 it asks.",
 		.children = children,
 	};
-	struct arguments a = {.selection.places = PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_FAILED)};
-	struct lookup l;
-	int r;
+	const unsigned archived = PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_FAILED);
+	struct arguments a = {
+		.selection = {.places = archived, .allowed = archived | PLACE_BIT(PLACE_SKIPPED)},
+	};
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
-		return COMMAND_USAGE;
-	r = command_open_spool(&l);
-	if (r != COMMAND_OK)
-		return r;
-	r = replay(&l, &a);
-	lookup_release(&l);
-	return command_finish(r);
+	return command_on_spool(&argp, argc, argv, &a, replay);
 }

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "event.h"
 #include "hook/spool.h"
+#include "listing.h"
 #include "log.h"
 #include "lookup.h"
 #include "status.h"
@@ -83,15 +84,6 @@ static const json_t *find_attempt(const struct shower *s, const char *name)
 	return NULL;
 }
 
-static json_t *attempts_json(const struct shower *s, const struct found *f)
-{
-	const json_t *entry = find_attempt(s, f->name);
-
-	if (entry)
-		return json_deep_copy(entry);
-	return NULL;
-}
-
 static void print_attempts(const struct shower *s, const struct found *f)
 {
 	const json_t *entry = find_attempt(s, f->name);
@@ -104,7 +96,7 @@ static void print_attempts(const struct shower *s, const struct found *f)
 	else if (f->place == PLACE_SKIPPED)
 		printf("%-14s none: filtered out by the configuration\n", "attempts");
 	else if (entry) {
-		_cleanup_free_ char *text = printable((struct bytes){why, strlen(why)});
+		_cleanup_free_ char *text = printable(stdout, (struct bytes){why, strlen(why)});
 
 		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
 		       (int64_t)json_integer_value(json_object_get(entry, "attempts")), text ? text : "");
@@ -118,17 +110,26 @@ static void print_attempts(const struct shower *s, const struct found *f)
 
 static void line(const char *key, const char *value)
 {
-	_cleanup_free_ char *text = printable((struct bytes){value, strlen(value)});
+	_cleanup_free_ char *text = printable(stdout, (struct bytes){value, strlen(value)});
 
 	printf("%-14s %s\n", key, text ? text : "");
 }
 
 static void line_bytes(const char *key, struct bytes value)
 {
-	_cleanup_free_ char *text = value.data ? printable(value) : NULL;
+	_cleanup_free_ char *text = value.data ? printable(stdout, value) : NULL;
 
 	if (text)
 		printf("%-14s %s\n", key, text);
+}
+
+static void print_where(enum place place)
+{
+	bool emergency = place == PLACE_EMERGENCY;
+
+	printf("%-14s %s (%s%s/%s)\n", "where", place_name(place),
+	       emergency ? spool_run_directory() : spool_directory(), emergency ? "/" SPOOL_EMERGENCY : "",
+	       emergency ? SPOOL_NEW : place_name(place));
 }
 
 static void print_record(const struct found *f)
@@ -188,10 +189,7 @@ static void print_people(const struct shower *s, const struct found *f, const st
 	char when[32];
 
 	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "event", f->name, s->colour ? TERMINAL_RESET : "");
-	printf("%-14s %s (%s%s/%s)\n", "where", place_name(f->place),
-	       f->place == PLACE_EMERGENCY ? spool_run_directory() : spool_directory(),
-	       f->place == PLACE_EMERGENCY ? "/" SPOOL_EMERGENCY : "",
-	       f->place == PLACE_EMERGENCY ? SPOOL_NEW : place_name(f->place));
+	print_where(f->place);
 	format_time(spool_id_ms(&f->id), when);
 	line("time", when);
 	if (f->place == PLACE_FAILED)
@@ -209,31 +207,19 @@ static void print_people(const struct shower *s, const struct found *f, const st
 
 static void print_json(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
 {
-	json_t *o = json_object(), *attempts = attempts_json(s, f);
-	char when[32];
+	const json_t *attempt = find_attempt(s, f->name);
+	json_t *o = listing_event_json(f);
 
-	format_time_utc(spool_id_ms(&f->id), when);
-	(void)json_object_set_new(o, "id", json_string(f->name));
-	(void)json_object_set_new(o, "where", json_string(place_name(f->place)));
-	(void)json_object_set_new(o, "time", json_string(when));
-	(void)json_object_set_new(o, "size", json_integer((json_int_t)f->size));
-	if (f->reason) {
-		_cleanup_free_ char *text = printable((struct bytes){f->reason, strlen(f->reason)});
-
-		(void)json_object_set_new(o, "failure", json_string(text ? text : ""));
-	}
-	if (attempts)
-		(void)json_object_set_new(o, "attempts", attempts);
-	if (f->problem || problem)
-		(void)json_object_set_new(o, "problem", json_string(f->problem ? f->problem : problem));
+	if (attempt)
+		(void)json_object_set_new(o, "attempts", json_deep_copy(attempt));
+	if (problem)
+		(void)json_object_set_new(o, "problem", json_string(problem));
 	if (e->payload) {
 		(void)json_object_set_new(o, "wanted", json_boolean(event_wanted(s->config, &f->record, e)));
 		(void)json_object_set_new(o, "topic", json_string(e->topic));
 		(void)json_object_set_new(o, "event", json_loadb(e->payload, e->payload_size, 0, NULL));
 	}
-	(void)json_dumpf(o, stdout, JSON_COMPACT);
-	(void)putchar('\n');
-	json_decref(o);
+	command_print_json(o);
 }
 
 /* --- one event */
@@ -246,7 +232,7 @@ static void write_bytes(const char *data, size_t size)
 	while (clean && size > 0) {
 		const char *newline = memchr(data, '\n', size);
 		size_t n = newline ? (size_t)(newline - data) : size;
-		_cleanup_free_ char *text = printable((struct bytes){data, n});
+		_cleanup_free_ char *text = printable(stdout, (struct bytes){data, n});
 
 		puts(text ? text : "");
 		n += newline ? 1 : 0;
@@ -264,7 +250,7 @@ static int write_raw(struct lookup *l, const struct found *f)
 	/* What was parsed is unescaped where it stood: the file is read once more, into the same buffer. */
 	r = lookup_read(l, &f->id, LOOKUP_RAW, &again);
 	if (r < 0)
-		return command_failure("cannot read the record", r);
+		return command_event_failure("cannot read", &f->id, r);
 	write_bytes(l->buffer.data, again.size);
 	found_release(&again);
 	return COMMAND_OK;
@@ -301,21 +287,79 @@ static void describe(const struct shower *s, enum show_form form, const struct f
 	event_release(&e);
 }
 
+/* --- what is no event */
+
+static void print_foreign(const struct shower *s, const struct foreign *f)
+{
+	_cleanup_free_ char *reason = lookup_reason(&s->lookup, f->place, f->name);
+	char when[32], size[32];
+
+	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "file", f->text, s->colour ? TERMINAL_RESET : "");
+	print_where(f->place);
+	format_time(f->ms, when);
+	line("written", when);
+	format_size(f->size, size);
+	line("size", size);
+	if (reason)
+		line("failure", reason);
+	line("problem", foreign_problem(f));
+}
+
+static int write_foreign(struct shower *s, const struct foreign *f)
+{
+	_cleanup_free_ char *what = NULL;
+	const char *problem;
+	size_t size;
+	int r = record_file_read(s->lookup.directories[f->place], f->name, &s->lookup.buffer, &size, &problem);
+
+	if (r == 0) {
+		write_bytes(s->lookup.buffer.data, size);
+		return COMMAND_OK;
+	}
+	if (r == -EBADMSG) {
+		log_error("'%s': %s", f->text, problem);
+		return COMMAND_FAILED;
+	}
+	return asprintf(&what, "cannot read '%s'", f->text) < 0 ? COMMAND_FAILED : command_failure(what, r);
+}
+
+static int show_foreign(struct shower *s, enum show_form form, const struct foreign *f)
+{
+	switch (form) {
+	case SHOW_RAW:
+		return write_foreign(s, f);
+	case SHOW_XML:
+		log_error("'%s': %s; see --raw", f->text, foreign_problem(f));
+		return COMMAND_FAILED;
+	case SHOW_JSON:
+		command_print_json(listing_foreign_json(&s->lookup, f));
+		return COMMAND_OK;
+	default:
+		print_foreign(s, f);
+		return COMMAND_OK;
+	}
+}
+
 static int show(struct shower *s, const struct arguments *a, const char *prefix)
 {
 	struct spool_id id;
 	struct found f;
-	int r = lookup_find(&s->lookup, PLACES_ALL, prefix, &id);
+	int r = lookup_find_foreign(&s->lookup, PLACES_ALL, prefix);
 
+	if (r < 0)
+		return command_failure("cannot look for it", r);
+	if (r == 1)
+		return show_foreign(s, a->form, &s->lookup.foreign.entries[s->lookup.foreign.n - 1]);
+	r = lookup_find(&s->lookup, PLACES_ALL, prefix, &id);
 	if (r == -EEXIST)
 		log_error("'%s' begins several ids; say more of it", prefix);
 	else if (r <= 0)
-		log_error("no event in the spool has an id that begins with '%s'", prefix);
+		log_error("no event in the spool has an id that begins with '%s'; see `virtspool list`", prefix);
 	if (r <= 0)
 		return COMMAND_FAILED;
 	r = lookup_read(&s->lookup, &id, LOOKUP_UUID | LOOKUP_REASON, &f);
 	if (r < 0)
-		return command_failure("cannot read the record", r);
+		return command_event_failure("cannot read", &id, r);
 	if (a->form == SHOW_RAW)
 		r = write_raw(&s->lookup, &f);
 	else if (a->form == SHOW_XML)
@@ -349,17 +393,16 @@ int cmd_show(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.args_doc = "ID...",
+		.args_doc = "ID|FILE...",
 		.doc = "Shows events: the record, what would be published and where, attempts, and the reason of a "
-		       "failure. "
-		       "Of an id, any beginning will do that only one event has.",
+		       "failure. Of an id, any beginning will do that only one event has; what is no event is shown by "
+		       "the name that `virtspool list` tells.",
 	};
 	struct arguments a = {.config = DEFAULT_CONFIG};
 	struct shower s = {.colour = terminal_colour(stdout)};
 	int r;
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
 	r = command_open_spool(&s.lookup);
 	if (r != COMMAND_OK)

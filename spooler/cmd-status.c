@@ -30,12 +30,14 @@ static const char *const health_names[] = {[HEALTHY] = "healthy", [DEGRADED] = "
 struct report {
 	json_t *daemon; /* NULL: not running */
 	int daemon_error;
-	uint64_t records[N_PLACES], bytes[N_PLACES], oldest_ms[N_PLACES];
+	int spool_error; /* it cannot be opened */
+	struct place_count places[N_PLACES];
 	struct stamp stamp; /* sequence 0: none yet */
 	uint64_t now_ms;
 	size_t n_retried; /* events that wait after an attempt without success */
 	const char *retried_why;
 
+	bool json;
 	enum health health;
 	char *reasons[REASONS_MAX];
 	size_t n_reasons;
@@ -62,11 +64,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'q':
 		a->quiet = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s': takes no arguments", arg);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return command_no_arguments(key, arg, state);
 	}
 }
 
@@ -88,38 +87,34 @@ static void count_retried(struct report *rp, struct lookup *l)
 	}
 }
 
-static int look(struct report *rp)
+static void look(struct report *rp)
 {
 	_cleanup_close_ int run_fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct lookup l;
-	int r = command_open_spool(&l);
 
-	if (r != COMMAND_OK)
-		return r;
 	rp->now_ms = command_now_ms();
 	rp->daemon = status_read(spool_run_directory(), &rp->daemon_error);
+	rp->spool_error = lookup_open(&l); /* what can be opened is looked at nevertheless */
 	for (enum place p = 0; p < N_PLACES; p++) {
-		/* The daemon keeps count of its archive; without it each file has to be looked at. */
+		/* The daemon keeps count of its archive; without it the files have to be looked at. */
 		bool counted = p == PLACE_SENT && rp->daemon && json_object_get(rp->daemon, "sent_bytes");
 
 		if (counted) {
-			rp->records[p] = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent"));
-			rp->bytes[p] = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent_bytes"));
+			rp->places[p].records = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent"));
+			rp->places[p].bytes = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent_bytes"));
 		} else {
-			(void)lookup_count(&l, p, &rp->records[p], PLACES_WAITING & PLACE_BIT(p) ? NULL : &rp->bytes[p],
-					   &rp->oldest_ms[p]);
+			(void)lookup_count(&l, p, !(PLACES_WAITING & PLACE_BIT(p)), &rp->places[p]);
 		}
 	}
 	count_retried(rp, &l);
 	if (run_fd >= 0 && stamp_peek(run_fd, SPOOL_STAMP, &rp->stamp) < 0)
 		rp->stamp.sequence = 0;
 	lookup_release(&l);
-	return COMMAND_OK;
 }
 
 static uint64_t waiting(const struct report *rp)
 {
-	return rp->records[PLACE_NEW] + rp->records[PLACE_EMERGENCY] + rp->records[PLACE_REPLAY];
+	return rp->places[PLACE_NEW].records + rp->places[PLACE_EMERGENCY].records + rp->places[PLACE_REPLAY].records;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -130,7 +125,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 /* Of what is live: a replay is old by its nature. */
 static uint64_t oldest(const struct report *rp)
 {
-	return earlier(rp->oldest_ms[PLACE_NEW], rp->oldest_ms[PLACE_EMERGENCY]);
+	return earlier(rp->places[PLACE_NEW].oldest_ms, rp->places[PLACE_EMERGENCY].oldest_ms);
 }
 
 static uint64_t age_s(const struct report *rp, uint64_t ms)
@@ -152,17 +147,13 @@ static void reason(struct report *rp, enum health health, const char *format, ..
 {
 	va_list ap;
 	char *text;
-	int n;
 
 	va_start(ap, format);
-	n = vasprintf(&text, format, ap);
+	text = command_text(rp->json ? NULL : stdout, format, ap);
 	va_end(ap);
 	if (health > rp->health)
 		rp->health = health;
-	if (n < 0)
-		return;
-	terminal_clean(text);
-	if (rp->n_reasons < REASONS_MAX)
+	if (text && rp->n_reasons < REASONS_MAX)
 		rp->reasons[rp->n_reasons++] = text;
 	else
 		free(text);
@@ -174,7 +165,8 @@ static void judge_daemon(struct report *rp)
 
 	if (!rp->daemon) {
 		if (rp->daemon_error == -ENOENT)
-			reason(rp, DOWN, "virtspoold is not running; events wait in the spool");
+			reason(rp, DOWN,
+			       "virtspoold is not running; events wait in the spool; `virtspool doctor` tells more");
 		else
 			reason(rp, DEGRADED, "cannot read '%s/" STATUS_FILE "': %s", spool_run_directory(),
 			       strerror(-rp->daemon_error));
@@ -186,30 +178,47 @@ static void judge_daemon(struct report *rp)
 	if (text_of(rp, "spool_error"))
 		reason(rp, DEGRADED, "the daemon %s", text_of(rp, "spool_error"));
 	if (rp->n_retried > 0)
-		reason(rp, DEGRADED, "%zu events were tried without success and wait; the first: %s", rp->n_retried,
+		reason(rp, DEGRADED, "tried without success, and waiting: %zu; the first: %s", rp->n_retried,
 		       rp->retried_why);
+}
+
+static void judge_spool(struct report *rp)
+{
+	char age[32], count[48];
+
+	if (rp->spool_error < 0)
+		reason(rp, DOWN, "cannot open the spool '%s': %s; is its file system mounted?", spool_directory(),
+		       strerror(-rp->spool_error));
+	if (rp->places[PLACE_EMERGENCY].records > 0) {
+		format_count(rp->places[PLACE_EMERGENCY].records, "event", count);
+		reason(rp, DEGRADED, "the emergency spool in '%s' is in use (%s): the disk could not take them",
+		       spool_run_directory(), count);
+	}
+	if (age_s(rp, oldest(rp)) >= LATE_S) {
+		format_age(age_s(rp, oldest(rp)), age);
+		reason(rp, DEGRADED, "the oldest event has been waiting for %s", age);
+	}
+	if (rp->places[PLACE_FAILED].records > 0) {
+		format_count(rp->places[PLACE_FAILED].records, "event", count);
+		reason(rp, DEGRADED, "%s could not be delivered; see `virtspool list failed`", count);
+	}
+	if (rp->places[PLACE_FAILED].foreign > 0)
+		reason(rp, DEGRADED, "in failed/ lies what is no event (%" PRIu64 "); see `virtspool list failed`",
+		       rp->places[PLACE_FAILED].foreign);
 }
 
 static void judge(struct report *rp)
 {
 	const json_t *sequence = json_object_get(rp->daemon, "sequence");
 	int64_t missing = json_integer_value(json_object_get(sequence, "missing"));
-	char age[32];
+	char count[48];
 
 	judge_daemon(rp);
-	if (rp->records[PLACE_EMERGENCY] > 0)
-		reason(rp, DEGRADED,
-		       "the emergency spool in '%s' is in use (%" PRIu64 " events): the disk could not take them",
-		       spool_run_directory(), rp->records[PLACE_EMERGENCY]);
-	if (age_s(rp, oldest(rp)) >= LATE_S) {
-		format_age(age_s(rp, oldest(rp)), age);
-		reason(rp, DEGRADED, "the oldest event waits since %s", age);
+	judge_spool(rp);
+	if (missing > 0) {
+		format_count((uint64_t)missing, "transition", count);
+		reason(rp, DEGRADED, "%s of this epoch never reached the spool", count);
 	}
-	if (rp->records[PLACE_FAILED] > 0)
-		reason(rp, DEGRADED, "%" PRIu64 " events could not be delivered; see `virtspool list failed`",
-		       rp->records[PLACE_FAILED]);
-	if (missing > 0)
-		reason(rp, DEGRADED, "%" PRId64 " transitions of this epoch never reached the spool", missing);
 }
 
 /* --- for people */
@@ -220,15 +229,11 @@ static void line(const char *key, const char *format, ...)
 {
 	_cleanup_free_ char *text = NULL;
 	va_list ap;
-	int n;
 
 	va_start(ap, format);
-	n = vasprintf(&text, format, ap);
+	text = command_text(stdout, format, ap);
 	va_end(ap);
-	if (n < 0)
-		return;
-	terminal_clean(text);
-	printf("%-12s %s\n", key, text);
+	printf("%-12s %s\n", key, text ? text : "");
 }
 
 /* From RFC 3339 in UTC, as the daemon writes it, to local time and how long ago that is. */
@@ -264,29 +269,34 @@ static void print_daemon(const struct report *rp)
 	}
 }
 
+static void print_archive(const struct report *rp, enum place p, const char *kept)
+{
+	const struct place_count *c = &rp->places[p];
+	char count[48], size[32];
+
+	format_count(c->records, "event", count);
+	format_size(c->bytes, size);
+	line(place_name(p), "%s%s, %s%s", count, kept, c->estimated ? "about " : "", size);
+}
+
 static void print_spool(const struct report *rp)
 {
-	char age[32], size[32];
+	uint64_t replay = rp->places[PLACE_REPLAY].records, emergency = rp->places[PLACE_EMERGENCY].records;
+	char age[32], count[48];
 
-	if (oldest(rp)) {
-		format_age(age_s(rp, oldest(rp)), age);
-		line("waiting", "%" PRIu64 " events, the oldest since %s", waiting(rp) - rp->records[PLACE_REPLAY],
-		     age);
-	} else {
-		line("waiting", "0 events");
+	format_count(waiting(rp) - replay, "event", count);
+	format_age(age_s(rp, oldest(rp)), age);
+	line("waiting", oldest(rp) ? "%s, the oldest for %s" : "%s", count, age);
+	if (replay > 0) {
+		format_count(replay, "event", count);
+		line("replay", "%s, after what is live", count);
 	}
-	if (rp->records[PLACE_REPLAY] > 0)
-		line("replay", "%" PRIu64 " events, after what is live", rp->records[PLACE_REPLAY]);
-	line("emergency", rp->records[PLACE_EMERGENCY] > 0 ? "%" PRIu64 " events (of those waiting)" : "not in use",
-	     rp->records[PLACE_EMERGENCY]);
-	format_size(rp->bytes[PLACE_SENT], size);
-	line("sent", "%" PRIu64 " events kept, %s", rp->records[PLACE_SENT], size);
-	format_size(rp->bytes[PLACE_FAILED], size);
-	line("failed", "%" PRIu64 " events, %s", rp->records[PLACE_FAILED], size);
-	if (rp->records[PLACE_SKIPPED] > 0) {
-		format_size(rp->bytes[PLACE_SKIPPED], size);
-		line("skipped", "%" PRIu64 " events kept, %s", rp->records[PLACE_SKIPPED], size);
-	}
+	format_count(emergency, "event", count);
+	line("emergency", emergency > 0 ? "%s (of those waiting)" : "not in use", count);
+	print_archive(rp, PLACE_SENT, " kept");
+	print_archive(rp, PLACE_FAILED, "");
+	if (rp->places[PLACE_SKIPPED].records > 0)
+		print_archive(rp, PLACE_SKIPPED, " kept");
 }
 
 static void print_people(const struct report *rp)
@@ -314,27 +324,28 @@ static void print_people(const struct report *rp)
 
 static json_t *place_json(const struct report *rp, enum place p)
 {
-	return json_pack("{s:I, s:I}", "events", (json_int_t)rp->records[p], "bytes", (json_int_t)rp->bytes[p]);
+	const struct place_count *c = &rp->places[p];
+
+	return json_pack("{s:I, s:I, s:b, s:I}", "events", (json_int_t)c->records, "bytes", (json_int_t)c->bytes,
+			 "estimated", c->estimated, "foreign", (json_int_t)c->foreign);
 }
 
 static void print_json(const struct report *rp)
 {
+	uint64_t replay = rp->places[PLACE_REPLAY].records;
 	json_t *reasons = json_array(), *o;
 
 	for (size_t i = 0; i < rp->n_reasons; i++)
 		(void)json_array_append_new(reasons, json_string(rp->reasons[i]));
 	o = json_pack("{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}", "health",
 		      health_names[rp->health], "code", (int)rp->health, "reasons", reasons, "waiting", "events",
-		      (json_int_t)waiting(rp), "live", (json_int_t)(waiting(rp) - rp->records[PLACE_REPLAY]),
-		      "emergency", (json_int_t)rp->records[PLACE_EMERGENCY], "replay",
-		      (json_int_t)rp->records[PLACE_REPLAY], "oldest_seconds",
+		      (json_int_t)waiting(rp), "live", (json_int_t)(waiting(rp) - replay), "emergency",
+		      (json_int_t)rp->places[PLACE_EMERGENCY].records, "replay", (json_int_t)replay, "oldest_seconds",
 		      oldest(rp) ? (double)(rp->now_ms - oldest(rp)) / 1000 : 0.0, "sent", place_json(rp, PLACE_SENT),
 		      "failed", place_json(rp, PLACE_FAILED), "skipped", place_json(rp, PLACE_SKIPPED), "stamp",
 		      "epoch", rp->stamp.sequence ? rp->stamp.epoch : "", "sequence", (json_int_t)rp->stamp.sequence,
 		      "daemon", rp->daemon);
-	(void)json_dumpf(o, stdout, JSON_COMPACT);
-	(void)putchar('\n');
-	json_decref(o);
+	command_print_json(o);
 }
 
 int cmd_status(int argc, char **argv)
@@ -343,18 +354,18 @@ int cmd_status(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.doc = "Tells whether events reach the broker: the daemon, its connection, what waits in the spool.\v"
-		       "Exit code: 0 healthy, 1 degraded, 2 down (the daemon is not running).",
+		       "Exit code: 0 healthy, 1 degraded, 2 down (no daemon, or no spool).",
 	};
 	struct report rp = {0};
 	struct arguments a = {0};
 	int r;
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
-	r = look(&rp);
-	if (r != COMMAND_OK)
-		return r == COMMAND_RIGHTS ? r : DOWN; /* no spool, no events */
+	look(&rp);
+	if (rp.spool_error == -EACCES) /* nothing can be said */
+		return command_spool_failure(rp.spool_error);
+	rp.json = a.json;
 	judge(&rp);
 	if (a.json)
 		print_json(&rp);

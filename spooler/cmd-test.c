@@ -60,13 +60,12 @@ struct prober {
 	struct config *config;
 	struct credentials *credentials;
 	struct client *client;
-	struct lookup lookup;
+	struct lookup *lookup;
 	char *hook, *filter, *client_id;
 	char name[64]; /* of the domain that is none */
 
-	bool begun;
+	bool json, begun;
 	uint64_t begun_ms, begun_usec, deadline_usec; /* wall clock, then CLOCK_REALTIME in usec */
-	uint64_t spooled_usec;
 	struct spool_id id;
 	bool found;
 	struct result legs[N_LEGS];
@@ -109,11 +108,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'j':
 		a->json = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s': takes no arguments", arg);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return command_no_arguments(key, arg, state);
 	}
 }
 
@@ -135,11 +131,8 @@ static void end_leg(struct prober *p, enum leg leg, enum outcome outcome, uint64
 	r->usec = usec;
 	r->how = how ? strdup(how) : NULL;
 	va_start(ap, format);
-	if (vasprintf(&r->text, format, ap) < 0)
-		r->text = NULL;
+	r->text = command_text(p->json ? NULL : stdout, format, ap);
 	va_end(ap);
-	if (r->text)
-		terminal_clean(r->text);
 }
 
 static bool is_over(const struct prober *p)
@@ -240,19 +233,18 @@ static void look_for_record(struct prober *p)
 	const struct filter since = {.since_ms = p->begun_ms};
 	struct id_list list = {.newest = true};
 
-	if (lookup_scan(&p->lookup, PLACES_ALL, &since, 4096, &list) < 0)
+	if (lookup_scan(p->lookup, PLACES_ALL, &since, 4096, &list) < 0)
 		return;
 	for (size_t i = 0; i < list.n && !p->found; i++) {
 		struct found f;
 
-		if (lookup_read(&p->lookup, &list.entries[i], 0, &f) < 0)
+		if (lookup_read(p->lookup, &list.entries[i], 0, &f) < 0)
 			continue;
 		if (is_probe(p, &f)) {
 			p->found = true;
 			p->id = f.id;
-			p->spooled_usec = now_usec(CLOCK_REALTIME);
 			end_leg(p, LEG_SPOOL, f.place == PLACE_EMERGENCY ? FAILED : PASSED,
-				p->spooled_usec - p->begun_usec,
+				now_usec(CLOCK_REALTIME) - p->begun_usec,
 				f.place == PLACE_EMERGENCY
 					? "see `virtspool doctor` for the spool's directories and space"
 					: NULL,
@@ -270,8 +262,8 @@ static uint64_t time_in(const struct prober *p, enum place place)
 	char name[37];
 
 	spool_id_name(&p->id, name);
-	if (p->lookup.directories[place] < 0 ||
-	    fstatat(p->lookup.directories[place], name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (p->lookup->directories[place] < 0 ||
+	    fstatat(p->lookup->directories[place], name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	return (uint64_t)st.st_ctim.tv_sec * USEC_PER_SEC + (uint64_t)st.st_ctim.tv_nsec / 1000;
 }
@@ -283,10 +275,10 @@ static bool is_waiting(const struct prober *p)
 
 static void look_where_it_is(struct prober *p)
 {
-	uint64_t at = time_in(p, PLACE_SENT);
+	uint64_t at = time_in(p, PLACE_SENT), spooled = p->legs[LEG_SPOOL].usec;
 
-	if (at)
-		end_leg(p, LEG_BROKER, PASSED, at > p->begun_usec ? at - p->begun_usec : 0, NULL,
+	if (at) /* noted by a clock that ticks every few milliseconds: not before it was spooled */
+		end_leg(p, LEG_BROKER, PASSED, at > p->begun_usec + spooled ? at - p->begun_usec : spooled, NULL,
 			"acknowledged, in sent/");
 	else if (time_in(p, PLACE_SKIPPED))
 		end_leg(p, LEG_BROKER, FAILED, 0,
@@ -476,9 +468,7 @@ static void print_json(const struct prober *p)
 			(void)json_object_set_new(leg, "how", json_string(r->how));
 		(void)json_object_set_new(o, leg_names[i], leg);
 	}
-	(void)json_dumpf(o, stdout, JSON_COMPACT);
-	(void)putchar('\n');
-	json_decref(o);
+	command_print_json(o);
 }
 
 static int exit_code(const struct prober *p)
@@ -526,15 +516,10 @@ static char *probe_filter(const struct prober *p)
 
 static int prepare(struct prober *p, const struct arguments *a)
 {
-	_cleanup_free_ char *error = NULL;
-	int r;
+	int r = command_load(a->config, &p->config, &p->credentials);
 
-	if (config_load(a->config, stderr, &p->config) < 0)
-		return COMMAND_CONFIG;
-	if (credentials_load(&p->config->tls, &p->credentials, &error) < 0) {
-		log_error("%s", error ? error : "no memory");
-		return COMMAND_CONFIG;
-	}
+	if (r != COMMAND_OK)
+		return r;
 	p->hook = find_hook(a);
 	if (!p->hook) {
 		log_error("no hook of ours is installed in '%s'; `virtspool hooks install` does it", a->hooksdir);
@@ -554,7 +539,7 @@ static int prepare(struct prober *p, const struct arguments *a)
 	return r < 0 ? command_failure("cannot make an event loop", r) : COMMAND_OK;
 }
 
-static int probe(struct prober *p, const struct arguments *a)
+static int run(struct prober *p, const struct arguments *a)
 {
 	int r = prepare(p, a);
 
@@ -591,27 +576,25 @@ static void release(struct prober *p)
 	free(p->client_id);
 }
 
+static int probe(struct lookup *l, void *arguments)
+{
+	const struct arguments *a = arguments;
+	struct prober p = {.lookup = l, .json = a->json};
+	int r = run(&p, a);
+
+	release(&p);
+	return r;
+}
+
 int cmd_test(int argc, char **argv)
 {
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
 		.doc = "Sends a probe through hook, spool, daemon and broker and back through a subscription, and "
-		       "times each leg "
-		       "from the start. What it sends is an event with the operation \"" OPERATION "\".",
+		       "times each leg from the start. What it sends is an event with the operation \"" OPERATION "\".",
 	};
 	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR, .timeout_s = 10};
-	struct prober p = {0};
-	int r;
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
-		return COMMAND_USAGE;
-	r = command_open_spool(&p.lookup);
-	if (r != COMMAND_OK)
-		return r;
-	r = probe(&p, &a);
-	release(&p);
-	lookup_release(&p.lookup);
-	return command_finish(r);
+	return command_on_spool(&argp, argc, argv, &a, probe);
 }

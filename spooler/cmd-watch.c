@@ -70,7 +70,6 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
-	char *end;
 
 	switch (key) {
 	case 'c':
@@ -83,15 +82,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->json = true;
 		return 0;
 	case 'n':
-		a->limit = strtoull(arg, &end, 10);
-		if (a->limit == 0 || *end)
-			argp_error(state, "--count takes a whole number from 1, not '%s'", arg);
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s': takes no arguments", arg);
+		a->limit = command_number(state, "--count", arg);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return command_no_arguments(key, arg, state);
 	}
 }
 
@@ -159,16 +153,12 @@ static void warn(const struct watcher *w, const char *format, ...)
 {
 	_cleanup_free_ char *text = NULL;
 	va_list ap;
-	int n;
 
 	va_start(ap, format);
-	n = vasprintf(&text, format, ap);
+	text = command_text(stderr, format, ap);
 	va_end(ap);
-	if (n < 0)
-		return;
-	terminal_clean(text);
 	(void)fflush(stdout);
-	fprintf(stderr, "%s%s%s\n", w->colour ? TERMINAL_RED : "", text, w->colour ? TERMINAL_RESET : "");
+	fprintf(stderr, "%s%s%s\n", w->colour ? TERMINAL_RED : "", text ? text : "", w->colour ? TERMINAL_RESET : "");
 }
 
 static void check_sequence(struct watcher *w, const char *source, const char *epoch, const char *text)
@@ -216,7 +206,7 @@ static void print_line(const json_t *event)
 		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub, extra[0] ? "  " : "", extra,
 		     replayed ? "  (replayed)" : "") < 0)
 		return;
-	terminal_clean(line);
+	terminal_clean(stdout, line);
 	puts(line);
 }
 
@@ -242,13 +232,13 @@ static void on_message(struct client *c, const char *topic, const void *payload,
 		if (!json_is_true(json_object_get(event, "replayed")) && member(event, "epoch")[0])
 			check_sequence(w, source, member(event, "epoch"), member(event, "sequence"));
 		if (w->json) {
-			(void)json_dumpf(event, stdout, JSON_COMPACT);
-			(void)putchar('\n');
+			command_print_json(json_incref(event));
 		} else {
 			print_line(event);
 		}
 		w->events++;
-		if (fflush(stdout) == EOF) /* the reader is gone: `| head` */
+		(void)fflush(stdout);
+		if (command_output_ended())
 			finish(w, COMMAND_OK);
 		if (w->events == w->limit)
 			finish(w, COMMAND_OK);
@@ -342,15 +332,11 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 
 static int load(struct watcher *w, const struct arguments *a)
 {
-	_cleanup_free_ char *error = NULL;
+	int r = command_load(a->config, &w->config, &w->credentials);
 
-	if (config_load(a->config, stderr, &w->config) < 0)
-		return COMMAND_CONFIG;
+	if (r != COMMAND_OK)
+		return r;
 	log_set_level(w->config->log_level);
-	if (credentials_load(&w->config->tls, &w->credentials, &error) < 0) {
-		log_error("%s", error ? error : "no memory");
-		return COMMAND_CONFIG;
-	}
 	if (a->filter)
 		w->filter = strdup(a->filter);
 	else
@@ -411,8 +397,7 @@ int cmd_watch(int argc, char **argv)
 	struct watcher w = { .exit_code = COMMAND_OK };
 	int r;
 
-	argp_err_exit_status = COMMAND_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
 	w.json = a.json;
 	w.limit = a.limit;
@@ -424,5 +409,5 @@ int cmd_watch(int argc, char **argv)
 		fprintf(stderr, "%" PRIu64 " events, %" PRIu64 " duplicates left out, %" PRIu64 " missing\n", w.events,
 			w.duplicates, w.missing);
 	release(&w);
-	return r;
+	return command_finish(r);
 }

@@ -1,20 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* command - what the subcommands of virtspool share, see command.h. */
 #include <inttypes.h>
-#include <signal.h>
-#include <stdarg.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 
 #include "command.h"
+#include "config.h"
 #include "hook/spool.h"
 #include "log.h"
 #include "lookup.h"
 #include "terminal.h"
+#include "transport.h"
 #include "utf8.h"
 #include "util.h"
 
 #define PROGRESS_AFTER_USEC (USEC_PER_SEC / 2)
 #define PROGRESS_EVERY_USEC (USEC_PER_SEC / 10)
+
+/* --- the command line */
+
+bool command_parse(const struct argp *argp, int argc, char **argv, void *arguments)
+{
+	argp_err_exit_status = COMMAND_USAGE;
+	return argp_parse(argp, argc, argv, 0, NULL, arguments) == 0;
+}
+
+error_t command_no_arguments(int key, const char *arg, const struct argp_state *state)
+{
+	if (key != ARGP_KEY_ARG)
+		return ARGP_ERR_UNKNOWN;
+	argp_error(state, "'%s': takes no arguments", arg);
+	return 0;
+}
 
 /* --- the filter's options */
 
@@ -89,17 +106,69 @@ int command_failure(const char *what, int error)
 	return COMMAND_FAILED;
 }
 
-int command_open_spool(struct lookup *l)
+int command_event_failure(const char *what, const struct spool_id *id, int error)
+{
+	char text[128], name[37];
+
+	spool_id_name(id, name);
+	(void)snprintf(text, sizeof(text), "%s event %s in %s/", what, name, place_name(id->source));
+	return command_failure(text, error);
+}
+
+int command_spool_failure(int error)
 {
 	_cleanup_free_ char *what = NULL;
+
+	if (error == -ENOENT) {
+		log_error("cannot open the spool '%s': %s; is its file system mounted? `virtspool doctor` tells more",
+			  spool_directory(), strerror(-error));
+		return COMMAND_FAILED;
+	}
+	if (asprintf(&what, "cannot open the spool '%s'", spool_directory()) < 0)
+		return COMMAND_FAILED;
+	return command_failure(what, error);
+}
+
+int command_open_spool(struct lookup *l)
+{
 	int r = lookup_open(l);
 
 	if (r == 0)
 		return COMMAND_OK;
-	if (asprintf(&what, "cannot open the spool '%s'", spool_directory()) < 0)
-		return COMMAND_FAILED;
 	lookup_release(l);
-	return command_failure(what, r);
+	return command_spool_failure(r);
+}
+
+int command_on_spool(const struct argp *argp, int argc, char **argv, void *arguments,
+		     int (*run)(struct lookup *l, void *arguments))
+{
+	struct lookup l;
+	int r;
+
+	if (!command_parse(argp, argc, argv, arguments))
+		return COMMAND_USAGE;
+	r = command_open_spool(&l);
+	if (r != COMMAND_OK)
+		return r;
+	r = run(&l, arguments);
+	lookup_release(&l);
+	return command_finish(r);
+}
+
+int command_load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+
+	if (config_load(path, stderr, &config) < 0)
+		return COMMAND_CONFIG;
+	if (credentials_load(&config->tls, ret_credentials, &error) < 0) {
+		log_error("%s", error ? error : "no memory");
+		config_free(config);
+		return COMMAND_CONFIG;
+	}
+	*ret_config = config;
+	return COMMAND_OK;
 }
 
 int command_check_places(const struct lookup *l, unsigned places)
@@ -150,10 +219,14 @@ static void progress_draw(const struct progress *p)
 	int width, filled;
 	char bar[128];
 
-	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < 40)
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
 		size.ws_col = 80;
-	width = size.ws_col - (int)strlen(p->what) - 32;
-	width = width < 5 ? 5 : width > 60 ? 60 : width;
+	width = size.ws_col - (int)strlen(p->what) - 32; /* of two numbers of ten digits, and what is between */
+	if (width < 5) {
+		fprintf(stderr, "\r%" PRIu64 "/%" PRIu64, p->done, p->total);
+		return;
+	}
+	width = width > 60 ? 60 : width;
 	filled = p->total ? (int)((uint64_t)width * p->done / p->total) : width;
 	memset(bar, '.', (size_t)width);
 	memset(bar, '#', (size_t)filled);
@@ -189,18 +262,45 @@ void progress_end(struct progress *p)
 
 /* --- output */
 
+void command_print_json(json_t *o)
+{
+	(void)json_dumpf(o, stdout, JSON_COMPACT | (terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0));
+	(void)putchar('\n');
+	json_decref(o);
+}
+
+char *command_text(FILE *f, const char *format, va_list ap)
+{
+	char *text;
+
+	if (vasprintf(&text, format, ap) < 0)
+		return NULL;
+	terminal_clean(f, text);
+	return text;
+}
+
+static int output_error; /* the first; errno may be of something else at the end */
+
 bool command_output_ended(void)
 {
+	if (ferror(stdout) && output_error == 0)
+		output_error = errno;
 	return ferror(stdout);
+}
+
+static bool reader_is_gone(void)
+{
+	struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLERR | POLLHUP);
 }
 
 int command_finish(int code)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	(void)fflush(stdout);
+	if (!command_output_ended() || reader_is_gone())
 		return code;
-	if (errno == EPIPE || errno == 0)
-		return code;
-	log_error("cannot write the output: %s", strerror(errno));
+	log_error("cannot write the output: %s", strerror(output_error));
 	return COMMAND_FAILED;
 }
 
@@ -240,6 +340,11 @@ void format_time_utc(uint64_t ms, char ret[static 32])
 	format_tm(ms, gmtime_r(&seconds, &tm), 'T', "Z", ret);
 }
 
+void format_count(uint64_t n, const char *noun, char ret[static 48])
+{
+	(void)snprintf(ret, 48, "%" PRIu64 " %s%s", n, noun, n == 1 ? "" : "s");
+}
+
 void format_size(uint64_t bytes, char ret[static 32])
 {
 	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -271,13 +376,13 @@ void format_age(uint64_t seconds, char ret[static 32])
 		(void)snprintf(ret, 32, "%" PRIu64 " s", seconds);
 }
 
-char *printable(struct bytes b)
+char *printable(FILE *f, struct bytes b)
 {
 	char *text = malloc(3 * b.size + 1);
 
 	if (!text)
 		return NULL;
 	text[b.size ? utf8_replace_controls(b, text) : 0] = 0;
-	terminal_clean(text);
+	terminal_clean(f, text);
 	return text;
 }

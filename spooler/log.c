@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "terminal.h"
 
 #define LINE_MAX_BYTES 2048
 
@@ -23,14 +24,6 @@ void log_set_level(int level)
 void log_set_program(const char *name)
 {
 	log_program = name;
-}
-
-/* Replaces control characters in place; what is left is one line that a terminal shows as it is. */
-static void sanitize(char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = '?';
 }
 
 void log_line(int priority, const char *format, ...)
@@ -50,7 +43,7 @@ void log_line(int priority, const char *format, ...)
 	errno = saved; /* for %m */
 	(void)vsnprintf(line + n, sizeof(line) - n - 1, format, ap);
 	va_end(ap);
-	sanitize(line);
+	terminal_clean(stderr, line);
 	n = strlen(line);
 	line[n++] = '\n';
 	(void)!write(STDERR_FILENO, line, n); /* nowhere to tell it */

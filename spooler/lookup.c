@@ -75,6 +75,7 @@ void lookup_release(struct lookup *l)
 	for (size_t i = 0; i < N_PLACES; i++)
 		close_fdp(&l->directories[i]);
 	record_buffer_release(&l->buffer);
+	foreign_clear(&l->foreign);
 }
 
 /* A stream of its own, from the beginning. NULL: there is no such directory, or errno. */
@@ -94,13 +95,6 @@ static DIR *read_directory(const struct lookup *l, enum place place)
 	return d;
 }
 
-static bool is_reason(const char *name)
-{
-	size_t n = strlen(name), suffix = strlen(SPOOL_REASON_SUFFIX);
-
-	return n > suffix && strcmp(name + n - suffix, SPOOL_REASON_SUFFIX) == 0;
-}
-
 static int scan_place(struct lookup *l, enum place place, const struct filter *f, size_t limit, struct id_list *list)
 {
 	DIR *d = read_directory(l, place);
@@ -112,7 +106,8 @@ static int scan_place(struct lookup *l, enum place place, const struct filter *f
 		return 0;
 	while (r >= 0 && (de = readdir(d))) {
 		if (!spool_id_parse(de->d_name, &id)) {
-			l->foreign += de->d_name[0] != '.' && !is_reason(de->d_name);
+			if (foreign_is(dirfd(d), de->d_name))
+				r = foreign_add(&l->foreign, place, dirfd(d), de->d_name);
 			continue;
 		}
 		if (!filter_matches_time(f, spool_id_ms(&id)))
@@ -125,44 +120,68 @@ static int scan_place(struct lookup *l, enum place place, const struct filter *f
 	return r;
 }
 
+/* What was not written within the filter's time goes from the list. */
+static void keep_foreign(struct foreign_list *list, const struct filter *f)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < list->n; i++) {
+		if (filter_matches_time(f, list->entries[i].ms)) {
+			struct foreign matches = list->entries[i];
+
+			list->entries[i] = list->entries[kept];
+			list->entries[kept++] = matches;
+		}
+	}
+	foreign_cut(list, kept);
+}
+
 int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit, struct id_list *list)
 {
 	int r = 0;
 
-	l->seen = l->foreign = 0;
+	l->seen = 0;
+	foreign_clear(&l->foreign);
 	for (enum place p = 0; p < N_PLACES && r >= 0; p++)
 		if (places & PLACE_BIT(p))
 			r = scan_place(l, p, f, limit, list);
-	if (r >= 0)
-		id_list_sort(list, limit);
-	return r;
+	if (r < 0)
+		return r;
+	keep_foreign(&l->foreign, f);
+	foreign_sort(&l->foreign, list->newest);
+	l->seen += l->foreign.n;
+	id_list_sort(list, limit);
+	return 0;
 }
 
-int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes,
-		 uint64_t *ret_oldest_ms)
+/* Beyond so many the size is reckoned from these: a million stats would take seconds. */
+#define SIZED_MAX 65536
+
+int lookup_count(struct lookup *l, enum place place, bool with_size, struct place_count *ret_count)
 {
-	uint64_t records = 0, bytes = 0, oldest = 0;
+	struct place_count c = {0};
 	DIR *d = read_directory(l, place);
 	const struct dirent *de;
 	struct spool_id id;
 	struct stat st;
 
 	while (d && (de = readdir(d))) {
-		if (!spool_id_parse(de->d_name, &id))
+		if (!spool_id_parse(de->d_name, &id)) {
+			c.foreign += foreign_is(dirfd(d), de->d_name);
 			continue;
-		records++;
-		if (oldest == 0 || spool_id_ms(&id) < oldest)
-			oldest = spool_id_ms(&id);
-		if (ret_bytes && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			bytes += (uint64_t)st.st_size;
+		}
+		c.records++;
+		if (c.oldest_ms == 0 || spool_id_ms(&id) < c.oldest_ms)
+			c.oldest_ms = spool_id_ms(&id);
+		if (with_size && c.records <= SIZED_MAX && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			c.bytes += spool_bytes_on_disk(&st);
 	}
 	if (d)
 		(void)closedir(d);
-	*ret_records = records;
-	if (ret_bytes)
-		*ret_bytes = bytes;
-	if (ret_oldest_ms)
-		*ret_oldest_ms = oldest;
+	c.estimated = with_size && c.records > SIZED_MAX;
+	if (c.estimated)
+		c.bytes = (uint64_t)((double)c.bytes / SIZED_MAX * (double)c.records);
+	*ret_count = c;
 	return l->errors[place];
 }
 
@@ -225,16 +244,42 @@ int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct sp
 	return found;
 }
 
+int lookup_find_foreign(struct lookup *l, unsigned places, const char *text)
+{
+	char name[NAME_MAX + 1];
+
+	if (!foreign_unescape(text, name, sizeof(name)) || !name[0] || strchr(name, '/'))
+		return 0;
+	for (enum place p = 0; p < N_PLACES; p++) {
+		size_t before = l->foreign.n;
+
+		if (!(places & PLACE_BIT(p)) || l->directories[p] < 0 || !foreign_is(l->directories[p], name))
+			continue;
+		if (foreign_add(&l->foreign, p, l->directories[p], name) < 0)
+			return -ENOMEM;
+		if (l->foreign.n > before)
+			return 1;
+	}
+	return 0;
+}
+
 /* --- reading */
 
-static char *read_reason(int dir_fd, const char *name)
+/* NAME.reason; false where no file can be called so. */
+static bool reason_name(const char *name, char ret_file[static NAME_MAX + 1])
 {
-	char file[37 + sizeof(SPOOL_REASON_SUFFIX)], text[REASON_MAX];
+	return snprintf(ret_file, NAME_MAX + 1, "%s" SPOOL_REASON_SUFFIX, name) <= NAME_MAX;
+}
+
+char *lookup_reason(const struct lookup *l, enum place place, const char *name)
+{
+	char file[NAME_MAX + 1], text[REASON_MAX];
 	_cleanup_close_ int fd = -1;
 	ssize_t n;
 
-	(void)snprintf(file, sizeof(file), "%s" SPOOL_REASON_SUFFIX, name);
-	fd = openat(dir_fd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (place != PLACE_FAILED || !reason_name(name, file))
+		return NULL;
+	fd = openat(l->directories[place], file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
 	n = read(fd, text, sizeof(text));
@@ -271,8 +316,8 @@ int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, stru
 		f.problem = NULL;
 	if (want & LOOKUP_UUID)
 		find_uuid(&f);
-	if (want & LOOKUP_REASON && f.place == PLACE_FAILED)
-		f.reason = read_reason(l->directories[PLACE_FAILED], f.name);
+	if (want & LOOKUP_REASON)
+		f.reason = lookup_reason(l, f.place, f.name);
 	*ret_found = f;
 	return 0;
 }
@@ -295,4 +340,22 @@ bool found_matches(struct found *found, const struct filter *f)
 		return false;
 	find_uuid(found);
 	return found->uuid[0] && filter_matches(f, &found->record, found->uuid);
+}
+
+/* --- removing */
+
+int lookup_remove(const struct lookup *l, enum place place, const char *name)
+{
+	char reason[NAME_MAX + 1];
+	int fd = l->directories[place];
+
+	if (unlinkat(fd, name, 0) < 0) {
+		if (errno != EISDIR)
+			return -errno;
+		if (unlinkat(fd, name, AT_REMOVEDIR) < 0)
+			return -errno;
+	}
+	if (place == PLACE_FAILED && reason_name(name, reason))
+		(void)unlinkat(fd, reason, 0);
+	return 0;
 }

@@ -14,6 +14,7 @@
 
 #include "../hook/record.h"
 #include "filter.h"
+#include "foreign.h"
 #include "recordfile.h"
 #include "spoolid.h"
 
@@ -39,8 +40,8 @@ struct lookup {
 	int directories[N_PLACES]; /* -1: cannot be opened, see errors */
 	int errors[N_PLACES];      /* negative errno */
 	struct record_buffer buffer;
-	uint64_t seen;    /* names of records that the last scan met in the time asked for */
-	uint64_t foreign; /* names that are none of a record, met by the last scan */
+	uint64_t seen;               /* names that the last scan met in the time asked for */
+	struct foreign_list foreign; /* those among them that are none of a record; by their time of writing */
 };
 
 /* Opens what can be opened. -EACCES, -ENOENT and so on if the spool itself cannot be. */
@@ -83,6 +84,22 @@ void found_release(struct found *f);
 /* Does the filter, all but its time, match? Looks for the UUID if that is needed and was not asked for. */
 bool found_matches(struct found *found, const struct filter *f);
 
-/* How many records are in a place, and how large they are together, if asked (each costs a stat). */
-int lookup_count(struct lookup *l, enum place place, uint64_t *ret_records, uint64_t *ret_bytes,
-		 uint64_t *ret_oldest_ms);
+/*
+ * What has no record's name: the one of these places that `text` (see foreign.h) means, added to l->foreign. Returns 1;
+ * 0 if there is none.
+ */
+int lookup_find_foreign(struct lookup *l, unsigned places, const char *text);
+/* Why it failed, as the daemon wrote it, without its newline; to be freed. NULL: it is not in failed/, or unknown. */
+char *lookup_reason(const struct lookup *l, enum place place, const char *name);
+/* Removes what lies under this name, and in failed/ the reason beside it. Negative errno. */
+int lookup_remove(const struct lookup *l, enum place place, const char *name);
+
+struct place_count {
+	uint64_t records, foreign;
+	uint64_t bytes;     /* that they take on disk */
+	uint64_t oldest_ms; /* record; 0: none */
+	bool estimated;     /* the bytes: there were too many records to look at each */
+};
+
+/* How much is in a place; its size, if asked, costs a stat for each of the first 65536. */
+int lookup_count(struct lookup *l, enum place place, bool with_size, struct place_count *ret_count);

@@ -13,17 +13,20 @@
 
 static void backlog_count(struct backlog *b)
 {
-	uint64_t start = now_usec(CLOCK_MONOTONIC), records[3], oldest[3] = {0}, took;
-	static const enum place places[] = {PLACE_NEW, PLACE_EMERGENCY, PLACE_REPLAY};
+	uint64_t start = now_usec(CLOCK_MONOTONIC), took;
+	struct place_count live, emergency, replay;
 	struct lookup l;
 
 	(void)lookup_open(&l); /* what cannot be opened holds nothing */
-	for (size_t i = 0; i < ELEMENTSOF(places); i++)
-		(void)lookup_count(&l, places[i], &records[i], NULL, &oldest[i]);
+	(void)lookup_count(&l, PLACE_NEW, false, &live);
+	(void)lookup_count(&l, PLACE_EMERGENCY, false, &emergency);
+	(void)lookup_count(&l, PLACE_REPLAY, false, &replay);
 	lookup_release(&l);
-	b->emergency = records[1];
-	b->records = records[0] + records[1] + records[2];
-	b->oldest_ms = oldest[0] == 0 || (oldest[1] != 0 && oldest[1] < oldest[0]) ? oldest[1] : oldest[0];
+	b->emergency = emergency.records;
+	b->records = live.records + emergency.records + replay.records;
+	b->oldest_ms = live.oldest_ms == 0 || (emergency.oldest_ms != 0 && emergency.oldest_ms < live.oldest_ms)
+			       ? emergency.oldest_ms
+			       : live.oldest_ms;
 	took = COUNT_SHARE * (now_usec(CLOCK_MONOTONIC) - start);
 	b->next_usec = start + (took > COUNT_EVERY_USEC ? took : COUNT_EVERY_USEC);
 }

@@ -14,9 +14,10 @@
 #include <sys/stat.h>
 
 #include "atomically.h"
-#include "hook/record.h"
+#include "foreign.h"
 #include "hook/spool.h"
 #include "hook/stamp.h"
+#include "log.h"
 #include "queue.h"
 #include "recordfile.h"
 #include "util.h"
@@ -209,7 +210,11 @@ static int move_name(struct queue *q, int from_fd, const char *name, enum archiv
 
 static void refuse_foreign(struct queue *q, int fd, const char *name)
 {
-	(void)move_name(q, fd, name, ARCHIVE_FAILED, "not a record: its name is not an event's id");
+	_cleanup_free_ char *text = foreign_escape(name);
+	int r = move_name(q, fd, name, ARCHIVE_FAILED, "not a record: its name is not an event's id");
+
+	if (r == 0)
+		log_warning("file '%s' moved to failed/: its name is not an event's id", text ? text : "?");
 }
 
 static int scan_source(struct queue *q, enum queue_source source, struct id_list *s)

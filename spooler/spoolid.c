@@ -67,6 +67,11 @@ static int compare(bool newest, const struct spool_id *a, const struct spool_id 
 	return newest ? spool_id_compare(b, a) : spool_id_compare(a, b);
 }
 
+uint64_t spool_bytes_on_disk(const struct stat *st)
+{
+	return (uint64_t)st->st_blocks * 512;
+}
+
 bool spool_is_dots(const char *name)
 {
 	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 struct spool_id {
 	unsigned char id[16];
@@ -24,6 +25,8 @@ uint64_t spool_id_ms(const struct spool_id *e);
 /* For qsort() and the like: the order of the ids, which is that of the transitions. */
 int spool_id_compare(const void *a, const void *b);
 
+/* What a limit is there for: a small file takes a whole block. */
+uint64_t spool_bytes_on_disk(const struct stat *st);
 /* "." and "..", which every directory has. */
 bool spool_is_dots(const char *name);
 

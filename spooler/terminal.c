@@ -10,7 +10,33 @@ bool terminal_colour(FILE *f)
 	return isatty(fileno(f)) && !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
 }
 
-void terminal_clean(char *text)
+/* By the variables and not by setlocale(): the locale that they name need not be installed here. */
+static bool locale_is_utf8(void)
+{
+	const char *const values[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
+
+	for (size_t i = 0; i < ELEMENTSOF(values); i++)
+		if (values[i] && *values[i])
+			return strcasestr(values[i], "UTF-8") || strcasestr(values[i], "UTF8");
+	return false;
+}
+
+bool terminal_ascii(FILE *f)
+{
+	return isatty(fileno(f)) && !locale_is_utf8();
+}
+
+static void replace_beyond_ascii(char *text)
+{
+	char *out = text;
+
+	for (const unsigned char *s = (const unsigned char *)text; *s; s++)
+		if (*s < 0x80 || *s >= 0xc0) /* not the rest of a character */
+			*out++ = *s < 0x80 ? (char)*s : '?';
+	*out = 0;
+}
+
+void terminal_clean(FILE *f, char *text)
 {
 	for (unsigned char *s = (unsigned char *)text; *s; s++) {
 		if (*s < 0x20 || *s == 0x7f)
@@ -18,4 +44,6 @@ void terminal_clean(char *text)
 		else if (s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0)
 			s[0] = s[1] = '?';
 	}
+	if (f && terminal_ascii(f))
+		replace_beyond_ascii(text);
 }

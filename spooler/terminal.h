@@ -13,5 +13,9 @@
 
 /* Is f a terminal that wants colours? Not under NO_COLOR (https://no-color.org), nor TERM=dumb. */
 bool terminal_colour(FILE *f);
-/* Replaces in place every control character of a UTF-8 string, C1 ones (U+0080 to U+009F) included, by '?'. */
-void terminal_clean(char *text);
+/* Is f a terminal that takes ASCII only, going by the locale? Where UTF-8 is not understood, its bytes may be controls.
+ */
+bool terminal_ascii(FILE *f);
+/* Replaces in place every control character of a UTF-8 string, C1 ones (U+0080 to U+009F) included, by '?', and, if f
+   (which may be NULL) takes ASCII only, every character beyond. */
+void terminal_clean(FILE *f, char *text);

@@ -124,6 +124,88 @@ def test_a_damaged_record_is_shown_as_such(at_rest):
     assert name in bed.run("virtspool", "list", check=True).stdout
 
 
+def test_what_is_no_event_is_listed_shown_and_dropped(running):
+    """The daemon moves it to failed/; there it is seen, and goes when it is told to, by the name that is shown."""
+    bed = running
+    bed.hook("start")
+    bed.spool.wait_count(1, "sent")
+    name, shown = "evil\x1b[2J\nö name", "evil%1B[2J%0A%C3%B6 name"
+    (bed.spool.path("tmp") / "x").write_text("hello")
+    (bed.spool.path("tmp") / "x").rename(bed.spool.path("new") / name)
+    bed.spool.wait_count(2, "failed")
+    (line,) = [line for line in bed.daemon.output().splitlines() if shown in line]
+    assert "moved to failed/" in line
+    (bed.spool.path("failed") / ".hidden").write_text("")
+    (bed.spool.path("failed") / "directory").mkdir()
+    (bed.spool.path("failed") / "directory" / "full").write_text("")
+    expected = {shown, ".hidden", "directory"}
+
+    assert {e["file"] for e in listed(bed, "failed")} == expected
+    assert len(listed(bed)) == 4 and len(listed(bed, "--limit", "2")) == 2
+    assert [e["id"] for e in listed(bed, "--vm", "*")] == bed.spool.names("sent")
+    assert len(listed(bed, "failed", "--since", "1h")) == 3 and listed(bed, "failed", "--until", "1h") == []
+    assert shown in bed.run("virtspool", "list", "failed", check=True).stdout
+    done = bed.run("virtspool", "status")
+    assert done.returncode == 1 and "no event (3); see `virtspool list failed`" in done.stdout
+    assert json.loads(bed.run("virtspool", "status", "--json").stdout)["failed"] == {
+        "events": 0,
+        "bytes": 0,
+        "estimated": False,
+        "foreign": 3,
+    }
+
+    text = bed.run("virtspool", "show", shown, check=True).stdout
+    assert re.search(r"^failure +not a record: its name is not an event's id$", text, re.M) and "5 bytes" in text
+    assert bed.run("virtspool", "show", "--raw", shown, check=True).stdout == "hello"
+    assert json.loads(bed.run("virtspool", "show", "--json", shown, check=True).stdout)["file"] == shown
+    for arguments in (["--xml", shown], ["--raw", "directory"], ["evil"], [name]):
+        done = bed.run("virtspool", "show", *arguments)
+        assert done.returncode == 1 and done.stdout == "", arguments
+
+    done = bed.run("virtspool", "replay", "--all", "--from", "failed")
+    assert done.returncode == 0 and "0 events put back" in done.stderr
+    assert bed.run("virtspool", "replay", shown).returncode == 1
+    done = bed.run("virtspool", "drop", "--all", "--dry-run", "--json", check=True)
+    assert {json.loads(line)["file"] for line in done.stdout.splitlines()} == expected
+    assert "3 files that are no events would be dropped" in done.stderr
+    bed.run("virtspool", "drop", "--yes", "--op", "*", check=True)
+    done = bed.run("virtspool", "drop", shown)
+    assert done.returncode == 1 and "drop 1 file that is no event" in done.stderr and len(bed.spool.names("failed")) == 3
+    assert bed.run("virtspool", "drop", "--yes", "evil").returncode == 1
+    bed.run("virtspool", "drop", "--yes", shown, check=True)
+    assert set(os.listdir(bed.spool.path("failed"))) == {".hidden", "directory"}
+    done = bed.run("virtspool", "drop", "--yes", "--all", "--from", "failed")
+    assert done.returncode == 1 and "'directory' in failed/: Directory not empty" in done.stderr
+    (bed.spool.path("failed") / "directory" / "full").unlink()
+    bed.run("virtspool", "drop", "--yes", "--all", "--from", "failed", check=True)
+    assert os.listdir(bed.spool.path("failed")) == []
+    done = bed.run("virtspool", "drop", "--yes", "--all", "--from", "failed", check=True)
+    assert done.stderr == "nothing to drop\n"
+
+
+def test_of_many_only_what_is_shown_is_read(bed):
+    """66,000 records: names are looked at, files are not opened; the size of so many is reckoned from a part."""
+    subprocess.run([program("tests/faults/make-records"), bed.spool.path("sent"), "66000"], check=True, timeout=60)
+    trace = bed.directory / "trace"
+
+    def calls(call, *arguments):
+        """How often it was made for a record."""
+        strace = [tool("strace"), "-o", trace, "-e", f"trace={call}"]
+        environment = {"PATH": "/usr/bin:/bin", **bed.spool.environment}
+        subprocess.run([*strace, program("virtspool"), *arguments], env=environment, capture_output=True, timeout=60)
+        return len(re.findall(r'"[0-9a-f]{8}-', trace.read_text()))
+
+    assert calls("openat", "list", "--limit", "3") == 3
+    assert calls("openat", "list", "--limit", "3", "--oldest", "sent") == 3
+    newest = listed(bed, "--limit", "1")[0]
+    assert newest["sequence"] == 66000
+    assert calls("openat", "show", newest["id"]) == 1
+    assert calls("newfstatat", "status") == 65536
+    status = json.loads(bed.run("virtspool", "status", "--json").stdout)["sent"]
+    assert status["events"] == 66000 and status["estimated"] and status["bytes"] == 66000 * 4096
+    assert "66000 events kept, about 257.8 MiB" in bed.run("virtspool", "status").stdout
+
+
 # --- names that want to drive the terminal
 
 EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7fb"
@@ -158,6 +240,9 @@ def test_show(at_rest):
         assert expected in text
     shown = json.loads(bed.run("virtspool", "show", "--json", name, *config, check=True).stdout)
     assert shown["event"]["id"] == name and shown["where"] == "new" and shown["wanted"] is True
+    # The record is told without a configuration as well.
+    done = bed.run("virtspool", "show", "--json", name, "-c", bed.directory / "nowhere", check=True)
+    assert json.loads(done.stdout)["operation"] == "release" and "cannot be used" in done.stderr
     raw = subprocess.run(
         [program("virtspool"), "show", "--raw", name], capture_output=True, check=True, env={**os.environ, **bed.spool.environment}
     )
@@ -439,6 +524,25 @@ def test_status_is_a_health_check(running):
     done = bed.run("virtspool", "status", "--json")
     status = json.loads(done.stdout)
     assert done.returncode == 2 and status["health"] == "down" and status["waiting"]["events"] == 3
+
+
+def test_status_without_a_spool(running):
+    """Its file system is not mounted: down, whatever the daemon says, and what there is to tell is told."""
+    bed = running
+    bed.broker.stop()
+    bed.hook.start()
+    name = bed.spool.names("new")[0]
+    bed.spool.path("emergency/new").mkdir(parents=True, exist_ok=True)
+    shutil.move(bed.spool.path("new") / name, bed.spool.path("emergency/new") / name)
+    bed.spool.spooldir.rename(bed.directory / "elsewhere")
+    done = bed.run("virtspool", "status")
+    assert done.returncode == 2 and done.stderr == "" and done.stdout.startswith("down\n")
+    assert "cannot open the spool" in done.stdout and "mounted?" in done.stdout and "(1 event)" in done.stdout
+    status = json.loads(bed.run("virtspool", "status", "--json").stdout)
+    assert status["health"] == "down" and status["code"] == 2 and status["daemon"]["pid"] == bed.daemon.pid
+    done = bed.run("virtspool", "list")
+    assert done.returncode == 1 and "mounted?" in done.stderr and len(done.stderr.splitlines()) == 1
+    (bed.directory / "elsewhere").rename(bed.spool.spooldir)
 
 
 def test_status_sees_a_killed_daemon(running):
@@ -944,8 +1048,26 @@ def test_pipes(at_rest):
     # Also where SIGPIPE is ignored, as below some supervisors.
     done = shell(bed, "trap '' PIPE; $V list --json --all | head -1")
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
-    done = shell(bed, "$V list > /dev/full")
-    assert done.returncode == 1 and "cannot write" in done.stderr and len(done.stderr.splitlines()) == 1
+    id_ = bed.spool.names("new")[0]
+    for command in ("list", "status", f"show {id_}", "purge --keep 0 --dry-run", "doctor", "--help", "--version"):
+        for where, why in (("> /dev/full", "No space left"), (">&-", "Bad file descriptor")):
+            done = shell(bed, f"$V {command} {where}")
+            assert done.returncode == 1 and f"cannot write the output: {why}" in done.stderr, (command, done.stderr)
+
+
+def test_watch_on_a_full_disk(running):
+    bed = running
+    script = 'exec "$V" watch -c "$1" >/dev/full'
+    watch = subprocess.Popen(
+        ["sh", "-c", script, "sh", bed.daemon.config_file],
+        env={**os.environ, "V": program("virtspool"), **bed.spool.environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "watching" in watch.stderr.readline()
+    bed.hook("start")
+    rest = watch.communicate(timeout=20)[1]
+    assert watch.returncode == 1 and "cannot write the output: No space left" in rest
 
 
 def test_usage(bed):
@@ -997,6 +1119,8 @@ def test_bash_completion(at_rest):
     name = bed.spool.names("new")[0]
     assert name in complete(bed, "show", name[:8])
     assert complete(bed, "replay", "") == []
+    (bed.spool.path("failed") / "notes.txt").write_text("")
+    assert complete(bed, "drop", "no") == ["notes.txt"]
     move(bed, [name], "sent")
     assert complete(bed, "replay", "") == [name]
 
@@ -1100,6 +1224,19 @@ def test_terminal_colours_and_limit(at_rest, terminal):
     assert not re.search(r"\x1b\[(3\d|1)m", t.screen("-e"))
 
 
+def test_terminal_that_knows_ascii_only(bed, terminal):
+    """Where UTF-8 is not understood, parts of its characters are control characters (here CSI); a pipe gets it whole."""
+    bed.hook("start", domain="müller-\u66db")
+    t = terminal()
+    t.type("LC_ALL=C $V list; LC_ALL=C $V list --json; LC_ALL=C $V list | cat; echo end-$((1+1))")
+    screen = t.wait("end-2")
+    assert "start      m?ller-?\n" in screen
+    assert '"name":"m\\u00fcller-\\u66db"' in screen.replace("\n", "").lower()
+    assert screen.count("müller-曛") == 1
+    t.type("clear; LANG=de_DE.utf8 LC_ALL= $V list; echo end-$((1+2))")
+    assert "müller-曛" in t.wait("end-3")
+
+
 def test_terminal_asks(at_rest, terminal):
     bed = at_rest
     t = terminal()
@@ -1124,3 +1261,9 @@ def test_terminal_shows_progress(bed, terminal):
     t.wait("replaying [")
     t.wait("code-0")
     assert "30 of 30" in t.screen() and "30 events put back into the queue" in t.screen()
+    for name in bed.spool.names("replay"):
+        (bed.spool.path("replay") / name).rename(bed.spool.path("sent") / name)
+    t.run("resize-window", "-x", "30")
+    t.type("clear; $V replay --all --rate 20/s; echo end-$((3+4))")
+    t.wait("end-7")
+    assert "30/30" in t.screen().splitlines() and "replaying" not in t.screen(), t.screen()  # on one line
