@@ -36,6 +36,7 @@
 #define UNIT "virtspool.service"
 #define LISTENER_UNIT "virtspool-listen.service"
 #define CLOCK_EARLIEST_S 1767225600 /* 2026-01-01: no clock that is right shows less */
+#define AS_ROOT "run this as root"
 #define HOOK_PROGRAM PKGLIBEXECDIR "/virtspool-hook"
 
 enum grade { GRADE_OK, GRADE_WARNING, GRADE_BAD };
@@ -112,6 +113,12 @@ static void finding(struct doctor *d, enum grade grade, const char *check, const
 	print_finding(d, grade, check, text ? text : "no memory", how);
 }
 
+/* What we were not let look at may be well for the daemon and the hook. */
+static bool is_hidden(int error)
+{
+	return geteuid() != 0 && error == -EACCES;
+}
+
 /* --- configuration and certificates */
 
 static void check_configuration(struct doctor *d)
@@ -127,7 +134,10 @@ static void check_configuration(struct doctor *d)
 	r = config_load(d->config_path, f, &d->config);
 	(void)fclose(f);
 	for (line = strtok_r(errors, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-		finding(d, r < 0 ? GRADE_BAD : GRADE_WARNING, "configuration", r < 0 ? "see virtspool.yaml(5)" : NULL,
+		finding(d, r < 0 && !is_hidden(r) ? GRADE_BAD : GRADE_WARNING, "configuration",
+			is_hidden(r) ? AS_ROOT
+			: r < 0	     ? "see virtspool.yaml(5)"
+				     : NULL,
 			"%s", line);
 	if (r < 0)
 		return;
@@ -172,10 +182,16 @@ static bool uses_tls(const struct config *c)
 static void check_certificates(struct doctor *d)
 {
 	_cleanup_free_ char *error = NULL;
+	int r;
 
 	if (!d->config || !uses_tls(d->config))
 		return;
-	if (credentials_load(&d->config->tls, &d->credentials, &error) < 0) {
+	r = credentials_load(&d->config->tls, &d->credentials, &error);
+	if (is_hidden(r)) {
+		finding(d, GRADE_WARNING, "certificates", AS_ROOT, "%s", error ? error : strerror(-r));
+		return;
+	}
+	if (r < 0) {
 		finding(d, GRADE_BAD, "certificates",
 			"certificate and key must belong together, and be readable for the user virtspool, the key for "
 			"no other",
@@ -285,6 +301,10 @@ static void check_owner(struct doctor *d, const char *path, const char *owner, m
 	uid_t uid = strcmp(owner, "root") == 0 ? 0 : pw ? pw->pw_uid : (uid_t)-1;
 	struct stat st;
 
+	if (stat(path, &st) < 0 && is_hidden(-errno)) {
+		finding(d, GRADE_WARNING, "spool", AS_ROOT, "'%s' cannot be looked at: %s", path, strerror(errno));
+		return;
+	}
 	if (stat(path, &st) < 0) {
 		finding(d, GRADE_BAD, "spool", "systemd-tmpfiles --create virtspool.conf; is its file system mounted?",
 			"'%s': %s", path, strerror(errno));
@@ -492,19 +512,24 @@ static bool is_on(const char *path)
 	return c == 'Y' || c == '1';
 }
 
+/* What is executed is what a link leads to, and has to be let by its own path and label. */
 static void check_confinement(struct doctor *d, const char *path)
 {
+	static const char profiled[] = "/etc/libvirt/hooks/";
+	_cleanup_free_ char *real = realpath(path, NULL);
 	char label[256] = "";
 
-	if (is_on("/sys/module/apparmor/parameters/enabled") && strncmp(path, "/etc/libvirt/hooks/", 19) != 0)
-		finding(d, GRADE_WARNING, "hook", "install it below /etc/libvirt/hooks",
+	if (!real)
+		return;
+	if (is_on("/sys/module/apparmor/parameters/enabled") && strncmp(real, profiled, strlen(profiled)) != 0)
+		finding(d, GRADE_WARNING, "hook", "install it below /etc/libvirt/hooks, as a file and not as a link",
 			"AppArmor is on, and libvirtd's profile runs hooks below /etc/libvirt/hooks only, not '%s'",
-			path);
-	if (is_on("/sys/fs/selinux/enforce") && lgetxattr(path, "security.selinux", label, sizeof(label) - 1) > 0 &&
+			real);
+	if (is_on("/sys/fs/selinux/enforce") && getxattr(real, "security.selinux", label, sizeof(label) - 1) > 0 &&
 	    !strstr(label, "virt_hook"))
 		finding(d, GRADE_WARNING, "hook",
 			"restorecon -R /etc/libvirt/hooks; setsebool -P virt_hooks_unconfined on",
-			"SELinux is on, and '%s' has the label %s, which libvirt may not run", path, label);
+			"SELinux is on, and '%s' has the label %s, which libvirt may not run", real, label);
 }
 
 static void check_hook_file(struct doctor *d, const char *path, const char *driver)

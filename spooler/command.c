@@ -14,6 +14,7 @@
 #include "utf8.h"
 #include "util.h"
 
+#define NEEDS_RIGHTS "this needs root, or the group virtspool"
 #define PROGRESS_AFTER_USEC (USEC_PER_SEC / 2)
 #define PROGRESS_EVERY_USEC (USEC_PER_SEC / 10)
 
@@ -99,7 +100,7 @@ uint64_t command_number(const struct argp_state *state, const char *what, const 
 int command_failure(const char *what, int error)
 {
 	if (error == -EACCES || error == -EPERM) {
-		log_error("%s: %s; this needs root, or the group virtspool", what, strerror(-error));
+		log_error("%s: %s; " NEEDS_RIGHTS, what, strerror(-error));
 		return COMMAND_RIGHTS;
 	}
 	log_error("%s: %s", what, strerror(-error));
@@ -159,16 +160,22 @@ int command_load(const char *path, struct config **ret_config, struct credential
 {
 	_cleanup_free_ char *error = NULL;
 	struct config *config = NULL;
+	int r;
 
+	if (access(path, R_OK) < 0 && errno == EACCES) {
+		log_error("cannot read '%s': %s; " NEEDS_RIGHTS, path, strerror(errno));
+		return COMMAND_RIGHTS;
+	}
 	if (config_load(path, stderr, &config) < 0)
 		return COMMAND_CONFIG;
-	if (credentials_load(&config->tls, ret_credentials, &error) < 0) {
-		log_error("%s", error ? error : "no memory");
-		config_free(config);
-		return COMMAND_CONFIG;
+	r = credentials_load(&config->tls, ret_credentials, &error);
+	if (r == 0) {
+		*ret_config = config;
+		return COMMAND_OK;
 	}
-	*ret_config = config;
-	return COMMAND_OK;
+	config_free(config);
+	log_error("%s%s", error ? error : "no memory", r == -EACCES ? "; " NEEDS_RIGHTS : "");
+	return r == -EACCES ? COMMAND_RIGHTS : COMMAND_CONFIG;
 }
 
 int command_check_places(const struct lookup *l, unsigned places)

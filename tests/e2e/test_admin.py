@@ -722,6 +722,53 @@ def test_doctor_of_hooks(bed):
     assert found(doctor(bed), "hook", "can be written by others")[0] == "bad"
 
 
+def test_doctor_of_confinement(bed):
+    """What AppArmor and SELinux would forbid a hook, in a mount namespace whose /sys says that they are on."""
+    if os.geteuid() != 0:
+        missing("root is needed for a /sys of one's own")
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+    hook = bed.hook.installed("qemu")
+    script = """
+        mount -t tmpfs none /sys && mkdir -p /sys/module/apparmor/parameters /sys/fs/selinux /etc/libvirt
+        echo "$APPARMOR" >/sys/module/apparmor/parameters/enabled; echo "$SELINUX" >/sys/fs/selinux/enforce
+        mount -t tmpfs none /etc/libvirt && mkdir /etc/libvirt/hooks && cp "$HOOK" /etc/libvirt/hooks/qemu
+        ln -s "$HOOK" /etc/libvirt/hooks/lxc
+        [ -z "$LABEL" ] || /usr/bin/python3 -c 'import os; os.setxattr("/etc/libvirt/hooks/qemu", "security.selinux", os.environ["LABEL"].encode())'
+        exec "$V" doctor --json -c "$C" --hooksdir "$DIRECTORY" """
+
+    def warnings(directory="/etc/libvirt/hooks", apparmor="N", selinux="0", label=""):
+        done = subprocess.run(
+            [tool("unshare"), "--mount", "--propagation", "private", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "V": program("virtspool"),
+                "C": str(bed.daemon.config_file),
+                "HOOK": hook,
+                "DIRECTORY": str(directory),
+                "APPARMOR": apparmor,
+                "SELINUX": selinux,
+                "LABEL": label,
+                **bed.spool.environment,
+            },
+        )
+        findings = [json.loads(line) for line in done.stdout.splitlines()]
+        return [(f["text"], f["how"]) for f in findings if "AppArmor" in f["text"] or "SELinux" in f["text"]]
+
+    assert warnings() == []
+    ((text, how),) = warnings(apparmor="Y")  # the file is where it may be, the link leads out
+    assert f"not '{hook}'" in text and "not as a link" in how
+    assert len(warnings(bed.hook.directory, apparmor="Y")) == 1
+    assert warnings(bed.hook.directory) == []
+    ((text, how),) = warnings(selinux="1", label="system_u:object_r:etc_t:s0")
+    assert "'/etc/libvirt/hooks/qemu' has the label system_u:object_r:etc_t:s0" in text
+    assert "restorecon -R /etc/libvirt/hooks" in how and "virt_hooks_unconfined" in how
+    assert warnings(selinux="1", label="system_u:object_r:virt_hook_t:s0") == []
+    assert warnings(selinux="0", label="system_u:object_r:etc_t:s0") == []
+
+
 def test_doctor_of_owners_and_modes(bed):
     """In a mount namespace with a user virtspool."""
     if os.geteuid() != 0:
@@ -1129,20 +1176,35 @@ def test_rights_are_named_in_one_line(at_rest):
     bed = at_rest
     if os.geteuid() != 0:
         missing("root is needed to be somebody else")
+    bed.daemon.config["brokers"] = ["mqtts://127.0.0.1:1"]
+    bed.daemon.write_config()
+    config = ["-c", bed.daemon.config_file]
     # The way there is open, the spool is not; and the program has to be where nobody may look.
     copy = f"/tmp/virtspool-copy-{os.getpid()}-{time.monotonic_ns()}"
     shutil.copy(program("virtspool"), copy)
     bed.spool.spooldir.chmod(0o700)
+    bed.daemon.config_file.chmod(0o600)
+
+    def as_nobody(*command):
+        return subprocess.run(
+            [tool("setpriv"), "--reuid", "65534", "--clear-groups", copy, *command],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", **bed.spool.environment},
+            timeout=10,
+        )
+
     try:
-        for command in (["list"], ["show", "0"], ["replay", "--all"], ["status"]):
-            done = subprocess.run(
-                [tool("setpriv"), "--reuid", "65534", "--clear-groups", copy, *command],
-                capture_output=True,
-                text=True,
-                env={"PATH": "/usr/bin:/bin", **bed.spool.environment},
-                timeout=10,
-            )
-            assert done.returncode == 77 and len(done.stderr.splitlines()) == 1 and "root" in done.stderr, (command, done)
+        commands = [["list"], ["show", "0"], ["replay", "--all"], ["drop", "--all"], ["purge", "--keep", "0"], ["status"]]
+        for command in [*commands, ["test", *config], ["watch", *config]]:
+            done = as_nobody(*command)
+            assert done.returncode == 77 and done.stdout == "", (command, done)
+            assert len(done.stderr.splitlines()) == 1 and "this needs root, or the group virtspool" in done.stderr, done.stderr
+        # What it was not let look at is no fault of the installation.
+        done = as_nobody("doctor", "--json", *config)
+        findings = [json.loads(line) for line in done.stdout.splitlines()]
+        hidden = [f for f in findings if "ermission denied" in f["text"]]
+        assert len(hidden) > 5 and all((f["grade"], f["how"]) == ("warning", "run this as root") for f in hidden), findings
     finally:
         os.unlink(copy)
 
