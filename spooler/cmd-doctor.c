@@ -652,9 +652,11 @@ static void check_daemon(struct doctor *d)
 	json_t *status = status_read(spool_run_directory(), &error);
 	const char *last = json_string_value(json_object_get(status, "last_error"));
 
-	if (!status)
-		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT, "virtspoold %s",
-			error == -ENOENT ? "is not running" : "has a status that cannot be read; run this as root");
+	if (!status && is_hidden(error))
+		finding(d, GRADE_WARNING, "daemon", AS_ROOT, "the daemon's status cannot be read: %s",
+			strerror(-error));
+	else if (!status)
+		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT, "virtspoold is not running");
 	else if (!json_is_true(json_object_get(status, "connected")))
 		finding(d, GRADE_BAD, "daemon", "see the findings on the broker", "virtspoold is not connected: %s",
 			last ? last : "it has just started");
