@@ -5,6 +5,9 @@
  * A sweep visits the directories of `passes` one after the other. For each it reads the names in slices (a defer
  * source, so that publishing goes on in between), removes what is too old, sums up the sizes, and remembers the
  * oldest names in a bounded list; if the sum is above the limit, it removes from that list, in slices too.
+ *
+ * What is swept depends on who asks: everything once an hour, and as little as it takes when something has come. However
+ * often that is, and however much lies there, sweeps for what comes take but a small part of the time.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -28,11 +31,12 @@
 #define LOW_SPACE_PERCENT 5                    /* below: the archive gives way */
 #define ENOUGH_SPACE_PERCENT 10                /* until there is so much again */
 #define KEEP_PERCENT 90                        /* of a limit, once it is crossed, so that not each event sweeps */
+#define REST 20                                /* after a sweep for what came: so many times as long as it took */
 
 enum pass {
-	PASS_SENT,
+	PASS_SENT, /* first what is archived */
 	PASS_SKIPPED,
-	PASS_NEW,
+	PASS_NEW, /* then what waits, if that is bounded */
 	PASS_TMP,
 	PASS_EMERGENCY_TMP,
 	PASS_FAILED,
@@ -42,10 +46,13 @@ enum pass {
 struct archive {
 	char *spool_dir, *run_dir;
 	struct config_spool limits;
-	sd_event_source *work, *timer;
+	sd_event_source *work, *timer, *rest;
 
-	bool running, again;
-	enum pass pass;
+	bool running;
+	enum pass pass, end; /* of this sweep */
+	enum pass again;     /* the end of the next, which begins when this one is over; 0: none */
+	bool come;           /* since the last look at what came */
+	uint64_t began_usec, rested_usec;
 	DIR *directory;
 	struct id_list oldest;
 	bool removing; /* second half of a pass */
@@ -63,6 +70,8 @@ static const char *const pass_path[N_PASSES] = {
 	[PASS_EMERGENCY_TMP] = SPOOL_EMERGENCY "/" SPOOL_TMP,
 	[PASS_FAILED] = SPOOL_FAILED,
 };
+
+static void sweep(struct archive *a, enum pass end);
 
 static uint64_t now_ms(void)
 {
@@ -188,7 +197,7 @@ static void pass_summed_up(struct archive *a)
 static void pass_close(struct archive *a)
 {
 	if (a->bytes > a->limit && a->oldest.n > 0 && a->oldest.partial)
-		a->again = true;
+		sweep(a, a->end);
 	switch (a->pass) {
 	case PASS_SENT:
 		a->counts.sent = a->names;
@@ -232,10 +241,17 @@ static bool pass_slice(struct archive *a)
 
 static void sweep_finish(struct archive *a)
 {
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	enum pass again = a->again;
+
 	(void)sd_event_source_set_enabled(a->work, SD_EVENT_OFF);
 	a->running = false;
-	if (a->again)
-		archive_sweep(a);
+	a->again = 0;
+	a->rested_usec = now + REST * (now - a->began_usec);
+	if (again > 0)
+		sweep(a, again);
+	else if (a->come)
+		archive_spool_changed(a);
 }
 
 static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
@@ -245,7 +261,7 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 	(void)s;
 	(void)usec;
 	while (!a->directory) {
-		if (a->pass == N_PASSES) {
+		if (a->pass == a->end) {
 			sweep_finish(a);
 			return 0;
 		}
@@ -259,16 +275,22 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-void archive_sweep(struct archive *a)
+static void sweep(struct archive *a, enum pass end)
 {
 	if (a->running) {
-		a->again = true;
+		a->again = end > a->again ? end : a->again;
 		return;
 	}
 	a->running = true;
-	a->again = false;
+	a->began_usec = now_usec(CLOCK_MONOTONIC);
 	a->pass = 0;
+	a->end = end;
 	(void)sd_event_source_set_enabled(a->work, SD_EVENT_ON);
+}
+
+static void sweep_all(struct archive *a)
+{
+	sweep(a, N_PASSES);
 	(void)sd_event_source_set_time_relative(a->timer, SWEEP_USEC);
 	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_ONESHOT);
 }
@@ -277,7 +299,31 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	(void)s;
 	(void)usec;
-	archive_sweep(userdata);
+	sweep_all(userdata);
+	return 0;
+}
+
+void archive_spool_changed(struct archive *a)
+{
+	a->come = a->running || now_usec(CLOCK_MONOTONIC) < a->rested_usec;
+	if (a->running)
+		return;
+	if (!a->come) {
+		sweep(a, a->limits.queue_size > 0 ? PASS_NEW + 1 : PASS_NEW);
+		return;
+	}
+	(void)sd_event_source_set_time(a->rest, a->rested_usec);
+	(void)sd_event_source_set_enabled(a->rest, SD_EVENT_ONESHOT);
+}
+
+static int on_rest(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct archive *a = userdata;
+
+	(void)s;
+	(void)usec;
+	a->rested_usec = 0;
+	archive_spool_changed(a);
 	return 0;
 }
 
@@ -296,18 +342,18 @@ void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
 	a->unlooked_events += events;
 	a->unlooked_bytes += bytes;
 	if (a->counts.sent_bytes > a->limits.sent_size) {
-		archive_sweep(a);
+		sweep(a, PASS_NEW);
 	} else if (a->unlooked_events >= LOOK_EVENTS || a->unlooked_bytes >= LOOK_BYTES) {
 		a->unlooked_events = a->unlooked_bytes = 0;
 		if (space_is_low(a))
-			archive_sweep(a);
+			sweep(a, PASS_NEW);
 	}
 }
 
 void archive_configure(struct archive *a, const struct config_spool *limits)
 {
 	a->limits = *limits;
-	archive_sweep(a);
+	sweep_all(a);
 }
 
 const struct archive_counts *archive_counts(const struct archive *a)
@@ -333,6 +379,10 @@ int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, stru
 	if (r < 0)
 		goto fail;
 	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_OFF);
+	r = sd_event_add_time(loop, &a->rest, CLOCK_MONOTONIC, 0, 0, on_rest, a);
+	if (r < 0)
+		goto fail;
+	(void)sd_event_source_set_enabled(a->rest, SD_EVENT_OFF);
 	*ret_archive = a;
 	return 0;
 fail:
@@ -346,6 +396,7 @@ void archive_free(struct archive *a)
 		return;
 	sd_event_source_disable_unref(a->work);
 	sd_event_source_disable_unref(a->timer);
+	sd_event_source_disable_unref(a->rest);
 	if (a->directory)
 		(void)closedir(a->directory);
 	id_list_clear(&a->oldest);

@@ -2,7 +2,7 @@
 /*
  * archive - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if the admin says so.
  *
- * A sweep passes over a directory in small slices between other work. The disk is never filled by what was already
+ * A sweep passes over a directory in small slices between other work, and is not made too often. The disk is never filled by what was already
  * delivered: when space or inodes run low, the oldest of sent/ and skipped/ go first, whatever the limits say.
  * new/ is only touched where spool.queue_size is set: then the oldest waiting events beyond it are dropped, with a
  * line in the log that says which; the sequence shows the hole.
@@ -28,6 +28,6 @@ void archive_free(struct archive *a); /* NULL is fine */
 void archive_configure(struct archive *a, const struct config_spool *limits);
 /* So many bytes have been archived since start, in so many events: sweeps when that may have crossed a limit. */
 void archive_grown(struct archive *a, uint64_t events, uint64_t bytes);
-/* The spool cannot take more, or new/ has grown: sweep now. */
-void archive_sweep(struct archive *a);
+/* new/ has grown, or the emergency spool is in use, perhaps for want of room: sweeps, though not all the time. */
+void archive_spool_changed(struct archive *a);
 const struct archive_counts *archive_counts(const struct archive *a);

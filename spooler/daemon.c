@@ -196,7 +196,7 @@ static void on_spool_changed(void *userdata)
 
 	relay_wake(d->relay);
 	if (queue_emergency_length(d->queue) > 0 || relay_config(d->relay)->spool.queue_size > 0)
-		archive_sweep(d->archive); /* make room, if that is what is missing */
+		archive_spool_changed(d->archive);
 }
 
 static void on_stopped(void *userdata)

@@ -7,11 +7,12 @@ system of the test's own, in a mount namespace.
 
 import os
 import re
+import subprocess
 import time
 
 import pytest
 
-from lib import Hook, Ledger, Namespaces, Traffic, wait_until
+from lib import Hook, Ledger, Namespaces, Traffic, program, wait_until
 from lib.disk import Disk
 
 RETRY = {"retry_min": "1s", "retry_max": "1s"}
@@ -198,17 +199,46 @@ def test_queue_size_drops_the_oldest_and_says_so(bed):
     def size():
         return sum((bed.spool.path("new") / n).stat().st_blocks * 512 for n in bed.spool.names("new"))
 
-    wait_until(lambda: size() <= 100 * 1024, 10, lambda: f"new/ holds {size()} bytes")
+    def dropped():
+        return re.findall(r"event (\S+) dropped undelivered", bed.daemon.output())
+
+    # Each is removed and then told.
+    wait_until(
+        lambda: size() <= 100 * 1024 and len(dropped()) == 60 - len(bed.spool.names("new")),
+        10,
+        lambda: f"new/ holds {size()} bytes, {len(dropped())} were dropped",
+    )
+    dropped = dropped()
     kept = [r["extra"] for r in bed.spool.records("new")]
     assert 5 <= len(kept) < 60
     assert kept == [f"call-{i}" for i in range(61 - len(kept), 61)], "the newest are kept"
-    dropped = re.findall(r"event (\S+) dropped undelivered", bed.daemon.output())
     assert len(dropped) == len(set(dropped)) == 60 - len(kept)
     bed.broker.start()
     wait_until(lambda: len(ledger.missing(subscriber)) == len(dropped), 15, "what was kept arrives")
     bed.spool.wait_empty()
     wait_until(lambda: bed.daemon.status()["events"]["dropped"] == len(dropped), 5, "the status says so")
     assert not ledger.compare(ledger.received(subscriber), holes_allowed=True)
+
+
+def test_large_directories_are_not_gone_through_for_each_event(bed):
+    """With a bound for new/, each event is a reason to look how much is there; a large spool must not make that a load."""
+    subprocess.run([program("tests/faults/make-records"), bed.spool.path("sent"), "50000"], check=True)
+    bed.daemon.config["spool"] = {"queue_size": "20G", "sent_size": "20G", "sent_age": "1d"}
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+
+    def counted():
+        bed.hook("prepare")  # the status is written when something has happened
+        return bed.daemon.status().get("sent", 0) >= 50000
+
+    wait_until(counted, 30, "all of it was looked at once")
+    wall, cpu = time.monotonic(), bed.daemon.process.cpu_seconds()
+    for _ in range(40):
+        bed.hook("started")
+        subscriber.wait_for(bed.hook.calls)
+    wall, cpu = time.monotonic() - wall, bed.daemon.process.cpu_seconds() - cpu
+    assert cpu < wall / 5, f"{cpu:.2f} s of processor time in {wall:.2f} s"
 
 
 def test_without_queue_size_everything_is_kept(bed):

@@ -96,6 +96,11 @@ class Process:
         with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as f:
             return next(int(line.split()[1]) for line in f if line.startswith(field + ":"))
 
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as f:
+            fields = f.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def output(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()
