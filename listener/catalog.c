@@ -22,6 +22,9 @@ static struct subscription *subscriptions[SUBSCRIPTIONS_MAX];
 
 /* --- words */
 
+/* Newer than the libvirt that we are built with may be: its number and its callback do not change. */
+#define EVENT_ID_NIC_MAC_CHANGE 27 /* 11.2.0 */
+
 static const char *const event_names[] = {
 	[VIR_DOMAIN_EVENT_ID_LIFECYCLE] = "lifecycle",
 	[VIR_DOMAIN_EVENT_ID_REBOOT] = "reboot",
@@ -50,6 +53,7 @@ static const char *const event_names[] = {
 	[VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD] = "block-threshold",
 	[VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE] = "memory-failure",
 	[VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE] = "memory-device-size-change",
+	[EVENT_ID_NIC_MAC_CHANGE] = "nic-mac-change",
 };
 
 struct words {
@@ -100,7 +104,8 @@ static const struct words state_reasons[] = {
 	[VIR_DOMAIN_RUNNING] = WORDS("unknown", "booted", "migrated", "restored", "from snapshot", "unpaused",
 				     "migration canceled", "save canceled", "wakeup", "crashed", "postcopy", "postcopy failed"),
 	[VIR_DOMAIN_PAUSED] = WORDS("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from snapshot",
-				    "shutting down", "snapshot", "crashed", "starting up", "postcopy", "postcopy failed"),
+				    "shutting down", "snapshot", "crashed", "starting up", "postcopy", "postcopy failed",
+				    "api error"),
 	[VIR_DOMAIN_SHUTDOWN] = WORDS("unknown", "user"),
 	[VIR_DOMAIN_SHUTOFF] = WORDS("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed",
 				     "from snapshot", "daemon"),
@@ -524,7 +529,18 @@ static void on_memory_device_size_change(virConnectPtr conn, virDomainPtr domain
 	notify(userdata, &notice);
 }
 
-/* --- events that are newer than our headers */
+static void on_nic_mac_change(virConnectPtr conn, virDomainPtr domain, const char *alias, const char *old_mac,
+			      const char *new_mac, void *userdata)
+{
+	(void)conn;
+	begin(&notice, domain, EVENT_ID_NIC_MAC_CHANGE);
+	detail_string(&notice, "device", alias);
+	detail_string(&notice, "old_mac", old_mac);
+	detail_string(&notice, "new_mac", new_mac);
+	notify(userdata, &notice);
+}
+
+/* --- events that have no name yet */
 
 static void on_unknown(int id, virConnectPtr conn, virDomainPtr domain)
 {
@@ -597,6 +613,7 @@ static virConnectDomainEventGenericCallback callback_of(int id)
 		[VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD] = CALLBACK(on_block_threshold),
 		[VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE] = CALLBACK(on_memory_failure),
 		[VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE] = CALLBACK(on_memory_device_size_change),
+		[EVENT_ID_NIC_MAC_CHANGE] = CALLBACK(on_nic_mac_change),
 	};
 
 	if ((size_t)id < ELEMENTSOF(known) && known[id])
