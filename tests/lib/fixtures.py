@@ -11,6 +11,8 @@ Fixtures. `bed` is nearly always enough: it makes what is asked for and takes ev
     bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
 """
 
+import contextlib
+import glob
 import os
 import subprocess
 from functools import cached_property
@@ -29,7 +31,7 @@ from .scripted_broker import ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
 
-__all__ = ["bed", "certs", "libvirt_cache", "no_process_left"]
+__all__ = ["bed", "certs", "libvirt_cache", "no_cgroup_left", "no_process_left"]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,21 @@ def no_process_left():
     """Whatever a test started ends with it."""
     yield
     process.stop_all()
+
+
+@pytest.fixture
+def no_cgroup_left():
+    """libvirt leaves its containers' empty parent groups behind."""
+
+    def groups():
+        return {p for top in ("/sys/fs/cgroup/machine", "/sys/fs/cgroup/*/machine") for p in glob.glob(top)}
+
+    before = groups()
+    yield
+    for path in groups() - before:
+        for directory, _, _ in os.walk(path, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 class Bed:

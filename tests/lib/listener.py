@@ -30,6 +30,7 @@ class Listener:
         self.uris = [u if isinstance(u, str) else uri_of(u) for u in uris]
         self.options = ["--keep-alive=1", "--keep-alive-count=2", "--retry-max=1"]
         self.prefix = []
+        self.program = program("virtspool-listen")
         self.process = self.notifications = None
 
     @property
@@ -56,7 +57,7 @@ class Listener:
             **self.spool.environment,
         }
         prefix = self.prefix or confined_prefix("virtspool-listen.service")
-        command = [*prefix, program("virtspool-listen"), *self.options]
+        command = [*prefix, self.program, *self.options]
         for uri in self.uris:
             command += ["-c", uri]
         self.process = Process(command, self.log, environment)

@@ -8,9 +8,13 @@ A compute node: a real libvirtd with QEMU in namespaces of its own (node.sh says
     guest.start(); guest.destroy(); guest.virsh("save", "/var/lib/libvirt/vm1.save")
     guest.wait_up(); guest.send("p")    # the boot sector's commands: see guest.S
     guest.kill()                        # SIGKILL to its QEMU
+    container = node.container("c1")    # the same with the lxc driver; a test that uses it wants no_cgroup_left
     node.virsh("list", "--all")         # its output; fails the test if it fails
     node.ledger()                       # what libvirt called, written by a second hook: ["vm1 prepare begin -", ...]
     node.remove()                       # ends it and removes its directory
+
+Another libvirt than this system's: Node(root=DIR, daemons="virtqemud virtlxcd virtnetworkd"), or VIRTSPOOL_NODE_ROOT and
+VIRTSPOOL_NODE_DAEMONS for all that do not say.
 """
 
 import os
@@ -19,22 +23,32 @@ import signal
 import socket
 import subprocess
 import tempfile
+from functools import cached_property
 from pathlib import Path
 
 from .process import Process
 from .programs import missing, program, tool
 from .waiting import wait_until
 
+CONTAINER = """<domain type='lxc'>
+  <name>{}</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type>exe</type><init>/bin/sleep</init><initarg>1000</initarg></os>
+  <devices><emulator>/usr/lib/libvirt/libvirt_lxc</emulator><console type='pty'/></devices>
+</domain>"""
 SCRIPT = Path(__file__).resolve().parent / "node.sh"
 
 
 class Node:
-    def __init__(self, spool=None, hook=..., name="node1", images=None, cache=None):
+    def __init__(self, spool=None, hook=..., name="node1", images=None, cache=None, root=None, daemons=None):
         if os.geteuid() != 0:
             missing("a node needs root")
         for needed in ("libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "nsenter"):
             tool(needed)
         self.name, self.spool, self.images, self.cache = name, spool, images, cache
+        self.root = root or os.environ.get("VIRTSPOOL_NODE_ROOT")
+        self.daemons = daemons or os.environ.get("VIRTSPOOL_NODE_DAEMONS", "libvirtd")
         self.hook = program("virtspool-hook") if hook is ... else hook
         # Short, because sockets lie below it.
         self.directory = Path(tempfile.mkdtemp(prefix="node-"))
@@ -56,6 +70,9 @@ class Node:
             command += ["--cache", self.cache]
         if self.images:
             command += ["--images", self.images]
+        if self.root:
+            command += ["--root", self.root]
+        command += ["--daemons", self.daemons]
         ready = self.directory / "ready"
         ready.unlink(missing_ok=True)
         self.process = Process(command, self.directory / "node.log", os.environ.copy())
@@ -65,7 +82,7 @@ class Node:
 
     def power_cut(self):
         """Returns when nothing of it runs any more."""
-        first = self._call("pid").strip()
+        first = self.first
         self.process.kill()
         wait_until(lambda: not os.path.exists(f"/proc/{first}/fd"), what="the node's processes are gone")
 
@@ -88,14 +105,36 @@ class Node:
         self._call("define", name, *([uuid] if uuid else []))
         return Guest(self, name)
 
+    def container(self, name="c1"):
+        if not os.path.exists("/usr/lib/libvirt/libvirt_lxc"):
+            missing("libvirt's lxc driver is not installed (scripts/setup)")
+        self.path(f"/run/{name}.xml").write_text(CONTAINER.format(name))
+        self.virsh("-c", "lxc:///system", "define", f"/run/{name}.xml")
+        return Container(self, name)
+
     def path(self, inside):
         """A path of the node as seen from outside."""
-        return Path(f"/proc/{self._call('pid').strip()}/root") / inside.lstrip("/")
+        return Path(f"/proc/{self.first}/root") / inside.lstrip("/")
+
+    @property
+    def daemon(self):
+        """The name of the one that serves QEMU."""
+        return self.daemons.split()[0]
+
+    @property
+    def first(self):
+        """The process id of its first process, seen from outside."""
+        return self._call("pid").strip()
+
+    @cached_property
+    def libvirt(self):
+        """Its version, e.g. (10, 5, 0)."""
+        return tuple(map(int, self.execute("virsh", "--version").split(".")))
 
     @property
     def socket(self):
-        """libvirtd's, as a path outside of the node (also of another node)."""
-        return self.directory / "run/libvirt/libvirt-sock"
+        """Its socket, as a path outside of the node (also of another node)."""
+        return self.directory / f"run/libvirt/{'libvirt' if self.daemon == 'libvirtd' else self.daemon}-sock"
 
     def ledger(self, domain=None):
         lines = (self.directory / "log/ledger").read_text(errors="replace").splitlines()
@@ -107,7 +146,7 @@ class Node:
         return self.ledger()
 
     def output(self):
-        path = self.directory / "log/libvirtd.log"
+        path = self.directory / f"log/{self.daemon}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _call(self, command, *arguments, check=True, timeout=60):
@@ -193,3 +232,8 @@ class Guest:
     def kill(self):
         """SIGKILL to its QEMU."""
         os.kill(self.pid, signal.SIGKILL)
+
+
+class Container(Guest):
+    def virsh(self, command, *arguments, **options):
+        return self.node.virsh("-c", "lxc:///system", command, self.name, *arguments, **options)

@@ -12,12 +12,15 @@
 #       --run DIR                 seen in the node as /run/virtspool; emptied at boot
 #       --cache DIR               libvirt's knowledge of QEMU, shared by nodes to boot faster (default: DIR/cache)
 #       --images DIR              seen in the node as /var/lib/libvirt/images (default: DIR/lib/images)
+#       --root DIR                another system, whose libvirt and QEMU run in the node: in a copy that is not kept
+#       --daemons LIST            run in the node (default: libvirtd); the modular ones: "virtqemud virtlxcd virtnetworkd"
 #                                 A second hook, qemu.d/ledger, writes the arguments of each call to DIR/log/ledger: a
 #                                 count of the transitions that is none of ours.
 #   node.sh exec DIR COMMAND...   runs a command in the node
 #   node.sh virsh DIR ARGUMENT... the same as exec DIR virsh ...
-#   node.sh libvirtd DIR start|stop|kill|reload
+#   node.sh libvirtd DIR start|stop|kill|reload      its daemons, whatever they are called
 #   node.sh define DIR NAME [UUID]  makes the disk of a guest (guest.S), and defines it
+#   node.sh guest DIR NAME        makes these, DIR/NAME.qcow2 and DIR/NAME.xml, for a libvirt elsewhere
 #   node.sh pid DIR [NAME]        the process id, seen from outside, of the node's first process, or of a guest's QEMU
 #
 # The node has mount, pid, uts, ipc and net namespaces of its own (loopback only). Its /etc/libvirt, /var/lib, /var/log,
@@ -37,7 +40,7 @@ gone() { [ ! -d "/proc/$1/fd" ]; }
 ### From outside
 
 run() {
-	name=node1 hook='' spool='' run='' images='' cache=$dir/cache
+	name=node1 hook='' spool='' run='' images='' cache=$dir/cache root='' daemons=libvirtd
 	while [ $# -gt 0 ]; do
 		[ $# -ge 2 ] || die "$1 needs a value"
 		case $1 in
@@ -47,6 +50,8 @@ run() {
 		--run) run=$(realpath "$2") ;;
 		--cache) cache=$(realpath "$2") ;;
 		--images) images=$(realpath "$2") ;;
+		--root) root=$(realpath "$2") ;;
+		--daemons) daemons=$2 ;;
 		*) die "unknown option '$1'" ;;
 		esac
 		shift 2
@@ -62,12 +67,14 @@ run() {
 	mkdir -p /etc/libvirt # to mount over
 	echo $$ >"$dir/pid"
 	exec unshare --mount --uts --ipc --pid --net --fork --kill-child=SIGKILL --propagation private \
-		env -i PATH="$PATH" LANG="$LANG" name="$name" spool="$spool" run="$run" images="$images" cache="$cache" \
-		/bin/bash "$here/node.sh" init "$dir" </dev/null
+		env -i PATH="$PATH" LANG="$LANG" name="$name" spool="$spool" run="$run" images="$images" cache="$cache" root="$root" \
+		daemons="$daemons" /bin/bash "$here/node.sh" init "$dir" </dev/null
 }
 
 # No AppArmor, no cgroups, no mount namespace for QEMU and no virtlogd: less to start, and none is what we test.
 configure() {
+	local d uuid
+	uuid=$(cat /proc/sys/kernel/random/uuid)
 	cat >"$dir/etc/qemu.conf" <<-X
 		user = "root"
 		group = "root"
@@ -76,13 +83,15 @@ configure() {
 		security_driver = "none"
 		stdio_handler = "file"
 	X
-	cat >"$dir/etc/libvirtd.conf" <<-X
-		host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
-		unix_sock_group = "root"
-		auth_unix_ro = "none"
-		auth_unix_rw = "none"
-		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
-	X
+	for d in $daemons; do
+		cat >"$dir/etc/$d.conf" <<-X
+			host_uuid = "$uuid"
+			unix_sock_group = "root"
+			auth_unix_ro = "none"
+			auth_unix_rw = "none"
+			log_outputs = "3:file:/var/log/libvirt/$d.log"
+		X
+	done
 }
 
 ledger() {
@@ -118,17 +127,24 @@ pid_of_guest() { # NAME: its pid in the node, then what that is outside
 	die "guest '$1' does not run"
 }
 
+disk() { # FILE
+	local bin=$dir/guest.bin
+	[ ! -e "$1" ] || return 0
+	[ -e "$bin" ] || { as --32 "$here/guest.S" -o "$bin.o" &&
+		ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o "$bin" "$bin.o" && truncate -s 1M "$bin"; }
+	qemu-img convert -q -f raw -O qcow2 "$bin" "$1"
+}
+
 define() { # NAME [UUID]
-	local bin=$dir/guest.bin image uuid=${2:-$(cat /proc/sys/kernel/random/uuid)}
 	first_process
-	image=/proc/$first/root/var/lib/libvirt/images/$1.qcow2
-	if [ ! -e "$image" ]; then
-		[ -e "$bin" ] || { as --32 "$here/guest.S" -o "$bin.o" &&
-			ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o "$bin" "$bin.o" && truncate -s 1M "$bin"; }
-		qemu-img convert -q -f raw -O qcow2 "$bin" "$image"
-	fi
-	domain "$1" "$uuid" >"$dir/run/$1.xml"
+	disk "/proc/$first/root/var/lib/libvirt/images/$1.qcow2"
+	domain "$1" "${2:-$(cat /proc/sys/kernel/random/uuid)}" >"$dir/run/$1.xml"
 	inside virsh -q define "/run/$1.xml" >/dev/null
+}
+
+guest() { # NAME
+	disk "$dir/$1.qcow2"
+	domain "$1" "$(cat /proc/sys/kernel/random/uuid)" >"$dir/$1.xml"
 }
 
 domain() { # NAME UUID
@@ -166,6 +182,7 @@ init() {
 	local d
 	cd /
 	hostname "$name"
+	[ -z "$root" ] || change_root
 	mount -t proc proc /proc
 	mkdir -p "$dir/cgroup" && mount --rbind /sys/fs/cgroup "$dir/cgroup"
 	mount -t sysfs sysfs /sys                     # with the interfaces of this network namespace
@@ -182,10 +199,26 @@ init() {
 	[ -z "$run" ] || bind "$run" /run/virtspool
 	accounts
 	printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >/run/hosts && mount --bind /run/hosts /etc/hosts
-	libvirtd_start || { echo "libvirtd does not start" >&2; tail /var/log/libvirt/libvirtd.log >&2; exit 1; }
+	echo "$daemons" >/run/daemons
+	libvirtd_start || { echo "$daemons: no start" >&2; tail -n 10 /var/log/libvirt/*.log >&2; exit 1; }
 	touch "$dir/ready"
 	trap 'exit 0' TERM
 	while :; do sleep 86400 & wait $!; done
+}
+
+# To a copy of another system, in memory, in which what the node shares, also with its neighbours, stands where it did.
+change_root() {
+	local d
+	mount -t tmpfs tmpfs /mnt
+	mkdir /mnt/{upper,work,root}
+	mount -t overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/work" overlay /mnt/root
+	for d in /dev /proc /sys "$here" "${dir%/*}" "$spool" "$run" "$images" "$cache"; do
+		[ -z "$d" ] || { mkdir -p "/mnt/root$d" && mount --rbind "$d" "/mnt/root$d"; }
+	done
+	cd /mnt/root
+	pivot_root . .
+	umount -l .
+	cd /
 }
 
 bind() { mkdir -p "$2" && mount --bind "$1" "$2"; }
@@ -204,20 +237,25 @@ accounts() {
 answers() { virsh -c qemu:///system version >/dev/null 2>&1; }
 
 libvirtd_start() {
-	env -i PATH="$PATH" LC_ALL=C libvirtd -d -p /run/libvirtd.pid </dev/null >/dev/null 2>>/var/log/libvirt/start.log
+	local d
+	for d in $(cat /run/daemons); do
+		env -i PATH="$PATH" LC_ALL=C "$d" -d -p "/run/$d.pid" </dev/null >/dev/null 2>>/var/log/libvirt/start.log
+	done
 	wait_for 60 answers
 }
 
 libvirtd() { # start|stop|kill|reload
-	local pid
+	local d pid
 	[ "$1" != start ] || { libvirtd_start; return; }
-	pid=$(cat /run/libvirtd.pid)
-	case $1 in
-	stop) kill "$pid" && wait_for 60 gone "$pid" ;;
-	kill) kill -KILL "$pid" && wait_for 60 gone "$pid" ;;
-	reload) kill -HUP "$pid" ;;
-	*) die "libvirtd $1?" ;;
-	esac
+	for d in $(cat /run/daemons); do
+		pid=$(cat "/run/$d.pid")
+		case $1 in
+		stop) kill "$pid" && wait_for 60 gone "$pid" ;;
+		kill) kill -KILL "$pid" && wait_for 60 gone "$pid" ;;
+		reload) kill -HUP "$pid" ;;
+		*) die "libvirtd $1?" ;;
+		esac
+	done
 }
 
 [ $# -ge 2 ] || { sed -n '4,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
@@ -231,6 +269,7 @@ exec) inside "$@" ;;
 virsh) inside virsh "$@" ;;
 libvirtd) inside /bin/bash "$here/node.sh" in-libvirtd "$dir" "$@" ;;
 define) define "$@" ;;
+guest) guest "$@" ;;
 pid) if [ $# -gt 0 ]; then pid_of_guest "$1"; else first_process; echo "$first"; fi ;;
 init) init ;;
 in-libvirtd) libvirtd "$@" ;;

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-A copy of this system, to install packages in: an overlay of / in a mount namespace of its own, in memory. What happens
-in it does not touch the system. Nothing runs in it until it is booted, with systemd, as a container. Needs root.
+A copy of this system, or of another one that lies in a directory, to install packages in: an overlay in a mount namespace
+of its own, in memory. What happens in it does not touch the system. Nothing runs in it until it is booted, with systemd,
+as a container. Needs root.
 
     system.run(COMMAND...)          inside; its output; fails the test if it fails
     system.path("etc/...")          a file inside, seen from outside
@@ -29,7 +30,7 @@ set -e
 mount -t tmpfs -o mode=755 tmpfs "$1"
 cd "$1"
 mkdir upper work root
-mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
+mount -t overlay -o lowerdir="$2",upperdir=upper,workdir=work overlay root
 mount --rbind /proc root/proc
 mount --rbind /dev root/dev
 mount -t tmpfs -o mode=755 tmpfs root/run
@@ -51,7 +52,7 @@ echo 0123456789abcdef0123456789abcdef >root/etc/machine-id
 
 
 class System:
-    def __init__(self, directory):
+    def __init__(self, directory, of="/"):
         if os.geteuid() != 0:
             missing("needs root: a mount namespace")
         directory.mkdir()
@@ -59,7 +60,7 @@ class System:
         self.container = self.leader = None
         self.prepared = False
         self.holder = Process(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNTS, "sh", directory],
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNTS, "sh", directory, of],
             directory.with_suffix(".log"),
         )
         # Only its own processes see what it has mounted.
