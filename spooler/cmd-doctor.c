@@ -394,13 +394,19 @@ static void check_contents(struct doctor *d)
 
 /* --- hooks */
 
-static const char *const libvirt_daemons[] = {"libvirtd", "virtqemud", "virtlxcd", "virtxend", "virtbhyved"};
-
-static bool is_libvirt_daemon(const char *comm)
+/* Who calls a driver's hook: the monolithic daemon, or the modular one; "daemon" is called by each. */
+static bool calls_hook(const char *comm, const char *driver)
 {
-	for (size_t i = 0; i < ELEMENTSOF(libvirt_daemons); i++)
-		if (strcmp(comm, libvirt_daemons[i]) == 0)
-			return true;
+	static const char *const modular[][2] = {
+		{"qemu", "virtqemud"},	 {"lxc", "virtlxcd"},	      {"libxl", "virtxend"},
+		{"bhyve", "virtbhyved"}, {"network", "virtnetworkd"},
+	};
+
+	if (strcmp(comm, "libvirtd") == 0)
+		return true;
+	for (size_t i = 0; i < ELEMENTSOF(modular); i++)
+		if (strcmp(modular[i][1], comm) == 0)
+			return strcmp(driver, modular[i][0]) == 0 || strcmp(driver, "daemon") == 0;
 	return false;
 }
 
@@ -425,8 +431,8 @@ static int64_t process_started_ms(const char *pid)
 	       (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
 }
 
-/* When the libvirt daemon that started last did so, ms since 1970; 0 if none is running. */
-static int64_t libvirt_started_ms(char name[static 32])
+/* When the daemon that calls this driver's hook started, ms since 1970; the last of several, 0 if none is running. */
+static int64_t libvirt_started_ms(const char *driver, char name[static 32])
 {
 	DIR *proc = opendir("/proc");
 	const struct dirent *de;
@@ -444,7 +450,7 @@ static int64_t libvirt_started_ms(char name[static 32])
 		if (!f || !fgets(comm, sizeof(comm), f))
 			continue;
 		comm[strcspn(comm, "\n")] = 0;
-		started = is_libvirt_daemon(comm) ? process_started_ms(de->d_name) : 0;
+		started = calls_hook(comm, driver) ? process_started_ms(de->d_name) : 0;
 		if (started <= last)
 			continue;
 		last = started;
@@ -481,12 +487,12 @@ static bool called_since(const char *driver, int64_t since_ms)
 static void check_known(struct doctor *d, const char *path, const char *driver)
 {
 	char daemon[32] = "";
-	int64_t started = libvirt_started_ms(daemon), installed = 0;
+	int64_t started = libvirt_started_ms(driver, daemon), installed = 0;
 	_cleanup_free_ char *how = NULL;
 	struct stat st;
 
 	if (started == 0) {
-		finding(d, GRADE_WARNING, "hook", NULL, "no libvirt daemon is running now");
+		finding(d, GRADE_WARNING, "hook", NULL, "no libvirt daemon that would call '%s' is running now", path);
 		return;
 	}
 	if (stat(path, &st) == 0)

@@ -4,6 +4,8 @@ The unit under a real systemd: the package in a copy of this system that is boot
 takes away from the daemon taken away. Skipped where systemd cannot be run in a container.
 """
 
+import json
+
 import pytest
 from lib import wait_until
 
@@ -80,7 +82,7 @@ def test_enable_and_all_is_done(booted, bed):
 
 def test_boot_and_shutdown_are_delivered(booted, bed):
     booted.path("etc/systemd/system/libvirtd.service").write_text(LIBVIRTD)
-    booted.run("systemctl", "enable", "libvirtd")
+    booted.run("systemctl", "enable", "libvirtd", "virtspool-listen")
     booted.poweroff()
     subscriber = bed.subscriber()
     booted.boot()
@@ -88,14 +90,45 @@ def test_boot_and_shutdown_are_delivered(booted, bed):
     assert started["data"]["operation"] == "started"
     times = [
         int(booted.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", unit))
-        for unit in ("virtspool", "libvirtd")
+        for unit in ("virtspool", "virtspool-listen", "libvirtd")
     ]
-    assert 0 < times[0] < times[1]
+    assert 0 < times[0] < times[1] < times[2]
     booted.poweroff()
     stopped = subscriber.wait_for(2, 10)[1]
     assert stopped["data"]["operation"] == "stopped"
     subscriber.check_complete(2)
     assert booted.names("new") == []
+
+
+def test_doctor_of_the_units(booted):
+    def told(*expected):
+        """What is wrong with the units, with how to mend it."""
+
+        def findings():
+            lines = booted.run("virtspool", "doctor", "--json", check=False).splitlines()
+            return [f for f in map(json.loads, lines) if f["check"] == "daemon" and f["grade"] != "ok"]
+
+        # The daemon's own status comes some moments after its start.
+        wait_until(lambda: {(f["grade"], f["text"], f["how"]) for f in findings()} == set(expected), 20, findings)
+
+    told()
+    booted.run("systemctl", "disable", "virtspool")
+    off = "virtspool.service is not enabled: it will not run after the next boot"
+    told(("warning", off, "systemctl enable virtspool.service"))
+    booted.run("systemctl", "stop", "virtspool")
+    start = "systemctl start virtspool.service"
+    told(
+        ("warning", off, "systemctl enable virtspool.service"),
+        ("bad", "virtspool.service is not running", f"{start}; journalctl -u virtspool.service"),
+        ("bad", "virtspoold is not running", start),
+    )
+    booted.run("systemctl", "enable", "--now", "virtspool")
+    told()
+    booted.run("systemctl", "enable", "virtspool-listen")
+    listen = "virtspool-listen.service"
+    told(("bad", f"{listen} is enabled and not running", f"systemctl start {listen}; journalctl -u {listen}"))
+    booted.run("systemctl", "start", "virtspool-listen")
+    told()
 
 
 def test_the_watchdog_ends_a_daemon_that_hangs(booted, bed):
