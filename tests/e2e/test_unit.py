@@ -110,6 +110,16 @@ def test_the_listener_under_its_units_filter(bed):
     listener.stop()
 
 
+def test_all_daemons_run_so_if_they_are_told_to(bed, monkeypatch):
+    """As scripts/test tells its end-to-end tests: the same user, for the files' sake, and all else as the unit has it."""
+    monkeypatch.setenv("VIRTSPOOL_CONFINED", "1")
+    bed.broker.start()
+    bed.daemon.start()
+    status = Path(f"/proc/{bed.daemon.pid}/status").read_text()
+    assert "\nSeccomp:\t2\n" in status and "\nCapEff:\t0000000000000000\n" in status
+    assert bed.daemon.stop() == 0
+
+
 @pytest.mark.parametrize("call", ["sendmsg", "renameat2,renameat,rename", "epoll_wait,epoll_pwait,epoll_pwait2"])
 def test_a_filter_that_lacks_a_call_is_noticed(bed, call):
     """The test above would fail: the filter is on, and these are what the daemon lives by."""
