@@ -38,6 +38,7 @@
 #define CLOCK_EARLIEST_S 1767225600 /* 2026-01-01: no clock that is right shows less */
 #define AS_ROOT "run this as root"
 #define HOOK_PROGRAM PKGLIBEXECDIR "/virtspool-hook"
+#define SELINUX_BOOLEAN "/sys/fs/selinux/booleans/virt_hooks_unconfined"
 
 enum grade { GRADE_OK, GRADE_WARNING, GRADE_BAD };
 
@@ -533,8 +534,7 @@ static void check_confinement(struct doctor *d, const char *path)
 			real);
 	if (is_on("/sys/fs/selinux/enforce") && getxattr(real, "security.selinux", label, sizeof(label) - 1) > 0 &&
 	    !strstr(label, "virt_hook"))
-		finding(d, GRADE_WARNING, "hook",
-			"restorecon -R /etc/libvirt/hooks; setsebool -P virt_hooks_unconfined on",
+		finding(d, GRADE_WARNING, "hook", "restorecon -R /etc/libvirt/hooks",
 			"SELinux is on, and '%s' has the label %s, which libvirt may not run", real, label);
 }
 
@@ -618,6 +618,10 @@ static void check_hooks(struct doctor *d)
 	}
 	for (size_t i = 0; i < ELEMENTSOF(drivers); i++)
 		check_driver(d, drivers[i], !any && i == 0);
+	if (is_on("/sys/fs/selinux/enforce") && access(SELINUX_BOOLEAN, F_OK) == 0 && !is_on(SELINUX_BOOLEAN))
+		finding(d, GRADE_WARNING, "hook", "setsebool -P virt_hooks_unconfined on, see virtspool-hook(8)",
+			"SELinux is on, and its boolean virt_hooks_unconfined is off: libvirt's modular daemons run no "
+			"hooks");
 }
 
 /* --- the daemon */

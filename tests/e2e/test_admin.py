@@ -729,14 +729,15 @@ def test_doctor_of_confinement(bed):
     bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
     hook = bed.hook.installed("qemu")
     script = """
-        mount -t tmpfs none /sys && mkdir -p /sys/module/apparmor/parameters /sys/fs/selinux /etc/libvirt
+        mount -t tmpfs none /sys && mkdir -p /sys/module/apparmor/parameters /sys/fs/selinux/booleans /etc/libvirt
         echo "$APPARMOR" >/sys/module/apparmor/parameters/enabled; echo "$SELINUX" >/sys/fs/selinux/enforce
+        echo "$BOOLEAN" >/sys/fs/selinux/booleans/virt_hooks_unconfined
         mount -t tmpfs none /etc/libvirt && mkdir /etc/libvirt/hooks && cp "$HOOK" /etc/libvirt/hooks/qemu
         ln -s "$HOOK" /etc/libvirt/hooks/lxc
         [ -z "$LABEL" ] || /usr/bin/python3 -c 'import os; os.setxattr("/etc/libvirt/hooks/qemu", "security.selinux", os.environ["LABEL"].encode())'
         exec "$V" doctor --json -c "$C" --hooksdir "$DIRECTORY" """
 
-    def warnings(directory="/etc/libvirt/hooks", apparmor="N", selinux="0", label=""):
+    def warnings(directory="/etc/libvirt/hooks", apparmor="N", selinux="0", label="", boolean="1 1"):
         done = subprocess.run(
             [tool("unshare"), "--mount", "--propagation", "private", "sh", "-c", script],
             capture_output=True,
@@ -751,6 +752,7 @@ def test_doctor_of_confinement(bed):
                 "APPARMOR": apparmor,
                 "SELINUX": selinux,
                 "LABEL": label,
+                "BOOLEAN": boolean,
                 **bed.spool.environment,
             },
         )
@@ -764,8 +766,11 @@ def test_doctor_of_confinement(bed):
     assert warnings(bed.hook.directory) == []
     ((text, how),) = warnings(selinux="1", label="system_u:object_r:etc_t:s0")
     assert "'/etc/libvirt/hooks/qemu' has the label system_u:object_r:etc_t:s0" in text
-    assert "restorecon -R /etc/libvirt/hooks" in how and "virt_hooks_unconfined" in how
+    assert "restorecon -R /etc/libvirt/hooks" in how
     assert warnings(selinux="1", label="system_u:object_r:virt_hook_t:s0") == []
+    ((text, how),) = warnings(selinux="1", label="system_u:object_r:virt_hook_t:s0", boolean="0 0")
+    assert "boolean virt_hooks_unconfined is off" in text and how.startswith("setsebool -P virt_hooks_unconfined on")
+    assert warnings(boolean="0 0") == []
     assert warnings(selinux="0", label="system_u:object_r:etc_t:s0") == []
 
 

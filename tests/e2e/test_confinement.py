@@ -2,6 +2,7 @@
 """
 AppArmor, without a kernel that has it: what the programs do, as strace sees it, against what the profiles allow. Ours for
 the daemon, and for the hook the one that libvirtd, and so its hooks, run under on Debian (a copy: lib/usr.sbin.libvirtd).
+SELinux: the rules that we ship are compiled, against as much of a policy as they name.
 """
 
 import os
@@ -159,3 +160,21 @@ def test_the_hook_with_the_capabilities_of_libvirtds_profile(bed, libvirtd_profi
     subprocess.run([*bed.hook.prefix, bed.hook.installed(), "vm1", "started", "begin", "-"], env=bed.hook.environment,
                    stdin=subprocess.DEVNULL, check=True, timeout=30)
     assert bed.spool.names("new") == [name] and len(bed.spool.names("emergency/new")) == 1
+
+
+POLICY = """
+(handleunknown allow) (mls false) (sid kernel) (sidorder (kernel)) (user u) (role r) (userrole u r)
+(sensitivity s0) (sensitivityorder (s0)) (category c0) (categoryorder (c0)) (userlevel u (s0)) (userrange u ((s0) (s0)))
+(class file (getattr open read execute map ioctl)) (class process (transition sigchld)) (class fd (use))
+(class fifo_file (getattr read write ioctl)) (classorder (file process fd fifo_file))
+(type virtqemud_t) (type virt_hook_t) (type virt_hook_unconfined_t) (boolean virt_hooks_unconfined false)
+(roletype r virtqemud_t) (roletype r virt_hook_unconfined_t) (sidcontext kernel (u r virtqemud_t ((s0) (s0))))
+(allow virtqemud_t virt_hook_t (file (getattr)))
+"""
+
+
+def test_the_selinux_rules_compile(tmp_path):
+    (tmp_path / "policy.cil").write_text(POLICY)
+    command = [tool("secilc"), "-o", tmp_path / "policy", "-f", tmp_path / "contexts", tmp_path / "policy.cil"]
+    done = subprocess.run([*command, ROOT / "etc/selinux/virtspool-hook.cil"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and (tmp_path / "policy").stat().st_size > 0, done.stdout + done.stderr
