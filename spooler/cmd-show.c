@@ -251,9 +251,13 @@ static int write_raw(struct lookup *l, const struct found *f)
 	r = lookup_read(l, &f->id, LOOKUP_RAW, &again);
 	if (r < 0)
 		return command_event_failure("cannot read", &f->id, r);
-	write_bytes(l->buffer.data, again.size);
+	if (again.problem)
+		log_error("%s: %s", again.name, again.problem);
+	else
+		write_bytes(l->buffer.data, again.size);
+	r = again.problem ? COMMAND_FAILED : COMMAND_OK;
 	found_release(&again);
-	return COMMAND_OK;
+	return r;
 }
 
 static int write_document(const struct found *f)

@@ -232,6 +232,8 @@ int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct sp
 	struct spool_id id = {0};
 	int found = 0;
 
+	if (!prefix[0]) /* a variable of a script that is not set begins every id, and means none */
+		return 0;
 	if (spool_id_parse(prefix, &id)) {
 		found = find_whole(l, places, prefix, &id);
 	} else {

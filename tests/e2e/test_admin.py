@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import Behaviour, program, wait_until
+from lib import Behaviour, Namespaces, program, wait_until
+from lib.disk import Disk
 from lib.documents import domain_uuid, domain_xml
 from lib.programs import ROOT, missing, tool
 
@@ -204,6 +205,22 @@ def test_of_many_only_what_is_shown_is_read(bed):
     status = json.loads(bed.run("virtspool", "status", "--json").stdout)["sent"]
     assert status["events"] == 66000 and status["estimated"] and status["bytes"] == 66000 * 4096
     assert "66000 events kept, about 257.8 MiB" in bed.run("virtspool", "status").stdout
+
+
+def test_what_stands_in_for_a_record_is_not_followed(bed):
+    name = "01a1fcec-a57a-77cf-8000-0000000007cf"
+    (bed.spool.path("failed") / name).symlink_to("/etc/passwd")
+    done = bed.run("virtspool", "show", "--raw", name)
+    assert done.returncode == 1 and done.stdout == "" and "a symbolic link" in done.stderr
+    assert "a symbolic link" in bed.run("virtspool", "show", name, check=True).stdout
+
+
+def test_an_empty_id_is_none(bed):
+    """drop --yes "$ID" of a script in which ID is not set, where there is one event only."""
+    bed.hook("start")
+    for command in (["show", ""], ["drop", "--yes", ""]):
+        assert bed.run("virtspool", *command).returncode == 1
+    assert len(bed.spool.names("new")) == 1
 
 
 # --- names that want to drive the terminal
@@ -720,6 +737,92 @@ def test_doctor_of_hooks(bed):
     assert grade == "bad" and "chmod" in how
     ours.chmod(0o757)
     assert found(doctor(bed), "hook", "can be written by others")[0] == "bad"
+
+
+def test_doctor_of_hooks_that_are_not_as_they_should_be(bed):
+    if os.geteuid() != 0:
+        missing("root is needed for another's file")
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+    hook = Path(bed.hook.installed("qemu"))
+    member = bed.hook.directory / "qemu.d" / "virtspool"
+    member.parent.mkdir()
+    shutil.copy(hook, member)
+    grade, how = found(doctor(bed), "hook", "both record each event")
+    assert grade == "warning" and how == "virtspool hooks install DRIVER"
+    member.unlink()
+    os.chown(hook, 65534, 0)
+    grade, how = found(doctor(bed), "hook", "belongs to uid 65534, and runs as root")
+    assert grade == "bad" and "chown" in how
+    os.chown(hook, 0, 0)
+    # What was installed is another file than what lies in /usr/libexec, as after an upgrade that did not reach it.
+    script = """
+        mount -t tmpfs none /usr/libexec && mkdir /usr/libexec/virtspool && cp "$1" /usr/libexec/virtspool/virtspool-hook
+        [ "$2" = same ] || echo more >>/usr/libexec/virtspool/virtspool-hook
+        exec "$V" doctor --json -c "$C" --hooksdir "$H" """
+    for case, grade in (("same", None), ("other", "warning")):
+        done = subprocess.run(
+            [tool("unshare"), "--mount", "--propagation", "private", "sh", "-c", script, "sh", hook, case],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "V": program("virtspool"),
+                "C": str(bed.daemon.config_file),
+                "H": str(bed.hook.directory),
+                **bed.spool.environment,
+            },
+        )
+        assert found([json.loads(line) for line in done.stdout.splitlines()], "hook", "is of another version than")[0] == grade
+
+
+def test_doctor_of_what_lies_in_the_spool(bed):
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+    findings = doctor(bed)
+    assert found(findings, "mqtt", "without encryption")[0] == "warning"
+    assert found(findings, "space", " free")[0] == "ok"
+    bed.hook.start()
+    first, second, third = bed.spool.names("new")
+    bed.spool.path("emergency/new").mkdir(parents=True, exist_ok=True)
+    shutil.move(bed.spool.path("new") / first, bed.spool.path("emergency/new") / first)
+    move(bed, [second], "failed", "made up")
+    (bed.spool.path("failed") / "notes.txt").write_text("")
+    (bed.spool.path("new") / third).rename(bed.spool.path("sent") / f"0f{third[2:]}")
+    findings = doctor(bed)
+    assert found(findings, "spool", "in the emergency spool")[0] == "warning"
+    assert found(findings, "spool", "1 event could not be delivered")[0] == "warning"
+    grade, how = found(findings, "spool", "what is no event: 1")
+    assert grade == "warning" and "virtspool drop" in how
+    grade, how = found(findings, "clock", "of the future")
+    assert grade == "warning" and "until the clock has caught up" in how
+
+
+def test_doctor_of_space(bed):
+    """A disk that is nearly full, has nearly no inodes, is read-only."""
+    if os.geteuid() != 0:
+        missing("root is needed for a disk of one's own")
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+    box = Namespaces(bed.directory, mount=True)
+    disk = Disk(bed.directory, box)
+    disk.tmpfs("size=4m,nr_inodes=200")
+
+    def space():
+        command = [*box.prefix, program("virtspool"), "doctor", "--json", "-c", bed.daemon.config_file]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **disk.environment}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
+        (finding,) = [f for f in map(json.loads, done.stdout.splitlines()) if f["check"] == "space"]
+        return finding
+
+    assert space()["grade"] == "ok"
+    ballast = disk.path("sent") / "ballast"
+    ballast.write_bytes(bytes(3900 * 1024))
+    assert space()["grade"] == "bad" and "KiB are left" in space()["text"] and "virtspool purge" in space()["how"]
+    ballast.unlink()
+    for i in range(185):
+        (disk.path("sent") / str(i)).write_text("")
+    assert space()["grade"] == "bad" and "inodes are left" in space()["text"]
+    box.run("mount", "-o", "remount,ro", disk.point)
+    assert space()["grade"] == "bad" and "read-only" in space()["text"] and "remount,rw" in space()["how"]
 
 
 def test_doctor_of_confinement(bed):
