@@ -218,7 +218,7 @@ static bool is_ours_to_make(int dir_fd)
 
 static int open_stamp(int dir_fd, const char *name)
 {
-	/* O_NONBLOCK: should somebody have put a FIFO there */
+	/* O_NONBLOCK: should somebody have a lease on it, or have put a FIFO there */
 	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
 	int fd = openat(dir_fd, name, flags);
 

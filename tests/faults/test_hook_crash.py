@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from lib.programs import sanitized
 from lib.record import read_records
 
 ERRNOS = "EINTR ENOSPC EDQUOT EROFS EIO EMFILE ENFILE ENOENT EACCES EPERM ENOMEM EAGAIN".split()
+
+# What is tried again.
+PASSING = [("read", errno.EINTR), ("read", errno.EAGAIN), ("writev", errno.EINTR), ("fsync", errno.EINTR)]
 
 # These cannot fail, and there is no answer if they did.
 CANNOT_FAIL = {"exit", "exit_group"}
@@ -132,6 +136,8 @@ def test_every_errno(scenario):
             check_sequence(before, after, recorded, where)
         if not recorded:
             assert after.epoch == before.epoch and after.sequence == before.sequence + 2, f"no hole: {where}"
+        if (point.name, int(injection.rpartition("=")[2])) in PASSING:
+            assert recorded and not recorded[0].flags, f"not tried again: {where}"
         before = after
 
 
@@ -147,6 +153,8 @@ def test_every_kill(scenario):
         if point.process > 0 and not injection.endswith("kill-all"):
             assert run.status == 0, where
         recorded = scenario.take()
+        # The child that writes to the disk dies alone: then the emergency spool has it.
+        assert recorded or point.process == 0 or injection.endswith("kill-all") or scenario.kind == "emergency", where
         if len(recorded) == 2 and point.process > 0:
             # The child was killed when the record was in new/ already: the emergency spool has it too, by the same id.
             assert recorded[0] == recorded.pop(), where
@@ -157,6 +165,20 @@ def test_every_kill(scenario):
             check_sequence(before, after, recorded, where)
         before = after
     assert lost > 10  # it does kill
+
+
+def test_killed_child_is_seen_at_once(scenario):
+    """The hook does not wait out its 2.5 seconds for a child that is dead."""
+    if scenario.kind != "usual":
+        return
+    point = next(p for p in scenario.points() if p.process == 1 and p.name == "writev")
+    took = []
+    for _ in range(3):
+        start = time.monotonic()
+        scenario.run(f"{point.process}.{point.n}:kill")
+        took.append(time.monotonic() - start)
+        assert len(scenario.take()) == 1
+    assert min(took) < 2, took
 
 
 def test_short_calls(scenario):

@@ -10,7 +10,9 @@ import re
 import shutil
 import socket
 import threading
+import time
 import uuid
+from pathlib import Path
 
 import pytest
 from lib import Hook, Spool, wait_until
@@ -42,9 +44,10 @@ def hook(spool):
 
 
 class SystemLog:
-    """A /dev/log that only this hook sees: its /dev is a directory with nothing but the socket."""
+    """A /dev/log that only this hook sees: its /dev is a directory with nothing but the socket.
+    become: options of setpriv to run it with."""
 
-    def __init__(self, hook, directory, user=None):
+    def __init__(self, hook, directory, become=""):
         self.dev = directory / "dev"
         self.dev.mkdir()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -52,7 +55,7 @@ class SystemLog:
         os.chmod(self.dev / "log", 0o666)
         self.socket.setblocking(False)
         inner = hook.installed()
-        become = f"exec setpriv --reuid {user} --regid {user} --clear-groups" if user else "exec"
+        become = f"exec setpriv {become}" if become else "exec"
         wrapper = hook.directory / "qemu.d" / "wrapper"
         wrapper.parent.mkdir()
         wrapper.write_text(
@@ -236,6 +239,17 @@ def test_hanging_at_boot(spool, hook, mounts):
     assert spool.names() == []
 
 
+def left_behind(hook):
+    """How many of its processes there are."""
+    found = 0
+    for exe in Path("/proc").glob("[0-9]*/exe"):
+        try:
+            found += os.readlink(exe) == hook.installed()
+        except OSError:
+            continue
+    return found
+
+
 @pytest.mark.parametrize("boot", [False, True])
 def test_dead_server(spool, hook, mounts, boot):
     """A network file system whose server is gone: already looking the spool directory up hangs."""
@@ -248,6 +262,7 @@ def test_dead_server(spool, hook, mounts, boot):
         assert hook("started", timeout=20) < 5
         (record,) = put_away(spool, "emergency/new")
         assert record.sequence == (1 if boot else 2)
+        assert left_behind(hook) == (2 if boot else 1)
     age_hung(spool)
     hook("stopped")
     assert [r.operation for r in put_away(spool)] == [b"stopped"]
@@ -280,6 +295,38 @@ def test_emergency_spool_makes_itself(spool, hook):
     assert record.sequence == 1 and not record.flags
     assert (spool.rundir.stat().st_mode & 0o7777) == 0o1775
     assert (spool.path("emergency/new").stat().st_mode & 0o7777) == 0o2770
+
+    # Also when there was one, and the epoch goes on.
+    shutil.rmtree(spool.rundir / "emergency")
+    hook("stopped")
+    (last,) = put_away(spool, "emergency/new")
+    assert (last.epoch, last.sequence) == (record.epoch, 2)
+
+
+@pytest.mark.parametrize(
+    "age, owner, used", [(0, 0, False), (31, 0, True), (-3600, 0, True), (0, 12345, True)], ids=str
+)
+def test_mark_of_a_hanging_disk(spool, hook, age, owner, used):
+    """It counts while it is young, not if the clock has been set back since, and not if it is somebody else's."""
+    hook("prepare")
+    put_away(spool)
+    hung = spool.rundir / "hung"
+    hung.touch()
+    os.chown(hung, owner, -1)
+    os.utime(hung, (time.time() - age,) * 2)
+    hook("started")
+    assert len(put_away(spool)) == used and len(put_away(spool, "emergency/new")) == (not used)
+
+
+def test_emergency_spool_takes_one_at_a_time(spool, hook):
+    """So that hooks which come together do not all see the same last room; but nobody holds them up for long."""
+    shutil.rmtree(spool.spooldir)
+    hook("prepare")
+    emergency = os.open(spool.rundir / "emergency", os.O_RDONLY)
+    fcntl.flock(emergency, fcntl.LOCK_EX)
+    assert 0.2 <= hook("started") < 5
+    os.close(emergency)
+    assert len(put_away(spool, "emergency/new")) == 2
 
 
 def test_run_directory_belongs_to_the_spools_group(spool, hook):
@@ -317,6 +364,19 @@ def test_loss_line(spool, hook, system_log):
     hook("stopped", driver="qemu.d/wrapper")
     (last,) = put_away(spool)
     assert (last.epoch, last.sequence) == (first.epoch, 3)
+
+
+def test_root_without_rights(spool, hook, system_log):
+    """As on NFS, where root may be nobody: what is lost of the system's own libvirtd is told."""
+    hook("prepare")
+    put_away(spool)
+    for path in (spool.spooldir / "tmp", spool.path("emergency/tmp")):
+        os.chown(path, 12345, 12345)
+        path.chmod(0o700)
+    log = system_log(become="--bounding-set=-all --inh-caps=-all")
+    hook("started", driver="qemu.d/wrapper")
+    (line,) = log.lines()
+    assert line.count("Permission denied") == 2, line
 
 
 @pytest.mark.parametrize("bound", ["records", "bytes", "tmpfs"])
@@ -378,7 +438,7 @@ def test_ordinary_user(spool, hook, system_log, tmp_path):
     for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent, spool.directory):
         os.chmod(path, 0o755)
     before = (spool.rundir / "stamp").read_bytes()
-    log = system_log(user=65534)
+    log = system_log(become="--reuid 65534 --regid 65534 --clear-groups")
     assert hook("started", driver="qemu.d/wrapper") < 5
     assert log.lines() == []
     assert len(spool.names()) == 1 and (spool.rundir / "stamp").read_bytes() == before

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lib import Hook, Spool, domain_xml
+from lib import Hook, Spool, domain_xml, wait_until
 from lib.programs import program, sanitized
 from lib.record import read_records
 
@@ -86,6 +86,22 @@ def test_silent_stdin(hook, written):
     os.close(r)
     record = only(hook)
     assert 1.5 < took < 5 and record.document == written and record.flags == {"document-truncated"}
+
+
+def test_killed_while_it_waits_for_stdin(hook):
+    """Its number is taken by then: what was not recorded is a hole."""
+    hook("prepare")
+    stamp = hook.spool.rundir / "stamp"
+    before = stamp.read_bytes()
+    r, w = os.pipe()
+    process = subprocess.Popen([hook.installed(), "vm1", "started", "begin", "-"], stdin=r, env=hook.environment)
+    wait_until(lambda: stamp.read_bytes() != before, 5, "it has its number")
+    process.kill()
+    process.wait()
+    os.close(r)
+    os.close(w)
+    hook("stopped")
+    assert [(r.operation, r.sequence) for r in read_records(hook.spool.path("new")).values()] == [(b"prepare", 1), (b"stopped", 3)]
 
 
 def test_dripping_stdin(hook):

@@ -88,6 +88,17 @@ def test_boot_with_a_wrong_clock(clocked, clock):
     assert [r.sequence for r in records] == [1, 2, 1, 2]
 
 
+def test_stamp_is_lost_while_events_wait_in_the_emergency_spool(clocked):
+    """They keep their place as well."""
+    shutil.rmtree(clocked.spool.spooldir)
+    clocked(5 * HOUR)
+    (clocked.spool.rundir / "stamp").unlink()
+    clocked()
+    records = list(read_records(clocked.spool.path("emergency/new")).values())
+    assert [r.operation for r in records] == [b"step-1", b"step-2"]
+    assert records[0].epoch != records[1].epoch
+
+
 def test_boot_again_and_again(clocked):
     for i in range(20):
         clocked(-HOUR * i)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,15 +160,16 @@ static void test_lock_is_waited_for_briefly(void **state)
 {
 	struct fixture *f = *state;
 	struct stamp first, s, next;
+	uint64_t future = 1ULL << 59;
 	int fd;
 
-	assert_int_equal(stamp_take(f->fd, "stamp", 100, NULL, NULL, &first), 0);
+	assert_int_equal(stamp_take(f->fd, "stamp", 100, give_floor, &future, &first), 0);
 	fd = openat(f->fd, "stamp", O_RDONLY);
 	assert_int_equal(flock(fd, LOCK_EX), 0);
 	assert_int_equal(stamp_take(f->fd, "stamp", 20, NULL, NULL, &s), -ETIMEDOUT);
 	assert_string_not_equal(s.epoch, first.epoch);
 	assert_int_equal(s.sequence, 1);
-	assert_true(s.ticks > first.ticks);
+	assert_true(s.ticks > first.ticks); /* whatever the clock says */
 	assert_true(stamp_id_valid(s.id));
 	assert_int_equal(close(fd), 0);
 	assert_int_equal(stamp_take(f->fd, "stamp", 20, NULL, NULL, &next), 0);
@@ -208,6 +210,43 @@ static void test_strange_files(void **state)
 	assert_int_equal(mkdirat(f->fd, "stamp", 0700), 0);
 	assert_int_equal(stamp_take(f->fd, "stamp", 20, NULL, NULL, &s), -EISDIR);
 	assert_int_equal(unlinkat(f->fd, "stamp", AT_REMOVEDIR), 0);
+}
+
+/* Who opens a file under another's lease is kept waiting for up to 45 s. */
+static void test_lease_is_not_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct stamp s;
+	int fd, r;
+
+	assert_int_equal(stamp_take(f->fd, "stamp", 100, NULL, NULL, &s), 0);
+	fd = openat(f->fd, "stamp", O_RDONLY | O_CLOEXEC);
+	assert_true(signal(SIGIO, SIG_IGN) != SIG_ERR);
+	r = fcntl(fd, F_SETLEASE, F_WRLCK);
+	if (r == 0)
+		assert_int_equal(stamp_take(f->fd, "stamp", 100, NULL, NULL, &s), -EWOULDBLOCK);
+	assert_int_equal(close(fd), 0);
+	if (r < 0)
+		skip(); /* not every file system has leases */
+}
+
+/* Only root, or whose directory it is, makes the file: another's would be another's to lock. */
+static void test_who_makes_the_file(void **state)
+{
+	struct fixture *f = *state;
+	struct stamp s;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(fchmod(f->fd, 0777), 0);
+	assert_int_equal(seteuid(65534), 0);
+	assert_int_equal(stamp_take(f->fd, "stamp", 100, NULL, NULL, &s), -ENOENT);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(faccessat(f->fd, "stamp", F_OK, 0), -1);
+	assert_int_equal(fchown(f->fd, 65534, (gid_t)-1), 0);
+	assert_int_equal(seteuid(65534), 0);
+	assert_int_equal(stamp_take(f->fd, "stamp", 100, NULL, NULL, &s), 0);
+	assert_int_equal(seteuid(0), 0);
 }
 
 /* Eight processes, 200 stamps each: every number once, and ids in its order. */
@@ -289,6 +328,8 @@ int main(void)
 		WITH_DIRECTORY(test_lock_is_waited_for_briefly),
 		cmocka_unit_test(test_private_epoch),
 		WITH_DIRECTORY(test_strange_files),
+		WITH_DIRECTORY(test_lease_is_not_waited_for),
+		WITH_DIRECTORY(test_who_makes_the_file),
 		WITH_DIRECTORY(test_concurrency),
 		cmocka_unit_test(test_ids),
 	};
