@@ -167,7 +167,7 @@ static void begin(struct notice *n, virDomainPtr domain, int event_id)
 
 __attribute__((format(printf, 3, 4))) static void detail(struct notice *n, const char *key, const char *format, ...)
 {
-	char *line = n->details[n->n_details];
+	char *line;
 	size_t k;
 	va_list ap;
 
@@ -175,6 +175,7 @@ __attribute__((format(printf, 3, 4))) static void detail(struct notice *n, const
 		n->truncated = true;
 		return;
 	}
+	line = n->details[n->n_details];
 	k = (size_t)snprintf(line, RECORD_DETAIL_MAX, "%s=", key);
 	if (k >= RECORD_DETAIL_MAX) {
 		n->truncated = true;

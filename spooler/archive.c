@@ -261,7 +261,7 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 	(void)s;
 	(void)usec;
 	while (!a->directory) {
-		if (a->pass == a->end) {
+		if (a->pass == a->end || a->pass == N_PASSES) {
 			sweep_finish(a);
 			return 0;
 		}

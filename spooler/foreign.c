@@ -55,12 +55,12 @@ bool foreign_unescape(const char *text, char *ret_name, size_t size)
 	size_t n = 0;
 
 	for (const char *s = text; *s; s++) {
-		bool escape = s[0] == '%' && hex_value(s[1]) >= 0 && hex_value(s[2]) >= 0;
+		int high = *s == '%' ? hex_value(s[1]) : -1, low = high < 0 ? -1 : hex_value(s[2]);
 
 		if (n + 1 >= size)
 			return false;
-		ret_name[n++] = escape ? (char)(hex_value(s[1]) << 4 | hex_value(s[2])) : *s;
-		s += escape ? 2 : 0;
+		ret_name[n++] = low < 0 ? *s : (char)(high << 4 | low);
+		s += low < 0 ? 0 : 2;
 	}
 	ret_name[n] = 0;
 	again = foreign_escape(ret_name);
