@@ -269,6 +269,8 @@ static int queue_scan(struct queue *q)
 	if (r >= 0)
 		r = scan_source(q, QUEUE_REPLAY, &q->replay);
 	id_list_sort(&q->live, QUEUE_SNAPSHOT_MAX);
+	if (q->counted[QUEUE_EMERGENCY] > 0)
+		id_list_unique(&q->live);
 	id_list_sort(&q->replay, QUEUE_SNAPSHOT_MAX);
 	q->oldest_ms = q->live.n > 0 ? spool_id_ms(&q->live.entries[0]) : 0;
 	return r;
@@ -429,7 +431,7 @@ static int write_all(int fd, const char *data, size_t size)
 
 /* From tmpfs to disk there is no rename: a copy in tmp/, which is moved when it is whole. The name is not the event's:
    the hook that went to the emergency spool may still be hanging in a write to that. */
-static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to, bool sync)
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to)
 {
 	int to_fd = q->archives[to], tmp_fd = q->archives[ARCHIVE_TMP], r;
 	_cleanup_close_ int fd = -1;
@@ -449,15 +451,21 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name, 
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, data, size);
-	if (r == 0 && sync && fsync(fd) < 0)
-		r = -errno;
 	if (r == 0 && renameat(tmp_fd, copy, to_fd, name) < 0)
-		r = -errno;
-	if (r == 0 && sync && fsync(to_fd) < 0)
 		r = -errno;
 	if (r < 0)
 		(void)unlinkat(tmp_fd, copy, 0);
 	return r;
+}
+
+/* A hook may have given the disk up while that was about to take the event: then it is in both places, and one event. */
+static void remove_twin(struct queue *q, const struct spool_id *e, const char *name)
+{
+	enum queue_source other = e->source == QUEUE_NEW ? QUEUE_EMERGENCY : QUEUE_NEW;
+
+	if (e->source != QUEUE_REPLAY && q->counted[QUEUE_EMERGENCY] > 0 && q->directories[other] >= 0 &&
+	    unlinkat(q->directories[other], name, 0) == 0)
+		q->ended++;
 }
 
 static int archive(struct queue *q, const struct spool_id *e, enum archive_directory to, bool keep)
@@ -467,7 +475,7 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 
 	spool_id_name(e, name);
 	if (keep && e->source == QUEUE_EMERGENCY)
-		(void)copy_to(q, e, name, to, false); /* delivered in any case; the archive is a convenience */
+		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
 	if (keep && e->source != QUEUE_EMERGENCY)
 		r = move_name(q, fd, name, to, NULL);
 	if (!keep || e->source == QUEUE_EMERGENCY || r < 0)
@@ -476,6 +484,7 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 		(void)idset_add(&q->stuck, e);
 	else
 		r = 0;
+	remove_twin(q, e, name);
 	entry_ended(q, e, true);
 	return r;
 }
@@ -505,7 +514,7 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
 	spool_id_name(e, name);
 	r = move_name(q, q->directories[e->source], name, ARCHIVE_FAILED, reason);
 	if (r == -EXDEV) {
-		r = copy_to(q, e, name, ARCHIVE_FAILED, true);
+		r = copy_to(q, e, name, ARCHIVE_FAILED);
 		if (r == 0 && unlinkat(q->directories[e->source], name, 0) < 0)
 			r = -errno;
 	}

@@ -130,8 +130,7 @@ int id_list_add(struct id_list *s, const struct spool_id *e, size_t limit)
 {
 	if (s->n == 2 * limit) {
 		select_first(s->entries, s->n, limit, s->newest);
-		s->n = limit;
-		s->partial = true;
+		s->n = limit; /* and one more, from which the end will see that it is not all */
 	}
 	if (s->n == s->allocated) {
 		size_t wanted = s->allocated ? 2 * s->allocated : 64;
@@ -158,4 +157,14 @@ void id_list_sort(struct id_list *s, size_t limit)
 	}
 	if (s->n > 0)
 		qsort(s->entries, s->n, sizeof(*s->entries), s->newest ? compare_newest : spool_id_compare);
+}
+
+void id_list_unique(struct id_list *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (n == 0 || spool_id_compare(&s->entries[i], &s->entries[n - 1]) != 0)
+			s->entries[n++] = s->entries[i];
+	s->n = n;
 }

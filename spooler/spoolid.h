@@ -42,4 +42,6 @@ struct id_list {
 int id_list_add(struct id_list *l, const struct spool_id *e, size_t limit);
 /* Cuts the list to the `limit` first and sorts it. */
 void id_list_sort(struct id_list *l, size_t limit);
+/* Leaves one of each id in a sorted list. */
+void id_list_unique(struct id_list *l);
 void id_list_clear(struct id_list *l);

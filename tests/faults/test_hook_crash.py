@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -168,17 +167,12 @@ def test_every_kill(scenario):
 
 
 def test_killed_child_is_seen_at_once(scenario):
-    """The hook does not wait out its 2.5 seconds for a child that is dead."""
+    """It is not waited for, and not taken for a disk that hangs."""
     if scenario.kind != "usual":
         return
     point = next(p for p in scenario.points() if p.process == 1 and p.name == "writev")
-    took = []
-    for _ in range(3):
-        start = time.monotonic()
-        scenario.run(f"{point.process}.{point.n}:kill")
-        took.append(time.monotonic() - start)
-        assert len(scenario.take()) == 1
-    assert min(took) < 2, took
+    scenario.run(f"{point.process}.{point.n}:kill")
+    assert len(scenario.take()) == 1 and not (scenario.spool.rundir / "hung").exists()
 
 
 def test_short_calls(scenario):

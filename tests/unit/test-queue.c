@@ -10,6 +10,7 @@
 #include <ftw.h>
 #include <sys/stat.h>
 
+#include "hook/record.h"
 #include "hook/spool.h"
 #include "spooler/queue.h"
 #include "spooler/util.h"
@@ -131,6 +132,40 @@ static void test_order(void **state)
 	assert_int_equal(queue_emergency_length(f->queue), 1);
 }
 
+static void test_what_comes_goes_before_replays(void **state)
+{
+	struct fixture *f = *state;
+	struct spool_id e;
+
+	put(f, "spool/replay", name_of(1), "1");
+	put(f, "spool/replay", name_of(2), "2");
+	expect_next(f, 1, &e);
+	put(f, "spool/new", name_of(3), "3");
+	queue_changed(f->queue);
+	expect_next(f, 3, &e);
+	expect_next(f, 2, &e);
+}
+
+/* A hook that gave the disk up while the record was being moved: it is in both places, and one event. */
+static void test_twins(void **state)
+{
+	struct fixture *f = *state;
+	struct spool_id e;
+
+	for (unsigned i = 1; i <= 2; i++) {
+		put(f, "spool/new", name_of(i), "record");
+		put(f, "run/emergency/new", name_of(i), "record");
+	}
+	for (unsigned i = 1; i <= 2; i++) {
+		expect_next(f, i, &e);
+		assert_int_equal(queue_done(f->queue, &e, true), 0);
+		assert_true(there(f, "spool/sent", name_of(i)));
+		assert_false(there(f, "spool/new", name_of(i)) || there(f, "run/emergency/new", name_of(i)));
+	}
+	expect_empty(f);
+	assert_int_equal(queue_length(f->queue, NULL), 0);
+}
+
 static void test_endings(void **state)
 {
 	struct fixture *f = *state;
@@ -157,6 +192,7 @@ static void test_endings(void **state)
 	expect_next(f, 6, &e);
 	assert_int_equal(queue_done(f->queue, &e, true), 0); /* across file systems: a copy */
 	assert_true(there(f, "spool/sent", name_of(6)) && !there(f, "run/emergency/new", name_of(6)));
+	queue_changed(f->queue);
 	expect_empty(f);
 	queue_release_held(f->queue);
 	expect_next(f, 5, &e);
@@ -218,11 +254,14 @@ static void test_foreign(void **state)
 	assert_int_equal(mkfifo(path, 0600), 0);
 	(void)snprintf(path, sizeof(path), "%s/spool/new/%s", f->top, name_of(5));
 	assert_int_equal(mkdir(path, 0700), 0);
+	put(f, "spool/new", name_of(6), "");
+	(void)snprintf(path, sizeof(path), "%s/spool/new/%s", f->top, name_of(6));
+	assert_int_equal(truncate(path, RECORD_MAX + 1), 0); /* it is not even read */
 
 	expect_next(f, 2, &e);
 	assert_int_equal(queue_read(f->queue, &e, &data, &size, &reason), 0);
 	assert_string_equal(data, "record");
-	for (unsigned i = 3; i <= 5; i++) {
+	for (unsigned i = 3; i <= 6; i++) {
 		expect_next(f, i, &e);
 		assert_int_equal(queue_read(f->queue, &e, &data, &size, &reason), -EBADMSG);
 		assert_non_null(reason);
@@ -288,6 +327,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_comes_goes_before_replays, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_endings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rescan, setup, teardown),
