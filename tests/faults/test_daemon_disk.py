@@ -100,9 +100,15 @@ def test_full_disk_goes_round_by_the_emergency_spool(bed, disk):
                 f.write(bytes(4096))
     bed.ledger.calls(20)
     wait_until(lambda: not bed.ledger.missing(subscriber), 10, "the daemon drains the emergency spool")
+    torn = f"01000000-0000-7000-8000-{1:012x}"
+    (disk.path("emergency/new") / torn).write_text("torn")
+    wait_until(lambda: "cannot be moved to failed/" in bed.daemon.output(), 10, "there is no room for it in failed/")
+    assert torn in disk.names("emergency/new"), "and it stays"
     ballast.unlink()
+    wait_until(lambda: torn in disk.failed(), 10, "it is put away when there is room")
+    assert disk.read("failed", torn) == b"torn" and torn not in disk.names("emergency/new")
     bed.ledger.calls(5)
-    counts = bed.ledger.check(subscriber)
+    counts = bed.ledger.check(subscriber, failed=[torn])
     disk.wait_empty()
     assert counts["duplicated"] == 0
 

@@ -86,6 +86,14 @@ static void put(const struct fixture *f, const char *directory, const char *name
 	assert_int_equal(fclose(file), 0);
 }
 
+static void take_away(const struct fixture *f, const char *directory, const char *name)
+{
+	char path[256];
+
+	(void)snprintf(path, sizeof(path), "%s/%s/%s", f->top, directory, name);
+	assert_int_equal(unlink(path), 0);
+}
+
 static bool there(const struct fixture *f, const char *directory, const char *name)
 {
 	char path[512];
@@ -174,6 +182,8 @@ static void test_endings(void **state)
 	for (unsigned i = 1; i <= 5; i++)
 		put(f, "spool/new", name_of(i), "record");
 	put(f, "run/emergency/new", name_of(6), "record");
+	put(f, "spool/failed", name_of(3), "the same, once before");
+	put(f, "spool/tmp", name_of(6), "what a hook that hangs still writes to");
 	expect_next(f, 1, &e);
 	assert_int_equal(queue_done(f->queue, &e, true), 0);
 	assert_true(there(f, "spool/sent", name_of(1)) && !there(f, "spool/new", name_of(1)));
@@ -182,7 +192,7 @@ static void test_endings(void **state)
 	assert_true(!there(f, "spool/sent", name_of(2)) && !there(f, "spool/new", name_of(2)));
 	expect_next(f, 3, &e);
 	assert_int_equal(queue_fail(f->queue, &e, "because"), 0);
-	assert_true(there(f, "spool/failed", name_of(3)));
+	assert_true(there(f, "spool/failed", name_of(3)) && !there(f, "spool/new", name_of(3)));
 	assert_true(there(f, "spool/failed", "01930000-0003-7000-8000-000000000003" SPOOL_REASON_SUFFIX));
 	expect_next(f, 4, &e);
 	assert_int_equal(queue_skip(f->queue, &e, true), 0);
@@ -192,6 +202,7 @@ static void test_endings(void **state)
 	expect_next(f, 6, &e);
 	assert_int_equal(queue_done(f->queue, &e, true), 0); /* across file systems: a copy */
 	assert_true(there(f, "spool/sent", name_of(6)) && !there(f, "run/emergency/new", name_of(6)));
+	assert_true(there(f, "spool/tmp", name_of(6)));
 	queue_changed(f->queue);
 	expect_empty(f);
 	queue_release_held(f->queue);
@@ -210,9 +221,24 @@ static void test_put_back(void **state)
 	expect_next(f, 2, &second);
 	queue_put_back(f->queue, &second);
 	queue_put_back(f->queue, &first);
-	expect_next(f, 1, &e);
+	expect_next(f, 1, &first);
 	expect_next(f, 2, &e);
 	expect_next(f, 3, &e);
+	expect_empty(f);
+
+	/* A scan meanwhile has not seen it. */
+	take_away(f, "spool/new", name_of(1));
+	queue_changed(f->queue);
+	expect_empty(f);
+	put(f, "spool/new", name_of(1), "record");
+	queue_put_back(f->queue, &first);
+	expect_next(f, 1, &e);
+
+	/* Gone when it was to be read, and there again. */
+	queue_gone(f->queue, &e);
+	expect_next(f, 1, &e);
+	take_away(f, "spool/new", name_of(1));
+	queue_gone(f->queue, &e);
 	expect_empty(f);
 }
 
