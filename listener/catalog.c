@@ -392,7 +392,8 @@ static void on_tray_change(virConnectPtr conn, virDomainPtr domain, const char *
 static void pm(virDomainPtr domain, int id, int reason, void *userdata)
 {
 	begin(&notice, domain, id);
-	reason_word(&notice, NULL, reason); /* libvirt has no reasons yet */
+	if (reason != 0) /* libvirt has none yet */
+		reason_word(&notice, NULL, reason);
 	notify(userdata, &notice);
 }
 

@@ -228,8 +228,8 @@ static int state_after(const struct notice *n, int before)
 		return VIR_DOMAIN_SHUTDOWN;
 	case VIR_DOMAIN_EVENT_PMSUSPENDED:
 		return VIR_DOMAIN_PMSUSPENDED;
-	case VIR_DOMAIN_EVENT_CRASHED:
-		return VIR_DOMAIN_CRASHED;
+	case VIR_DOMAIN_EVENT_CRASHED: /* but for a guest that went on with its crash kernel */
+		return n->detail == VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED ? before : VIR_DOMAIN_CRASHED;
 	case VIR_DOMAIN_EVENT_DEFINED:
 		return before == STATE_ABSENT ? VIR_DOMAIN_SHUTOFF : before;
 	}

@@ -2,21 +2,22 @@
 """
 virtspool-listen against a real libvirtd with QEMU: what its event API tells, beside what the hooks tell.
 
-The table in virtspool-events(7) is made here: VIRTSPOOL_UPDATE=1 writes it, otherwise it is compared.
+The tables in virtspool-events(7) are made here: VIRTSPOOL_UPDATE=1 writes them, otherwise they are compared.
 """
 
 import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
 from pathlib import Path
 
 import pytest
-from lib import ROOT, Listener, Spool, wait_until
+from lib import ROOT, Listener, Spool, program, wait_until
 
 MANUAL = ROOT / "spooler/virtspool-events.7"
-BEGIN, END = '.\\" table: made by tests/e2e/test_listener.py\n.Bd -literal\n', ".Ed\n"
+BEGIN, END = '.\\" table of {}: made by tests/e2e/test_listener.py\n.Bd -literal\n', ".Ed\n"
 SAVED = "/var/lib/libvirt/vm1.save"
 
 # What a newer libvirt (seen with 11.3) tells before it says that the domain stopped.
@@ -28,6 +29,7 @@ SOMETIMES = {
     "panic, on_crash=destroy": [(0, "lifecycle-suspended (paused)")],
     "panic, on_crash=restart": [(0, "lifecycle-suspended (paused)")],
     "panic, on_crash=preserve": [(0, "lifecycle-suspended (paused)")],
+    "dompmwakeup": [(2, "reboot")],
 }
 
 
@@ -88,7 +90,7 @@ class Table:
         for r in records:
             if r.get("origin") != "api":
                 continue
-            both = r["operation"] in ("lifecycle-started", "lifecycle-stopped")
+            both = r["operation"] in ("lifecycle-started", "lifecycle-stopped") and r["extra"] != "wakeup"
             assert both == ("told-by-hook" in r.get("flags", "")), (action, r)
             if both:
                 pairs[r.get("transition")] = r["operation"].removeprefix("lifecycle-")
@@ -104,8 +106,8 @@ class Table:
                 lines.append(f"{cells[0]:27} {cells[1]:9} {cells[2]}".rstrip())
         return "".join(line + "\n" for line in lines)
 
-    def check_manual(self):
-        before, begin, rest = MANUAL.read_text().partition(BEGIN)
+    def check_manual(self, of):
+        before, begin, rest = MANUAL.read_text().partition(BEGIN.format(of))
         table, end, after = rest.partition(END)
         assert begin and end
         if os.environ.get("VIRTSPOOL_UPDATE"):
@@ -194,7 +196,115 @@ def test_table(bed):
     t.since()
     libvirtd_restarts(node, t, guest)
     migrations(bed, t, guest, images)
-    t.check_manual()
+    t.check_manual("guests")
+
+
+DEVICES = """
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/><source file='/var/lib/libvirt/small/disk'/><target dev='hdb' bus='ide'/>
+    </disk>
+    <disk type='file' device='cdrom'>
+      <source file='/var/lib/libvirt/images/cd' startupPolicy='optional'/><target dev='hdc' bus='ide'/>
+    </disk>
+    <controller type='scsi' model='virtio-scsi'/>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/><source file='/var/lib/libvirt/images/sda.img'/><target dev='sda' bus='scsi'/>
+    </disk>
+    <watchdog model='ib700' action='pause'/>
+    <memballoon model='virtio'><address type='pci' slot='10'/></memballoon>
+    <graphics type='vnc' socket='/run/vm1.vnc'/>
+    <controller type='virtio-serial'><address type='pci' slot='11'/></controller>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"""
+CHANGES = [
+    ("</features>", "</features><cpu><numa><cell id='0' cpus='0' memory='32' unit='MiB'/></numa></cpu>"),
+    ("<memory ", "<maxMemory slots='1' unit='MiB'>256</maxMemory><memory "),
+    ("<devices>", "<pm><suspend-to-mem enabled='yes'/><suspend-to-disk enabled='yes'/></pm><devices>"),
+    ("<memballoon model='none'/>", DEVICES),
+]
+DIMM = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target><alias name='ua-dimm'/></memory>"
+
+
+def test_devices(bed):
+    """The events of devices and of a guest that asks for more than to run; no hook tells these."""
+    node = bed.node()
+    listener = bed.listener(node)
+    listener.options.append("--balloon")
+    listener.start().wait_listening()
+    t = Table(node, listener)
+    guest = node.guest("vm1")
+    disk(node, "sda")
+    node.execute("mount", "--mkdir", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/var/lib/libvirt/small")
+    node.execute("truncate", "-s", "1M", "/var/lib/libvirt/small/disk")
+    node.execute("dd", "if=/dev/zero", "of=/var/lib/libvirt/small/full", check=False)
+    for old, new in CHANGES:
+        guest.change(old, new)
+    t.since()
+
+    def guest_does(character, action, event, reason, wait=None):
+        count = listener.records("vm1").count((event, reason))
+        guest.send(character)
+        listener.wait_record(event, reason, "vm1", count + 1)
+        t.row(action, wait)
+
+    guest.start().wait_up()
+    t.row("start, a CD's image missing")
+    node.execute("touch", "/var/lib/libvirt/images/cd")
+    guest.virsh("change-media", "hdc", "/var/lib/libvirt/images/cd", "--insert")
+    t.row("change-media --insert")
+    guest.virsh("change-media", "hdc", "--eject")
+    t.row("change-media --eject")
+    guest.virsh("detach-disk", "sda")
+    t.row("detach-disk")
+    guest.virsh("blkdeviotune", "hda", "--total-iops-sec", "1000")
+    t.row("blkdeviotune")
+    guest.virsh("domblkthreshold", "hdb", "1")
+    guest_does("i", "the disk's space is full", "lifecycle-suspended", "ioerror")
+    node.execute("rm", "/var/lib/libvirt/small/full")
+    guest.virsh("resume")
+    guest.wait_up()
+    t.row("resume")
+    guest_does("w", "watchdog, action=pause", "lifecycle-suspended", "watchdog")
+    guest.virsh("resume")
+    t.since()
+    guest_does("k", "the guest sets its clock", "rtc-change", "-")
+    guest_does("b", "balloon", "balloon-change", "-")
+    guest_does("l", "crash kernel loaded", "lifecycle-crashed", "crashloaded")
+    listener.stop()
+    listener.start().wait_listening()
+    assert [told(r) for r in t.since()] == ["listen (end)", "listen (begin)"], "what it keeps of states is what they are"
+    vnc(node, "/run/vm1.vnc")
+    listener.wait_record("graphics", "disconnect", "vm1")
+    t.row("a VNC client")
+    guest_does("a", "an agent in the guest", "agent-lifecycle", "connected")
+    guest.virsh("reset")
+    listener.wait_record("agent-lifecycle", "disconnected", "vm1", count=2)  # the first was at the start
+    guest.wait_up()
+    t.row("reset, the agent is gone")
+    (node.directory / "run/dimm.xml").write_text(DIMM)
+    guest.virsh("attach-device", "/run/dimm.xml")
+    t.row("attach-device, memory")
+    guest.virsh("detach-device-alias", "ua-dimm")
+    guest_does("o", "detach, the guest refuses", "device-removal-failed", "-")
+    guest_does("s", "suspend to memory", "lifecycle-pmsuspended", "memory")
+    guest.virsh("dompmwakeup")
+    listener.wait_record("lifecycle-started", "wakeup", "vm1")
+    t.row("dompmwakeup")
+    guest.virsh("reset")
+    guest.wait_up()
+    t.since()
+    guest_does("z", "suspend to disk", "pm-suspend-disk", "-", lambda: guest.wait_state("shut off"))
+    t.check_manual("devices")
+
+
+def vnc(node, path):
+    """A client that says hello and goes."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(20)
+        s.connect(str(node.directory / path.lstrip("/")))
+        for answer in (b"RFB 003.008\n", b"\x01", b"\x01"):  # version, no authentication, shared
+            s.recv(64)
+            s.sendall(answer)
+        s.recv(64)
 
 
 def libvirtd_restarts(node, t, guest):
@@ -422,18 +532,36 @@ def test_as_an_ordinary_user(bed, open_directory):
     listener.close()
 
 
-def test_two_libvirts_in_one_process(bed):
-    """One that is there and one that is not do not hinder each other."""
-    node = bed.node()
+def test_several_libvirts_in_one_process(bed, no_cgroup_left):
+    """QEMU and containers, domains of one name among them, and a libvirt that is not there: none hinders the others."""
+    node = bed.node(boot=False)
+    hooks = node.directory / "etc/hooks"
+    hooks.mkdir(parents=True)
+    shutil.copy(program("virtspool-hook"), hooks / "lxc")
+    node.boot()
+    socket = node.socket if node.daemon == "libvirtd" else node.socket.with_name("virtlxcd-sock")
     absent = "lxc+unix:///system?socket=/nowhere/libvirt-sock-ro"
-    listener = bed.listener(node, "test:///default", absent).start()
+    listener = bed.listener(node, f"lxc+unix:///system?socket={socket}-ro", absent).start()
     wait_until(
-        lambda: [c["phase"] in ("listening",) for c in listener.status().get("connections", [])] == [True, True, False],
+        lambda: [c["phase"] == "listening" for c in listener.status().get("connections", [])] == [True, True, False],
         what=lambda: f"two of three: {listener.status()}",
     )
-    assert [c["driver"] for c in listener.status()["connections"]] == ["qemu", "test", "lxc"]
+    assert [c["driver"] for c in listener.status()["connections"]] == ["qemu", "lxc", "lxc"]
     assert "cannot connect" in listener.connection(2)["last_error"]
-    node.guest("vm1")
-    listener.wait_record("lifecycle-defined", "added", "vm1")
-    listener.wait_record("reconciled", "running", "test")
+    container, guest = node.container("vm1"), node.guest("vm1")
+    for domain in (container, guest):
+        domain.start()
+    for domain in (container, guest):
+        domain.destroy()
+    listener.wait_record("lifecycle-stopped", "destroyed", "vm1", count=2)
+    records = [r for r in bed.spool.records() if r.get("object") == "vm1"]
+    for driver in ("lxc", "qemu"):
+        of_driver = [r for r in records if r["driver"] == driver]
+        hook = {r["operation"]: r["id"] for r in of_driver if "origin" not in r}
+        api = {r["operation"]: r for r in of_driver if "origin" in r}
+        assert {f"lifecycle-{o}" for o in ("defined", "started", "stopped")} <= set(api)
+        for operation in ("started", "stopped"):
+            assert api[f"lifecycle-{operation}"]["transition"] == hook[operation]
+        assert f"type='{driver}'" in api["lifecycle-started"]["document"].decode()
+    assert [int(r["sequence"]) for r in bed.spool.records()] == list(range(1, len(bed.spool.records()) + 1))
     listener.stop()
