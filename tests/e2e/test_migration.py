@@ -7,7 +7,7 @@ virtspool-events(7): it tells that a domain moved, from where to where, since wh
 import threading
 
 import pytest
-from lib import ROOT, Spool, wait_until
+from lib import Listener, ROOT, Spool, wait_until
 
 
 class Consumer:
@@ -119,6 +119,68 @@ def test_a_migration_that_takes_its_time_and_fails(two):
     assert consumer.history == [("started", "node1"), ("failed", "node2")]
     assert consumer.runs_on == "node1" and consumer.incoming_on is None
     assert two.guest.state == "running"
+
+
+def test_the_source_dies_while_it_migrates(two):
+    two.guest.send("d")
+    thread = threading.Thread(target=two.migrate, args=("--bandwidth", "1"), kwargs={"check": False})
+    thread.start()
+    assert two.consumer(3 + 4).incoming_on == "node2"
+    two.guest.kill()
+    thread.join()
+    consumer = two.consumer(3 + 4 + 2 + 2)
+    assert consumer.runs_on is None and consumer.incoming_on is None
+    assert two.guest.state == "shut off" and "vm1" not in two.two.virsh("list", "--name")
+
+
+@pytest.fixture
+def listened(two, bed):
+    """With a listener on each node."""
+    listeners = [
+        Listener(bed.directory / f"listener-{node.name}", spool, node).start().wait_listening()
+        for node, spool in zip(two.nodes, two.spools)
+    ]
+    yield two
+    for listener in listeners:
+        listener.stop()
+        listener.close()
+
+
+def arrives(two, host, operation, reason=None):
+    """The first such event."""
+
+    def find():
+        data = {"host": host, "operation": operation, **({"reason": reason} if reason else {})}
+        return next((e for e in list(two.subscriber.events) if data.items() <= e["data"].items()), None)
+
+    return wait_until(find, 30, f"{operation} {reason} from {host}")
+
+
+def test_the_event_api_tells_when_it_runs_there(listened):
+    listened.migrate()
+    resumed = arrives(listened, "node2", "lifecycle-resumed", "migrated")
+    assert arrives(listened, "node2", "started")["time"] < resumed["time"]
+    left = arrives(listened, "node1", "lifecycle-stopped", "migrated")
+    assert left["data"]["transition"] == arrives(listened, "node1", "stopped")["id"]
+
+
+def test_post_copy_runs_there_before_it_is_gone_here(listened):
+    listened.guest.send("d")
+    options = ("--bandwidth", "1", "--postcopy", "--postcopy-bandwidth", "1")
+    output = []
+    thread = threading.Thread(target=lambda: output.append(listened.migrate(*options, check=False)))
+    thread.start()
+    arrives(listened, "node1", "migration-iteration")
+    listened.guest.virsh("migrate-postcopy", check=False)
+    thread.join()
+    if "not supported" in output[0]:
+        pytest.skip(f"no post-copy here: {output[0]}")
+    resumed, stopped = arrives(listened, "node2", "lifecycle-resumed", "postcopy"), arrives(listened, "node1", "stopped")
+    assert arrives(listened, "node2", "started")["time"] < resumed["time"] < stopped["time"]
+    consumer = Consumer()
+    for event in sorted(list(listened.subscriber.events), key=lambda e: e["time"]):
+        consumer.take(event)
+    assert consumer.history == [("started", "node1"), ("moved", "node1", "node2")]
 
 
 def test_there_and_back(two):
