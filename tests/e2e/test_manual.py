@@ -142,8 +142,8 @@ def test_the_map_of_the_code():
             assert files, f"{directory}/{name}"
             told |= files
     assert told == {p for d in ("hook", "listener", "spooler") for p in (ROOT / d).glob("*.c")}
-    scripts = next(line for line in lines if line.startswith("    scripts/"))
-    assert {p.name for p in (ROOT / "scripts").iterdir()} == set(re.split(r"[ ,]+", scripts.split(None, 1)[1]))
+    scripts = re.search(r"^ +scripts/ (.*?)\n    \w+/", "\n".join(lines), re.M | re.S)[1]
+    assert {p.name for p in (ROOT / "scripts").iterdir()} == set(re.split(r"[\s,]+", scripts.strip()))
 
 
 def shell(bed, command):
