@@ -111,9 +111,9 @@ def probe():
 def test_while_it_has_a_name_nobody_can_connect(bed):
     """strace holds the process between bind() and unlink(): the socket can be found, and does not listen."""
     p = held_probe(bed, "unlink,unlinkat", 1)
-    name = wait_until(lambda: next((n for n in os.listdir("/tmp") if mine(n)), None), 10, "the bridge's directory")
+    (path,) = wait_until(lambda: list(bed.directory.glob(".virtspool-*/s")), 10, "the bridge's socket")
     with socket.socket(socket.AF_UNIX) as s, pytest.raises(ConnectionRefusedError):
-        s.connect(f"/tmp/{name}/s")
+        s.connect(str(path))
     assert p.wait(20) == 0 and "done 1" in p.output()
 
 
@@ -136,13 +136,18 @@ def test_a_connection_of_another_process_is_not_taken_for_ours(bed):
     assert "cannot set up the connection inside this process: Operation not permitted" in p.output()
 
 
+def own_directory(bed):
+    """An environment in which the bridge's directory is where no other test's is."""
+    return {**os.environ, "RUNTIME_DIRECTORY": str(bed.directory)}
+
+
 def held_probe(bed, calls, which):
     """The probe under strace, which lets these system calls wait for 1.5 s from the n-th on."""
     broker = Broker(bed.directory / "plain", bed.certs, tls=False).start()
     command = [tool("strace"), "-qq", "-f", "-o", bed.directory / "strace", "-e", f"trace={calls}", "-e"]
     command += [f"inject={calls}:delay_enter=1500000:when={which}+"]
     command += [probe(), "--plain", "--publish", "1", f"127.0.0.1:{broker.port}"]
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # that works with ptrace itself
+    environment = {**own_directory(bed), "ASAN_OPTIONS": "detect_leaks=0"}  # that works with ptrace itself
     return Process(command, bed.directory / "probe", environment)
 
 
@@ -151,32 +156,24 @@ def children(pid):
         return f.read().split()
 
 
-def mine(name):
-    try:
-        return name.startswith(".virtspool-") and os.listdir(f"/tmp/{name}") == ["s"]
-    except OSError:
-        return False
-
-
 def test_nothing_is_left_after_many_connections(bed):
     """Descriptors and directories: the same after five hundred connections as after one."""
 
     bed.broker.start()
-    before = set(os.listdir("/tmp"))
     command = [probe(), "--ca", bed.certs.ca, "--cert", bed.certs.pem("host"), "--key", bed.certs.key("host"), "--hold"]
-    few = Process([*command, f"localhost:{bed.broker.port}"], bed.directory / "few")
+    few = Process([*command, f"localhost:{bed.broker.port}"], bed.directory / "few", own_directory(bed))
     few.wait_output("connected")
     expected = descriptors(few.pid)
     few.stop()
     many = Process(
         [*command[:-1], "--rounds", "500", "--publish", "1", "--quiet", "--linger", f"localhost:{bed.broker.port}"],
         bed.directory / "many",
+        own_directory(bed),
     )
     many.wait_output("lingering", deadline=60)
     assert descriptors(many.pid) <= expected
     many.stop()
-    # Somebody else's may pass by; it does not stay.
-    wait_until(lambda: not {n for n in set(os.listdir("/tmp")) - before if n.startswith(".virtspool-")}, 5, "no directory")
+    assert not list(bed.directory.glob(".virtspool-*"))
 
 
 def test_idle_is_quiet(bed):

@@ -71,7 +71,8 @@ class Notifications:
     def __init__(self):
         # A socket's path is limited to 107 bytes, which pytest's directories may exceed.
         self._directory = tempfile.TemporaryDirectory(prefix="notify-")
-        self.path = f"{self._directory.name}/s"
+        self.directory = self._directory.name
+        self.path = f"{self.directory}/s"
         self.lines = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
@@ -159,6 +160,8 @@ class Daemon:
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "LC_ALL": "C.UTF-8",
             "NOTIFY_SOCKET": self.notifications.path,
+            # What a killed one leaves behind is taken away with it, and no other test meets it in /tmp.
+            "RUNTIME_DIRECTORY": self.notifications.directory,
             **{k: v for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "LSAN_"))},
             **self.spool.environment,
             **self.environment,

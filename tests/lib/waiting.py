@@ -2,6 +2,7 @@
 """Waiting for a condition, never for a time."""
 
 import os
+import random
 import socket
 import time
 
@@ -25,8 +26,18 @@ def wait_until(condition, deadline=10.0, what=None, interval=0.01):
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """
+    A TCP port of 127.0.0.1 that nobody uses now. It is none of those that the kernel gives to clients: one of them could
+    take it while the broker that listens there is down for a moment.
+    """
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
+        end = int(f.read().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(max(1024, end - 16384), max(1025, end))
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
