@@ -28,7 +28,8 @@ def test_hardened(name):
     assert "TEXTREL" not in dynamic and "RPATH" not in dynamic and "RUNPATH" not in dynamic
     if platform.machine() == "x86_64":
         code = subprocess.run([tool("objdump"), "-d", path], capture_output=True, text=True, check=True, timeout=60).stdout
-        assert re.search(r"call .*<__stack_chk_fail", code), "stack protector"
+        ours = code.split("<record_format_header>:")[1].split("\n\n")[0] if name == "virtspool-hook" else code  # musl has its own
+        assert re.search(r"call .*<__stack_chk_fail", ours), "stack protector"
         assert re.search(r"<main>:\n[^\n]*endbr64", code), "control flow is checked (-fcf-protection)"
     if name == "virtspool-hook":
         assert "INTERP" not in segments and "NEEDED" not in dynamic, "no loader and no library"
