@@ -19,6 +19,7 @@
 #include "reason.h"
 #include "relay.h"
 #include "suspect.h"
+#include "utf8.h"
 #include "util.h"
 
 #define SETTLE_USEC USEC_PER_SEC       /* how long a missing number holds back what comes after it */
@@ -153,11 +154,13 @@ static void note_error(struct relay *r, const char *format, ...) __attribute__((
 /* Keeps the last error for status; the log line is the caller's. */
 static void note_error(struct relay *r, const char *format, ...)
 {
+	char text[RELAY_ERROR_MAX];
 	va_list ap;
 
 	va_start(ap, format);
-	(void)vsnprintf(r->stats.last_error, sizeof(r->stats.last_error), format, ap);
+	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
+	r->stats.last_error[utf8_replace_controls((struct bytes){text, strlen(text)}, r->stats.last_error)] = '\0';
 	r->stats.last_error_usec = now_usec(CLOCK_REALTIME);
 	r->changed(r->userdata);
 }

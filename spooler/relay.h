@@ -26,6 +26,7 @@
 #include "sequence.h"
 
 #define RELAY_LATENCY_BUCKETS 12
+#define RELAY_ERROR_MAX 512
 
 /* Why an event can never be delivered. */
 enum relay_failure {
@@ -56,7 +57,7 @@ struct relay_stats {
 	uint64_t connected_usec; /* since when; 0: not connected */
 	uint64_t last_delivered_usec;
 	uint64_t last_error_usec;
-	char last_error[512];
+	char last_error[3 * RELAY_ERROR_MAX + 1]; /* UTF-8 without control characters: brokers have a say in it */
 };
 
 /* Upper bounds of the latency buckets in microseconds. */

@@ -109,6 +109,18 @@ def test_server_certificate(bed, name):
     assert "virtspool-node1" not in broker.output(), "not even a CONNECT came through"
 
 
+def test_a_certificate_that_writes_between_the_lines(bed):
+    """The name that it is for is told, in the log, to the service manager and in the status; and it is one line there."""
+    evil = "evil\nWATCHDOG=trigger\n\x1b[31m".encode() + b"\xff"
+    daemon = start_against(bed, with_certificate(bed, bed.certs.self_signed("t-evil", evil, ca="ca")).url)
+    wait_until(lambda: "WATCHDOG" in str(daemon.status().get("last_error")), 15, daemon.output)
+    wait_until(lambda: "WATCHDOG" in str(daemon.notified), 15, "the service manager is told")
+    assert "for 'evil\ufffdWATCHDOG=trigger\ufffd\ufffd[31m\ufffd', not" in daemon.status()["last_error"]
+    assert "WATCHDOG=trigger" not in daemon.notified
+    assert any(line.startswith("STATUS=Not connected") and "evil\ufffdWATCHDOG" in line for line in daemon.notified)
+    check_refused(bed, daemon, "its certificate is for 'evil?WATCHDOG=trigger?")
+
+
 def test_server_name_instead_of_the_host(bed):
     broker = with_certificate(bed, bed.certs.server("t-alias", "broker.example.org"))
     check_delivered(bed, start_against(bed, broker.url, server_name="broker.example.org"))
