@@ -200,7 +200,7 @@ def test_exposure(root):
 
 
 def test_before_libvirt_and_after_it(root):
-    before = re.search(r"^Before=(.*)$", unit_text(root), re.M)[1].split()
+    before = " ".join(re.findall(r"^Before=(.*)$", unit_text(root), re.M)).split()
     for unit in ("libvirtd", "virtqemud", "virtlxcd", "virtnetworkd", "libvirt-guests"):
         assert f"{unit}.service" in before
 

@@ -38,7 +38,7 @@ def test_broker_restarted_again_and_again_under_load(bed):
             bed.broker.start()
     counts = check(ledger, subscriber, bed.spool)
     bed.daemon.wait_connected(CYCLES + 1)
-    assert counts["made"] > 300
+    assert counts["made"] > 10 * CYCLES
 
 
 def test_broker_killed_again_and_again_under_load(bed):

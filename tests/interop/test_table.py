@@ -84,7 +84,7 @@ def keeps_a_queue(bed, broker):
     bed.hook("started")
     bed.spool.wait_empty()
     if isinstance(broker, Mosquitto5):
-        wait_until(lambda: "Saving in-memory database" in broker.output().rpartition("Received PUBLISH")[2], 20, "it is saved")
+        wait_until(lambda: b"started" in broker.saved(), 20, "it is saved")
     broker.kill()
     broker.start()
     consumer = subscriber_of(broker, client_id="away")

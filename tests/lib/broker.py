@@ -100,6 +100,13 @@ class Broker:
         assert not self.running
         shutil.rmtree(self._store, ignore_errors=True)
 
+    def saved(self):
+        """What a kill would leave: the file is replaced as a whole."""
+        try:
+            return (self._store / "mosquitto.db").read_bytes()
+        except FileNotFoundError:
+            return b""
+
     def output(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
