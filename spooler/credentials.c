@@ -33,11 +33,6 @@ static void secret_release(struct secret *s)
 	*s = (struct secret){0};
 }
 
-static void gnutls_datum_release(gnutls_datum_t *d)
-{
-	gnutls_free(d->data);
-}
-
 /* Sets the sentence and passes the error through, so that a check reads `return fail(...)`. */
 static int __attribute__((format(printf, 3, 4))) fail(int error, char **ret_error, const char *format, ...)
 {
@@ -132,25 +127,6 @@ static int load_trust(const struct config_tls *t, struct credentials *c, char **
 	return 0;
 }
 
-/* When the first list of the file runs out: a list that is not renewed would hide what was revoked since. */
-static time_t earliest_update(const gnutls_datum_t *pem)
-{
-	gnutls_x509_crl_t *lists = NULL;
-	unsigned n = 0, i;
-	time_t earliest = 0, next;
-
-	if (gnutls_x509_crl_list_import2(&lists, &n, pem, GNUTLS_X509_FMT_PEM, 0) < 0)
-		return 0;
-	for (i = 0; i < n; i++) {
-		next = gnutls_x509_crl_get_next_update(lists[i]);
-		if (next > 0 && (earliest == 0 || next < earliest))
-			earliest = next;
-		gnutls_x509_crl_deinit(lists[i]);
-	}
-	gnutls_free(lists);
-	return earliest;
-}
-
 static int load_crl(const struct config_tls *t, struct credentials *c, char **ret_error)
 {
 	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
@@ -158,6 +134,9 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 
 	if (!t->crl_file)
 		return 0;
+	if (!c->verify_chain)
+		return fail(-EINVAL, ret_error,
+			    "tls.crl_file needs tls.ca_file: where only tls.pins are trusted, nobody can revoke");
 	if (asprintf(&c->crl_name, "'%s'", t->crl_file) < 0) {
 		c->crl_name = NULL;
 		return -ENOMEM;
@@ -169,7 +148,10 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 	if (r <= 0)
 		return fail(-EINVAL, ret_error, "the CRL file '%s' holds no revocation list: %s", t->crl_file,
 			    r < 0 ? gnutls_strerror(r) : "none found");
-	c->crl_next_update = earliest_update(&pem);
+	/* Once more, to be looked at by verify.c. */
+	r = gnutls_x509_crl_list_import2(&c->crls, &c->n_crls, &pem, GNUTLS_X509_FMT_PEM, 0);
+	if (r < 0)
+		return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s", t->crl_file, gnutls_strerror(r));
 	return 0;
 }
 
@@ -412,6 +394,9 @@ void credentials_unref(struct credentials *c)
 		gnutls_psk_free_client_credentials(c->psk);
 	if (c->priority)
 		gnutls_priority_deinit(c->priority);
+	for (unsigned i = 0; i < c->n_crls; i++)
+		gnutls_x509_crl_deinit(c->crls[i]);
+	gnutls_free(c->crls);
 	free(c->pins);
 	free(c->ca_name);
 	free(c->crl_name);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -24,8 +25,14 @@ struct credentials {
 	bool verify_chain; /* false: pins are given and no CA, so that the pins are the trust */
 	char *ca_name;	   /* for sentences: the file's name, or the system's trust store */
 	char *crl_name;
-	time_t crl_next_update; /* the earliest one in the file; 0: none is said */
+	gnutls_x509_crl_t *crls; /* those of the CRL file */
+	unsigned n_crls;
 };
+
+static inline void gnutls_datum_release(gnutls_datum_t *d)
+{
+	gnutls_free(d->data);
+}
 
 /*
  * Is the peer of this session, whose certificate has just arrived, the server `name`? Returns 0, or -EKEYREJECTED

@@ -3,9 +3,9 @@
  * verify - is the server who it must be, and if not, why not in words that an administrator can act upon.
  *
  * Chain, dates, revocation and host name are GnuTLS's judgement (gnutls_certificate_verify_peers); a stapled OCSP
- * response is part of it. Here it is put into a sentence, a revocation list that is out of date is refused (GnuTLS
- * would go on with it), and the pins are compared. With pins and no CA the pinned
- * key takes the chain's place, while name and dates are still checked.
+ * response is part of it. Here it is put into a sentence, revocation lists that do not tell are refused (see
+ * check_lists()), and the pins are compared. With pins and no CA the pinned key takes the chain's place, while name and
+ * dates are still checked.
  */
 #include <arpa/inet.h>
 #include <gnutls/x509.h>
@@ -212,6 +212,46 @@ static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *
 	return -EKEYREJECTED;
 }
 
+/* GnuTLS takes a certificate whose issuer has no list for one that is not revoked, and goes on with a list that was not
+   renewed, which would hide what was revoked since. */
+static int check_lists(gnutls_x509_crt_t crt, const struct credentials *c, char *why, size_t size)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t issuer = {0};
+	time_t until = 0, next;
+	bool found = false;
+	char text[256];
+	size_t length = sizeof(text);
+
+	if (c->n_crls == 0)
+		return 0;
+	if (gnutls_x509_crt_get_raw_issuer_dn(crt, &issuer) < 0)
+		issuer.size = 0;
+	for (unsigned i = 0; i < c->n_crls; i++) {
+		_cleanup_(gnutls_datum_release) gnutls_datum_t of = {0};
+
+		if (gnutls_x509_crl_get_raw_issuer_dn(c->crls[i], &of) < 0 || of.size != issuer.size ||
+		    memcmp(of.data, issuer.data, of.size) != 0)
+			continue;
+		found = true;
+		next = gnutls_x509_crl_get_next_update(c->crls[i]);
+		until = next > until ? next : until;
+	}
+	if (!found) {
+		if (gnutls_x509_crt_get_issuer_dn(crt, text, &length) < 0)
+			(void)snprintf(text, sizeof(text), "?");
+		(void)snprintf(why, size, "revocation cannot be checked: there is no list of its issuer '%s' in %s",
+			       text, c->crl_name);
+		return -EKEYREJECTED;
+	}
+	if (until > 0 && until < time(NULL)) {
+		format_time(until, text, sizeof(text));
+		(void)snprintf(why, size, "revocation cannot be checked: the list in %s should have been renewed by %s",
+			       c->crl_name, text);
+		return -EKEYREJECTED;
+	}
+	return 0;
+}
+
 int verify_server(gnutls_session_t session, const struct credentials *c, const char *name, char *why, size_t size)
 {
 	gnutls_typed_vdata_st data[] = {
@@ -221,7 +261,6 @@ int verify_server(gnutls_session_t session, const struct credentials *c, const c
 	_cleanup_(crt_deinitp) gnutls_x509_crt_t crt = NULL;
 	const gnutls_datum_t *chain;
 	unsigned n_chain = 0, status = 0;
-	char date[64];
 	int r;
 
 	chain = gnutls_certificate_get_peers(session, &n_chain);
@@ -245,15 +284,12 @@ int verify_server(gnutls_session_t session, const struct credentials *c, const c
 	} else {
 		status = status_without_ca(crt, name);
 	}
-	if (!status && c->crl_next_update && c->crl_next_update < time(NULL)) {
-		format_time(c->crl_next_update, date, sizeof(date));
-		(void)snprintf(why, size, "revocation cannot be checked: the list in %s should have been renewed by %s",
-			       c->crl_name, date);
-		return -EKEYREJECTED;
-	}
 	if (status) {
 		describe_status(status, chain, n_chain, crt, c, name, why, size);
 		return -EKEYREJECTED;
 	}
+	r = check_lists(crt, c, why, size);
+	if (r < 0)
+		return r;
 	return c->n_pins ? check_pins(crt, c, why, size) : 0;
 }

@@ -167,6 +167,24 @@ def test_outdated_revocation_list_is_no_list(bed):
     check_refused(bed, daemon, f"revocation cannot be checked: the list in '{crl}' should have been renewed by 2020-")
 
 
+def test_a_revocation_list_of_somebody_else_is_no_list(bed):
+    crl = bed.certs.crl("t-foreign", ca=bed.certs.authority("t-another-ca"))
+    daemon = start_against(bed, with_certificate(bed, "broker").url, crl_file=crl)
+    check_refused(bed, daemon, "revocation cannot be checked: there is no list of its issuer '")
+
+
+@pytest.mark.parametrize("revoked", [["broker"], []], ids=["revoked", "not-revoked"])
+def test_lists_of_several(bed, revoked):
+    lists = bed.directory / "lists.crl"
+    names = [bed.certs.crl("t-several", ca=bed.certs.authority("t-one-more-ca")), bed.certs.crl("t-ours", *revoked)]
+    lists.write_text("".join(n.read_text() for n in names))
+    daemon = start_against(bed, with_certificate(bed, "broker").url, crl_file=lists)
+    if revoked:
+        check_refused(bed, daemon, "its certificate is revoked")
+    else:
+        check_delivered(bed, daemon)
+
+
 # --- a GnuTLS server, for what mosquitto cannot do
 
 
@@ -306,8 +324,12 @@ def test_encrypted_key(bed):
         (lambda c, d: {"ca_file": c.key("host")}, "the CA file '"),
         (lambda c, d: {"ca_file": "/nonexistent/ca.pem"}, "/nonexistent/ca.pem"),
         (lambda c, d: {"crl_file": c.ca}, "holds no revocation list"),
+        (lambda c, d: {"ca_file": None, "pins": [c.pin("broker")], "crl_file": c.crl("t-of-pins")}, "crl_file needs tls.ca_file"),
     ],
-    ids=["no-password", "wrong-password", "other-key", "key-open-to-others", "ca-is-a-key", "ca-missing", "crl-is-none"],
+    ids=[
+        *("no-password", "wrong-password", "other-key", "key-open-to-others"),
+        *("ca-is-a-key", "ca-missing", "crl-is-none", "crl-beside-pins"),
+    ],
 )
 def test_credentials_that_cannot_be_used(bed, change, text):
     """Told at start, with the file's name; the daemon does not run."""
