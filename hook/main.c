@@ -353,7 +353,7 @@ static void log_loss(const struct record *r, int disk_error, int emergency_error
 	text_add(&t, spool_run_directory());
 	text_add(&t, "': ");
 	text_add(&t, strerror(-emergency_error));
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0)
 		(void)!sendto(fd, line, t.length, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address,
 			      sizeof(address));

@@ -684,7 +684,6 @@ static void schedule_reconnect(struct relay *r)
 	r->broker = (r->broker + 1) % r->config->n_brokers;
 	if (r->brokers_tried >= r->config->n_brokers) {
 		r->brokers_tried = 0;
-		r->broker = 0;
 		r->retry_backoff_usec = next_backoff(r, r->retry_backoff_usec);
 		delay = with_jitter(r->retry_backoff_usec);
 	}

@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <ftw.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "hook/record.h"
@@ -151,7 +152,7 @@ static void on_stopped(void *userdata)
 	((struct fixture *)userdata)->stopped = true;
 }
 
-static struct config *make_config(const struct fixture *f, const char *brokers, unsigned window)
+static struct config *make_config(const struct fixture *f, const char *brokers, unsigned window, unsigned retry_s)
 {
 	struct config *c = NULL;
 	char path[128];
@@ -163,11 +164,11 @@ static struct config *make_config(const struct fixture *f, const char *brokers, 
 	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: %u\n  topic: '{name}'\n", brokers, window);
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(config_load(path, stderr, &c), 0);
-	c->mqtt.retry_min_s = c->mqtt.retry_max_s = 0; /* back-offs take no time here */
+	c->mqtt.retry_min_s = c->mqtt.retry_max_s = retry_s;
 	return c;
 }
 
-static int setup_with(void **state, const char *brokers, unsigned window)
+static int setup_with(void **state, const char *brokers, unsigned window, unsigned retry_s)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	char path[128];
@@ -190,23 +191,29 @@ static int setup_with(void **state, const char *brokers, unsigned window)
 	if (sd_event_new(&f->loop) < 0 || queue_new(f->spool, f->run, &f->queue) < 0 ||
 	    relay_new(f->loop, f->queue, on_changed, f, &f->relay) < 0)
 		return -1;
-	relay_configure(f->relay, make_config(f, brokers, window), NULL);
+	relay_configure(f->relay, make_config(f, brokers, window, retry_s), NULL);
 	return 0;
 }
 
+/* Back-offs take no time. */
 static int setup(void **state)
 {
-	return setup_with(state, "['mqtt://localhost']", 4);
+	return setup_with(state, "['mqtt://localhost']", 4, 0);
 }
 
 static int setup_wide(void **state)
 {
-	return setup_with(state, "['mqtt://localhost']", LANES_MAX + 1);
+	return setup_with(state, "['mqtt://localhost']", LANES_MAX + 1, 0);
+}
+
+static int setup_patient(void **state)
+{
+	return setup_with(state, "['mqtt://localhost']", 4, 4);
 }
 
 static int setup_two_brokers(void **state)
 {
-	return setup_with(state, "['mqtt://first', 'mqtt://second']", 4);
+	return setup_with(state, "['mqtt://first', 'mqtt://second']", 4, 0);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -525,6 +532,27 @@ static void test_reconnect(void **state)
 	assert_int_equal(relay_stats(f->relay)->duplicated, 2);
 }
 
+/* All the chance that there may be in a back-off, and always the same. */
+ssize_t getrandom(void *buffer, size_t size, unsigned flags)
+{
+	(void)flags;
+	memset(buffer, 0xff, size);
+	return (ssize_t)size;
+}
+
+/* A broker that is away is left alone for the back-off, less up to half of it. */
+static void test_reconnect_backs_off(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t lost;
+
+	connect_client(f);
+	lose();
+	lost = now_usec(CLOCK_MONOTONIC);
+	run_until(f, fake.client);
+	assert_in_range(now_usec(CLOCK_MONOTONIC) - lost, 2 * USEC_PER_SEC, 4 * USEC_PER_SEC - 1);
+}
+
 static void test_brokers_in_order(void **state)
 {
 	struct fixture *f = *state;
@@ -690,7 +718,7 @@ static void test_reload_waits(void **state)
 
 	put(f, "a");
 	connect_client(f);
-	relay_configure(f->relay, make_config(f, "['mqtt://other']", 4), NULL);
+	relay_configure(f->relay, make_config(f, "['mqtt://other']", 4, 0), NULL);
 	run_pending(f);
 	assert_string_equal(fake.client->broker->url, "mqtt://localhost");
 	answer(1, 0);
@@ -716,6 +744,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_more_denied_than_lanes, setup_wide, teardown),
 		TEST(test_busy),
 		TEST(test_reconnect),
+		cmocka_unit_test_setup_teardown(test_reconnect_backs_off, setup_patient, teardown),
 		cmocka_unit_test_setup_teardown(test_brokers_in_order, setup_two_brokers, teardown),
 		TEST(test_poison),
 		TEST(test_suspect_keeps_its_place),
