@@ -2,13 +2,14 @@
 """Events that cannot be delivered, and events that may not be: neither is in the way of the others, neither is lost."""
 
 import os
+import stat
 import time
 
 import pytest
 
 from lib import Ledger, Traffic, wait_until
 from lib.documents import domain_uuid
-from lib.programs import tool
+from lib.programs import sanitized, tool
 
 STATUS = "topic write virtspool/v1/node1/status"
 FORBIDDEN, GRANTED = "forbidden", "granted"
@@ -84,6 +85,8 @@ def poison(new, original, ids):
         "no checksum": header.rpartition(b"\n")[0] + b"\n\n" + body,
         "too large": bytes(9 << 20),
     }
+    secret = new.parent / "secret"  # somebody else's
+    secret.write_text("root:x:0:0")
     why = {}
     for text, data in made.items():
         why[ids.pop()] = text
@@ -93,6 +96,10 @@ def poison(new, original, ids):
         "a link": lambda p: p.symlink_to("/etc/passwd"),
         "a dangling link": lambda p: p.symlink_to("nowhere"),
         "a fifo": os.mkfifo,
+        "a socket": lambda p: os.mknod(p, stat.S_IFSOCK | 0o600),
+        "a hard link": lambda p: os.link(secret, p),
+        "a hole of a tebibyte": lambda p: (p.touch(), os.truncate(p, 1 << 40)),
+        **({"a device": lambda p: os.mknod(p, stat.S_IFCHR | 0o600, os.makedev(1, 5))} if os.geteuid() == 0 else {}),
     }.items():
         why[ids.pop()] = text
         make(new / list(why)[-1])
@@ -111,7 +118,7 @@ def test_poison_goes_to_failed_and_blocks_nobody(bed):
     first = bed.spool.names()[0]
     original = bed.spool.read("new", first)
     # Older than every event: all of it stands in the way.
-    ids = [f"01000000-0000-7000-8000-{i:012x}" for i in range(20)]
+    ids = [f"01000000-0000-7000-8000-{i:012x}" for i in range(30)]
     why = poison(bed.spool.spooldir / "new", original, ids)
     ledger.calls(5)
     bed.daemon.start()
@@ -125,6 +132,9 @@ def test_poison_goes_to_failed_and_blocks_nobody(bed):
         assert reason.strip() and len(reason.splitlines()) == 1, f"{text}: {reason!r}"
     assert bed.spool.read("failed", list(why)[6]) == original, "what is refused is kept as it is"
     assert len(ledger.received(subscriber)) == 6, "nothing of it was published"
+    assert (bed.spool.spooldir / "secret").read_text() == "root:x:0:0", "what a link leads to is left alone"
+    if not sanitized("virtspoold"):
+        assert bed.daemon.process.memory_kib("VmHWM") < 40 * 1024
 
 
 def test_file_system_that_cannot_be_told_not_to_replace(bed):
