@@ -201,7 +201,7 @@ def test_exposure(root):
 
 def test_before_libvirt_and_after_it(root):
     before = " ".join(re.findall(r"^Before=(.*)$", unit_text(root), re.M)).split()
-    for unit in ("libvirtd", "virtqemud", "virtlxcd", "virtnetworkd", "libvirt-guests"):
+    for unit in ("libvirtd", "virtqemud", "virtlxcd", "virtxend", "virtnetworkd", "virtstoraged", "libvirt-guests"):
         assert f"{unit}.service" in before
 
 
