@@ -22,6 +22,7 @@
 
 #define LATE_S 60 /* what waits for longer, although there is a connection, is late */
 #define REASONS_MAX 12
+#define PLACES_JUDGED (PLACES_WAITING | PLACE_BIT(PLACE_FAILED)) /* the archive is well however large it is */
 
 enum health { HEALTHY, DEGRADED, DOWN }; /* the exit codes */
 
@@ -87,7 +88,7 @@ static void count_retried(struct report *rp, struct lookup *l)
 	}
 }
 
-static void look(struct report *rp)
+static void look(struct report *rp, bool quiet)
 {
 	_cleanup_close_ int run_fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct lookup l;
@@ -95,17 +96,9 @@ static void look(struct report *rp)
 	rp->now_ms = command_now_ms();
 	rp->daemon = status_read(spool_run_directory(), &rp->daemon_error);
 	rp->spool_error = lookup_open(&l); /* what can be opened is looked at nevertheless */
-	for (enum place p = 0; p < N_PLACES; p++) {
-		/* The daemon keeps count of its archive; without it the files have to be looked at. */
-		bool counted = p == PLACE_SENT && rp->daemon && json_object_get(rp->daemon, "sent_bytes");
-
-		if (counted) {
-			rp->places[p].records = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent"));
-			rp->places[p].bytes = (uint64_t)json_integer_value(json_object_get(rp->daemon, "sent_bytes"));
-		} else {
+	for (enum place p = 0; p < N_PLACES; p++)
+		if (!quiet || PLACE_BIT(p) & PLACES_JUDGED)
 			(void)lookup_count(&l, p, !(PLACES_WAITING & PLACE_BIT(p)), &rp->places[p]);
-		}
-	}
 	count_retried(rp, &l);
 	if (run_fd >= 0 && stamp_peek(run_fd, SPOOL_STAMP, &rp->stamp) < 0)
 		rp->stamp.sequence = 0;
@@ -362,7 +355,7 @@ int cmd_status(int argc, char **argv)
 
 	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
-	look(&rp);
+	look(&rp, a.quiet);
 	if (rp.spool_error == -EACCES) /* nothing can be said */
 		return command_spool_failure(rp.spool_error);
 	rp.json = a.json;

@@ -164,12 +164,11 @@ static void on_relay_changed(void *userdata)
 {
 	struct daemon *d = userdata;
 	const struct relay_stats *s = relay_stats(d->relay);
-	uint64_t events = s->acknowledged + s->skipped;
 	const char *error = queue_error(d->queue);
 
-	if (events > d->archived_events)
-		archive_grown(d->archive, events - d->archived_events, s->archived_bytes - d->archived_bytes);
-	d->archived_events = events;
+	if (s->archived > d->archived_events)
+		archive_grown(d->archive, s->archived - d->archived_events, s->archived_bytes - d->archived_bytes);
+	d->archived_events = s->archived;
 	d->archived_bytes = s->archived_bytes;
 	if (error && !d->spool_error_logged)
 		log_error("%s; events go to the emergency spool in '%s' until it is mended", error,

@@ -249,10 +249,13 @@ static bool keeps(const struct relay *r)
 	return r->config->spool.sent_age_s > 0;
 }
 
-/* About what a file of this size takes. */
-static uint64_t on_disk(uint64_t size)
+/* What is replayed was counted when it came into the archive the first time. */
+static void note_archived(struct relay *r, const struct spool_id *e, uint64_t size)
 {
-	return (size + 4095) / 4096 * 4096;
+	if (!keeps(r) || e->source == QUEUE_REPLAY)
+		return;
+	r->stats.archived++;
+	r->stats.archived_bytes += (size + 4095) / 4096 * 4096; /* about what a file of this size takes */
 }
 
 static void release_held(struct relay *r)
@@ -280,7 +283,7 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	r->retry_backoff_usec = 0;
 	r->busy_backoff_usec = 0;
 	k = queue_done(r->queue, &f->entry, keeps(r));
-	r->stats.archived_bytes += keeps(r) ? on_disk(f->size) : 0;
+	note_archived(r, &f->entry, f->size);
 	if (k < 0) {
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
@@ -540,7 +543,7 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		return surroundings(r, e, "build", k);
 	if (e->source != QUEUE_REPLAY && !event_wanted(r->config, record, &event)) {
 		r->stats.skipped++;
-		r->stats.archived_bytes += keeps(r) ? on_disk(size) : 0;
+		note_archived(r, e, size);
 		(void)queue_skip(r->queue, e, keeps(r));
 		result = FEED_NEXT;
 	} else {

@@ -51,7 +51,7 @@ struct relay_stats {
 	uint64_t answers[256]; /* to publishes, by reason code; from 0x80 on refusals */
 	uint64_t failed[RELAY_N_FAILURES]; /* moved to failed/ */
 	uint64_t connects, connection_losses;
-	uint64_t archived_bytes;
+	uint64_t archived, archived_bytes; /* moved to sent/ and skipped/ for the first time */
 	uint64_t latency_buckets[RELAY_LATENCY_BUCKETS + 1]; /* publish to acknowledgement; last: above all bounds */
 	uint64_t latency_sum_usec;
 	uint64_t connected_usec; /* since when; 0: not connected */

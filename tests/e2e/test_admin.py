@@ -306,6 +306,9 @@ def test_replay_gives_the_same_events_again(running):
     assert len(done.stdout.splitlines()) == 3 and len(bed.spool.names("sent")) == 5
     bed.run("virtspool", "replay", "--vm", "vm1", check=True)
     wait_until(lambda: len(bed.subscribed.events) == 8, what="three arrive again")
+    bed.spool.wait_count(5, "sent")
+    wait_until(lambda: bed.daemon.status()["events"]["replayed"] == 3, what="the daemon has counted")
+    assert bed.daemon.status()["sent"] == 5 and "5 events kept" in bed.run("virtspool", "status").stdout
     again = bed.subscribed.events[5:]
     assert [e["id"] for e in again] == [e["id"] for e in first[:3]]
     assert all(e["replayed"] is True for e in again) and not any(e["replayed"] for e in first)
