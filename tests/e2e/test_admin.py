@@ -958,6 +958,9 @@ def test_doctor_sees_that_libvirt_does_not_know_the_hook(bed, no_cgroup_left):
     shutil.copy(program("virtspool-hook"), hook)
     container.start()
     assert not is_called()
+    # One that came later, but does not call this hook.
+    node.execute("sh", "-c", "cp /bin/sleep /run/virtqemud && exec setsid /run/virtqemud 600 >/dev/null 2>&1 &")
+    wait_until(lambda: "/run/virtqemud" in node.execute("ps", "-ewwo", "args"), what="it runs")
     grade, how = told("was not called since: if it was new then, it is not known")
     assert grade == "warning" and how == f"systemctl restart {libvirt} (guests go on), or reload it"
     node.libvirtd("reload")
