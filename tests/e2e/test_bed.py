@@ -2,7 +2,9 @@
 """The test bed tests itself: what every other test relies on."""
 
 import json
+import re
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,13 @@ def test_processes_end_with_the_test(tmp_path):
     assert sleeper.running
     assert processes.stop_all() == ["/bin/sleep"]
     assert not sleeper.running and sleeper.state() == "X"
+
+
+def test_readme():
+    """tests/README.md names files and tests that are there."""
+    tests = Path(__file__).parent.parent
+    names = re.findall(r"`((?:unit|e2e|faults|fuzz|interop)/[\w./-]+)(?:::(\w+))?`", (tests / "README.md").read_text())
+    assert len(names) > 30
+    for path, test in names:
+        assert (tests / path).is_file(), path
+        assert not test or f"def {test}(" in (tests / path).read_text(), f"{path}::{test}"

@@ -301,8 +301,8 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_behaviour(bed, name):
     behaviour, words = TABLE[name]
-    # A busy machine must not make a good broker a slow one.
-    patience = {} if words else {"ack_timeout": "30s", "connect_timeout": "30s"}
+    # A busy machine must not make a good broker a slow one; and what is found out is not found by a ping.
+    patience = {"keep_alive": "10m"} if words else {"ack_timeout": "30s", "connect_timeout": "30s"}
     broker, daemon = begin(bed, behaviour(), **patience)
     if words is None:
         broker.wait_delivered(EVENTS)
@@ -316,6 +316,24 @@ def test_behaviour(bed, name):
     check_memory(daemon)
     check_all_delivered(bed, broker)
     assert daemon.stop() == 0
+
+
+class AcknowledgeAtFirst(Behaviour):
+    def publish(self, c, publish):
+        if len(c.publishes) <= EVENTS:
+            c.puback(publish)
+
+
+def test_acknowledgement_that_stays_away_later(bed):
+    """When no other time-out of the connection is running any more."""
+    broker, daemon = begin(bed, AcknowledgeAtFirst(), keep_alive="10m")
+    broker.wait_delivered(EVENTS)
+    bed.spool.wait_empty()
+    start = time.monotonic()
+    wait_until(lambda: time.monotonic() > start + 1.5, 5, "connect_timeout is over")
+    bed.hook("start", "begin")
+    said(daemon, "no PUBACK within 1 s, 1 events in flight")
+    check_all_delivered(bed, broker, EVENTS + 1)
 
 
 def test_receive_maximum_of_1_is_kept(bed):

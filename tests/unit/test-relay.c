@@ -618,6 +618,17 @@ static void test_suspect_keeps_its_place(void **state)
 	forget();
 	connect_client(f);
 	EXPECT_PUBLISHED("other"); /* the control */
+	lose();
+	forget();
+	connect_client(f);
+	assert_int_equal(fake.n_published, 1); /* it was not taken either: the suspect's turn again */
+	assert_int_equal(fake.published[0].sequence, 1);
+	lose();
+	connect_client(f);
+	lose();
+	forget();
+	connect_client(f);
+	EXPECT_PUBLISHED("other");
 	answer(fake.last_mid, 0);
 	assert_int_equal(fake.published[1].sequence, 1);
 	answer(fake.last_mid, 0); /* the broker is well again */
