@@ -5,11 +5,15 @@ valid certificate, and by a consumer. What is promised stands in etc/brokers/REA
 RabbitMQ takes long to start, so there is one for all, and each attack ends with the question what the consumer saw.
 """
 
+import re
+import subprocess
+
 import pytest
 from brokers import RabbitMQ
 from consumer import subscriber_of
 from lib import ROOT, Process, program, wait_until
 from lib.intruder import Intruder
+from lib.programs import tool
 
 SHIPPED = ROOT / "etc/brokers"
 VICTIM = "virtspool/v1/node1/qemu/-/started"
@@ -32,6 +36,18 @@ class Shipped(RabbitMQ):
             assert text.count(shipped) == 1, shipped
             text = text.replace(shipped, ours)
         (self.directory / "rabbitmq.conf").write_text(text + "log.console = true\nlog.file = false\n")
+
+
+def test_emqx_reads_its_rules():
+    """EMQX cannot be had here. Its rules are Erlang terms, each of a form that its documentation has."""
+    erl = tool("erl")
+    script = "{ok, T} = file:consult(hd(init:get_plain_arguments())), [io:format(\"~0p~n\", [X]) || X <- T], halt()."
+    command = [erl, "-noshell", "-eval", script, "-extra", SHIPPED / "emqx-acl.conf"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    rules = done.stdout.splitlines()
+    who, what, topics = r'{username,{re,"[^"]+"}}', r"(all|publish|subscribe|{publish,\[{retain,false}\]})", r'\["[^"]+"\]'
+    assert len(rules) == 4 and rules[-1] == "{deny,all}", done.stdout + done.stderr
+    assert all(re.fullmatch(f"{{(allow|deny),{who},{what},{topics}}}", rule) for rule in rules[:-1]), rules
 
 
 def told_by_node1(bed):
