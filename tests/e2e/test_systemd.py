@@ -93,6 +93,10 @@ def test_boot_and_shutdown_are_delivered(booted, bed):
         for unit in ("virtspool", "virtspool-listen", "libvirtd")
     ]
     assert 0 < times[0] < times[1] < times[2]
+    # Not by chance: at shutdown systemd goes the other way.
+    for unit, after in (("libvirtd", ("virtspool", "virtspool-listen")), ("virtspool-listen", ("virtspool",))):
+        order = booted.run("systemctl", "show", "--value", "-p", "After", unit).split()
+        assert {f"{a}.service" for a in after} <= set(order)
     booted.poweroff()
     stopped = subscriber.wait_for(2, 10)[1]
     assert stopped["data"]["operation"] == "stopped"
