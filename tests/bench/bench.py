@@ -29,6 +29,7 @@ OUT = BUILD / "bench"
 PROGRAMS = BUILD / "tests/bench"
 HOOK = BUILD / "virtspool-hook"
 WINDOW = 100
+BACKLOG = 100000 # events, of the drain
 
 
 def median(values):
@@ -164,7 +165,7 @@ def system_calls(program, document, environment):
     return sum("(" in line and "resumed>" not in line for line in lines)
 
 
-def section_hook(report, quick):
+def section_hook(report, arguments):
     report.say("## The hook")
     report.say()
     report.say("Called as libvirt does it, a document of 6 KiB on a pipe, in turn; microseconds of wall time.")
@@ -181,7 +182,7 @@ def section_hook(report, quick):
                 programs = {"nothing": PROGRAMS / "nothing", "durable limit": PROGRAMS / "limit", "virtspool-hook": HOOK}
                 slow = {k: HERE / f"hook.{k}" for k in ("dash", "bash", "python", "logger", "mosquitto_pub")}
                 times = {}
-                for group, calls in ((programs, 64 if quick else 800), (programs | slow, 32 if quick else 160)):
+                for group, calls in ((programs, 64 if arguments.quick else 800), (programs | slow, 32 if arguments.quick else 160)):
                     out = run([PROGRAMS / "spawn", "-n", calls, "-j", at_a_time, "-d", document, *group.values()],
                               env=environment)
                     for name, line in zip(group, out.splitlines()):
@@ -463,10 +464,10 @@ DRAINS = [
 ]
 
 
-def section_drain(report, quick):
+def section_drain(report, arguments):
     report.say("## The drain of a backlog")
     report.say()
-    rounds, base = (1, 4000) if quick else (3, 100000)
+    rounds, base = (1, 4000) if arguments.quick else (3, arguments.backlog)
     for size in (600, 6144):
         with bed("/var/tmp") as b:
             b.broker.start()
@@ -506,10 +507,10 @@ def section_drain(report, quick):
 # --- c. scale
 
 
-def section_scale(report, quick):
+def section_scale(report, arguments):
     report.say("## Scale: how much waits")
     report.say()
-    counts = (1000, 10000) if quick else (1000, 10000, 100000, 1000000)
+    counts = (1000, 10000) if arguments.quick else (1000, 10000, 100000, 1000000)
     rows, bars, rates = [], [], {}
     with bed("/var/tmp") as b:
         b.broker.start()
@@ -576,10 +577,10 @@ def latencies(b, spool, calls, topic_prefix):
     return out[5:]
 
 
-def section_latency(report, quick):
+def section_latency(report, arguments):
     report.say("## Latency, live: from the hook's start to the subscriber's receipt")
     report.say()
-    calls, rounds = (20, 1) if quick else (100, 5)
+    calls, rounds = (20, 1) if arguments.quick else (100, 5)
     ours, prototype = [], []
     with bed("/var/tmp") as b:
         b.broker.start()
@@ -613,10 +614,10 @@ def switches(pid):
     return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
 
 
-def section_idle(report, quick):
+def section_idle(report, arguments):
     report.say("## Idle")
     report.say()
-    seconds = 10 if quick else 120
+    seconds = 10 if arguments.quick else 120
     with bed("/var/tmp") as b:
         b.broker.start()
         spool = b.spool()
@@ -652,6 +653,7 @@ SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale
 def main():
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--backlog", type=int, default=BACKLOG)
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     arguments = parser.parse_args()
     unknown = [s for s in arguments.sections if s not in SECTIONS]
@@ -662,7 +664,7 @@ def main():
     report = Report()
     for name, section in SECTIONS.items():
         if not arguments.sections or name in arguments.sections:
-            section(report, arguments.quick)
+            section(report, arguments)
     report.write()
 
 
