@@ -16,6 +16,7 @@
 #include <sys/statvfs.h>
 
 #include "archive.h"
+#include "disk.h"
 #include "hook/spool.h"
 #include "log.h"
 #include "soon.h"
@@ -46,6 +47,7 @@ enum pass {
 struct archive {
 	char *spool_dir, *run_dir;
 	struct config_spool limits;
+	struct disk *disk;
 	sd_event_source *work, *timer, *rest;
 
 	bool running;
@@ -194,6 +196,14 @@ static void pass_summed_up(struct archive *a)
 		a->oldest.n = 0;
 }
 
+static void pass_abandon(struct archive *a)
+{
+	if (a->directory)
+		(void)closedir(a->directory);
+	a->directory = NULL;
+	id_list_clear(&a->oldest);
+}
+
 static void pass_close(struct archive *a)
 {
 	if (a->bytes > a->limit && a->oldest.n > 0 && a->oldest.partial)
@@ -212,9 +222,7 @@ static void pass_close(struct archive *a)
 	default:
 		break;
 	}
-	(void)closedir(a->directory);
-	a->directory = NULL;
-	id_list_clear(&a->oldest);
+	pass_abandon(a);
 }
 
 /* A slice of the pass; true when the pass is over. */
@@ -260,6 +268,10 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 
 	(void)s;
 	(void)usec;
+	if (disk_hangs(a->disk)) {
+		pass_abandon(a);
+		a->pass = a->end;
+	}
 	while (!a->directory) {
 		if (a->pass == a->end || a->pass == N_PASSES) {
 			sweep_finish(a);
@@ -331,7 +343,7 @@ static bool space_is_low(const struct archive *a)
 {
 	struct statvfs fs;
 
-	return statvfs(a->spool_dir, &fs) == 0 && (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
+	return !disk_hangs(a->disk) && statvfs(a->spool_dir, &fs) == 0 && (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
 						    fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
 }
 
@@ -361,13 +373,15 @@ const struct archive_counts *archive_counts(const struct archive *a)
 	return &a->counts;
 }
 
-int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct archive **ret_archive)
+int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+		struct archive **ret_archive)
 {
 	struct archive *a = calloc(1, sizeof(*a));
 	int r = -ENOMEM;
 
 	if (!a)
 		return -ENOMEM;
+	a->disk = disk;
 	a->spool_dir = strdup(spool_dir);
 	a->run_dir = strdup(run_dir);
 	if (!a->spool_dir || !a->run_dir)

@@ -21,8 +21,11 @@ struct archive_counts {
 };
 
 struct archive;
+struct disk;
 
-int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct archive **ret_archive);
+/* Nothing is swept while the disk hangs. */
+int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+		struct archive **ret_archive);
 void archive_free(struct archive *a); /* NULL is fine */
 /* Uses these limits (copied), and sweeps. */
 void archive_configure(struct archive *a, const struct config_spool *limits);

@@ -14,6 +14,7 @@
 #include "archive.h"
 #include "config.h"
 #include "daemon.h"
+#include "disk.h"
 #include "hook/spool.h"
 #include "log.h"
 #include "metrics.h"
@@ -31,6 +32,7 @@
 struct daemon {
 	sd_event *loop;
 	const char *config_path;
+	struct disk *disk;
 	struct queue *queue;
 	struct watch *watch;
 	struct relay *relay;
@@ -137,6 +139,7 @@ static void write_status(struct daemon *d)
 		.archive = d->archive,
 		.config_path = d->config_path,
 		.started_usec = d->started_usec,
+		.disk_hangs = disk_hangs(d->disk),
 		.own_expiry_s = d->own_expiry_s,
 		.authority_expiry_s = d->authority_expiry_s,
 	};
@@ -198,6 +201,14 @@ static void on_spool_changed(void *userdata)
 		archive_spool_changed(d->archive);
 }
 
+static void on_disk_answers(void *userdata)
+{
+	struct daemon *d = userdata;
+
+	relay_wake(d->relay);
+	archive_spool_changed(d->archive);
+}
+
 static void on_stopped(void *userdata)
 {
 	struct daemon *d = userdata;
@@ -245,6 +256,7 @@ static int add_signals(struct daemon *d)
 	(void)sigaddset(&mask, SIGTERM);
 	(void)sigaddset(&mask, SIGINT);
 	(void)sigaddset(&mask, SIGHUP);
+	(void)sigaddset(&mask, SIGCHLD);
 	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
 		return -errno;
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -270,13 +282,17 @@ static int daemon_init(struct daemon *d)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(d->status_timer, SD_EVENT_OFF);
 	if (r >= 0)
+		r = disk_new(d->loop, spool_dir, run_dir, on_disk_answers, d, &d->disk);
+	if (r >= 0)
 		r = queue_new(spool_dir, run_dir, &d->queue);
+	if (r >= 0)
+		queue_use_disk(d->queue, d->disk);
 	if (r >= 0)
 		r = relay_new(d->loop, d->queue, on_relay_changed, d, &d->relay);
 	if (r >= 0)
-		r = archive_new(d->loop, spool_dir, run_dir, &d->archive);
+		r = archive_new(d->loop, spool_dir, run_dir, d->disk, &d->archive);
 	if (r >= 0)
-		r = watch_new(d->loop, spool_dir, run_dir, on_spool_changed, d, &d->watch);
+		r = watch_new(d->loop, spool_dir, run_dir, d->disk, on_spool_changed, d, &d->watch);
 	if (r >= 0)
 		r = sd_event_set_watchdog(d->loop, true);
 	return r;
@@ -288,6 +304,7 @@ static void daemon_release(struct daemon *d)
 	relay_free(d->relay);
 	archive_free(d->archive);
 	queue_free(d->queue);
+	disk_free(d->disk);
 	sd_event_source_disable_unref(d->status_timer);
 	sd_event_unref(d->loop);
 }

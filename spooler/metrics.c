@@ -35,7 +35,7 @@ uint64_t backlog_update(struct backlog *b, const struct status_view *v)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 
-	if (relay_is_connected(v->relay)) { /* the queue is being read anyway */
+	if (relay_is_connected(v->relay) || v->disk_hangs) { /* the queue is being read anyway, or knows all there is */
 		b->records = queue_length(v->queue, &b->oldest_ms);
 		b->emergency = queue_emergency_length(v->queue);
 		b->next_usec = 0;

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "atomically.h"
+#include "disk.h"
 #include "foreign.h"
 #include "hook/spool.h"
 #include "hook/stamp.h"
@@ -40,6 +41,8 @@ enum archive_directory {
 
 struct queue {
 	char *spool_dir, *run_dir;
+	struct disk *disk;
+	bool hangs; /* the disk, as of the last scan */
 	int directories[QUEUE_N_SOURCES]; /* as of the last scan; -1 if not there */
 	int archives[N_ARCHIVES];
 	struct id_list live, replay;
@@ -115,8 +118,9 @@ static void set_error(struct queue *q, const char *what, const char *path, int e
 {
 	free(q->error);
 	q->error = NULL;
-	q->missing = error == -ENOENT || error == -ENOTDIR;
-	if (what && asprintf(&q->error, "cannot %s '%s': %s", what, path, strerror(-error)) < 0)
+	q->missing = error == -ENOENT || error == -ENOTDIR || error == -ETIMEDOUT;
+	if (what && asprintf(&q->error, "cannot %s '%s': %s", what, path,
+			     error == -ETIMEDOUT ? "the disk does not answer" : strerror(-error)) < 0)
 		q->error = NULL;
 }
 
@@ -153,13 +157,14 @@ static void open_directories(struct queue *q)
 	_cleanup_close_ int spool_fd = -1, run_fd = -1;
 
 	close_directories(q);
+	q->hangs = disk_hangs(q->disk);
 	set_error(q, NULL, NULL, 0);
 	run_fd = open_directory(AT_FDCWD, q->run_dir);
 	if (run_fd >= 0)
 		q->directories[QUEUE_EMERGENCY] = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
 	else if (run_fd != -ENOENT)
 		set_error(q, "open the run directory", q->run_dir, run_fd);
-	spool_fd = open_directory(AT_FDCWD, q->spool_dir);
+	spool_fd = q->hangs ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
 	if (spool_fd < 0) {
 		set_error(q, "open the spool", q->spool_dir, spool_fd);
 		return;
@@ -304,6 +309,8 @@ static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_ent
 /* Live entries first; a replay only when a scan has shown that nothing live is left. */
 static int find_next(struct queue *q, struct spool_id *ret_entry)
 {
+	if (disk_hangs(q->disk) != q->hangs)
+		queue_rescan(q); /* what was seen on it cannot be given now, or can */
 	for (int scans = 0; scans < 2; scans++) {
 		bool known = !q->changed && !q->live.partial; /* is the live snapshot all there is? */
 		int r;
@@ -369,6 +376,11 @@ void queue_free(struct queue *q)
 	free(q);
 }
 
+void queue_use_disk(struct queue *q, struct disk *disk)
+{
+	q->disk = disk;
+}
+
 void queue_changed(struct queue *q)
 {
 	q->changed = true;
@@ -401,6 +413,8 @@ bool queue_has(const struct queue *q, const struct spool_id *e)
 	_cleanup_free_ char *path = NULL; /* the directories may be closed: nothing is held while idle */
 	char name[37];
 
+	if (e->source != QUEUE_EMERGENCY && disk_hangs(q->disk))
+		return true;
 	spool_id_name(e, name);
 	if (asprintf(&path, "%s/%s/%s", e->source == QUEUE_EMERGENCY ? q->run_dir : q->spool_dir, source_path[e->source],
 		     name) < 0)
@@ -471,20 +485,25 @@ static void remove_twin(struct queue *q, const struct spool_id *e, const char *n
 static int archive(struct queue *q, const struct spool_id *e, enum archive_directory to, bool keep)
 {
 	int fd = q->directories[e->source], r = 0;
+	bool hangs = disk_hangs(q->disk);
 	char name[37];
 
 	spool_id_name(e, name);
+	keep = keep && !hangs;
 	if (keep && e->source == QUEUE_EMERGENCY)
 		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
 	if (keep && e->source != QUEUE_EMERGENCY)
 		r = move_name(q, fd, name, to, NULL);
-	if (!keep || e->source == QUEUE_EMERGENCY || r < 0)
+	if (hangs && e->source != QUEUE_EMERGENCY)
+		r = -ETIMEDOUT;
+	else if (!keep || e->source == QUEUE_EMERGENCY || r < 0)
 		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
 	if (r < 0 && r != -ENOENT)
 		(void)idset_add(&q->stuck, e);
 	else
 		r = 0;
-	remove_twin(q, e, name);
+	if (!hangs)
+		remove_twin(q, e, name);
 	entry_ended(q, e, true);
 	return r;
 }
@@ -511,6 +530,10 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
 	char name[37];
 	int r;
 
+	if (disk_hangs(q->disk)) {
+		(void)queue_hold(q, e);
+		return -ETIMEDOUT;
+	}
 	spool_id_name(e, name);
 	r = move_name(q, q->directories[e->source], name, ARCHIVE_FAILED, reason);
 	if (r == -EXDEV) {

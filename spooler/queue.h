@@ -30,9 +30,13 @@ enum queue_source {
 };
 
 struct queue;
+struct disk;
 
 int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_queue);
 void queue_free(struct queue *q); /* NULL is fine */
+
+/* A disk that hangs is not touched, and what waits on it is not given. The disk must live as long as the queue. */
+void queue_use_disk(struct queue *q, struct disk *disk);
 
 /* Something may have come: the next queue_next() that finds its snapshot used up scans again. */
 void queue_changed(struct queue *q);
@@ -77,5 +81,5 @@ uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms);
 uint64_t queue_emergency_length(const struct queue *q);
 /* Why the spool on disk cannot be read, or NULL. */
 const char *queue_error(const struct queue *q);
-/* Is that because it is not there? Then watch tells when it comes. */
+/* Is that because it is not there, or does not answer? Then watch, or disk, tells when it does. */
 bool queue_is_missing(const struct queue *q);

@@ -10,12 +10,14 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "disk.h"
 #include "hook/spool.h"
 #include "util.h"
 #include "watch.h"
 
 #define RETRY_USEC (2 * USEC_PER_SEC) /* while a directory is there and cannot be watched */
 #define N_DIRECTORIES 3
+#define EMERGENCY 2 /* the one that is not on the disk */
 
 struct directory {
 	char *path;
@@ -25,6 +27,7 @@ struct directory {
 
 struct watch {
 	sd_event *loop;
+	struct disk *disk;
 	struct directory directories[N_DIRECTORIES];
 	sd_event_source *mounts, *retry, *first;
 	int mounts_fd;
@@ -82,8 +85,8 @@ static int directory_watch(struct watch *w, struct directory *d)
 	return r;
 }
 
-/* Sets up what is not watched. What cannot be is tried again by the timer, and so is what is missing where no change of
-   the mount table is told. */
+/* Sets up what is not watched. What cannot be, as on a disk that hangs, is tried again by the timer, and so is what is
+   missing where no change of the mount table is told. */
 static void watch_arm(struct watch *w)
 {
 	bool again = false;
@@ -91,7 +94,7 @@ static void watch_arm(struct watch *w)
 	for (size_t i = 0; i < N_DIRECTORIES; i++) {
 		struct directory *d = &w->directories[i];
 
-		if (!d->inotify && directory_watch(w, d) < 0)
+		if (!d->inotify && ((i != EMERGENCY && disk_hangs(w->disk)) || directory_watch(w, d) < 0))
 			again = true;
 		if (d->awaited[0] && w->mounts_fd < 0)
 			again = true;
@@ -164,8 +167,8 @@ static int on_first(sd_event_source *s, void *userdata)
 	return 0;
 }
 
-int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, watch_changed changed, void *userdata,
-	      struct watch **ret_watch)
+int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk, watch_changed changed,
+	      void *userdata, struct watch **ret_watch)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 	int r;
@@ -173,13 +176,14 @@ int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, watch_
 	if (!w)
 		return -ENOMEM;
 	w->loop = sd_event_ref(loop);
+	w->disk = disk;
 	w->changed = changed;
 	w->userdata = userdata;
 	w->mounts_fd = -1;
 	r = -ENOMEM;
 	if (asprintf(&w->directories[0].path, "%s/" SPOOL_NEW, spool_dir) < 0 ||
 	    asprintf(&w->directories[1].path, "%s/" SPOOL_REPLAY, spool_dir) < 0 ||
-	    asprintf(&w->directories[2].path, "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW, run_dir) < 0)
+	    asprintf(&w->directories[EMERGENCY].path, "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW, run_dir) < 0)
 		goto fail;
 	r = sd_event_add_time_relative(loop, &w->retry, CLOCK_MONOTONIC, 0, 0, on_retry, w);
 	if (r < 0)

@@ -11,9 +11,10 @@
 #include <systemd/sd-event.h>
 
 struct watch;
+struct disk;
 typedef void (*watch_changed)(void *userdata);
 
 /* `changed` is called once at first, from the loop, and whenever something may have come. */
-int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, watch_changed changed, void *userdata,
-	      struct watch **ret_watch);
+int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk, watch_changed changed,
+	      void *userdata, struct watch **ret_watch);
 void watch_free(struct watch *w); /* NULL is fine */

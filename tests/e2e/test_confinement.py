@@ -62,6 +62,7 @@ def test_the_daemon_does_nothing_that_its_profile_forbids(bed, daemon_profile):
     (bed.spool.spooldir / "new" / "01000000-0000-7000-8000-000000000001").write_bytes(b"no record")
     bed.daemon.prefix = tracing(trace)
     bed.daemon.environment["ASAN_OPTIONS"] = "detect_leaks=0"
+    bed.daemon.environment["RUNTIME_DIRECTORY"] = "/tmp"
     bed.daemon.start(deadline=30)
     subscriber.wait_for(20, 30)
     wait_until(lambda: bed.spool.failed(), 20, "the poison is put aside")
