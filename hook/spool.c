@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,61 +99,58 @@ static int open_at(int dir_fd, const char *path, int flags)
 	return fd;
 }
 
-static void path_in(char path[NAME_MAX + 16], const char *directory, const char *name)
+/* Never through a link: the spool belongs to virtspool, and root's hook must not be led elsewhere. */
+static int open_directory(int dir_fd, const char *path)
 {
-	size_t n = strlen(directory);
-
-	memcpy(path, directory, n);
-	path[n] = '/';
-	memcpy(path + n + 1, name, strlen(name) + 1);
+	return open_at(dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
 int spool_write(int spool_fd, const char *name, const struct iovec *parts, int n_parts)
 {
-	char path[NAME_MAX + 16];
-	int fd, r;
+	int fd, r, tmp_fd = open_directory(spool_fd, SPOOL_TMP);
 
-	if (strlen(name) > NAME_MAX)
-		return -ENAMETOOLONG;
-	path_in(path, SPOOL_TMP, name);
-	fd = open_at(spool_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-	if (fd < 0)
+	if (tmp_fd < 0)
 		return -errno;
-	r = write_all(fd, parts, n_parts);
+	fd = open_at(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+	r = fd < 0 ? -errno : write_all(fd, parts, n_parts);
 	if (r == 0)
 		r = sync_fd(fd);
-	(void)close(fd); /* what it could report, fsync() has */
-	if (r < 0)
-		(void)unlinkat(spool_fd, path, 0);
+	if (r < 0 && fd >= 0)
+		(void)unlinkat(tmp_fd, name, 0);
+	if (fd >= 0)
+		(void)close(fd); /* what it could report, fsync() has */
+	(void)close(tmp_fd);
 	return r;
 }
 
 void spool_discard(int spool_fd, const char *name)
 {
-	char path[NAME_MAX + 16];
+	int tmp_fd = open_directory(spool_fd, SPOOL_TMP);
 
-	path_in(path, SPOOL_TMP, name);
-	(void)unlinkat(spool_fd, path, 0);
+	if (tmp_fd < 0)
+		return;
+	(void)unlinkat(tmp_fd, name, 0);
+	(void)close(tmp_fd);
 }
 
 int spool_publish(int spool_fd, const char *name)
 {
-	char from[NAME_MAX + 16], to[NAME_MAX + 16];
-	int fd, r;
+	int r, new_fd, tmp_fd = open_directory(spool_fd, SPOOL_TMP);
 
-	path_in(from, SPOOL_TMP, name);
-	path_in(to, SPOOL_NEW, name);
-	fd = open_at(spool_fd, SPOOL_NEW, O_RDONLY | O_DIRECTORY);
-	if (fd < 0 || renameat(spool_fd, from, spool_fd, to) < 0) {
+	if (tmp_fd < 0)
+		return -errno;
+	new_fd = open_directory(spool_fd, SPOOL_NEW);
+	if (new_fd < 0 || renameat(tmp_fd, name, new_fd, name) < 0) {
 		r = -errno;
-		(void)unlinkat(spool_fd, from, 0);
+		(void)unlinkat(tmp_fd, name, 0);
 	} else {
-		r = sync_fd(fd);
+		r = sync_fd(new_fd);
 		if (r < 0)
-			(void)unlinkat(spool_fd, to, 0);
+			(void)unlinkat(new_fd, name, 0);
 	}
-	if (fd >= 0)
-		(void)close(fd);
+	if (new_fd >= 0)
+		(void)close(new_fd);
+	(void)close(tmp_fd);
 	return r;
 }
 
@@ -188,7 +184,7 @@ static int scan_directory(int dir_fd, const char *path, unsigned wait_ms,
 	int fd;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &start);
-	fd = openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = open_directory(dir_fd, path);
 	if (fd < 0)
 		return -errno;
 	while ((n = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
@@ -225,44 +221,55 @@ uint64_t spool_highest_ticks(int dir_fd, const char *path, unsigned wait_ms)
 
 /* --- the emergency spool */
 
-/* Makes a directory, or finishes one that a killed hook began. One that stands is left as its administrator has it. */
-static int make_directory(int dir_fd, const char *name, mode_t mode, gid_t gid)
+/* Makes a directory, or finishes one that a killed hook began. One that stands is left as its administrator has it.
+   Returns a descriptor of it. */
+static int make_directory(int dir_fd, const char *path, mode_t mode, gid_t gid)
 {
 	struct stat st;
-	int r;
+	int fd, r;
 
-	if (mkdirat(dir_fd, name, HALF_MADE_MODE) < 0) {
-		if (errno != EEXIST)
-			return -errno;
-		if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
-		if (!S_ISDIR(st.st_mode))
-			return -ENOTDIR;
-		if (st.st_uid != geteuid() || (st.st_mode & 07777) != HALF_MADE_MODE)
-			return 0;
+	if (mkdirat(dir_fd, path, HALF_MADE_MODE) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open_directory(dir_fd, path);
+	if (fd < 0)
+		return -errno;
+	r = fstat(fd, &st);
+	/* Below a directory that is setgid it is so from the first. */
+	if (r == 0 && st.st_uid == geteuid() && (st.st_mode & 05777) == HALF_MADE_MODE) {
+		r = fchown(fd, (uid_t)-1, gid);
+		if (r == 0)
+			r = fchmod(fd, mode);
 	}
-	r = fchownat(dir_fd, name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW);
 	if (r == 0)
-		r = fchmodat(dir_fd, name, mode, 0);
-	return r < 0 ? -errno : 0;
+		return fd;
+	r = -errno;
+	(void)close(fd);
+	return r;
+}
+
+static int make_emergency(int run_fd, gid_t gid)
+{
+	static const char *const directories[] = {SPOOL_TMP, SPOOL_NEW};
+	int r = 0, fd, emergency_fd = make_directory(run_fd, SPOOL_EMERGENCY, EMERGENCY_MODE, gid);
+
+	if (emergency_fd < 0)
+		return emergency_fd;
+	for (size_t i = 0; r == 0 && i < sizeof(directories) / sizeof(directories[0]); i++) {
+		fd = make_directory(emergency_fd, directories[i], EMERGENCY_MODE, gid);
+		r = fd < 0 ? fd : close(fd);
+	}
+	(void)close(emergency_fd);
+	return r;
 }
 
 int spool_make_run_directory(gid_t gid)
 {
-	int fd, r;
+	int r, run_fd = make_directory(AT_FDCWD, spool_run_directory(), RUN_MODE, gid);
 
-	r = make_directory(AT_FDCWD, spool_run_directory(), RUN_MODE, gid);
-	if (r < 0)
-		return r;
-	fd = openat(AT_FDCWD, spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	r = make_directory(fd, SPOOL_EMERGENCY, EMERGENCY_MODE, gid);
-	if (r == 0)
-		r = make_directory(fd, SPOOL_EMERGENCY "/" SPOOL_TMP, EMERGENCY_MODE, gid);
-	if (r == 0)
-		r = make_directory(fd, SPOOL_EMERGENCY "/" SPOOL_NEW, EMERGENCY_MODE, gid);
-	(void)close(fd);
+	if (run_fd < 0)
+		return run_fd;
+	r = make_emergency(run_fd, gid);
+	(void)close(run_fd);
 	return r;
 }
 
@@ -294,19 +301,26 @@ static bool has_room(int emergency_fd, size_t size)
 	return used.records < SPOOL_EMERGENCY_RECORDS_MAX && used.bytes + size <= SPOOL_EMERGENCY_BYTES_MAX;
 }
 
+static int open_emergency(void)
+{
+	int fd, run_fd = open_at(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY);
+
+	if (run_fd < 0)
+		return -errno;
+	fd = open_directory(run_fd, SPOOL_EMERGENCY);
+	if (fd < 0)
+		fd = -errno;
+	(void)close(run_fd);
+	return fd;
+}
+
 int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts)
 {
-	char path[PATH_MAX];
-	size_t size = 0, n = strlen(spool_run_directory());
-	int fd, r;
+	size_t size = 0;
+	int r, fd = open_emergency();
 
-	if (n + sizeof("/" SPOOL_EMERGENCY) > sizeof(path))
-		return -ENAMETOOLONG;
-	memcpy(path, spool_run_directory(), n);
-	memcpy(path + n, "/" SPOOL_EMERGENCY, sizeof("/" SPOOL_EMERGENCY));
-	fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	for (int i = 0; i < n_parts; i++)
 		size += parts[i].iov_len;
 

@@ -114,7 +114,7 @@ static void wait_until_usec(uint64_t usec)
 static int replay_all(const struct lookup *l, const struct id_list *list, uint64_t interval_usec)
 {
 	_cleanup_close_ int tmp_fd =
-		openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
 	struct progress progress;
 	char count[48];

@@ -44,9 +44,10 @@ bool places_parse(const char *word, unsigned *ret_places)
 
 /* --- the directories */
 
+/* The spool itself may lie behind a link. Its directories may not: they belong to virtspool, and root may be asking. */
 static int open_directory(int at, const char *path)
 {
-	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
 
 	return fd < 0 ? -errno : fd;
 }

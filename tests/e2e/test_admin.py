@@ -215,6 +215,21 @@ def test_what_stands_in_for_a_record_is_not_followed(bed):
     assert "a symbolic link" in bed.run("virtspool", "show", name, check=True).stdout
 
 
+@pytest.mark.parametrize("place", ["failed", "sent", "new"])
+def test_a_directory_that_is_a_link_leads_root_nowhere(bed, place):
+    """It belongs to virtspool, who could put a link there; who asks is root."""
+    name = "01a1fcec-a57a-77cf-8000-0000000007cf"
+    elsewhere = bed.directory / "elsewhere"
+    bed.spool.path(place).rename(elsewhere)
+    bed.spool.path(place).symlink_to(elsewhere)
+    for file in (name, f"{name}.reason", "passwd"):
+        (elsewhere / file).write_text("somebody else's")
+    for command in (["purge", "--keep", "0", "--yes"], ["drop", "--yes", name], ["drop", "--yes", "passwd"],
+                    ["replay", "--from", "sent" if place == "new" else place, "--all", "--yes"]):  # fmt: skip
+        bed.run("virtspool", *command)
+    assert sorted(os.listdir(elsewhere)) == [name, f"{name}.reason", "passwd"]
+
+
 def test_an_empty_id_is_none(bed):
     """drop --yes "$ID" of a script in which ID is not set, where there is one event only."""
     bed.hook("start")

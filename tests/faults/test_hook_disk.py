@@ -43,6 +43,17 @@ def hook(spool):
     return Hook(spool)
 
 
+@pytest.mark.parametrize("directory", ["tmp", "new"])
+def test_a_directory_that_is_a_link_leads_root_nowhere(hook, spool, directory):
+    """The spool belongs to virtspool, who could put a link to /etc/cron.daily there: the emergency spool takes the event."""
+    elsewhere = spool.directory / "elsewhere"
+    (spool.spooldir / directory).rename(elsewhere)
+    (spool.spooldir / directory).symlink_to(elsewhere)
+    hook("started")
+    assert os.listdir(elsewhere) == [] and os.listdir(spool.spooldir / ("tmp" if directory == "new" else "new")) == []
+    assert len(spool.names("emergency/new")) == 1
+
+
 class SystemLog:
     """A /dev/log that only this hook sees: its /dev is a directory with nothing but the socket.
     become: options of setpriv to run it with."""

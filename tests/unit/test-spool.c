@@ -156,6 +156,24 @@ static void test_what_cannot_be_moved_is_removed(void **state)
 	expect_count(f, SPOOL_TMP, 0);
 }
 
+/* A directory that is a link leads root nowhere. */
+static void test_links_are_not_followed(void **state)
+{
+	static const char *const directories[] = {SPOOL_TMP, SPOOL_NEW};
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(renameat(f->fd, directories[i], f->fd, "elsewhere"), 0);
+		assert_int_equal(symlinkat("elsewhere", f->fd, directories[i]), 0);
+		assert_int_equal(put(f->fd), -ENOTDIR);
+		expect_count(f, "elsewhere", 0);
+		assert_int_equal(unlinkat(f->fd, directories[i], 0), 0);
+		assert_int_equal(renameat(f->fd, "elsewhere", f->fd, directories[i]), 0);
+		expect_count(f, directories[1 - i], 0);
+	}
+	assert_int_equal(put(f->fd), 0);
+}
+
 static void test_discard(void **state)
 {
 	struct fixture *f = *state;
@@ -194,6 +212,32 @@ static void test_half_made_directories_are_finished(void **state)
 	assert_int_equal(fchmodat(f->fd, "run/" SPOOL_EMERGENCY, 0750, 0), 0);
 	assert_int_equal(spool_make_run_directory((gid_t)-1), 0);
 	expect_mode(f, "run/" SPOOL_EMERGENCY, 0750);
+}
+
+static void test_links_in_the_emergency_spool(void **state)
+{
+	static const char *const paths[] = {
+		"run/" SPOOL_EMERGENCY,
+		"run/" SPOOL_EMERGENCY "/" SPOOL_TMP,
+		"run/" SPOOL_EMERGENCY "/" SPOOL_NEW,
+	};
+	struct fixture *f = *state;
+	char target[128];
+
+	assert_int_equal(spool_make_run_directory((gid_t)-1), 0);
+	for (int i = 0; i < 3; i++) {
+		(void)snprintf(target, sizeof(target), "%s/elsewhere", f->top);
+		assert_int_equal(renameat(f->fd, paths[i], f->fd, "elsewhere"), 0);
+		assert_int_equal(fchmodat(f->fd, "elsewhere", 0700, 0), 0); /* as if half made */
+		assert_int_equal(symlinkat(target, f->fd, paths[i]), 0);
+		assert_int_equal(put_emergency(), -ENOTDIR);
+		assert_int_equal(spool_make_run_directory((gid_t)-1), -ENOTDIR);
+		expect_mode(f, "elsewhere", 0700);
+		expect_count(f, "elsewhere", i == 0 ? 2 : 0);
+		assert_int_equal(unlinkat(f->fd, paths[i], 0), 0);
+		assert_int_equal(renameat(f->fd, "elsewhere", f->fd, paths[i]), 0);
+	}
+	assert_int_equal(put_emergency(), 0);
 }
 
 /* Whatever fills it, also what killed hooks left in tmp/. */
@@ -252,9 +296,11 @@ int main(void)
 		TEST(test_put),
 		TEST(test_what_stands_in_tmp_is_left_alone),
 		TEST(test_what_cannot_be_moved_is_removed),
+		TEST(test_links_are_not_followed),
 		TEST(test_discard),
 		TEST(test_run_directory),
 		TEST(test_half_made_directories_are_finished),
+		TEST(test_links_in_the_emergency_spool),
 		TEST(test_bounds),
 		TEST(test_highest_ticks),
 	};
