@@ -122,6 +122,7 @@ def test_every_errno(scenario):
     """One call fails once: the event is recorded, once, whole; in the emergency way it may instead leave a hole."""
     points = scenario.points()
     before = scenario.follow()
+    tried = 0
     # The way after a boot is long, and but for its own calls the usual one.
     kinds = 4 if scenario.kind == "boot" else len(ERRNOS)
     for point, injection in injections(of_main(points), lambda p: errors_of(p)[:kinds]):
@@ -135,9 +136,12 @@ def test_every_errno(scenario):
             check_sequence(before, after, recorded, where)
         if not recorded:
             assert after.epoch == before.epoch and after.sequence == before.sequence + 2, f"no hole: {where}"
-        if (point.name, int(injection.rpartition("=")[2])) in PASSING:
+        # How often it looks for its child's end shifts what comes behind: then it was another call that failed.
+        if point in run.points and (point.name, int(injection.rpartition("=")[2])) in PASSING:
             assert recorded and not recorded[0].flags, f"not tried again: {where}"
+            tried += 1
         before = after
+    assert tried >= len(PASSING) // 2
 
 
 def test_every_kill(scenario):
