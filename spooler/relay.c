@@ -279,8 +279,6 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	attempts_forget(&r->attempts, &f->entry);
 	r->stats.last_delivered_usec = now_usec(CLOCK_REALTIME);
 	r->acknowledged_in_connection++;
-	r->brokers_tried = 0;
-	r->retry_backoff_usec = 0;
 	r->busy_backoff_usec = 0;
 	k = queue_done(r->queue, &f->entry, keeps(r));
 	note_archived(r, &f->entry, f->size);

@@ -581,4 +581,8 @@ def test_nothing_is_polled_while_idle(running):
     sent = bed.spool.names("sent")[0]
     (bed.spool.path("sent") / sent).rename(bed.spool.path("replay") / sent)
     wait_until(lambda: not bed.spool.names("replay"), 10, "the replay is seen")
-    bed.subscribed.check_complete(5)
+    bed.spool.path("new").rename(bed.spool.directory / "taken away")
+    bed.spool.path("new").mkdir()
+    bed.hook("prepare")
+    bed.subscribed.wait_for(6)
+    bed.subscribed.check_complete(6)

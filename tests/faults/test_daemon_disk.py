@@ -142,10 +142,12 @@ def test_spool_is_unmounted_and_mounted_again(bed, disk):
     wait_until(lambda: not bed.ledger.missing(subscriber), 10, "it is found again")
 
     # With events on it that wait for a broker.
-    bed.broker.stop()
+    bed.broker.pause()
     bed.ledger.calls(5, "vm2")
-    assert len(disk.names("new")) == 5
+    wait_until(lambda: bed.daemon.status()["in_flight"] == 5, 10, "they are in flight")
+    bed.broker.kill()
     wait_until(lambda: bed.daemon.status()["connected"] is False, 10, "the daemon knows")
+    assert len(disk.names("new")) == 5
     disk.unmount()
     bed.ledger.calls(5, "vm3")
     bed.broker.start()
@@ -169,6 +171,22 @@ def test_spool_is_unmounted_and_mounted_again(bed, disk):
     faults = bed.ledger.compare(bed.ledger.received(subscriber))
     # An event that was on the disk when it went comes after those that were not.
     assert not [f for f in faults if not f.startswith("order of vm4")], faults[:3]
+
+
+def test_spool_is_mounted_late(bed, disk):
+    """After the daemon has been started, as it may be at boot; and nothing but the mount tells that it is there."""
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    for size in ("4m", "5m"):
+        disk.tmpfs(f"size={size}")
+        bed.ledger.calls(2)
+        wait_until(lambda: not bed.ledger.missing(subscriber), 10, "it is found")
+        disk.wait_empty()
+        wait_until(lambda: bed.daemon.status()["in_flight"] == 0, 10, "the daemon has let go of it")
+        disk.unmount()
+    bed.ledger.check(subscriber)
 
 
 def test_spool_lies_elsewhere(bed):

@@ -38,6 +38,7 @@ static struct {
 	unsigned opened;
 	unsigned room;
 	size_t largest;
+	int error;
 	struct {
 		int mid;
 		char domain[64];
@@ -103,6 +104,8 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	assert_string_equal(content_type, "application/cloudevents+json");
 	if (fake.largest && size > fake.largest)
 		return -EMSGSIZE;
+	if (fake.error < 0)
+		return fake.error;
 	*ret_mid = ++fake.last_mid;
 	assert_true(fake.n_published < PUBLISHED_MAX);
 	fake.published[fake.n_published].mid = *ret_mid;
@@ -203,7 +206,12 @@ static int setup(void **state)
 
 static int setup_wide(void **state)
 {
-	return setup_with(state, "['mqtt://localhost']", LANES_MAX + 1, 0);
+	return setup_with(state, "['mqtt://localhost']", LANES_MAX + 1, 1);
+}
+
+static int setup_brief(void **state)
+{
+	return setup_with(state, "['mqtt://localhost']", 4, 1);
 }
 
 static int setup_patient(void **state)
@@ -479,6 +487,27 @@ static void test_denied_for_ever(void **state)
 	assert_int_equal(count(f, SPOOL_NEW), 10);
 }
 
+/* As many domains as you like, each denied for the first time. */
+static void test_many_domains_denied(void **state)
+{
+	struct fixture *f = *state;
+	unsigned answered = 0;
+	char domain[16];
+
+	for (unsigned i = 0; i < 100; i++) {
+		(void)snprintf(domain, sizeof(domain), "vm%u", i);
+		put(f, domain);
+	}
+	connect_client(f);
+	for (int i = 0; i < 500; i++) {
+		assert_true(sd_event_run(f->loop, 1000) >= 0);
+		while (answered < fake.n_published)
+			answer(fake.published[answered++].mid, 0x87);
+	}
+	assert_in_range(answered, 2, 30);
+	assert_int_equal(count(f, SPOOL_NEW), 100);
+}
+
 /* More domains are denied than can be told apart: what is denied is given again before what comes after it. */
 static void test_more_denied_than_lanes(void **state)
 {
@@ -495,6 +524,8 @@ static void test_more_denied_than_lanes(void **state)
 		answer(mid, 0x87);
 	put(f, domain);
 	relay_wake(f->relay);
+	run_pending(f);
+	assert_int_equal(fake.n_published, LANES_MAX + 1); /* a pause, in which nothing goes past */
 	run_until(f, fake.n_published > LANES_MAX + 1);
 	assert_int_equal(fake.published[LANES_MAX + 1].sequence, LANES_MAX + 1);
 }
@@ -512,6 +543,108 @@ static void test_busy(void **state)
 	run_until(f, fake.n_published == 2);
 	EXPECT_PUBLISHED("a", "b");
 	assert_int_equal(count(f, SPOOL_NEW), 2);
+}
+
+static void test_busy_pauses(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	connect_client(f);
+	forget();
+	answer(1, 0x97);
+	put(f, "b");
+	relay_wake(f->relay);
+	run_pending(f);
+	assert_int_equal(fake.n_published, 0);
+	run_until(f, fake.n_published == 2); /* and goes on by itself */
+	EXPECT_PUBLISHED("a", "b");
+}
+
+/* The client cannot take it, for want of memory, say. */
+static void test_client_fails(void **state)
+{
+	struct fixture *f = *state;
+
+	fake.error = -ENOMEM;
+	put(f, "a");
+	connect_client(f);
+	run_pending(f);
+	fake.error = 0;
+	run_until(f, fake.n_published == 1);
+	assert_int_equal(count(f, SPOOL_NEW), 1);
+}
+
+/* --- a spool that does not do what it should: as nobody's, for root may do everything */
+
+static void be_nobody(const struct fixture *f)
+{
+	char path[128];
+
+	(void)chmod(f->top, 0755);
+	for (size_t i = 0; i < ELEMENTSOF(directories); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", f->top, directories[i]);
+		(void)chmod(path, 0777);
+	}
+	if (geteuid() == 0)
+		assert_int_equal(seteuid(65534), 0);
+}
+
+static void change_mode(const struct fixture *f, const char *path, mode_t mode)
+{
+	uid_t euid = geteuid();
+	char full[256];
+
+	(void)snprintf(full, sizeof(full), "%s/%s", f->spool, path);
+	(void)!seteuid(getuid());
+	assert_int_equal(chmod(full, mode), 0);
+	assert_int_equal(seteuid(euid), 0);
+}
+
+static int teardown_nobody(void **state)
+{
+	return seteuid(getuid()) < 0 ? -1 : teardown(state);
+}
+
+/* An event that cannot be read is tried once more in its place; then the others go on, and it follows when it can be. */
+static void test_unreadable(void **state)
+{
+	struct fixture *f = *state;
+	char path[64];
+
+	put(f, "a");
+	put(f, "b");
+	(void)snprintf(path, sizeof(path), "new/%08x-%04x-7000-8000-%012x", (unsigned)(f->now_ms >> 16),
+		       (unsigned)(f->now_ms & 0xffff), 1U);
+	be_nobody(f);
+	change_mode(f, path, 0);
+	connect_client(f);
+	assert_int_equal(fake.n_published, 0);
+	run_until(f, fake.n_published == 1);
+	EXPECT_PUBLISHED("b");
+	change_mode(f, path, 0644);
+	run_until(f, fake.n_published == 2);
+	EXPECT_PUBLISHED("b", "a");
+}
+
+/* What is delivered and cannot be moved away is not delivered again, and is moved when it can be. */
+static void test_immovable(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	be_nobody(f);
+	change_mode(f, "new", 0555);
+	connect_client(f);
+	answer(1, 0);
+	for (int i = 0; i < 5; i++) {
+		relay_wake(f->relay);
+		run_pending(f);
+	}
+	EXPECT_PUBLISHED("a");
+	change_mode(f, "new", 0777);
+	run_until(f, count(f, SPOOL_NEW) == 0);
+	EXPECT_PUBLISHED("a");
 }
 
 /* --- connections */
@@ -687,6 +820,7 @@ static void test_settling(void **state)
 {
 	struct fixture *f = *state;
 
+	f->now_ms += 60000; /* young for as long as the test takes */
 	put_numbered(f, "one", 1);
 	connect_client(f);
 	answer(1, 0);
@@ -701,6 +835,19 @@ static void test_settling(void **state)
 	relay_wake(f->relay);
 	run_until(f, fake.n_published == 4); /* it does not wait for ever */
 	assert_int_equal(relay_sequence(f->relay)->missing, 2);
+}
+
+/* What is missing before an event that is old itself does not come any more. */
+static void test_old_holes(void **state)
+{
+	struct fixture *f = *state;
+
+	f->now_ms -= 10000;
+	for (uint64_t sequence = 1; sequence <= 7; sequence += 2)
+		put_numbered(f, "odd", sequence);
+	connect_client(f);
+	assert_int_equal(fake.n_published, 4);
+	assert_int_equal(relay_sequence(f->relay)->missing, 3);
 }
 
 /* --- stop and reload */
@@ -730,11 +877,13 @@ static void test_reload_waits(void **state)
 	put(f, "a");
 	connect_client(f);
 	relay_configure(f->relay, make_config(f, "['mqtt://other']", 4, 0), NULL);
+	put(f, "b");
+	relay_wake(f->relay);
 	run_pending(f);
+	EXPECT_PUBLISHED("a"); /* or it would have to wait for ever */
 	assert_string_equal(fake.client->broker->url, "mqtt://localhost");
 	answer(1, 0);
 	run_until(f, fake.client && strcmp(fake.client->broker->url, "mqtt://other") == 0);
-	put(f, "b");
 	connect_client(f);
 	EXPECT_PUBLISHED("a", "b");
 }
@@ -753,7 +902,12 @@ int main(void)
 		TEST(test_denied),
 		TEST(test_denied_for_ever),
 		cmocka_unit_test_setup_teardown(test_more_denied_than_lanes, setup_wide, teardown),
+		TEST(test_many_domains_denied),
 		TEST(test_busy),
+		cmocka_unit_test_setup_teardown(test_busy_pauses, setup_brief, teardown),
+		TEST(test_client_fails),
+		cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown_nobody),
+		cmocka_unit_test_setup_teardown(test_immovable, setup_brief, teardown_nobody),
 		TEST(test_reconnect),
 		cmocka_unit_test_setup_teardown(test_reconnect_backs_off, setup_patient, teardown),
 		cmocka_unit_test_setup_teardown(test_brokers_in_order, setup_two_brokers, teardown),
@@ -762,6 +916,7 @@ int main(void)
 		TEST(test_poison_of_one_domain),
 		TEST(test_bad_broker_is_no_poison),
 		TEST(test_settling),
+		TEST(test_old_holes),
 		TEST(test_stop_waits),
 		TEST(test_reload_waits),
 	};
