@@ -512,6 +512,7 @@ static void test_many_domains_denied(void **state)
 static void test_more_denied_than_lanes(void **state)
 {
 	struct fixture *f = *state;
+	unsigned offered = 0;
 	char domain[16];
 
 	for (unsigned i = 0; i <= LANES_MAX; i++) {
@@ -528,6 +529,11 @@ static void test_more_denied_than_lanes(void **state)
 	assert_int_equal(fake.n_published, LANES_MAX + 1); /* a pause, in which nothing goes past */
 	run_until(f, fake.n_published > LANES_MAX + 1);
 	assert_int_equal(fake.published[LANES_MAX + 1].sequence, LANES_MAX + 1);
+	answer(fake.published[LANES_MAX + 1].mid, 0x87);
+	run_pending(f);
+	for (size_t i = 0; i < fake.n_published; i++)
+		offered += fake.published[i].sequence == LANES_MAX + 1;
+	assert_int_equal(offered, 2); /* and not again and again */
 }
 
 static void test_busy(void **state)
