@@ -61,6 +61,14 @@ def test_enable_and_all_is_done(booted, bed):
     assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
     assert booted.run("stat", "-c", "%U", f"/proc/{show(booted, 'MainPID')}").strip() == "virtspool"
 
+    # Only what is its own can be written where it lives, by root as little as by itself.
+    try_all = "for d; do touch $d/x && rm -f $d/x && echo $d; done 2>/dev/null"
+    places = ["/", "/etc", "/etc/virtspool", "/usr", "/var/lib", "/var/spool", "/root", "/home", "/boot", "/sys", "/dev/shm",
+              "/var/spool/virtspool", "/var/spool/virtspool/new", "/run/virtspool", "/tmp"]  # fmt: skip
+    inside = ("nsenter", "--target", show(booted, "MainPID"), "--mount", "sh", "-c", try_all, "sh")
+    written = booted.run(*inside, *places).split()
+    assert written == places[-4:], written
+
     # The broker away and back, a reload, a killed daemon: nothing is lost.
     bed.broker.kill()
     booted.event("stopped", "end")
