@@ -602,6 +602,17 @@ def test_packet_that_never_ends(bed):
     assert daemon.stop() == 0
 
 
+def test_sigterm_waits_for_what_is_in_flight(bed):
+    """A broker that answers late: nothing that was published is left in the spool, to be published once more."""
+    broker, daemon = begin(bed, AcknowledgeLate(), ack_timeout="30s")
+    broker.wait_published(1)
+    assert daemon.stop() == 0
+    published = {e["id"] for e in broker.events(broker.published)}
+    assert published and published == broker.delivered_ids()
+    assert not published & set(bed.spool.waiting())
+    check_nothing_lost(bed, broker, EVENTS)
+
+
 def test_sigterm_says_goodbye(bed):
     broker, daemon = begin(bed, Behaviour())
     broker.wait_delivered(EVENTS)

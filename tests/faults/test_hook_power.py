@@ -4,18 +4,21 @@ Power cuts: ext4 (and xfs, where it can be made) on a loop device on a disk that
 power cut at many random moments. What was flushed before the cut is there; of what was not, any part may be, down to
 the sector. Each event whose hook had returned must be in new/ after the journal's recovery, and nothing there is torn.
 
+No device mapper is asked of the kernel for that. The same disk, stopped, is a device that hangs.
+
 That this can fail is a test of its own: hooks whose fsync() only pretends must lose events.
 """
 
 import importlib.util
 import random
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from lib import Hook, Spool, domain_xml
+from lib import Hook, Spool, domain_xml, wait_until
 from lib.inject import Injector, syscall_names
 from lib.mounts import Mounts, kinds, make_filesystem
 from lib.programs import missing, tool
@@ -123,6 +126,31 @@ def record_hooks(directory, mounts, kind, hooks, lie=False):
         mounts.unmount(spool.spooldir)
         return disk.image.read_bytes(), disk.finish()
     finally:
+        disk.close()
+
+
+def test_device_that_hangs(tmp_path, mounts):
+    """A suspended device: open() and write() go into memory and succeed, fsync() does not come back."""
+    disk = Recorder(tmp_path, "ext4")
+    spool = Spool(tmp_path / "bed")
+    hook = Hook(spool)
+    try:
+        mounts.mount(spool.spooldir, "-t", "ext4", "-o", "loop", disk.disk)
+        for name in ("tmp", "new"):
+            (spool.spooldir / name).mkdir()
+        hook("prepare")
+        assert len(spool.names()) == 1
+        disk.process.send_signal(signal.SIGSTOP)
+        assert 2 < hook("started", timeout=20) < 5
+        assert hook("stopped") < 2
+        assert len(spool.names("emergency/new")) == 2
+        disk.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: spool.names("tmp") == [], 20, "what hung takes its half away")
+        assert len(spool.names()) == 1
+        mounts.unmount(spool.spooldir)
+        disk.finish()
+    finally:
+        disk.process.send_signal(signal.SIGCONT)
         disk.close()
 
 
