@@ -12,7 +12,7 @@
 #define BOUNDED_CALLS_MAX 4 /* each call has a stack of its own: one that timed out is never free again */
 
 /*
- * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay as it is; -ECHILD: the
- * child was killed; other negative errnos: it was not begun. No signal may be caught meanwhile (block them all).
+ * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay as it is; -ECHILD:
+ * the child was killed; other negative errnos: it was not begun. No signal may be caught meanwhile (block them all).
  */
 int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_ms);

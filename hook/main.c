@@ -32,12 +32,12 @@
 #include "stamp.h"
 #include "text.h"
 
-#define STDIN_MS 2000  /* reading the document, in all */
-#define LOCK_MS 1000   /* waiting for the stamp's lock */
-#define FLOOR_MS 500   /* looking for the newest waiting event, when an epoch begins */
-#define DISK_MS 2500   /* writing to the disk before it is given up */
+#define STDIN_MS 2000 /* reading the document, in all */
+#define LOCK_MS 1000  /* waiting for the stamp's lock */
+#define FLOOR_MS 500  /* looking for the newest waiting event, when an epoch begins */
+#define DISK_MS 2500  /* writing to the disk before it is given up */
 #define HUNG_S 30     /* how long the disk is left alone after it was given up */
-#define TOTAL_MS 4000  /* all waits together, before the emergency spool */
+#define TOTAL_MS 4000 /* all waits together, before the emergency spool */
 
 /* How far the child that writes to the disk is: it may publish only what was not given up, and the other way round. */
 enum put_state {
@@ -244,7 +244,8 @@ static void look_for_hung_disk(int run_fd)
 	disk = DISK_HANGS;
 	if (now.tv_sec < st.st_mtim.tv_sec - 1 || now.tv_sec >= st.st_mtim.tv_sec + HUNG_S) {
 		disk = DISK_MAY_ANSWER;
-		(void)utimensat(run_fd, SPOOL_HUNG, NULL, AT_SYMLINK_NOFOLLOW); /* the others wait for what comes of it */
+		(void)utimensat(run_fd, SPOOL_HUNG, NULL,
+				AT_SYMLINK_NOFOLLOW); /* the others wait for what comes of it */
 	}
 }
 

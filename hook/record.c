@@ -31,10 +31,9 @@
  *	sequence     place within the epoch, from 1
  *	recorded     the wall clock (UTC) as the hook saw it
  *	driver       qemu, lxc, ...
- *	arguments    how many the hook was given; object, operation, suboperation, extra are the first four, and one that
- *	             was not given has no line (unlike one that was empty)
- *	origin       api if libvirt's event API told it, and no hook; such a record may have the next two as well
- *	transition   id of the hook's record that tells the same transition
+ *	arguments    how many the hook was given; object, operation, suboperation, extra are the first four, and one
+ *that was not given has no line (unlike one that was empty) origin       api if libvirt's event API told it, and no
+ *hook; such a record may have the next two as well transition   id of the hook's record that tells the same transition
  *	detail       key=value, as often as there are details
  *	flags        words, if any: document-truncated arguments-truncated unordered told-by-hook
  *	redacted     secrets blanked in the document, if any

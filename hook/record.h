@@ -14,13 +14,13 @@
 
 #include "stamp.h"
 
-#define RECORD_HEADER_MAX (512 * 1024)        /* bytes of header that a record can have: every kept byte escaped */
+#define RECORD_HEADER_MAX (512 * 1024)	      /* bytes of header that a record can have: every kept byte escaped */
 #define RECORD_DOCUMENT_MAX (8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */
 #define RECORD_MAX (RECORD_HEADER_MAX + RECORD_DOCUMENT_MAX)
-#define RECORD_VALUE_MAX 4096   /* bytes of one argument that the hook keeps; more is cut off and marked */
+#define RECORD_VALUE_MAX 4096	/* bytes of one argument that the hook keeps; more is cut off and marked */
 #define RECORD_ARGUMENTS_MAX 16 /* arguments beyond object, operation, sub-operation and extra that are kept */
-#define RECORD_DETAILS_MAX 64   /* details that a record can have */
-#define RECORD_DETAIL_MAX 1024  /* bytes of one detail, "key=value" */
+#define RECORD_DETAILS_MAX 64	/* details that a record can have */
+#define RECORD_DETAIL_MAX 1024	/* bytes of one detail, "key=value" */
 
 struct bytes {
 	const char *data;
@@ -30,28 +30,28 @@ struct bytes {
 enum record_flags {
 	RECORD_DOCUMENT_TRUNCATED = 1 << 0,  /* the document was longer than kept, or stdin did not end in time */
 	RECORD_ARGUMENTS_TRUNCATED = 1 << 1, /* an argument was longer, or there were more, than is kept */
-	RECORD_UNORDERED = 1 << 2,           /* the stamp is of a private epoch: see stamp_take() */
-	RECORD_TOLD_BY_HOOK = 1 << 3,        /* of virtspool-listen: hooks tell this transition too, and they count */
+	RECORD_UNORDERED = 1 << 2,	     /* the stamp is of a private epoch: see stamp_take() */
+	RECORD_TOLD_BY_HOOK = 1 << 3,	     /* of virtspool-listen: hooks tell this transition too, and they count */
 };
 
 struct record {
 	struct stamp stamp;
-	int64_t recorded_ns;        /* the wall clock as it stood, ns since 1970; the stamp's time is the ordered one */
-	struct bytes driver;        /* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as */
-	struct bytes object;        /* argv[1]: a domain's or network's name, any bytes */
-	struct bytes operation;     /* argv[2] */
-	struct bytes suboperation;  /* argv[3] */
-	struct bytes extra;         /* argv[4]: since libvirt 10.5.0 why a domain was released */
+	int64_t recorded_ns;	   /* the wall clock as it stood, ns since 1970; the stamp's time is the ordered one */
+	struct bytes driver;	   /* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as */
+	struct bytes object;	   /* argv[1]: a domain's or network's name, any bytes */
+	struct bytes operation;	   /* argv[2] */
+	struct bytes suboperation; /* argv[3] */
+	struct bytes extra;	   /* argv[4]: since libvirt 10.5.0 why a domain was released */
 	struct bytes arguments[RECORD_ARGUMENTS_MAX]; /* argv[5] and so on */
 	unsigned n_arguments;
-	unsigned argc;              /* arguments that the hook was given after its name, kept or not */
-	unsigned flags;             /* enum record_flags */
-	unsigned redacted;          /* secrets that were blanked in the document */
+	unsigned argc;	   /* arguments that the hook was given after its name, kept or not */
+	unsigned flags;	   /* enum record_flags */
+	unsigned redacted; /* secrets that were blanked in the document */
 	struct bytes document;
 
 	/* Of virtspool-listen only; the hook leaves them out. */
-	struct bytes origin;        /* "api": libvirt's event API told it; nothing: a hook did */
-	struct bytes transition;    /* the id of the hook's record that tells the same transition, if it is known */
+	struct bytes origin;	 /* "api": libvirt's event API told it; nothing: a hook did */
+	struct bytes transition; /* the id of the hook's record that tells the same transition, if it is known */
 	struct bytes details[RECORD_DETAILS_MAX]; /* each "key=value" */
 	unsigned n_details;
 };

@@ -33,7 +33,7 @@
 
 #define SPOOL_PARTS_MAX 2 /* of one record: its header, its document */
 
-#define SPOOL_EMERGENCY_RECORDS_MAX 4096             /* bounds of the emergency spool */
+#define SPOOL_EMERGENCY_RECORDS_MAX 4096 /* bounds of the emergency spool */
 #define SPOOL_EMERGENCY_BYTES_MAX (64 * 1024 * 1024)
 
 /* The directories: fixed by configure, overridden by VIRTSPOOL_SPOOLDIR and VIRTSPOOL_RUNDIR in the environment
@@ -42,9 +42,10 @@ const char *spool_directory(void);
 const char *spool_run_directory(void);
 
 /*
- * Writes the parts (at most SPOOL_PARTS_MAX, not all empty) as one file `name` into the spool open at spool_fd, durably: when it returns 0 the record is in
- * new/ and survives a power cut. On a negative errno nothing of it is in new/, unless the disk refuses even that (it
- * took the file, then failed to sync the directory and to remove the file again).
+ * Writes the parts (at most SPOOL_PARTS_MAX, not all empty) as one file `name` into the spool open at spool_fd,
+ * durably: when it returns 0 the record is in new/ and survives a power cut. On a negative errno nothing of it is in
+ * new/, unless the disk refuses even that (it took the file, then failed to sync the directory and to remove the file
+ * again).
  */
 int spool_put(int spool_fd, const char *name, const struct iovec *parts, int n_parts);
 

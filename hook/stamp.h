@@ -24,10 +24,10 @@
 #define STAMP_TICKS_PER_MS 4096ULL
 
 struct stamp {
-	char epoch[33];    /* 32 lower-case hexadecimal digits */
+	char epoch[33];	   /* 32 lower-case hexadecimal digits */
 	uint64_t sequence; /* 1, 2, 3 ... within the epoch */
-	uint64_t ticks;    /* never runs backwards within the epoch, nor below the floor at its start */
-	char id[37];       /* UUIDv7 from ticks, lower case */
+	uint64_t ticks;	   /* never runs backwards within the epoch, nor below the floor at its start */
+	char id[37];	   /* UUIDv7 from ticks, lower case */
 };
 
 /* Called with the lock held when a new epoch begins: the highest ticks that the spool still holds, so that what
@@ -36,8 +36,9 @@ typedef uint64_t (*stamp_floor)(void *userdata);
 
 /*
  * Takes the next stamp from the file `name` below the directory descriptor dir_fd. Waits at most wait_ms for the
- * lock. -ENOENT: there is no file, and it is not ours to make. On any error a stamp of a private, new epoch (sequence 1) is returned together with the negative errno: an
- * event is never without a stamp, it only loses its place in the host's sequence.
+ * lock. -ENOENT: there is no file, and it is not ours to make. On any error a stamp of a private, new epoch (sequence
+ * 1) is returned together with the negative errno: an event is never without a stamp, it only loses its place in the
+ * host's sequence.
  */
 int stamp_take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor, void *userdata,
 	       struct stamp *ret_stamp);

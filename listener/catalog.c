@@ -65,8 +65,8 @@ struct words {
 		.list = (const char *const[]){__VA_ARGS__}, .n = ELEMENTSOF(((const char *const[]){__VA_ARGS__}))      \
 	}
 
-static const struct words lifecycle_words =
-	WORDS("defined", "undefined", "started", "suspended", "resumed", "stopped", "shutdown", "pmsuspended", "crashed");
+static const struct words lifecycle_words = WORDS("defined", "undefined", "started", "suspended", "resumed", "stopped",
+						  "shutdown", "pmsuspended", "crashed");
 
 /* As the hooks' last argument has them, where that has them. */
 static const struct words lifecycle_details[] = {
@@ -76,13 +76,15 @@ static const struct words lifecycle_details[] = {
 	[VIR_DOMAIN_EVENT_SUSPENDED] = WORDS("paused", "migrated", "ioerror", "watchdog", "restored", "from snapshot",
 					     "api error", "postcopy", "postcopy failed"),
 	[VIR_DOMAIN_EVENT_RESUMED] = WORDS("unpaused", "migrated", "from snapshot", "postcopy", "postcopy failed"),
-	[VIR_DOMAIN_EVENT_STOPPED] = WORDS("shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot"),
+	[VIR_DOMAIN_EVENT_STOPPED] =
+		WORDS("shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot"),
 	[VIR_DOMAIN_EVENT_SHUTDOWN] = WORDS("finished", "guest", "host"),
 	[VIR_DOMAIN_EVENT_PMSUSPENDED] = WORDS("memory", "disk"),
 	[VIR_DOMAIN_EVENT_CRASHED] = WORDS("panicked", "crashloaded"),
 };
 
-static const struct words watchdog_words = WORDS("none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi");
+static const struct words watchdog_words =
+	WORDS("none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi");
 static const struct words io_error_words = WORDS("none", "pause", "report");
 static const struct words graphics_words = WORDS("connect", "initialize", "disconnect");
 static const struct words address_words = WORDS("ipv4", "ipv6", "unix");
@@ -95,17 +97,18 @@ static const struct words agent_reason_words = WORDS("unknown", "domain-started"
 static const struct words metadata_words = WORDS("description", "title", "element");
 static const struct words recipient_words = WORDS("hypervisor", "guest");
 static const struct words memory_action_words = WORDS("ignore", "inject", "fatal", "reset");
-static const struct words job_words = WORDS("unknown", "start", "save", "restore", "migration-in", "migration-out", "snapshot",
-					    "snapshot-revert", "dump", "backup", "snapshot-delete");
+static const struct words job_words = WORDS("unknown", "start", "save", "restore", "migration-in", "migration-out",
+					    "snapshot", "snapshot-revert", "dump", "backup", "snapshot-delete");
 
 static const struct words state_words =
 	WORDS(NULL, "running", "running", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"); /* blocked runs */
 static const struct words state_reasons[] = {
-	[VIR_DOMAIN_RUNNING] = WORDS("unknown", "booted", "migrated", "restored", "from snapshot", "unpaused",
-				     "migration canceled", "save canceled", "wakeup", "crashed", "postcopy", "postcopy failed"),
-	[VIR_DOMAIN_PAUSED] = WORDS("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from snapshot",
-				    "shutting down", "snapshot", "crashed", "starting up", "postcopy", "postcopy failed",
-				    "api error"),
+	[VIR_DOMAIN_RUNNING] =
+		WORDS("unknown", "booted", "migrated", "restored", "from snapshot", "unpaused", "migration canceled",
+		      "save canceled", "wakeup", "crashed", "postcopy", "postcopy failed"),
+	[VIR_DOMAIN_PAUSED] = WORDS("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog",
+				    "from snapshot", "shutting down", "snapshot", "crashed", "starting up", "postcopy",
+				    "postcopy failed", "api error"),
 	[VIR_DOMAIN_SHUTDOWN] = WORDS("unknown", "user"),
 	[VIR_DOMAIN_SHUTOFF] = WORDS("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed",
 				     "from snapshot", "daemon"),
@@ -247,7 +250,8 @@ static struct notice notice;
 
 static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int why, void *userdata)
 {
-	const struct words *details = event >= 0 && (size_t)event < ELEMENTSOF(lifecycle_details) ? &lifecycle_details[event] : NULL;
+	const struct words *details =
+		event >= 0 && (size_t)event < ELEMENTSOF(lifecycle_details) ? &lifecycle_details[event] : NULL;
 	char name[32];
 
 	(void)conn;
@@ -295,8 +299,8 @@ static void on_io_error(virConnectPtr conn, virDomainPtr domain, const char *pat
 	notify(userdata, &notice);
 }
 
-static void on_io_error_reason(virConnectPtr conn, virDomainPtr domain, const char *path, const char *device, int action,
-			       const char *reason, void *userdata)
+static void on_io_error_reason(virConnectPtr conn, virDomainPtr domain, const char *path, const char *device,
+			       int action, const char *reason, void *userdata)
 {
 	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON);
@@ -356,13 +360,15 @@ static void block_job(virDomainPtr domain, int id, const char *disk, int type, i
 	notify(userdata, &notice);
 }
 
-static void on_block_job(virConnectPtr conn, virDomainPtr domain, const char *path, int type, int status, void *userdata)
+static void on_block_job(virConnectPtr conn, virDomainPtr domain, const char *path, int type, int status,
+			 void *userdata)
 {
 	(void)conn;
 	block_job(domain, VIR_DOMAIN_EVENT_ID_BLOCK_JOB, path, type, status, userdata);
 }
 
-static void on_block_job_2(virConnectPtr conn, virDomainPtr domain, const char *target, int type, int status, void *userdata)
+static void on_block_job_2(virConnectPtr conn, virDomainPtr domain, const char *target, int type, int status,
+			   void *userdata)
 {
 	(void)conn;
 	block_job(domain, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, target, type, status, userdata);
@@ -474,7 +480,8 @@ static void on_migration_iteration(virConnectPtr conn, virDomainPtr domain, int 
 	notify(userdata, &notice);
 }
 
-static void on_job_completed(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr parameters, int n, void *userdata)
+static void on_job_completed(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr parameters, int n,
+			     void *userdata)
 {
 	int operation;
 
@@ -565,7 +572,8 @@ static void on_unknown(int id, virConnectPtr conn, virDomainPtr domain)
 	{                                                                                                              \
 		on_unknown(id, conn, domain);                                                                          \
 	}
-#define UNKNOWN_8(a, b, c, d, e, f, g, h) UNKNOWN(a) UNKNOWN(b) UNKNOWN(c) UNKNOWN(d) UNKNOWN(e) UNKNOWN(f) UNKNOWN(g) UNKNOWN(h)
+#define UNKNOWN_8(a, b, c, d, e, f, g, h)                                                                              \
+	UNKNOWN(a) UNKNOWN(b) UNKNOWN(c) UNKNOWN(d) UNKNOWN(e) UNKNOWN(f) UNKNOWN(g) UNKNOWN(h)
 UNKNOWN_8(24, 25, 26, 27, 28, 29, 30, 31)
 UNKNOWN_8(32, 33, 34, 35, 36, 37, 38, 39)
 UNKNOWN_8(40, 41, 42, 43, 44, 45, 46, 47)

@@ -16,15 +16,15 @@
 
 /* One event, in words. Valid during the call only. */
 struct notice {
-	char operation[64];       /* lifecycle-suspended, reboot, device-added, ... or event-27 */
-	char reason[64];          /* paused, ...; a number that has no word; "" */
-	const char *name;         /* the domain's */
+	char operation[64]; /* lifecycle-suspended, reboot, device-added, ... or event-27 */
+	char reason[64];    /* paused, ...; a number that has no word; "" */
+	const char *name;   /* the domain's */
 	char uuid[VIR_UUID_STRING_BUFLEN];
-	int domain_id;            /* -1 if it does not run */
-	int event_id;             /* enum virDomainEventID */
-	int lifecycle, detail;    /* of a lifecycle event: enum virDomainEventType and its detail; otherwise -1 */
+	int domain_id;	       /* -1 if it does not run */
+	int event_id;	       /* enum virDomainEventID */
+	int lifecycle, detail; /* of a lifecycle event: enum virDomainEventType and its detail; otherwise -1 */
 	unsigned n_details;
-	bool truncated;           /* details were too long or too many */
+	bool truncated;					     /* details were too long or too many */
 	char details[RECORD_DETAILS_MAX][RECORD_DETAIL_MAX]; /* "key=value" */
 };
 

@@ -20,10 +20,10 @@
 #include "known.h"
 #include "pairing.h"
 
-#define SETTLE_MS 300   /* how long a difference must stay to count */
-#define ROUNDS_MAX 20   /* of looking at all domains, while events keep coming */
-#define SAVE_MS 1000    /* the file is at most so much older than the memory */
-#define ALIVE_MS 5000   /* how often the connection is asked whether it is alive */
+#define SETTLE_MS 300	/* how long a difference must stay to count */
+#define ROUNDS_MAX 20	/* of looking at all domains, while events keep coming */
+#define SAVE_MS 1000	/* the file is at most so much older than the memory */
+#define ALIVE_MS 5000	/* how often the connection is asked whether it is alive */
 #define STATE_ABSENT -1 /* of a domain that libvirt does not have, or that was never recorded */
 
 struct connection {
@@ -158,7 +158,7 @@ static void add_xml(struct text *t, const char *s)
 static char *document_new(const char *driver, const char *name, const char *uuid, int id)
 {
 	size_t size = 5 * strlen(name) + strlen(driver) + 256;
-	struct text t = { .data = malloc(size), .size = size };
+	struct text t = {.data = malloc(size), .size = size};
 
 	if (!t.data)
 		return NULL;
@@ -177,7 +177,8 @@ static char *document_new(const char *driver, const char *name, const char *uuid
 	return t.data;
 }
 
-static struct record record_of(const struct connection *c, const char *operation, const char *suboperation, const char *reason)
+static struct record record_of(const struct connection *c, const char *operation, const char *suboperation,
+			       const char *reason)
 {
 	return (struct record){
 		.driver = bytes_of(c->driver),
@@ -291,7 +292,7 @@ static void on_event(const struct notice *n, void *userdata)
 
 static void on_closed(virConnectPtr conn, int reason, void *userdata)
 {
-	static const char *const why[] = { "error", "eof", "keepalive", "client" };
+	static const char *const why[] = {"error", "eof", "keepalive", "client"};
 	struct connection *c = userdata;
 
 	(void)pthread_mutex_lock(&c->lock);
@@ -332,7 +333,7 @@ static void look_at(virDomainPtr domain, bool persistent, struct snapshot *s)
 	struct found *f = &s->list[s->n];
 	virErrorPtr error;
 
-	*f = (struct found){ .id = (int)virDomainGetID(domain), .persistent = persistent };
+	*f = (struct found){.id = (int)virDomainGetID(domain), .persistent = persistent};
 	if (virDomainGetUUIDString(domain, f->uuid) < 0)
 		return;
 	f->known = virDomainGetState(domain, &f->state, &f->reason, 0) == 0;
@@ -350,8 +351,8 @@ static int snapshot_add(struct snapshot *s, virConnectPtr conn, bool persistent)
 	struct found *list;
 	int n;
 
-	n = virConnectListAllDomains(conn, &domains, persistent ? VIR_CONNECT_LIST_DOMAINS_PERSISTENT :
-								  VIR_CONNECT_LIST_DOMAINS_TRANSIENT);
+	n = virConnectListAllDomains(
+		conn, &domains, persistent ? VIR_CONNECT_LIST_DOMAINS_PERSISTENT : VIR_CONNECT_LIST_DOMAINS_TRANSIENT);
 	if (n < 0)
 		return -EIO;
 	list = realloc(s->list, (s->n + (size_t)n + 1) * sizeof(*list));
@@ -390,8 +391,8 @@ static bool states_differ(int a, int b)
 	return strcmp(one, two) != 0;
 }
 
-static void spool_difference(struct connection *c, const char *uuid, const char *name, const struct known_domain *before,
-			     int state, int reason, int id, bool restarted)
+static void spool_difference(struct connection *c, const char *uuid, const char *name,
+			     const struct known_domain *before, int state, int reason, int id, bool restarted)
 {
 	char now[32] = "absent", why[64] = "unknown", previous[64] = "previous=unknown", old_name[RECORD_DETAIL_MAX];
 	struct record r;
@@ -495,8 +496,8 @@ static int reconcile(struct connection *c, virConnectPtr conn)
 			if (done)
 				(void)compare_all(c, &s, true);
 			if (done && differences > 0)
-				log_notice("'%s': the state of %zu domains is not as it was last recorded; reconciled", c->uri,
-					   differences);
+				log_notice("'%s': the state of %zu domains is not as it was last recorded; reconciled",
+					   c->uri, differences);
 		} else {
 			settled = false;
 		}
@@ -519,8 +520,8 @@ static void save(struct connection *c)
 	r = known_save(&c->known);
 	(void)pthread_mutex_unlock(&c->lock);
 	if (r < 0 && !c->save_error_logged)
-		log_warning("cannot write '%s': %s; after a restart more may be reconciled than has changed", c->known.path,
-			    strerror(-r));
+		log_warning("cannot write '%s': %s; after a restart more may be reconciled than has changed",
+			    c->known.path, strerror(-r));
 	c->save_error_logged = r < 0;
 }
 

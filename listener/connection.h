@@ -13,9 +13,9 @@
 #include "catalog.h"
 
 struct connection_options {
-	bool balloon;              /* register for balloon-change as well */
-	unsigned keep_alive_s;     /* interval of keep-alive messages; 0: none */
-	unsigned keep_alive_count; /* so many unanswered end the connection */
+	bool balloon;			   /* register for balloon-change as well */
+	unsigned keep_alive_s;		   /* interval of keep-alive messages; 0: none */
+	unsigned keep_alive_count;	   /* so many unanswered end the connection */
 	unsigned retry_min_s, retry_max_s; /* back-off between attempts */
 };
 
@@ -32,12 +32,12 @@ enum connection_phase {
 struct connection_stats {
 	const char *uri, *driver;
 	enum connection_phase phase;
-	uint64_t since_usec;      /* when the phase began, CLOCK_REALTIME */
+	uint64_t since_usec; /* when the phase began, CLOCK_REALTIME */
 	unsigned events_registered;
 	uint64_t events[CATALOG_IDS_MAX]; /* heard, by id */
-	uint64_t reconciled;      /* differences that were spooled */
+	uint64_t reconciled;		  /* differences that were spooled */
 	uint64_t connects, losses, attempts_failed;
-	size_t domains;           /* that are known */
+	size_t domains;		  /* that are known */
 	uint64_t last_event_usec; /* 0: none yet */
 	char last_error[CONNECTION_ERROR_MAX];
 };

@@ -40,7 +40,7 @@ struct job {
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER; /* one record at a time, from stamp to disk */
 static pthread_mutex_t slot_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t slot_changed;
-static struct job *slot;       /* what the writer shall do, or does */
+static struct job *slot; /* what the writer shall do, or does */
 static struct keeper_counts counts;
 
 /* --- the writer */
@@ -173,7 +173,8 @@ static void take_stamp(struct record *r)
 		r->flags |= RECORD_UNORDERED;
 		counts.unordered++;
 		if (!told)
-			log_warning("cannot take a stamp from '%s/" SPOOL_STAMP "': %s; events are spooled without their order",
+			log_warning("cannot take a stamp from '%s/" SPOOL_STAMP
+				    "': %s; events are spooled without their order",
 				    spool_run_directory(), strerror(-k));
 	}
 	told = k < 0;
@@ -212,7 +213,8 @@ static void log_loss(const struct record *r, int disk_error, int emergency_error
 		unlogged++;
 		return;
 	}
-	log_error("event lost: '%.*s' '%.*s' '%.*s', epoch %s sequence %llu: cannot write to '%s': %s, nor to the emergency "
+	log_error("event lost: '%.*s' '%.*s' '%.*s', epoch %s sequence %llu: cannot write to '%s': %s, nor to the "
+		  "emergency "
 		  "spool in '%s': %s; %llu more since the last such line",
 		  (int)r->driver.size, r->driver.data, (int)r->object.size, r->object.data ? r->object.data : "",
 		  (int)r->operation.size, r->operation.data, r->stamp.epoch, (unsigned long long)r->stamp.sequence,

@@ -9,9 +9,9 @@
 #include "../hook/record.h"
 
 struct keeper_counts {
-	uint64_t kept;      /* in the spool */
+	uint64_t kept;	    /* in the spool */
 	uint64_t emergency; /* in the emergency spool */
-	uint64_t lost;      /* in neither: a hole in the sequence, and a line in the log */
+	uint64_t lost;	    /* in neither: a hole in the sequence, and a line in the log */
 	uint64_t unordered; /* kept, but the stamp could not be taken */
 };
 

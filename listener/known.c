@@ -75,7 +75,7 @@ struct known_domain *known_put(struct known *k, const char *uuid, const char *na
 		free(d->name);
 	} else {
 		memmove(d + 1, d, (k->n++ - i) * sizeof(*d));
-		*d = (struct known_domain){ .id = -1 };
+		*d = (struct known_domain){.id = -1};
 		strcpy(d->uuid, uuid);
 	}
 	d->name = TAKE_PTR(copy);
@@ -197,7 +197,7 @@ static int print(const struct known *k, FILE *f)
 	for (size_t i = 0; i < k->n; i++) {
 		const struct known_domain *d = &k->list[i];
 		size_t size = 3 * strlen(d->name);
-		struct text name = { .data = malloc(size + 1), .size = size };
+		struct text name = {.data = malloc(size + 1), .size = size};
 
 		if (!name.data)
 			return -ENOMEM;

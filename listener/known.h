@@ -15,10 +15,10 @@
 struct known_domain {
 	char uuid[KNOWN_UUID];
 	char *name;
-	int state;       /* enum virDomainState */
-	int id;          /* of its run, -1: none */
+	int state;	 /* enum virDomainState */
+	int id;		 /* of its run, -1: none */
 	bool persistent; /* defined: it stays when it has stopped */
-	bool seen;       /* scratch for a comparison */
+	bool seen;	 /* scratch for a comparison */
 };
 
 struct known {

@@ -26,11 +26,11 @@
 #include "pairing.h"
 #include "report.h"
 
-#define REPORT_USEC USEC_PER_SEC       /* status is written at most this often, and only when something has changed */
+#define REPORT_USEC USEC_PER_SEC	 /* status is written at most this often, and only when something has changed */
 #define METRICS_USEC (60 * USEC_PER_SEC) /* and at least this often, as its time tells that it is current */
-#define BEAT_MS 2000                   /* libvirt's event loop shows that it runs */
-#define BEAT_LATE_S 60                 /* after so long it does not, and systemd's watchdog is left to bite */
-#define STOP_MS 3000                   /* for the connections to end */
+#define BEAT_MS 2000			 /* libvirt's event loop shows that it runs */
+#define BEAT_LATE_S 60			 /* after so long it does not, and systemd's watchdog is left to bite */
+#define STOP_MS 3000			 /* for the connections to end */
 
 /* --- libvirt's event loop */
 
@@ -280,7 +280,7 @@ static bool disconnect_all(struct listener *l)
 
 int listener_run(const struct listener_options *o)
 {
-	struct listener l = { .options = o, .changed_fd = -1 };
+	struct listener l = {.options = o, .changed_fd = -1};
 	int r = listener_init(&l);
 
 	if (r >= 0)

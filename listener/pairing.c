@@ -18,7 +18,7 @@
 #define DOMAINS_MAX 16384
 #define OPERATIONS 2
 
-static const char *const operations[OPERATIONS] = { "started", "stopped" };
+static const char *const operations[OPERATIONS] = {"started", "stopped"};
 
 struct domain {
 	struct domain *next;
@@ -96,13 +96,13 @@ static int operation_index(const char *operation, size_t size)
 
 static int open_record(bool emergency, const char *name)
 {
-	static const char *const places[] = { SPOOL_NEW, SPOOL_SENT, SPOOL_SKIPPED, SPOOL_FAILED };
+	static const char *const places[] = {SPOOL_NEW, SPOOL_SENT, SPOOL_SKIPPED, SPOOL_FAILED};
 	char path[PATH_MAX];
 	int fd = -1;
 
 	if (emergency) {
-		if (snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW "/%s", spool_run_directory(), name) <
-		    (int)sizeof(path))
+		if (snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW "/%s", spool_run_directory(),
+			     name) < (int)sizeof(path))
 			fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	}
 	for (size_t i = 0; fd < 0 && i < ELEMENTSOF(places); i++)
@@ -164,8 +164,8 @@ static void add_watches(void)
 
 	if (watch_new < 0 && snprintf(path, sizeof(path), "%s/" SPOOL_NEW, spool_directory()) < (int)sizeof(path))
 		watch_new = inotify_add_watch(watch_fd, path, mask);
-	if (watch_emergency < 0 &&
-	    snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW, spool_run_directory()) < (int)sizeof(path))
+	if (watch_emergency < 0 && snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW,
+					    spool_run_directory()) < (int)sizeof(path))
 		watch_emergency = inotify_add_watch(watch_fd, path, mask);
 }
 

@@ -41,6 +41,7 @@ static bool is_listening(const struct connection_stats *s)
 
 static json_t *connection_json(const struct connection_stats *s)
 {
+	/* clang-format off */
 	return json_pack("{s:s, s:s, s:b, s:s, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s?}",
 			 "uri", s->uri, "driver", s->driver, "listening", is_listening(s),
 			 "phase", connection_phase_name(s->phase), "since", json_time(s->since_usec),
@@ -49,6 +50,7 @@ static json_t *connection_json(const struct connection_stats *s)
 			 "connection_losses", (json_int_t)s->losses, "attempts_failed", (json_int_t)s->attempts_failed,
 			 "events", events_json(s), "last_event", json_time(s->last_event_usec),
 			 "last_error", s->last_error[0] ? s->last_error : NULL);
+	/* clang-format on */
 }
 
 char *report_json(const struct report *r)
@@ -58,11 +60,13 @@ char *report_json(const struct report *r)
 
 	for (size_t i = 0; i < r->n_connections; i++)
 		(void)json_array_append_new(list, connection_json(&r->connections[i]));
+	/* clang-format off */
 	j = json_pack("{s:i, s:s, s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:o}", "pid", (int)getpid(), "version", PACKAGE_VERSION,
 		      "started", json_time(r->started_usec),
 		      "records", "kept", (json_int_t)r->records.kept, "emergency", (json_int_t)r->records.emergency,
 		      "lost", (json_int_t)r->records.lost, "unordered", (json_int_t)r->records.unordered,
 		      "connections", list, "written", json_time((uint64_t)time(NULL) * USEC_PER_SEC));
+	/* clang-format on */
 	text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
 	json_decref(j);
 	return text;
@@ -94,7 +98,8 @@ static void of_connection(FILE *f, const char *name, const struct connection_sta
 
 static void records(FILE *f, const struct keeper_counts *c)
 {
-	head(f, "records_total", "counter", "Records written, by where they went; lost: nowhere, which leaves a hole in the sequence.");
+	head(f, "records_total", "counter",
+	     "Records written, by where they went; lost: nowhere, which leaves a hole in the sequence.");
 	fprintf(f, "virtspool_listen_records_total{to=\"spool\"} %" PRIu64 "\n", c->kept);
 	fprintf(f, "virtspool_listen_records_total{to=\"emergency\"} %" PRIu64 "\n", c->emergency);
 	fprintf(f, "virtspool_listen_records_total{to=\"lost\"} %" PRIu64 "\n", c->lost);
@@ -143,7 +148,8 @@ char *report_metrics(const struct report *r)
 	EACH_CONNECTION(f, r, "connected", "gauge", "1 while it listens to this libvirt.", is_listening(s));
 	EACH_CONNECTION(f, r, "connections_total", "counter", "Connections that were made.", s->connects);
 	EACH_CONNECTION(f, r, "connection_losses_total", "counter", "Connections that were lost.", s->losses);
-	EACH_CONNECTION(f, r, "attempts_failed_total", "counter", "Attempts to connect that failed.", s->attempts_failed);
+	EACH_CONNECTION(f, r, "attempts_failed_total", "counter", "Attempts to connect that failed.",
+			s->attempts_failed);
 	EACH_CONNECTION(f, r, "reconciled_total", "counter", "Domains whose state had changed unheard.", s->reconciled);
 	EACH_CONNECTION(f, r, "domains", "gauge", "Domains whose state is known.", s->domains);
 	if (fclose(f) == EOF) {

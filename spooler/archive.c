@@ -6,8 +6,8 @@
  * source, so that publishing goes on in between), removes what is too old, sums up the sizes, and remembers the
  * oldest names in a bounded list; if the sum is above the limit, it removes from that list, in slices too.
  *
- * What is swept depends on who asks: everything once an hour, and as little as it takes when something has come. However
- * often that is, and however much lies there, sweeps for what comes take but a small part of the time.
+ * What is swept depends on who asks: everything once an hour, and as little as it takes when something has come.
+ * However often that is, and however much lies there, sweeps for what comes take but a small part of the time.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -23,16 +23,16 @@
 #include "spoolid.h"
 #include "util.h"
 
-#define SLICE 256                              /* names between two returns to the event loop */
-#define OLDEST_MAX (32 * 1024)                 /* names that one pass can remove by size */
-#define SWEEP_USEC (3600 * USEC_PER_SEC)       /* ages are looked at this often */
+#define SLICE 256			 /* names between two returns to the event loop */
+#define OLDEST_MAX (32 * 1024)		 /* names that one pass can remove by size */
+#define SWEEP_USEC (3600 * USEC_PER_SEC) /* ages are looked at this often */
 #define SWEEP_ACCURACY_USEC (300 * USEC_PER_SEC)
-#define LOOK_EVENTS 16                         /* archived between two looks at the space that is left */
+#define LOOK_EVENTS 16 /* archived between two looks at the space that is left */
 #define LOOK_BYTES (64 * 1024)
-#define LOW_SPACE_PERCENT 5                    /* below: the archive gives way */
-#define ENOUGH_SPACE_PERCENT 10                /* until there is so much again */
-#define KEEP_PERCENT 90                        /* of a limit, once it is crossed, so that not each event sweeps */
-#define REST 20                                /* after a sweep for what came: so many times as long as it took */
+#define LOW_SPACE_PERCENT 5	/* below: the archive gives way */
+#define ENOUGH_SPACE_PERCENT 10 /* until there is so much again */
+#define KEEP_PERCENT 90		/* of a limit, once it is crossed, so that not each event sweeps */
+#define REST 20			/* after a sweep for what came: so many times as long as it took */
 
 enum pass {
 	PASS_SENT, /* first what is archived */
@@ -53,7 +53,7 @@ struct archive {
 	bool running;
 	enum pass pass, end; /* of this sweep */
 	enum pass again;     /* the end of the next, which begins when this one is over; 0: none */
-	bool come;           /* since the last look at what came */
+	bool come;	     /* since the last look at what came */
 	uint64_t began_usec, rested_usec;
 	DIR *directory;
 	struct id_list oldest;
@@ -118,7 +118,9 @@ static int pass_open(struct archive *a)
 /* How many bytes this directory may hold, given what the configuration says and what the disk has left. */
 static uint64_t pass_limit(const struct archive *a)
 {
-	uint64_t limit = is_archive(a->pass) ? a->limits.sent_size : a->pass == PASS_NEW ? a->limits.queue_size : UINT64_MAX;
+	uint64_t limit = is_archive(a->pass)   ? a->limits.sent_size
+			 : a->pass == PASS_NEW ? a->limits.queue_size
+					       : UINT64_MAX;
 	uint64_t wanted, available;
 	struct statvfs fs;
 
@@ -147,7 +149,7 @@ static bool too_old(const struct archive *a, const struct spool_id *e, const str
 
 static void look_at(struct archive *a, const char *name)
 {
-	struct spool_id e = { 0 };
+	struct spool_id e = {0};
 	bool is_record = spool_id_parse(name, &e);
 	struct stat st;
 
@@ -343,8 +345,9 @@ static bool space_is_low(const struct archive *a)
 {
 	struct statvfs fs;
 
-	return !disk_hangs(a->disk) && statvfs(a->spool_dir, &fs) == 0 && (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
-						    fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
+	return !disk_hangs(a->disk) && statvfs(a->spool_dir, &fs) == 0 &&
+	       (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
+		fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
 }
 
 void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)

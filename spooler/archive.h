@@ -2,10 +2,10 @@
 /*
  * archive - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if the admin says so.
  *
- * A sweep passes over a directory in small slices between other work, and is not made too often. The disk is never filled by what was already
- * delivered: when space or inodes run low, the oldest of sent/ and skipped/ go first, whatever the limits say.
- * new/ is only touched where spool.queue_size is set: then the oldest waiting events beyond it are dropped, with a
- * line in the log that says which; the sequence shows the hole.
+ * A sweep passes over a directory in small slices between other work, and is not made too often. The disk is never
+ * filled by what was already delivered: when space or inodes run low, the oldest of sent/ and skipped/ go first,
+ * whatever the limits say. new/ is only touched where spool.queue_size is set: then the oldest waiting events beyond it
+ * are dropped, with a line in the log that says which; the sequence shows the hole.
  */
 #pragma once
 

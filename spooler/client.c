@@ -214,8 +214,7 @@ static void lose_mosquitto(struct client *c)
 	else if (c->inbound.disconnected)
 		lose(c, CLIENT_LOSS_DISCONNECT, c->inbound.disconnect_reason,
 		     "%s: the broker ends the connection: %s (0x%02x)%s%s", peer(c),
-		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason)
-						  : "Normal disconnection",
+		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason) : "Normal disconnection",
 		     c->inbound.disconnect_reason, *words ? ": " : "", words);
 	else if (c->mosq_code == MOSQ_ERR_KEEPALIVE)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping", peer(c));
@@ -997,7 +996,8 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 						 content_type ? c->properties : NULL));
 	if (r == -ENOTCONN)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone", peer(c));
-	else if (r < 0 && r != -EINVAL && r != -EMSGSIZE) /* it may keep the message all the same, under an id of its own */
+	else if (r < 0 && r != -EINVAL &&
+		 r != -EMSGSIZE) /* it may keep the message all the same, under an id of its own */
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: libmosquitto cannot take an event: %s", peer(c), strerror(-r));
 	if (r < 0)
 		return r;

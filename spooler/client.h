@@ -18,12 +18,12 @@
 
 #include "transport.h"
 
-enum client_loss { /* why a client's connection is gone */
-	CLIENT_LOSS_TRANSPORT,  /* network or TLS: see the text */
-	CLIENT_LOSS_REFUSED,    /* CONNACK with a reason code >= 0x80 (MQTT 5 section 3.2.2.2; 3.1.1: 1..5) */
-	CLIENT_LOSS_DISCONNECT, /* the broker sent DISCONNECT with a reason code (MQTT 5 section 3.14.2.1) */
-	CLIENT_LOSS_TIMEOUT,    /* no CONNACK, or no PUBACK, or no PINGRESP in time */
-	CLIENT_LOSS_PROTOCOL,   /* the peer does not speak MQTT as we do */
+enum client_loss {			  /* why a client's connection is gone */
+		   CLIENT_LOSS_TRANSPORT, /* network or TLS: see the text */
+		   CLIENT_LOSS_REFUSED,	  /* CONNACK with a reason code >= 0x80 (MQTT 5 section 3.2.2.2; 3.1.1: 1..5) */
+		   CLIENT_LOSS_DISCONNECT, /* the broker sent DISCONNECT with a reason code (MQTT 5 section 3.14.2.1) */
+		   CLIENT_LOSS_TIMEOUT,	   /* no CONNACK, or no PUBACK, or no PINGRESP in time */
+		   CLIENT_LOSS_PROTOCOL,   /* the peer does not speak MQTT as we do */
 };
 
 struct client;
@@ -45,12 +45,12 @@ struct client_handlers {
 }; /* any may be NULL */
 
 struct client_options {
-	const struct config *config;     /* mqtt and tls; borrowed for the client's life */
-	const struct broker *broker;     /* borrowed */
-	struct credentials *credentials; /* referenced */
-	const char *client_id;           /* NULL: the configuration's */
+	const struct config *config;	       /* mqtt and tls; borrowed for the client's life */
+	const struct broker *broker;	       /* borrowed */
+	struct credentials *credentials;       /* referenced */
+	const char *client_id;		       /* NULL: the configuration's */
 	const char *will_topic, *will_payload; /* NULL: no will; QoS 1, not retained */
-	const char *will_content_type;         /* NULL: none; 3.1.1 has none */
+	const char *will_content_type;	       /* NULL: none; 3.1.1 has none */
 	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, so long after the connection is lost;
 	   0: not at all. client_close() of a living connection ends the session. */
 	uint32_t session_expiry_s;

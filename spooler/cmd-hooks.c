@@ -23,8 +23,8 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "hooksdir", 'd', "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0 },
-	{ 0 },
+	{"hooksdir", 'd', "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -58,7 +58,7 @@ static int option_of(const char *action, char **ret_option)
 	static const struct {
 		const char *action;
 		char *option;
-	} table[] = { { "install", NULL }, { "remove", "--remove" }, { "status", "--status" } };
+	} table[] = {{"install", NULL}, {"remove", "--remove"}, {"status", "--status"}};
 
 	for (size_t i = 0; i < ELEMENTSOF(table); i++)
 		if (strcmp(table[i].action, action) == 0) {
@@ -74,13 +74,15 @@ int cmd_hooks(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "install|remove|status [DRIVER...]",
-		.doc = "Installs our hook for drivers of libvirt (qemu, lxc, libxl, bhyve, network, daemon), removes it, or "
+		.doc = "Installs our hook for drivers of libvirt (qemu, lxc, libxl, bhyve, network, daemon), removes "
+		       "it, or "
 		       "says where it is installed.\v"
-		       "Without DRIVER, install means qemu, and remove and status mean all of them. Another's hook is never "
+		       "Without DRIVER, install means qemu, and remove and status mean all of them. Another's hook is "
+		       "never "
 		       "replaced or removed: beside it ours goes to DRIVER.d/. status fails (1) if ours is nowhere.",
 	};
-	struct arguments a = { .hooksdir = HOOKSDIR };
-	char *command[ARGUMENTS_MAX] = { "install-hook" }, *option;
+	struct arguments a = {.hooksdir = HOOKSDIR};
+	char *command[ARGUMENTS_MAX] = {"install-hook"}, *option;
 	size_t n = 1;
 
 	if (!command_parse(&argp, argc, argv, &a))

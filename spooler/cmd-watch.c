@@ -25,7 +25,7 @@
 #include "util.h"
 
 #define SESSION_EXPIRY_S 3600 /* the broker keeps what arrives while we are cut off so long */
-#define SEEN_MAX 65536 /* ids that are remembered to tell a duplicate; the oldest are forgotten first */
+#define SEEN_MAX 65536	      /* ids that are remembered to tell a duplicate; the oldest are forgotten first */
 
 /* One epoch of one host. */
 struct follower {
@@ -47,7 +47,7 @@ struct watcher {
 	uint64_t limit, events, duplicates, missing;
 
 	void *followers; /* tsearch() of struct follower */
-	void *seen;      /* tsearch() of ids, each also in the ring */
+	void *seen;	 /* tsearch() of ids, each also in the ring */
 	char (*ring)[64];
 	size_t ring_next;
 	int exit_code;
@@ -60,11 +60,11 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "config", 'c', "FILE", 0, "configuration: brokers, mqtt and tls of it are used [" DEFAULT_CONFIG "]", 0 },
-	{ "topic", 't', "FILTER", 0, "topic filter to subscribe to [every host's events]", 0 },
-	{ "json", 'j', NULL, 0, "print each event as it came, one JSON object a line", 0 },
-	{ "count", 'n', "N", 0, "end after N events", 0 },
-	{ 0 },
+	{"config", 'c', "FILE", 0, "configuration: brokers, mqtt and tls of it are used [" DEFAULT_CONFIG "]", 0},
+	{"topic", 't', "FILTER", 0, "topic filter to subscribe to [every host's events]", 0},
+	{"json", 'j', NULL, 0, "print each event as it came, one JSON object a line", 0},
+	{"count", 'n', "N", 0, "end after N events", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -393,8 +393,8 @@ int cmd_watch(int argc, char **argv)
 		.doc = "Shows events as they arrive at the broker: time, host, VM, operation, reason. "
 		       "Duplicates are left out, and a hole in a host's sequence is told on stderr.",
 	};
-	struct arguments a = { .config = DEFAULT_CONFIG };
-	struct watcher w = { .exit_code = COMMAND_OK };
+	struct arguments a = {.config = DEFAULT_CONFIG};
+	struct watcher w = {.exit_code = COMMAND_OK};
 	int r;
 
 	if (!command_parse(&argp, argc, argv, &a))

@@ -15,17 +15,10 @@
 #define SECONDS_PER_YEAR (366ULL * 24 * 3600)
 
 static const char *const type_names[] = {
-	[TYPE_STRING] = "text",
-	[TYPE_INTEGER] = "integer",
-	[TYPE_DURATION] = "duration",
-	[TYPE_SIZE] = "size",
-	[TYPE_BOOLEAN] = "true or false",
-	[TYPE_CHOICE] = "choice",
-	[TYPE_LIST] = "list",
-	[TYPE_BROKERS] = "list of URLs",
-	[TYPE_FILE] = "file",
-	[TYPE_SECRET] = "secret file",
-	[TYPE_OUTPUT] = "file",
+	[TYPE_STRING] = "text",	       [TYPE_INTEGER] = "integer",	 [TYPE_DURATION] = "duration",
+	[TYPE_SIZE] = "size",	       [TYPE_BOOLEAN] = "true or false", [TYPE_CHOICE] = "choice",
+	[TYPE_LIST] = "list",	       [TYPE_BROKERS] = "list of URLs",	 [TYPE_FILE] = "file",
+	[TYPE_SECRET] = "secret file", [TYPE_OUTPUT] = "file",
 };
 
 static const struct config_choice versions[] = {{"5", 5}, {"3.1.1", 3}, {}};

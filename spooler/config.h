@@ -35,16 +35,16 @@ struct config {
 
 	struct config_mqtt {
 		unsigned version; /* 5 or 3 (3.1.1) */
-		unsigned qos;     /* 1 or 2; 0 is refused with the reason */
+		unsigned qos;	  /* 1 or 2; 0 is refused with the reason */
 		char *client_id;  /* default: virtspool-HOST */
 		char *username;
 		char *password_file;
-		unsigned window; /* unacknowledged events at a time */
-		char *topic;     /* template, checked */
+		unsigned window;    /* unacknowledged events at a time */
+		char *topic;	    /* template, checked */
 		char *status_topic; /* template; NULL: no status messages */
 		uint64_t keep_alive_s;
-		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
-		uint64_t ack_timeout_s;     /* no PUBACK for so long ends the connection */
+		uint64_t connect_timeout_s;	   /* each of: TCP connect, TLS handshake, CONNACK */
+		uint64_t ack_timeout_s;		   /* no PUBACK for so long ends the connection */
 		uint64_t retry_min_s, retry_max_s; /* back-off between attempts */
 	} mqtt;
 
@@ -54,29 +54,29 @@ struct config {
 		char *certificate_file, *key_file; /* a file or a pkcs11: URI */
 		char *key_password_file;
 		char *psk_identity, *psk_key_file;
-		struct strings pins;  /* "sha256:HEX" of the server's SubjectPublicKeyInfo */
+		struct strings pins;   /* "sha256:HEX" of the server's SubjectPublicKeyInfo */
 		char *minimum_version; /* "1.2" or "1.3" */
-		char *priority;       /* GnuTLS priority string; NULL: ours */
-		char *server_name;    /* verified instead of the broker's host */
+		char *priority;	       /* GnuTLS priority string; NULL: ours */
+		char *server_name;     /* verified instead of the broker's host */
 	} tls;
 
 	struct config_events {
-		bool xml;                 /* include the (redacted) document */
-		struct strings metadata;  /* namespaces of <metadata> children to include */
-		struct strings drivers, operations, domains;            /* globs; empty: everything */
+		bool xml;				     /* include the (redacted) document */
+		struct strings metadata;		     /* namespaces of <metadata> children to include */
+		struct strings drivers, operations, domains; /* globs; empty: everything */
 		struct strings skip_drivers, skip_operations, skip_domains; /* globs that are filtered out */
 	} events;
 
 	struct config_spool {
-		uint64_t sent_age_s;   /* keep delivered events so long; 0: delete at once */
-		uint64_t sent_size;    /* and at most so many bytes */
-		uint64_t queue_size;   /* bound of new/ in bytes; 0: none, keep everything (default) */
-		uint64_t tmp_age_s;    /* leftovers of killed hooks are removed from tmp/ after this */
+		uint64_t sent_age_s;	 /* keep delivered events so long; 0: delete at once */
+		uint64_t sent_size;	 /* and at most so many bytes */
+		uint64_t queue_size;	 /* bound of new/ in bytes; 0: none, keep everything (default) */
+		uint64_t tmp_age_s;	 /* leftovers of killed hooks are removed from tmp/ after this */
 		uint64_t stop_timeout_s; /* at SIGTERM wait so long for what is in flight */
 	} spool;
 
 	char *metrics_file; /* NULL: none */
-	int log_level;      /* syslog priority; LOG_INFO by default */
+	int log_level;	    /* syslog priority; LOG_INFO by default */
 };
 
 #define CONFIG_FILE CONFIGDIR "/virtspool.yaml"

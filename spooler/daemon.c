@@ -26,7 +26,7 @@
 #include "watch.h"
 
 #define METRICS_USEC (15 * USEC_PER_SEC) /* while something waits, its age grows without anything having changed */
-#define STATUS_USEC USEC_PER_SEC /* status is written at most this often, and only when something has changed */
+#define STATUS_USEC USEC_PER_SEC	 /* status is written at most this often, and only when something has changed */
 #define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
 
 struct daemon {
@@ -311,7 +311,7 @@ static void daemon_release(struct daemon *d)
 
 int daemon_run(const char *config_path)
 {
-	struct daemon d = { .config_path = config_path };
+	struct daemon d = {.config_path = config_path};
 	int r = daemon_init(&d);
 
 	if (r < 0) {

@@ -20,7 +20,7 @@ struct event {
 	char *topic;
 	char *payload;
 	size_t payload_size;
-	char *domain; /* name, valid UTF-8, for the log and the filters */
+	char *domain;  /* name, valid UTF-8, for the log and the filters */
 	char uuid[37]; /* of the domain or network; "" if the document has none */
 };
 

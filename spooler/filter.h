@@ -14,7 +14,7 @@
 #include "../hook/record.h"
 
 struct filter {
-	const char *vm;        /* name, UUID or glob of them; NULL: any. Borrowed, as all strings here */
+	const char *vm;	       /* name, UUID or glob of them; NULL: any. Borrowed, as all strings here */
 	const char *operation; /* glob */
 	const char *driver;    /* glob */
 	uint64_t since_ms;     /* not before; 0: any */

@@ -38,9 +38,9 @@ bool places_parse(const char *word, unsigned *ret_places);
 
 struct lookup {
 	int directories[N_PLACES]; /* -1: cannot be opened, see errors */
-	int errors[N_PLACES];      /* negative errno */
+	int errors[N_PLACES];	   /* negative errno */
 	struct record_buffer buffer;
-	uint64_t seen;               /* names that the last scan met in the time asked for */
+	uint64_t seen;		     /* names that the last scan met in the time asked for */
 	struct foreign_list foreign; /* those among them that are none of a record; by their time of writing */
 };
 
@@ -64,17 +64,17 @@ struct found {
 	struct spool_id id;
 	char name[37];
 	enum place place;
-	size_t size;          /* of the file */
+	size_t size;	      /* of the file */
 	struct record record; /* zeroed where problem is set */
 	const char *problem;  /* why it is no record; NULL if it is one */
-	char *reason;         /* failed/: why, as the daemon wrote it, without its newline; else NULL */
-	char uuid[37];        /* of the domain; "" if not asked for */
+	char *reason;	      /* failed/: why, as the daemon wrote it, without its newline; else NULL */
+	char uuid[37];	      /* of the domain; "" if not asked for */
 };
 
 enum lookup_want {
-	LOOKUP_UUID = 1 << 0,   /* costs a look into the document */
+	LOOKUP_UUID = 1 << 0,	/* costs a look into the document */
 	LOOKUP_REASON = 1 << 1, /* costs a second file, in failed/ only */
-	LOOKUP_RAW = 1 << 2,    /* do not parse: the buffer holds the file as it is */
+	LOOKUP_RAW = 1 << 2,	/* do not parse: the buffer holds the file as it is */
 };
 
 /* Reads it into the lookup's buffer, valid until the next call. -ENOENT: gone. */
@@ -96,9 +96,9 @@ int lookup_remove(const struct lookup *l, enum place place, const char *name);
 
 struct place_count {
 	uint64_t records, foreign;
-	uint64_t bytes;     /* that they take on disk */
+	uint64_t bytes;	    /* that they take on disk */
 	uint64_t oldest_ms; /* record; 0: none */
-	bool estimated;     /* the bytes: there were too many records to look at each */
+	bool estimated;	    /* the bytes: there were too many records to look at each */
 };
 
 /* How much is in a place; its size, if asked, costs a stat for each of the first 65536. */

@@ -42,14 +42,14 @@ enum archive_directory {
 struct queue {
 	char *spool_dir, *run_dir;
 	struct disk *disk;
-	bool hangs; /* the disk, as of the last scan */
+	bool hangs;			  /* the disk, as of the last scan */
 	int directories[QUEUE_N_SOURCES]; /* as of the last scan; -1 if not there */
 	int archives[N_ARCHIVES];
 	struct id_list live, replay;
 	struct idset taken, held, stuck;
 	bool changed;
 	uint64_t counted[QUEUE_N_SOURCES]; /* names seen by the last scan */
-	uint64_t ended;                    /* entries that left since */
+	uint64_t ended;			   /* entries that left since */
 	uint64_t oldest_ms;
 	char *error;
 	bool missing; /* that is the error */
@@ -140,8 +140,8 @@ static void close_directories(struct queue *q)
 		close_fdp(&q->archives[i]);
 }
 
-/* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own directory: the kernel does not take
-   it from the mode, and under the unit's RestrictSUIDSGID= it is an error to ask for it. */
+/* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own directory: the kernel does not
+   take it from the mode, and under the unit's RestrictSUIDSGID= it is an error to ask for it. */
 static int make_archive(int spool_fd, const char *path)
 {
 	mode_t mask = umask(0);
@@ -395,8 +395,7 @@ void queue_rescan(struct queue *q)
 		close_directories(q);
 }
 
-int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
-	       const char **ret_reason)
+int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size, const char **ret_reason)
 {
 	char name[37];
 	int r;
@@ -416,8 +415,8 @@ bool queue_has(const struct queue *q, const struct spool_id *e)
 	if (e->source != QUEUE_EMERGENCY && disk_hangs(q->disk))
 		return true;
 	spool_id_name(e, name);
-	if (asprintf(&path, "%s/%s/%s", e->source == QUEUE_EMERGENCY ? q->run_dir : q->spool_dir, source_path[e->source],
-		     name) < 0)
+	if (asprintf(&path, "%s/%s/%s", e->source == QUEUE_EMERGENCY ? q->run_dir : q->spool_dir,
+		     source_path[e->source], name) < 0)
 		return true;
 	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
@@ -472,7 +471,8 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name, 
 	return r;
 }
 
-/* A hook may have given the disk up while that was about to take the event: then it is in both places, and one event. */
+/* A hook may have given the disk up while that was about to take the event: then it is in both places, and one event.
+ */
 static void remove_twin(struct queue *q, const struct spool_id *e, const char *name)
 {
 	enum queue_source other = e->source == QUEUE_NEW ? QUEUE_EMERGENCY : QUEUE_NEW;

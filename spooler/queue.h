@@ -54,8 +54,7 @@ int queue_next(struct queue *q, struct spool_id *ret_entry);
  * -EBADMSG with *ret_reason if it is nothing that could be a record (a link, a device, too large); any other errno
  * lies in the surroundings.
  */
-int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
-	       const char **ret_reason);
+int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size, const char **ret_reason);
 
 /* Is it still where it was found? An administrator may have dropped it. */
 bool queue_has(const struct queue *q, const struct spool_id *e);

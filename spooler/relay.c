@@ -23,7 +23,7 @@
 #include "util.h"
 
 #define SETTLE_USEC USEC_PER_SEC       /* how long a missing number holds back what comes after it */
-#define SETTLE_AGE_MS 2000             /* if that is so young: an older hole is not filled any more */
+#define SETTLE_AGE_MS 2000	       /* if that is so young: an older hole is not filled any more */
 #define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that is there and cannot be read is looked at this often */
 
 struct in_flight {
@@ -46,16 +46,16 @@ struct relay {
 	struct credentials *next_credentials;
 
 	struct client *client;
-	struct event will; /* what the broker tells when the connection ends without a word */
-	int presence_mid;  /* of the message that tells that we are online */
-	size_t broker;                 /* index of the one in use or tried */
-	size_t brokers_tried;          /* in a row without success */
-	uint64_t retry_backoff_usec;   /* 0: the last connection was good */
+	struct event will;	     /* what the broker tells when the connection ends without a word */
+	int presence_mid;	     /* of the message that tells that we are online */
+	size_t broker;		     /* index of the one in use or tried */
+	size_t brokers_tried;	     /* in a row without success */
+	uint64_t retry_backoff_usec; /* 0: the last connection was good */
 	uint64_t acknowledged_in_connection;
 	uint64_t connected_monotonic_usec;
 	bool stopping;
-	bool error_reported; /* the queue's error, once until it is gone */
-	unsigned blind; /* the spool cannot be read: 1 for the first time, 2 still */
+	bool error_reported;	    /* the queue's error, once until it is gone */
+	unsigned blind;		    /* the spool cannot be read: 1 for the first time, 2 still */
 	struct spool_id unreadable; /* the last event that could not be read */
 
 	struct in_flight *window; /* in the order of publishing */
@@ -232,8 +232,8 @@ static void fail_entry(struct relay *r, const struct spool_id *e, enum relay_fai
 	k = queue_fail(r->queue, e, reason);
 	spool_id_name(e, name);
 	if (k < 0) {
-		log_error("event %s cannot be delivered (%s) and cannot be moved to failed/: %s; it stays", name, reason,
-			  strerror(-k));
+		log_error("event %s cannot be delivered (%s) and cannot be moved to failed/: %s; it stays", name,
+			  reason, strerror(-k));
 		note_error(r, "event %s cannot be moved to failed/: %s", name, strerror(-k));
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
 		return;
@@ -284,7 +284,8 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	note_archived(r, &f->entry, f->size);
 	if (k < 0) {
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
-		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
+		release_within(r,
+			       r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
 	}
 	if (lane)
 		lanes_open(&r->lanes, lane);
@@ -389,8 +390,8 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 		delivered(r, &f);
 		break;
 	case RELAY_REJECTED:
-		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
-			       reason_name(reason_code), reason_code);
+		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)", reason_name(reason_code),
+			       reason_code);
 		fail_entry(r, &f.entry, RELAY_FAILURE_REFUSED, reason);
 		break;
 	case RELAY_DENIED:
@@ -522,7 +523,7 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 
 static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record, size_t size)
 {
-	struct event event = { 0 };
+	struct event event = {0};
 	const char *reason = NULL;
 	enum feed result;
 	int k;
@@ -554,7 +555,7 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 {
 	const char *reason = NULL;
-	struct record record = { 0 };
+	struct record record = {0};
 	char *data, name[37];
 	size_t size;
 	int k;
@@ -647,7 +648,7 @@ static void relay_feed(struct relay *r)
 /* Online, or, before the connection is closed in good order, offline. Nothing depends on its arrival. */
 static void tell_presence(struct relay *r, bool online)
 {
-	_cleanup_(event_release) struct event e = { 0 };
+	_cleanup_(event_release) struct event e = {0};
 
 	r->presence_mid = 0;
 	if (r->client && client_connected(r->client) && presence_build(r->config, online, &e) > 0)
@@ -710,7 +711,7 @@ static void judge_oldest(struct relay *r)
 	oldest = r->window[0].entry;
 	if (r->n_window == 1 && suspect_is_convicted(&r->suspect, &oldest)) {
 		r->n_window = 0;
-		r->suspect = (struct suspect){ 0 };
+		r->suspect = (struct suspect){0};
 		attempts_note(&r->attempts, &oldest, "the connection was lost before the answer");
 		fail_entry(r, &oldest, RELAY_FAILURE_CONNECTION,
 			   "the broker closed the connection each time it was given this event, and took others");

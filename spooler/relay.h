@@ -30,28 +30,28 @@
 
 /* Why an event can never be delivered. */
 enum relay_failure {
-	RELAY_FAILURE_REFUSED,    /* the broker answered so: REJECTED */
+	RELAY_FAILURE_REFUSED,	  /* the broker answered so: REJECTED */
 	RELAY_FAILURE_TOO_LARGE,  /* larger than the largest packet that the broker takes */
-	RELAY_FAILURE_TOPIC,      /* MQTT forbids its topic */
-	RELAY_FAILURE_RECORD,     /* damaged, or nothing that an event can be made of */
+	RELAY_FAILURE_TOPIC,	  /* MQTT forbids its topic */
+	RELAY_FAILURE_RECORD,	  /* damaged, or nothing that an event can be made of */
 	RELAY_FAILURE_CONNECTION, /* the broker ends the connection each time it is given this one */
 	RELAY_N_FAILURES,
 };
 
 /* What has happened since start. Times are CLOCK_REALTIME microseconds, 0: never. */
 struct relay_stats {
-	uint64_t accepted;     /* live events taken up for the first time */
-	uint64_t replayed;     /* taken up from replay/ */
-	uint64_t read;         /* records taken up from the spool for the first time or again */
-	uint64_t published;    /* handed to the broker, repetitions included */
-	uint64_t acknowledged; /* delivered */
-	uint64_t duplicated;   /* published again after a lost connection */
-	uint64_t skipped;      /* filtered out */
-	uint64_t denied, busy; /* refusals that left the event where it is */
-	uint64_t answers[256]; /* to publishes, by reason code; from 0x80 on refusals */
+	uint64_t accepted;		   /* live events taken up for the first time */
+	uint64_t replayed;		   /* taken up from replay/ */
+	uint64_t read;			   /* records taken up from the spool for the first time or again */
+	uint64_t published;		   /* handed to the broker, repetitions included */
+	uint64_t acknowledged;		   /* delivered */
+	uint64_t duplicated;		   /* published again after a lost connection */
+	uint64_t skipped;		   /* filtered out */
+	uint64_t denied, busy;		   /* refusals that left the event where it is */
+	uint64_t answers[256];		   /* to publishes, by reason code; from 0x80 on refusals */
 	uint64_t failed[RELAY_N_FAILURES]; /* moved to failed/ */
 	uint64_t connects, connection_losses;
-	uint64_t archived, archived_bytes; /* moved to sent/ and skipped/ for the first time */
+	uint64_t archived, archived_bytes;		     /* moved to sent/ and skipped/ for the first time */
 	uint64_t latency_buckets[RELAY_LATENCY_BUCKETS + 1]; /* publish to acknowledgement; last: above all bounds */
 	uint64_t latency_sum_usec;
 	uint64_t connected_usec; /* since when; 0: not connected */

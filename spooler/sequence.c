@@ -24,7 +24,7 @@ static void insert_hole(struct sequence *s, size_t at, uint64_t first, uint64_t 
 		at = at > 0 ? at - 1 : 0;
 	}
 	memmove(&s->holes[at + 1], &s->holes[at], (s->n_holes - at) * sizeof(s->holes[0]));
-	s->holes[at] = (struct sequence_hole){ .first = first, .last = last };
+	s->holes[at] = (struct sequence_hole){.first = first, .last = last};
 	s->n_holes++;
 }
 
@@ -63,7 +63,7 @@ enum sequence_meaning sequence_see(struct sequence *s, const char *epoch, uint64
 
 	switch (meaning) {
 	case SEQUENCE_EPOCH:
-		*s = (struct sequence){ 0 };
+		*s = (struct sequence){0};
 		/* fall through */
 	case SEQUENCE_NEXT:
 		(void)snprintf(s->epoch, sizeof(s->epoch), "%s", epoch);

@@ -23,11 +23,11 @@ struct sequence {
 };
 
 enum sequence_meaning {
-	SEQUENCE_NEXT,   /* as expected, or the first that is seen of the epoch */
-	SEQUENCE_HOLE,   /* numbers before it have not been seen: highest + 1 ... sequence - 1 */
-	SEQUENCE_LATE,   /* fills a hole */
+	SEQUENCE_NEXT,	 /* as expected, or the first that is seen of the epoch */
+	SEQUENCE_HOLE,	 /* numbers before it have not been seen: highest + 1 ... sequence - 1 */
+	SEQUENCE_LATE,	 /* fills a hole */
 	SEQUENCE_REPEAT, /* seen before */
-	SEQUENCE_EPOCH,  /* another epoch begins with it; the holes of the one before are forgotten */
+	SEQUENCE_EPOCH,	 /* another epoch begins with it; the holes of the one before are forgotten */
 };
 
 /* What would it mean? Changes nothing. */

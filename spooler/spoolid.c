@@ -80,7 +80,7 @@ bool spool_is_dots(const char *name)
 void id_list_clear(struct id_list *s)
 {
 	free(s->entries);
-	*s = (struct id_list){ .newest = s->newest };
+	*s = (struct id_list){.newest = s->newest};
 }
 
 static void swap_entries(struct spool_id *a, struct spool_id *b)

@@ -34,8 +34,8 @@ struct id_list {
 	struct spool_id *entries;
 	size_t n, allocated;
 	size_t position; /* the reader's */
-	bool partial;    /* more was added than is kept */
-	bool newest;     /* keep the newest, newest first, instead of the oldest */
+	bool partial;	 /* more was added than is kept */
+	bool newest;	 /* keep the newest, newest first, instead of the oldest */
 };
 
 /* Adds one; when there are twice `limit`, those that cannot be among the `limit` first are thrown away. -ENOMEM. */

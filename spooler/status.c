@@ -45,8 +45,8 @@ static json_t *retried(struct relay *relay)
 		const struct attempt *a = &attempts->table[i];
 
 		spool_id_name(&a->entry, name);
-		(void)json_array_append_new(list, json_pack("{s:s, s:i, s:s}", "id", name, "attempts", (int)a->count,
-							     "why", a->why));
+		(void)json_array_append_new(
+			list, json_pack("{s:s, s:i, s:s}", "id", name, "attempts", (int)a->count, "why", a->why));
 	}
 	return list;
 }
@@ -57,6 +57,7 @@ static json_t *status_json(const struct status_view *v)
 	const struct sequence *seq = relay_sequence(v->relay);
 	const struct archive_counts *a = archive_counts(v->archive);
 
+	/* clang-format off */
 	return json_pack("{s:i, s:s, s:s?, s:s?, s:o,"
 			 " s:b, s:s?, s:s?, s:s?, s:o,"
 			 " s:I, s:o, s:s?, s:o,"
@@ -92,6 +93,7 @@ static json_t *status_json(const struct status_view *v)
 			 "last_error_time", json_time(s->last_error_usec),
 			 "last_error", s->last_error[0] ? s->last_error : NULL,
 			 "written", json_time((uint64_t)time(NULL) * USEC_PER_SEC));
+	/* clang-format on */
 }
 
 int status_write(const char *run_dir, const struct status_view *v)

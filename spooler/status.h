@@ -21,9 +21,9 @@ struct status_view {
 	const struct queue *queue;
 	const struct archive *archive;
 	const char *config_path;
-	uint64_t started_usec; /* CLOCK_REALTIME */
+	uint64_t started_usec;			  /* CLOCK_REALTIME */
 	int64_t own_expiry_s, authority_expiry_s; /* credentials_own_expiry(), credentials_trust_expiry() */
-	bool disk_hangs; /* then the spool must not be looked at */
+	bool disk_hangs;			  /* then the spool must not be looked at */
 };
 
 /* Writes RUNDIR/status.json. Negative errno. */

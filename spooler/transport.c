@@ -457,7 +457,8 @@ static void connected(struct transport *t)
 	describe_address(t->address, address, sizeof(address));
 	(void)snprintf(t->peer, sizeof(t->peer), "%s (%s)", t->host, address);
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	/* What is written has nearly left: who waits for an answer must not wait for megabytes in the kernel's buffer. */
+	/* What is written has nearly left: who waits for an answer must not wait for megabytes in the kernel's buffer.
+	 */
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){NOT_SENT_MAX}, sizeof(int));
 	if (!t->tls) {
 		established(t);
@@ -623,7 +624,8 @@ static int resolve_begin(struct transport *t)
 		return 0;
 	}
 	r = resolve_start(t->loop, t->host, t->port, on_resolved, t, &t->resolve);
-	if (r < 0 && r != -EBUSY) /* too many earlier questions without an answer: there will be none to this one either */
+	if (r < 0 &&
+	    r != -EBUSY) /* too many earlier questions without an answer: there will be none to this one either */
 		return r;
 	return set_deadline(t, loop_usec(t) + t->timeout_us);
 }

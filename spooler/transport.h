@@ -35,15 +35,15 @@ enum transport_state {
 	TRANSPORT_CONNECTING,
 	TRANSPORT_HANDSHAKING,
 	TRANSPORT_ESTABLISHED, /* verified; may be read and written */
-	TRANSPORT_LOST,        /* for good; transport_error() says why */
+	TRANSPORT_LOST,	       /* for good; transport_error() says why */
 };
 
 enum transport_failure { /* what a TRANSPORT_LOST was */
-	TRANSPORT_FAILURE_NONE,
-	TRANSPORT_FAILURE_NETWORK,      /* unresolvable, refused, reset, timed out */
-	TRANSPORT_FAILURE_TLS,          /* handshake or protocol */
-	TRANSPORT_FAILURE_VERIFICATION, /* the server is not who it must be */
-	TRANSPORT_FAILURE_CLOSED,       /* the peer closed, with close_notify */
+			 TRANSPORT_FAILURE_NONE,
+			 TRANSPORT_FAILURE_NETWORK,	 /* unresolvable, refused, reset, timed out */
+			 TRANSPORT_FAILURE_TLS,		 /* handshake or protocol */
+			 TRANSPORT_FAILURE_VERIFICATION, /* the server is not who it must be */
+			 TRANSPORT_FAILURE_CLOSED,	 /* the peer closed, with close_notify */
 };
 
 struct transport;
@@ -58,11 +58,12 @@ void transport_close(struct transport *t);
 
 enum transport_state transport_state(const struct transport *t);
 enum transport_failure transport_failure(const struct transport *t);
-const char *transport_error(const struct transport *t); /* one sentence: what failed, on what, why */
-const char *transport_peer(const struct transport *t);  /* "HOST (ADDRESS:PORT)" */
+const char *transport_error(const struct transport *t);	   /* one sentence: what failed, on what, why */
+const char *transport_peer(const struct transport *t);	   /* "HOST (ADDRESS:PORT)" */
 const char *transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
 
-int64_t transport_peer_expiry(const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
+int64_t
+transport_peer_expiry(const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
 
 /* Bytes read; -EAGAIN: nothing now (changed will be called); -ECONNRESET: lost (state says so). */
 ssize_t transport_read(struct transport *t, void *buf, size_t size);

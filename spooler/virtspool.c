@@ -13,16 +13,16 @@ static const struct {
 	command_run run;
 	const char *help;
 } commands[] = {
-	{ "status", cmd_status, "tell whether all is well" },
-	{ "list", cmd_list, "list the events in the spool" },
-	{ "show", cmd_show, "show all that is known of an event" },
-	{ "replay", cmd_replay, "put events back into the queue" },
-	{ "drop", cmd_drop, "remove events that wait or failed" },
-	{ "purge", cmd_purge, "remove old events from the archive" },
-	{ "hooks", cmd_hooks, "install, remove or show libvirt's hooks" },
-	{ "test", cmd_test, "send a probe down the whole road and back" },
-	{ "doctor", cmd_doctor, "check the installation, and say how to mend it" },
-	{ "watch", cmd_watch, "show events as they arrive at the broker" },
+	{"status", cmd_status, "tell whether all is well"},
+	{"list", cmd_list, "list the events in the spool"},
+	{"show", cmd_show, "show all that is known of an event"},
+	{"replay", cmd_replay, "put events back into the queue"},
+	{"drop", cmd_drop, "remove events that wait or failed"},
+	{"purge", cmd_purge, "remove old events from the archive"},
+	{"hooks", cmd_hooks, "install, remove or show libvirt's hooks"},
+	{"test", cmd_test, "send a probe down the whole road and back"},
+	{"doctor", cmd_doctor, "check the installation, and say how to mend it"},
+	{"watch", cmd_watch, "show events as they arrive at the broker"},
 };
 
 /* What systemd hands to the daemon's unit (LoadCredential=) is meant by the same bare names here; root can read it. */

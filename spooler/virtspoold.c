@@ -22,10 +22,10 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0 },
-	{ "check-config", 't', NULL, 0, "check the configuration and the files it names, and exit", 0 },
-	{ "help-config", KEY_HELP_CONFIG, NULL, 0, "print every key of the configuration with its default, and exit", 0 },
-	{ 0 },
+	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"check-config", 't', NULL, 0, "check the configuration and the files it names, and exit", 0},
+	{"help-config", KEY_HELP_CONFIG, NULL, 0, "print every key of the configuration with its default, and exit", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -77,7 +77,7 @@ int main(int argc, char **argv)
 		.doc = "Publishes the events in virtspool's spool over MQTT.\v"
 		       "SIGHUP loads configuration and certificates anew. See virtspoold(8), virtspool.yaml(5).",
 	};
-	struct arguments a = { .config = DEFAULT_CONFIG };
+	struct arguments a = {.config = DEFAULT_CONFIG};
 
 	argp_err_exit_status = EX_USAGE;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)

@@ -17,7 +17,7 @@ static char document[1 << 20], header[RECORD_HEADER_MAX];
 
 static struct bytes text(const char *s)
 {
-	return (struct bytes){ s, strlen(s) };
+	return (struct bytes){s, strlen(s)};
 }
 
 int main(int argc, char **argv)
@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 	fclose(f);
 	for (unsigned long i = 1; i <= count; i++) {
 		struct record r = {
-			.stamp = { .sequence = i, .ticks = (ms + i) * STAMP_TICKS_PER_MS },
+			.stamp = {.sequence = i, .ticks = (ms + i) * STAMP_TICKS_PER_MS},
 			.recorded_ns = (long long)(ms + i) * 1000000,
 			.driver = text("qemu"),
 			.object = text("vm1"),
@@ -43,7 +43,7 @@ int main(int argc, char **argv)
 			.suboperation = text("begin"),
 			.extra = text("-"),
 			.argc = 4,
-			.document = { document, size },
+			.document = {document, size},
 		};
 		size_t n;
 		int fd;

@@ -113,7 +113,7 @@ static void live(struct mosquitto *m, int window)
 
 	inotify_add_watch(fd, ".", IN_MOVED_TO);
 	for (;;) {
-		struct pollfd p[2] = { { fd, POLLIN, 0 }, { mosquitto_socket(m), POLLIN, 0 } };
+		struct pollfd p[2] = {{fd, POLLIN, 0}, {mosquitto_socket(m), POLLIN, 0}};
 
 		poll(p, 2, 1000);
 		if (p[0].revents) {

@@ -49,7 +49,7 @@ static uint64_t now_ns(void)
 /* Feeds stdin and reads the outputs until all three are closed, as virCommand does. */
 static void converse(int in, int out, int err)
 {
-	struct pollfd p[3] = { { in, POLLOUT, 0 }, { out, POLLIN, 0 }, { err, POLLIN, 0 } };
+	struct pollfd p[3] = {{in, POLLOUT, 0}, {out, POLLIN, 0}, {err, POLLIN, 0}};
 	size_t fed = 0;
 	char buffer[4096];
 
@@ -75,9 +75,9 @@ static void converse(int in, int out, int err)
 
 static uint64_t call(const char *program)
 {
-	char *argv[] = { (char *)program, "vm1", "started", "begin", "-", NULL };
-	static char *const environment[] = { "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-					     NULL };
+	char *argv[] = {(char *)program, "vm1", "started", "begin", "-", NULL};
+	static char *const environment[] = {"LC_ALL=C",
+					    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	static char *own[64];
 	int in[2], out[2], err[2], status;
 	posix_spawn_file_actions_t fa;

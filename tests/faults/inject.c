@@ -61,11 +61,11 @@ enum action {
 
 struct process {
 	pid_t pid;
-	long n;         /* calls so far */
-	bool running;   /* the program, not this one between fork and execve */
+	long n;	      /* calls so far */
+	bool running; /* the program, not this one between fork and execve */
 	bool in_call;
-	bool skipped;   /* the call that it is in is not made */
-	long result;    /* instead */
+	bool skipped; /* the call that it is in is not made */
+	long result;  /* instead */
 	bool kill_after;
 };
 
@@ -113,14 +113,14 @@ static void parse_injection(char *s)
 	value = strchr(action, '=');
 	if (value)
 		arg_errno = atol(value + 1);
-	arg_action = strncmp(action, "errno=", 6) == 0	? FAIL
+	arg_action = strncmp(action, "errno=", 6) == 0	 ? FAIL
 		     : strncmp(action, "again=", 6) == 0 ? FAIL_AGAIN
-		     : strcmp(action, "lie") == 0	? LIE
-		     : strcmp(action, "half") == 0	? HALF
-		     : strcmp(action, "kill") == 0	? KILL
+		     : strcmp(action, "lie") == 0	 ? LIE
+		     : strcmp(action, "half") == 0	 ? HALF
+		     : strcmp(action, "kill") == 0	 ? KILL
 		     : strcmp(action, "kill-after") == 0 ? KILL_AFTER
-		     : strcmp(action, "kill-all") == 0	? KILL_ALL
-							: NOTHING;
+		     : strcmp(action, "kill-all") == 0	 ? KILL_ALL
+							 : NOTHING;
 	if (arg_action == NOTHING)
 		die("unknown action");
 }
@@ -253,7 +253,7 @@ static void hide_vdso(pid_t pid)
 		die("PTRACE_GETREGS");
 	p = regs.rsp;
 	p += 8 * (unsigned long)(2 + ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL)); /* argc, argv, NULL */
-	while (ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL)) /* the environment */
+	while (ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL))			     /* the environment */
 		p += 8;
 	for (p += 8; (word = ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL)) != AT_NULL; p += 16) {
 		if (word == AT_SYSINFO_EHDR)

@@ -29,8 +29,8 @@ static void set_id(struct stamp *s)
 
 	char id[80];
 
-	(void)snprintf(id, sizeof(id), "%08" PRIx64 "-%04" PRIx64 "-7%03" PRIx64 "-8000-%012" PRIx64, ms >> 16, ms & 0xffff,
-		       fraction, s->sequence);
+	(void)snprintf(id, sizeof(id), "%08" PRIx64 "-%04" PRIx64 "-7%03" PRIx64 "-8000-%012" PRIx64, ms >> 16,
+		       ms & 0xffff, fraction, s->sequence);
 	memcpy(s->id, id, sizeof(s->id) - 1);
 }
 

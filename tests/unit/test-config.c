@@ -111,35 +111,36 @@ static void defaults(void **state)
 
 static void values(void **state)
 {
-	struct config *c = load("---\n"
-				"host: node1.example.org\n"
-				"brokers:\n"
-				"  - mqtts://broker.example.org\n"
-				"  - mqtts://192.0.2.1:8884\n"
-				"  - mqtt://[::1]\n"
-				"  - mqtts://[fe80::1%eth0]:443\n"
-				"mqtt: {version: 3.1.1, qos: 2, client_id: c, username: \"u: \\\"x\\\"\", password_file: DIR/secret,\n"
-				"       window: 65535, topic: 't/{name}', status_topic: none, keep_alive: 1m, ack_timeout: 45}\n"
-				"tls:\n"
-				"  ca_file: DIR/file\n"
-				"  crl_file: DIR/file\n"
-				"  certificate_file: pkcs11:token=t;object=c\n"
-				"  key_file: pkcs11:token=t;object=k\n"
-				"  key_password_file: DIR/secret\n"
-				"  pins: [sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef]\n"
-				"  minimum_version: 1.3\n"
-				"  priority: NORMAL\n"
-				"  server_name: b.example.org\n"
-				"events:\n"
-				"  xml: yes\n"
-				"  metadata: ['http://example.org/x', \"urn:y\"]\n"
-				"  domains: [web*, '*-db']\n"
-				"spool: {sent_age: 0, sent_size: 512M, queue_size: 2T, tmp_age: 90m, stop_timeout: 0}\n"
-				"metrics:\n"
-				"  file: none\n"
-				"log:\n"
-				"  level: debug\n"
-				"...\n");
+	struct config *c = load(
+		"---\n"
+		"host: node1.example.org\n"
+		"brokers:\n"
+		"  - mqtts://broker.example.org\n"
+		"  - mqtts://192.0.2.1:8884\n"
+		"  - mqtt://[::1]\n"
+		"  - mqtts://[fe80::1%eth0]:443\n"
+		"mqtt: {version: 3.1.1, qos: 2, client_id: c, username: \"u: \\\"x\\\"\", password_file: DIR/secret,\n"
+		"       window: 65535, topic: 't/{name}', status_topic: none, keep_alive: 1m, ack_timeout: 45}\n"
+		"tls:\n"
+		"  ca_file: DIR/file\n"
+		"  crl_file: DIR/file\n"
+		"  certificate_file: pkcs11:token=t;object=c\n"
+		"  key_file: pkcs11:token=t;object=k\n"
+		"  key_password_file: DIR/secret\n"
+		"  pins: [sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef]\n"
+		"  minimum_version: 1.3\n"
+		"  priority: NORMAL\n"
+		"  server_name: b.example.org\n"
+		"events:\n"
+		"  xml: yes\n"
+		"  metadata: ['http://example.org/x', \"urn:y\"]\n"
+		"  domains: [web*, '*-db']\n"
+		"spool: {sent_age: 0, sent_size: 512M, queue_size: 2T, tmp_age: 90m, stop_timeout: 0}\n"
+		"metrics:\n"
+		"  file: none\n"
+		"log:\n"
+		"  level: debug\n"
+		"...\n");
 
 	(void)state;
 	assert_string_equal(c->host, "node1.example.org");
@@ -233,7 +234,8 @@ static const struct {
 	{B "window: 3\n", "F:2:1: unknown key 'window'; did you mean 'mqtt.window'?"},
 	{B "tsl: {ca_file: x}\n", "F:2:1: unknown key 'tsl'; did you mean 'tls'?"},
 	{B "tls: {password_file: x}\n", "did you mean 'mqtt.password_file'?"},
-	{B "zzzzzz: 1\n", "F:2:1: unknown key 'zzzzzz'; allowed here: host, brokers, mqtt, tls, events, spool, metrics, log"},
+	{B "zzzzzz: 1\n",
+	 "F:2:1: unknown key 'zzzzzz'; allowed here: host, brokers, mqtt, tls, events, spool, metrics, log"},
 	{B "log: {zzzzzz: 1}\n", "unknown key 'log.zzzzzz'; allowed here: level"},
 	{B "? [a, b]\n: 1\n", "F:2:3: a key is plain text"},
 	{B "? {a: b}\n: {c: [d]}\nhost: h\nhost: i\n", "a key is plain text|F:5:1: duplicate"},
@@ -245,7 +247,8 @@ static const struct {
 	{B "host: {a: b}\n", "F:2:7: host: wrong type; allowed: text"},
 	{B "host: [a]\n", "F:2:7: host: wrong type; allowed: text"},
 	/* secrets */
-	{B "mqtt: {password: hunter2}\n", "F:2:8: unknown key 'mqtt.password': secrets are not written here; name a file"},
+	{B "mqtt: {password: hunter2}\n",
+	 "F:2:8: unknown key 'mqtt.password': secrets are not written here; name a file"},
 	{B "tls: {psk_key: 00}\n", "tls.psk_key_file"},
 	{B "tls: {key_file: 'pkcs11:x?pin-value=1', certificate_file: 'pkcs11:x'}\n", "secrets are not written here"},
 	{B "tls: {insecure: true}\n", "always verified"},
@@ -275,13 +278,16 @@ static const struct {
 	{B "spool: {sent_size: 9000000T}\n", "out of range"},
 	{B "events: {xml: perhaps}\n", "'perhaps' is neither true nor false"},
 	{B "events: {drivers: qemu}\n", "events.drivers: wrong type; allowed: a list"},
-	{B "events: {drivers: [{a: b}, qemu, [x]]}\n", "F:2:20: events.drivers: allowed: a list of plain values|F:2:34:"},
+	{B "events: {drivers: [{a: b}, qemu, [x]]}\n",
+	 "F:2:20: events.drivers: allowed: a list of plain values|F:2:34:"},
 	{B "log: {level: loud}\n", "'loud' is not one of: err, warning, notice, info or debug"},
-	{B "mqtt: {topic: 'a/#'}\n", "F:2:15: mqtt.topic: 'a/#': a topic that is published to cannot hold the wildcards"},
+	{B "mqtt: {topic: 'a/#'}\n",
+	 "F:2:15: mqtt.topic: 'a/#': a topic that is published to cannot hold the wildcards"},
 	{B "mqtt: {topic: '{vm}'}\n", "allowed: {host} {driver}"},
 	{B "mqtt: {status_topic: '{uuid}'}\n", "only {host}"},
 	{B "tls: {pins: ['sha256:00']}\n", "64 hexadecimal digits"},
-	{B "tls: {pins: ['sha1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef']}\n", "64 hexadecimal"},
+	{B "tls: {pins: ['sha1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef']}\n",
+	 "64 hexadecimal"},
 	{B "tls: {minimum_version: 1.1}\n", "allowed: 1.2, 1.3"},
 	{B "tls: {server_name: 'a b'}\n", "allowed: a DNS name or an IP address"},
 	/* files */
@@ -299,7 +305,8 @@ static const struct {
 	{B "tls: {certificate_file: DIR/file}\n", "tls.certificate_file needs tls.key_file"},
 	{B "tls: {key_password_file: DIR/secret}\n", "tls.key_password_file needs tls.key_file"},
 	{B "tls: {psk_identity: i}\n", "tls.psk_identity needs tls.psk_key_file"},
-	{B "tls: {psk_identity: i, psk_key_file: DIR/secret, ca_file: DIR/file}\n", "tls.ca_file has no meaning with tls.psk_identity"},
+	{B "tls: {psk_identity: i, psk_key_file: DIR/secret, ca_file: DIR/file}\n",
+	 "tls.ca_file has no meaning with tls.psk_identity"},
 	/* YAML */
 	{B "host: &a h\n", "F:2:7: anchors are not supported"},
 	{B "host: *a\n", "F:2:7: aliases are not supported"},
@@ -356,7 +363,8 @@ static void warned(void **state)
 		{"brokers: [mqtt://b]\nmqtt: {username: u, password_file: DIR/secret}\n",
 		 "F:1:10: warning: the password goes to mqtt://b without TLS"},
 		{"brokers: [mqtts://b]\nmqtt: {username: u, password_file: DIR/secret}\n", NULL},
-		{"brokers: [mqtt://127.0.0.1, mqtt://localhost, 'mqtt://[::1]']\nmqtt: {username: u, password_file: DIR/secret}\n",
+		{"brokers: [mqtt://127.0.0.1, mqtt://localhost, 'mqtt://[::1]']\nmqtt: {username: u, password_file: "
+		 "DIR/secret}\n",
 		 NULL},
 		{"brokers: [mqtt://b]\n", NULL},
 		{"brokers: [mqtts://b]\nmqtt: {username: u, password_file: relative}\n",

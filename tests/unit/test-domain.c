@@ -70,7 +70,7 @@ static void reads(void **state)
 		 "<vcpu placement='static' current='2'>4</vcpu><os/></domain>",
 		 "type=kvm name=web uuid=" UUID " title=A & B id=7 vcpus=2/4 memory=1024/2048", NULL},
 		/* behind <vcpu> nothing is read */
-		{"<domain><name>n</name><uuid>" UUID "</uuid><memory>1</memory><vcpu>1</vcpu><junk", 
+		{"<domain><name>n</name><uuid>" UUID "</uuid><memory>1</memory><vcpu>1</vcpu><junk",
 		 "name=n uuid=" UUID " vcpus=1/1 memory=-1/1", NULL},
 		/* unless something is missing */
 		{"<domain><vcpu>1</vcpu><name>n</name><memory>1</memory><uuid>" UUID "</uuid></domain>",
@@ -117,11 +117,15 @@ static void reads(void **state)
 		 "<c:z xmlns:c='urn:c'/></metadata></domain>",
 		 "http://example.org/a={<a:x xmlns:a=\"http://example.org/a\" n=\"1\"><a:y>t</a:y></a:x>}", NULL},
 		{"<domain><metadata><x xmlns='urn:b'/><y xmlns='http://example.org/a'>1</y></metadata></domain>",
-		 "urn:b={<x xmlns=\"urn:b\"></x>} http://example.org/a={<y xmlns=\"http://example.org/a\">1</y>}", NULL},
-		{"<domain xmlns:b='urn:b' xmlns:c='urn:c'><metadata><b:x b:y='1' c:z='2'><c:w/><b:v/></b:x></metadata></domain>",
-		 "urn:b={<b:x xmlns:b=\"urn:b\" b:y=\"1\" xmlns:c=\"urn:c\" c:z=\"2\"><c:w xmlns:c=\"urn:c\"></c:w><b:v></b:v></b:x>}",
+		 "urn:b={<x xmlns=\"urn:b\"></x>} http://example.org/a={<y xmlns=\"http://example.org/a\">1</y>}",
 		 NULL},
-		{"<domain><metadata><b:x xmlns:b='urn:b' a='&lt;&amp;&quot;&#9;&#10;&gt;'>&lt;&amp;&gt;&#13;\"</b:x></metadata></domain>",
+		{"<domain xmlns:b='urn:b' xmlns:c='urn:c'><metadata><b:x b:y='1' "
+		 "c:z='2'><c:w/><b:v/></b:x></metadata></domain>",
+		 "urn:b={<b:x xmlns:b=\"urn:b\" b:y=\"1\" xmlns:c=\"urn:c\" c:z=\"2\"><c:w "
+		 "xmlns:c=\"urn:c\"></c:w><b:v></b:v></b:x>}",
+		 NULL},
+		{"<domain><metadata><b:x xmlns:b='urn:b' "
+		 "a='&lt;&amp;&quot;&#9;&#10;&gt;'>&lt;&amp;&gt;&#13;\"</b:x></metadata></domain>",
 		 "urn:b={<b:x xmlns:b=\"urn:b\" a=\"&lt;&#38;&#34;&#9;&#10;&gt;\">&lt;&amp;&gt;&#13;\"</b:x>}", NULL},
 		{"<domain><devices><b:x xmlns:b='urn:b'/></devices></domain>", "", NULL},
 		{"<domain><metadata><b:x xmlns:b='urn:b'><unclosed", "", "well-formed"},
@@ -135,7 +139,8 @@ static void reads(void **state)
 		{"<domain><name>a&b;c</name></domain>", "", "well-formed"},
 		{"<domain><name>a\001</name></domain>", "", "well-formed"},
 		/* declared encodings are libvirt's: UTF-8 */
-		{"<?xml version='1.0' encoding='ISO-8859-1'?><domain><name>\303\274</name></domain>", "name=\303\274", NULL},
+		{"<?xml version='1.0' encoding='ISO-8859-1'?><domain><name>\303\274</name></domain>", "name=\303\274",
+		 NULL},
 		/* entities */
 		{"<!DOCTYPE domain><domain/>", "", "document type"},
 		{"<!DOCTYPE d [<!ENTITY a 'x'>]><domain><name>&a;</name></domain>", "", "document type"},
@@ -146,8 +151,8 @@ static void reads(void **state)
 		{"<!DOCTYPE d [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;'>"
 		 "<!ENTITY c '&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;'>]><domain><name>&c;</name></domain>",
 		 "", "document type"},
-		{"<domain xmlns:xi='http://www.w3.org/2001/XInclude'><xi:include href='file:///etc/passwd'/></domain>", "",
-		 NULL},
+		{"<domain xmlns:xi='http://www.w3.org/2001/XInclude'><xi:include href='file:///etc/passwd'/></domain>",
+		 "", NULL},
 	};
 
 	(void)state;
@@ -203,25 +208,28 @@ static void survives(void **state)
 		const char *tail, *why;
 	} table[] = {
 		{"nested elements", "<domain><name>n</name>", "<a>", 100000, "", "nested"},
-		{"nested elements that end", "<domain><name>n</name><devices>", "<a></a>", 200000, "</devices></domain>", NULL},
+		{"nested elements that end", "<domain><name>n</name><devices>", "<a></a>", 200000,
+		 "</devices></domain>", NULL},
 		{"nested names", "<domain><name>n</name>", "<name>", 100000, "", "nested"},
 		{"attributes", "<domain><name>n</name><x", " a%d=''", 500000, "/></domain>", "attributes"},
 		{"attributes with >", "<domain><name>n</name><x", " a%d='>'", 500000, "/></domain>", "attributes"},
 		{"elements with many attributes", "<domain><name>n</name>",
-		 "<x a='' b='' c='' d='' e='' f='' g='' h='' i='' j='' k='' l='' m='' n='' o='' p='' q='' r='' s='' t=''/>",
+		 "<x a='' b='' c='' d='' e='' f='' g='' h='' i='' j='' k='' l='' m='' n='' o='' p='' q='' r='' s='' "
+		 "t=''/>",
 		 60000, "</domain>", "larger"},
 		{"namespaces", "<domain><name>n</name><x", " xmlns:a%d='u'", 1000, "/></domain>", "namespaces"},
 		{"many namespaces", "<domain><name>n</name><x", " xmlns:a%d='u'", 500000, "/></domain>", "attributes"},
 		{"a huge attribute", "<domain><name>n</name><x a='", "aaaaaaaaaa", 190000, "'/></domain>", NULL},
-		{"a huge attribute of =", "<domain><name>n</name><x a='", "==========", 190000, "'/></domain>", "attributes"},
+		{"a huge attribute of =", "<domain><name>n</name><x a='", "==========", 190000, "'/></domain>",
+		 "attributes"},
 		{"a huge name", "<domain><name>", "aaaaaaaaaa", 190000, "</name></domain>", NULL},
 		{"a huge comment", "<domain><name>n</name><!--", "aaaaaaaaaa", 190000, "--></domain>", NULL},
 		{"a huge tag", "<domain><name>n</name><", "aaaaaaaaaa", 190000, "/></domain>", "well-formed"},
 		{"many comments", "<domain><name>n</name>", "<!---->", 250000, "</domain>", NULL},
 		{"many names", "<domain><name>n</name>", "<a%d/>", 200000, "</domain>", NULL},
 		{"more than is read", "<domain><name>n</name><x>", "aaaaaaaaaa", 800000, "</x></domain>", "larger"},
-		{"metadata", "<domain><name>n</name><metadata><x xmlns='urn:b'>", "<y a='&quot;&quot;&quot;&quot;'/>", 60000,
-		 "</x></metadata></domain>", NULL},
+		{"metadata", "<domain><name>n</name><metadata><x xmlns='urn:b'>", "<y a='&quot;&quot;&quot;&quot;'/>",
+		 60000, "</x></metadata></domain>", NULL},
 		{"many metadata", "<domain><name>n</name><metadata>", "<x xmlns='urn:b'>aaaaaaaaaaaaaa</x>", 40000,
 		 "</metadata></domain>", NULL},
 		{"entities", "<domain><name>n</name><title>", "&lt;", 400000, "</title></domain>", NULL},

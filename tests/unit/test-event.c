@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is published of a record: always valid JSON with the attributes that CloudEvents demands, whatever bytes it has. */
+/* What is published of a record: always valid JSON with the attributes that CloudEvents demands, whatever bytes it has.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,8 +23,8 @@
 	"<domain type='kvm' id='3'><name>web</name><uuid>" UUID "</uuid><title>T</title><metadata>"                    \
 	"<x xmlns='urn:x'>y</x></metadata><memory>2048</memory><vcpu>2</vcpu></domain>"
 #define HEAD(time, sequence, type, subject)                                                                            \
-	"{\"specversion\":\"1.0\",\"id\":\"" ID "\",\"source\":\"/virtspool/node1.example\",\"type\":\"" type "\","    \
-	subject "\"time\":\"" time "\",\"datacontenttype\":\"application/json\",\"sequence\":\"" sequence "\","        \
+	"{\"specversion\":\"1.0\",\"id\":\"" ID "\",\"source\":\"/virtspool/node1.example\",\"type\":\"" type          \
+	"\"," subject "\"time\":\"" time "\",\"datacontenttype\":\"application/json\",\"sequence\":\"" sequence "\","  \
 	"\"epoch\":\"" EPOCH "\",\"recordedtime\":\"2026-09-21T14:13:20.123456Z\",\"replayed\":false,\"data\":"
 #define TICKS_1 (1790000000123ULL * 4096 + 2048)
 
@@ -48,8 +49,12 @@ static struct record record_default(void)
 	return (struct record){
 		.stamp = {.epoch = EPOCH, .sequence = 42, .ticks = TICKS_1, .id = ID},
 		.recorded_ns = 1790000000123456789,
-		.driver = b("qemu"), .object = b("web"), .operation = b("started"), .suboperation = b("begin"),
-		.extra = b("-"), .argc = 4,
+		.driver = b("qemu"),
+		.object = b("web"),
+		.operation = b("started"),
+		.suboperation = b("begin"),
+		.extra = b("-"),
+		.argc = 4,
 	};
 }
 
@@ -66,7 +71,8 @@ static int load_schema(void **state)
 	(void)state;
 	snprintf(path, sizeof(path), "%s/etc/event.schema.json", srcdir ? srcdir : ".");
 	schema = json_load_file(path, 0, NULL);
-	known_fields = json_object_get(json_object_get(json_object_get(schema, "definitions"), "transition"), "properties");
+	known_fields =
+		json_object_get(json_object_get(json_object_get(schema, "definitions"), "transition"), "properties");
 	json_incref(known_fields);
 	json_decref(schema);
 	return known_fields ? 0 : -1;
@@ -89,42 +95,51 @@ static void payloads(void **state)
 		{"qemu", "web", "started", "begin", "-", DOMAIN_XML, 0, 4,
 		 "virtspool/v1/node1.example/qemu/" UUID "/started",
 		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.started.begin",
-		      "\"subject\":\"web\",")
-		 "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"started\",\"suboperation\":\"begin\","
-		 "\"name\":\"web\",\"transition\":\"" ID "\",\"uuid\":\"" UUID "\",\"title\":\"T\",\"domain_type\":\"kvm\",\"domain_id\":3,"
-		 "\"vcpus\":2,\"vcpus_max\":2,\"memory_kib\":2048,\"memory_max_kib\":2048}}"},
+		      "\"subject\":\"web\",") "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":"
+					      "\"started\",\"suboperation\":\"begin\","
+					      "\"name\":\"web\",\"transition\":\"" ID "\",\"uuid\":\"" UUID
+					      "\",\"title\":\"T\",\"domain_type\":\"kvm\",\"domain_id\":3,"
+					      "\"vcpus\":2,\"vcpus_max\":2,\"memory_kib\":2048,\"memory_max_kib\":2048}"
+					      "}"},
 		{"qemu", "web", "release", "end", "from snapshot", "<domain type='kvm'><name>web</name></domain>", 0, 4,
 		 "virtspool/v1/node1.example/qemu/-/release",
 		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.release.end",
-		      "\"subject\":\"web\",")
-		 "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"release\",\"suboperation\":\"end\","
-		 "\"reason\":\"from snapshot\",\"name\":\"web\",\"domain_type\":\"kvm\"}}"},
+		      "\"subject\":\"web\",") "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":"
+					      "\"release\",\"suboperation\":\"end\","
+					      "\"reason\":\"from "
+					      "snapshot\",\"name\":\"web\",\"domain_type\":\"kvm\"}}"},
 		{"daemon", "-", "reload", "begin", "SIGHUP", "", 0, 4, "virtspool/v1/node1.example/daemon/-/reload",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.daemon.reload.begin", "")
-		 "{\"host\":\"node1.example\",\"driver\":\"daemon\",\"operation\":\"reload\",\"suboperation\":\"begin\","
-		 "\"reason\":\"SIGHUP\"}}"},
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.daemon.reload.begin",
+		      "") "{\"host\":\"node1.example\",\"driver\":\"daemon\",\"operation\":\"reload\",\"suboperation\":"
+			  "\"begin\","
+			  "\"reason\":\"SIGHUP\"}}"},
 		{"daemon", "-", "start", "-", "start", "", 0, 4, "virtspool/v1/node1.example/daemon/-/start",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.daemon.start", "")
-		 "{\"host\":\"node1.example\",\"driver\":\"daemon\",\"operation\":\"start\",\"reason\":\"start\"}}"},
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.daemon.start",
+		      "") "{\"host\":\"node1.example\",\"driver\":\"daemon\",\"operation\":\"start\",\"reason\":"
+			  "\"start\"}}"},
 		/* a domain may be called "-" */
 		{"lxc", "-", "prepare", "begin", "-", "", 0, 4, "virtspool/v1/node1.example/lxc/-/prepare",
 		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.lxc.prepare.begin",
-		      "\"subject\":\"-\",")
-		 "{\"host\":\"node1.example\",\"driver\":\"lxc\",\"operation\":\"prepare\",\"suboperation\":\"begin\","
-		 "\"name\":\"-\"}}"},
+		      "\"subject\":\"-\",") "{\"host\":\"node1.example\",\"driver\":\"lxc\",\"operation\":\"prepare\","
+					    "\"suboperation\":\"begin\","
+					    "\"name\":\"-\"}}"},
 		/* called without arguments */
 		{"qemu", "", "", "", "", "junk", RECORD_UNORDERED, 0, "virtspool/v1/node1.example/qemu/-/-",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.unknown", "")
-		 "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"\",\"argument_count\":0,"
-		 "\"unordered\":true,\"document_error\":\"it is not well-formed XML\"}}"},
-		{"qemu", "w\377\nb", "st.op/ped", "e\303nd", "b\200d", "", RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED,
-		 4, "virtspool/v1/node1.example/qemu/-/st%2Eop%2Fped",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.unknown",
+		      "") "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"\",\"argument_count\":0,"
+			  "\"unordered\":true,\"document_error\":\"it is not well-formed XML\"}}"},
+		{"qemu", "w\377\nb", "st.op/ped", "e\303nd", "b\200d", "",
+		 RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED, 4,
+		 "virtspool/v1/node1.example/qemu/-/st%2Eop%2Fped",
 		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.st%2Eop%2Fped.e%C3nd",
-		      "\"subject\":\"w\357\277\275\357\277\275b\",")
-		 "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"st.op/ped\","
-		 "\"suboperation\":\"e\357\277\275nd\",\"reason\":\"b\357\277\275d\",\"name\":\"w\357\277\275\\nb\","
-		 "\"truncated\":[\"document\",\"arguments\"],"
-		 "\"exact\":{\"suboperation\":\"e%C3nd\",\"reason\":\"b%80d\",\"name\":\"w%FF%0Ab\"}}}"},
+		      "\"subject\":\"w\357\277\275\357\277\275b\",") "{\"host\":\"node1.example\",\"driver\":\"qemu\","
+								     "\"operation\":\"st.op/ped\","
+								     "\"suboperation\":\"e\357\277\275nd\",\"reason\":"
+								     "\"b\357\277\275d\",\"name\":"
+								     "\"w\357\277\275\\nb\","
+								     "\"truncated\":[\"document\",\"arguments\"],"
+								     "\"exact\":{\"suboperation\":\"e%C3nd\","
+								     "\"reason\":\"b%80d\",\"name\":\"w%FF%0Ab\"}}}"},
 	};
 
 	(void)state;
@@ -162,7 +177,7 @@ static json_t *built(const struct config *c, const struct record *r, bool replay
 	event = json_loadb(e.payload, e.payload_size, JSON_REJECT_DUPLICATES, &error);
 	if (!event)
 		fail_msg("%s in %s", error.text, e.payload);
-	json_object_foreach(json_object_get(event, "data"), key, value)
+	json_object_foreach (json_object_get(event, "data"), key, value)
 		if (!json_object_get(known_fields, key))
 			fail_msg("data.%s is not in etc/event.schema.json", key);
 	event_release(&e);
@@ -437,7 +452,7 @@ static void manual_fields(void **state)
 	objects[2] = json_object_get(json_object_get(definitions, "status"), "properties");
 	for (size_t i = 0; i < 3; i++) {
 		assert_true(json_object_size(objects[i]) > 2);
-		json_object_foreach(objects[i], key, value) {
+		json_object_foreach (objects[i], key, value) {
 			char item[128], second[128];
 
 			snprintf(item, sizeof(item), "\n.It Cm %s\n", key);
@@ -513,9 +528,9 @@ static void filters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(payloads), cmocka_unit_test(api), cmocka_unit_test(asked_for), cmocka_unit_test(arguments),
-		cmocka_unit_test(times),    cmocka_unit_test(any_bytes), cmocka_unit_test(refuses),
-		cmocka_unit_test(status),   cmocka_unit_test(filters),
+		cmocka_unit_test(payloads),	  cmocka_unit_test(api),	   cmocka_unit_test(asked_for),
+		cmocka_unit_test(arguments),	  cmocka_unit_test(times),	   cmocka_unit_test(any_bytes),
+		cmocka_unit_test(refuses),	  cmocka_unit_test(status),	   cmocka_unit_test(filters),
 		cmocka_unit_test(manual_example), cmocka_unit_test(manual_fields),
 	};
 

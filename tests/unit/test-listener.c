@@ -29,7 +29,7 @@
 
 /* In memory: a disk that others keep busy for seconds would send records to the emergency spool. */
 static char base[64] = "/dev/shm/test-listener-XXXXXX";
-static const struct connection_options options = { .retry_min_s = 1, .retry_max_s = 1 };
+static const struct connection_options options = {.retry_min_s = 1, .retry_max_s = 1};
 
 static void make(const char *name)
 {
@@ -41,7 +41,7 @@ static void make(const char *name)
 
 static int setup(void **state)
 {
-	static const char *const names[] = { "spool", "spool/tmp", "spool/new", "run" };
+	static const char *const names[] = {"spool", "spool/tmp", "spool/new", "run"};
 	char path[256];
 
 	(void)state;
@@ -113,8 +113,8 @@ static char *describe(const char *name)
 	assert_int_equal(record_parse(data, (size_t)n, &r, &reason), 0);
 	FILE *f = open_memstream(&line, &size);
 
-	fprintf(f, "%.*s %.*s %.*s", (int)r.operation.size, r.operation.data, (int)r.suboperation.size, r.suboperation.data,
-		(int)r.extra.size, r.extra.data);
+	fprintf(f, "%.*s %.*s %.*s", (int)r.operation.size, r.operation.data, (int)r.suboperation.size,
+		r.suboperation.data, (int)r.extra.size, r.extra.data);
 	if (r.flags & RECORD_TOLD_BY_HOOK)
 		fprintf(f, " told-by-hook");
 	for (unsigned i = 0; i < r.n_details; i++)
@@ -218,17 +218,17 @@ static void actions(void **state)
 		int (*act)(virDomainPtr domain);
 		const char *const records[4];
 	} table[] = {
-		{ virDomainSuspend, { "lifecycle-suspended event paused" } },
-		{ virDomainResume, { "lifecycle-resumed event unpaused" } },
-		{ title, { "metadata-change event title" } },
-		{ element, { "metadata-change event element namespace=urn:x" } },
-		{ reboot_it, { NULL } },
-		{ define, { "lifecycle-defined event added" } },
-		{ undefine, { "lifecycle-undefined event removed" } },
-		{ virDomainDestroy, { "lifecycle-stopped event destroyed told-by-hook" } },
-		{ virDomainCreate, { "lifecycle-started event booted told-by-hook" } },
-		{ virDomainShutdown, { "lifecycle-stopped event shutdown told-by-hook" } },
-		{ virDomainCreate, { "lifecycle-started event booted told-by-hook" } },
+		{virDomainSuspend, {"lifecycle-suspended event paused"}},
+		{virDomainResume, {"lifecycle-resumed event unpaused"}},
+		{title, {"metadata-change event title"}},
+		{element, {"metadata-change event element namespace=urn:x"}},
+		{reboot_it, {NULL}},
+		{define, {"lifecycle-defined event added"}},
+		{undefine, {"lifecycle-undefined event removed"}},
+		{virDomainDestroy, {"lifecycle-stopped event destroyed told-by-hook"}},
+		{virDomainCreate, {"lifecycle-started event booted told-by-hook"}},
+		{virDomainShutdown, {"lifecycle-stopped event shutdown told-by-hook"}},
+		{virDomainCreate, {"lifecycle-started event booted told-by-hook"}},
 	};
 	virConnectPtr conn = virConnectOpen(URI);
 	virDomainPtr domain = virDomainLookupByName(conn, "test");
@@ -276,16 +276,16 @@ static void drivers(void **state)
 	static const struct {
 		const char *uri, *driver;
 	} table[] = {
-		{ "qemu:///system", "qemu" },
-		{ "qemu+unix:///system?socket=/a:b", "qemu" },
-		{ "lxc:///system", "lxc" },
-		{ "xen:///system", "libxl" },
-		{ "test:///default", "test" },
-		{ "", NULL },
-		{ "qemu", NULL },
-		{ "://x", NULL },
-		{ "../qemu:///system", NULL },
-		{ "qemu/x:///system", NULL },
+		{"qemu:///system", "qemu"},
+		{"qemu+unix:///system?socket=/a:b", "qemu"},
+		{"lxc:///system", "lxc"},
+		{"xen:///system", "libxl"},
+		{"test:///default", "test"},
+		{"", NULL},
+		{"qemu", NULL},
+		{"://x", NULL},
+		{"../qemu:///system", NULL},
+		{"qemu/x:///system", NULL},
 	};
 	char driver[64];
 
@@ -314,9 +314,14 @@ static void write_file(const char *path, const char *text)
 static void states_on_disk(void **state)
 {
 	static const char *const damaged[] = {
-		"", "virtspool-listen 2\nend 0\n", "virtspool-listen 1\n", "virtspool-listen 1\nend 1\n",
-		"virtspool-listen 1\n" UUID_A " 1 1 1\nend 1\n", "virtspool-listen 1\n" UUID_A " 1 1 1 a\n",
-		"virtspool-listen 1\nx 1 1 1 a\nend 1\n", "virtspool-listen 1\n" UUID_A " a 1 1 a\nend 1\n",
+		"",
+		"virtspool-listen 2\nend 0\n",
+		"virtspool-listen 1\n",
+		"virtspool-listen 1\nend 1\n",
+		"virtspool-listen 1\n" UUID_A " 1 1 1\nend 1\n",
+		"virtspool-listen 1\n" UUID_A " 1 1 1 a\n",
+		"virtspool-listen 1\nx 1 1 1 a\nend 1\n",
+		"virtspool-listen 1\n" UUID_A " a 1 1 a\nend 1\n",
 	};
 	struct known k;
 	struct known_domain *d;
@@ -357,7 +362,7 @@ static void states_on_disk(void **state)
 /* A hook's record ties itself to the API's event of the same domain, once. */
 static void pairs(void **state)
 {
-	struct record r = { .driver = { "qemu", 4 }, .object = { "web", 3 }, .operation = { "started", 7 }, .argc = 4 };
+	struct record r = {.driver = {"qemu", 4}, .object = {"web", 3}, .operation = {"started", 7}, .argc = 4};
 	char *names[RECORDS_MAX], id[37], path[256];
 
 	(void)state;
@@ -365,11 +370,11 @@ static void pairs(void **state)
 	assert_int_equal(keeper_keep(&r), 0);
 	assert_false(pairing_take("lxc", r.object, "started", id));
 	assert_false(pairing_take("qemu", r.object, "stopped", id));
-	assert_false(pairing_take("qemu", (struct bytes){ "we", 2 }, "started", id));
+	assert_false(pairing_take("qemu", (struct bytes){"we", 2}, "started", id));
 	assert_true(pairing_take("qemu", r.object, "started", id));
 	assert_string_equal(id, r.stamp.id);
 	assert_false(pairing_take("qemu", r.object, "started", id));
-	r.origin = (struct bytes){ "api", 3 };
+	r.origin = (struct bytes){"api", 3};
 	assert_int_equal(keeper_keep(&r), 0);
 	assert_false(pairing_take("qemu", r.object, "started", id));
 	for (size_t i = names_of_spool(names); i-- > 0; free(names[i])) {

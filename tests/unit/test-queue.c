@@ -21,8 +21,8 @@ struct fixture {
 };
 
 static const char *const directories[] = {
-	"spool", "spool/tmp", "spool/new", "spool/replay", "spool/sent", "spool/failed", "spool/skipped",
-	"run",	 "run/emergency", "run/emergency/tmp", "run/emergency/new",
+	"spool",	 "spool/tmp", "spool/new",     "spool/replay",	    "spool/sent",	 "spool/failed",
+	"spool/skipped", "run",	      "run/emergency", "run/emergency/tmp", "run/emergency/new",
 };
 
 static int setup(void **state)
@@ -214,7 +214,7 @@ static void test_endings(void **state)
 static void test_held_is_bounded(void **state)
 {
 	struct fixture *f = *state;
-	struct spool_id e = { 0 };
+	struct spool_id e = {0};
 
 	for (unsigned i = 0; i < QUEUE_HELD_MAX; i++) {
 		memcpy(e.id, &i, sizeof(i));
@@ -341,7 +341,7 @@ static void test_vanishing(void **state)
 static void test_id_list(void **state)
 {
 	enum { N = 5000, KEEP = 64 };
-	struct id_list l = { 0 };
+	struct id_list l = {0};
 	struct spool_id e;
 	char name[37];
 

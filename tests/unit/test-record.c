@@ -363,9 +363,9 @@ static void test_crc32c(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_arguments), cmocka_unit_test(test_api),
-		cmocka_unit_test(test_longest), cmocka_unit_test(test_times),	   cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_headers), cmocka_unit_test(test_crc32c),
+		cmocka_unit_test(test_layout), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_api),    cmocka_unit_test(test_longest),	  cmocka_unit_test(test_times),
+		cmocka_unit_test(test_damage), cmocka_unit_test(test_headers),	  cmocka_unit_test(test_crc32c),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,8 +24,8 @@ static const struct {
 	{"<g passwd='a>b/>' x='1'><h/></g>", "<g passwd='' x='1'><h/></g>", 1},
 	{"<g passwd=''/>", "<g passwd=''/>", 0},
 	{"<g\n\tpasswd \n = \t'secret'\n/>", "<g\n\tpasswd \n = \t''\n/>", 1},
-	{"<g password='a'/><g Passphrase='b'/><g x:passwd='c'/>",
-	 "<g password=''/><g Passphrase=''/><g x:passwd=''/>", 3},
+	{"<g password='a'/><g Passphrase='b'/><g x:passwd='c'/>", "<g password=''/><g Passphrase=''/><g x:passwd=''/>",
+	 3},
 	{"<g passwdValidTo='2030-01-01' nopasswd='b'/>", "<g passwdValidTo='2030-01-01' nopasswd='b'/>", 0},
 	{"<g x=' passwd=' y='z'/>", "<g x=' passwd=' y='z'/>", 0},
 	{"<g x='>' passwd='s'/>", "<g x='>' passwd=''/>", 1},
@@ -175,8 +175,8 @@ static void test_rest_is_left(void **state)
 static void test_random(void **state)
 {
 	static const char *const pieces[] = {
-		"<", ">", "/", "'", "\"", "=", " ", "passwd", "cookie", "<!--", "-->", "<![CDATA[", "]]>",
-		"<?", "?>", "<!", "[", "]", "x", ":", "\n", "\xff", "</", "/>", "a='b'",
+		"<",  ">",  "/",  "'", "\"", "=", " ", "passwd", "cookie", "<!--", "-->", "<![CDATA[", "]]>",
+		"<?", "?>", "<!", "[", "]",  "x", ":", "\n",	 "\xff",   "</",   "/>",  "a='b'",
 	};
 	const size_t n_pieces = sizeof(pieces) / sizeof(pieces[0]);
 
@@ -226,12 +226,8 @@ static void test_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),
-		cmocka_unit_test(test_every_place),
-		cmocka_unit_test(test_cut_off),
-		cmocka_unit_test(test_rest_is_left),
-		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_time),
+		cmocka_unit_test(test_table),	     cmocka_unit_test(test_every_place), cmocka_unit_test(test_cut_off),
+		cmocka_unit_test(test_rest_is_left), cmocka_unit_test(test_random),	 cmocka_unit_test(test_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,7 +54,7 @@ int client_open(sd_event *loop, const struct client_options *o, const struct cli
 	(void)loop;
 	assert_null(fake.client);
 	fake.client = calloc(1, sizeof(*fake.client));
-	*fake.client = (struct client){ .handlers = h, .userdata = userdata, .broker = o->broker };
+	*fake.client = (struct client){.handlers = h, .userdata = userdata, .broker = o->broker};
 	fake.opened++;
 	*ret_client = fake.client;
 	return 0;
@@ -136,7 +136,7 @@ struct fixture {
 	sd_event *loop;
 	struct queue *queue;
 	struct relay *relay;
-	unsigned made;   /* events */
+	unsigned made;	 /* events */
 	uint64_t now_ms; /* the time of all of them: holes are waited for only while they are young */
 	bool stopped;
 };
@@ -247,14 +247,14 @@ static int teardown(void **state)
 
 static struct bytes text(const char *s)
 {
-	return (struct bytes){ s, strlen(s) };
+	return (struct bytes){s, strlen(s)};
 }
 
 /* Puts one event of a domain into the spool, with this sequence number. */
 static void put_numbered(struct fixture *f, const char *domain, uint64_t sequence)
 {
 	struct record r = {
-		.stamp = { .sequence = sequence, .ticks = sequence },
+		.stamp = {.sequence = sequence, .ticks = sequence},
 		.recorded_ns = 1,
 		.driver = text("qemu"),
 		.object = text(domain),
@@ -341,7 +341,7 @@ static void expect_published(const char *const *domains, size_t n)
 
 #define EXPECT_PUBLISHED(...)                                                                                          \
 	do {                                                                                                           \
-		const char *const wanted[] = { __VA_ARGS__ };                                                          \
+		const char *const wanted[] = {__VA_ARGS__};                                                            \
 		expect_published(wanted, ELEMENTSOF(wanted));                                                          \
 	} while (0)
 
@@ -353,9 +353,9 @@ static void test_outcomes(void **state)
 		unsigned code;
 		enum relay_outcome outcome;
 	} table[] = {
-		{ 0x00, RELAY_DELIVERED }, { 0x10, RELAY_DELIVERED }, { 0x80, RELAY_BUSY },	{ 0x83, RELAY_BUSY },
-		{ 0x87, RELAY_DENIED },	   { 0x90, RELAY_REJECTED },  { 0x91, RELAY_BUSY },	{ 0x92, RELAY_BUSY },
-		{ 0x95, RELAY_REJECTED },  { 0x97, RELAY_BUSY },      { 0x99, RELAY_REJECTED }, { 0xff, RELAY_BUSY },
+		{0x00, RELAY_DELIVERED}, {0x10, RELAY_DELIVERED}, {0x80, RELAY_BUSY},	  {0x83, RELAY_BUSY},
+		{0x87, RELAY_DENIED},	 {0x90, RELAY_REJECTED},  {0x91, RELAY_BUSY},	  {0x92, RELAY_BUSY},
+		{0x95, RELAY_REJECTED},	 {0x97, RELAY_BUSY},	  {0x99, RELAY_REJECTED}, {0xff, RELAY_BUSY},
 	};
 
 	(void)state;
@@ -391,7 +391,7 @@ static void test_delivered(void **state)
 	answer(2, 0x00);
 	assert_int_equal(count(f, SPOOL_SENT), 1);
 	answer(1, 0x10);
-	answer(1, 0x10); /* twice */
+	answer(1, 0x10);  /* twice */
 	answer(77, 0x00); /* never published */
 	assert_int_equal(count(f, SPOOL_SENT), 2);
 	assert_int_equal(count(f, SPOOL_NEW), 0);
@@ -483,7 +483,8 @@ static void test_denied_for_ever(void **state)
 		while (answered < fake.n_published)
 			answer(fake.published[answered++].mid, 0x87);
 	}
-	assert_in_range(answered, 2, 30); /* of 500 turns of the loop; 20 a minute are allowed, and what was in flight */
+	assert_in_range(answered, 2,
+			30); /* of 500 turns of the loop; 20 a minute are allowed, and what was in flight */
 	assert_int_equal(count(f, SPOOL_NEW), 10);
 }
 
@@ -612,7 +613,8 @@ static int teardown_nobody(void **state)
 	return seteuid(getuid()) < 0 ? -1 : teardown(state);
 }
 
-/* An event that cannot be read is tried once more in its place; then the others go on, and it follows when it can be. */
+/* An event that cannot be read is tried once more in its place; then the others go on, and it follows when it can be.
+ */
 static void test_unreadable(void **state)
 {
 	struct fixture *f = *state;
@@ -695,7 +697,7 @@ static void test_reconnect_backs_off(void **state)
 static void test_brokers_in_order(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const tried[] = { "mqtt://first", "mqtt://second", "mqtt://first", "mqtt://second" };
+	static const char *const tried[] = {"mqtt://first", "mqtt://second", "mqtt://first", "mqtt://second"};
 
 	for (size_t i = 0; i < ELEMENTSOF(tried); i++) {
 		run_until(f, fake.client);

@@ -24,26 +24,26 @@ static const struct {
 	uint64_t highest, missing;
 	size_t holes;
 } table[] = {
-	{ "the first begins anywhere", { { A, 17 } }, SEQUENCE_NEXT, 17, 0, 0 },
-	{ "in order", { { A, 1 }, { A, 2 }, { A, 3 } }, SEQUENCE_NEXT, 3, 0, 0 },
-	{ "a hole of one", { { A, 1 }, { A, 3 } }, SEQUENCE_HOLE, 3, 1, 1 },
-	{ "a hole of many", { { A, 1 }, { A, 100 } }, SEQUENCE_HOLE, 100, 98, 1 },
-	{ "a repetition", { { A, 1 }, { A, 2 }, { A, 1 } }, SEQUENCE_REPEAT, 2, 0, 0 },
-	{ "a hole is filled", { { A, 1 }, { A, 3 }, { A, 2 } }, SEQUENCE_LATE, 3, 0, 0 },
-	{ "filled twice", { { A, 1 }, { A, 3 }, { A, 2 }, { A, 2 } }, SEQUENCE_REPEAT, 3, 0, 0 },
-	{ "filled at its beginning", { { A, 1 }, { A, 5 }, { A, 2 } }, SEQUENCE_LATE, 5, 2, 1 },
-	{ "filled at its end", { { A, 1 }, { A, 5 }, { A, 4 } }, SEQUENCE_LATE, 5, 2, 1 },
-	{ "filled in the middle", { { A, 1 }, { A, 5 }, { A, 3 } }, SEQUENCE_LATE, 5, 2, 2 },
-	{ "two holes, the first filled", { { A, 1 }, { A, 3 }, { A, 5 }, { A, 2 } }, SEQUENCE_LATE, 5, 1, 1 },
-	{ "another epoch", { { A, 1 }, { A, 5 }, { B, 1 } }, SEQUENCE_EPOCH, 1, 0, 0 },
-	{ "within another epoch", { { A, 9 }, { B, 1 }, { B, 3 } }, SEQUENCE_HOLE, 3, 1, 1 },
+	{"the first begins anywhere", {{A, 17}}, SEQUENCE_NEXT, 17, 0, 0},
+	{"in order", {{A, 1}, {A, 2}, {A, 3}}, SEQUENCE_NEXT, 3, 0, 0},
+	{"a hole of one", {{A, 1}, {A, 3}}, SEQUENCE_HOLE, 3, 1, 1},
+	{"a hole of many", {{A, 1}, {A, 100}}, SEQUENCE_HOLE, 100, 98, 1},
+	{"a repetition", {{A, 1}, {A, 2}, {A, 1}}, SEQUENCE_REPEAT, 2, 0, 0},
+	{"a hole is filled", {{A, 1}, {A, 3}, {A, 2}}, SEQUENCE_LATE, 3, 0, 0},
+	{"filled twice", {{A, 1}, {A, 3}, {A, 2}, {A, 2}}, SEQUENCE_REPEAT, 3, 0, 0},
+	{"filled at its beginning", {{A, 1}, {A, 5}, {A, 2}}, SEQUENCE_LATE, 5, 2, 1},
+	{"filled at its end", {{A, 1}, {A, 5}, {A, 4}}, SEQUENCE_LATE, 5, 2, 1},
+	{"filled in the middle", {{A, 1}, {A, 5}, {A, 3}}, SEQUENCE_LATE, 5, 2, 2},
+	{"two holes, the first filled", {{A, 1}, {A, 3}, {A, 5}, {A, 2}}, SEQUENCE_LATE, 5, 1, 1},
+	{"another epoch", {{A, 1}, {A, 5}, {B, 1}}, SEQUENCE_EPOCH, 1, 0, 0},
+	{"within another epoch", {{A, 9}, {B, 1}, {B, 3}}, SEQUENCE_HOLE, 3, 1, 1},
 };
 
 static void test_table(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-		struct sequence s = { 0 };
+		struct sequence s = {0};
 		enum sequence_meaning last = SEQUENCE_NEXT;
 
 		for (size_t k = 0; k < ELEMENTSOF(table[i].stream) && table[i].stream[k].epoch; k++) {
@@ -63,7 +63,7 @@ static void test_table(void **state)
 /* More holes than are remembered: the sum stays right, and the list within its bounds. */
 static void test_many_holes(void **state)
 {
-	struct sequence s = { 0 };
+	struct sequence s = {0};
 
 	(void)state;
 	for (uint64_t i = 0; i <= 3 * SEQUENCE_HOLES_MAX; i++)
@@ -78,7 +78,7 @@ static void test_many_holes(void **state)
 /* A full list whose middle hole is split keeps its order. */
 static void test_split_when_full(void **state)
 {
-	struct sequence s = { 0 };
+	struct sequence s = {0};
 
 	(void)state;
 	for (uint64_t i = 0; i <= SEQUENCE_HOLES_MAX; i++)

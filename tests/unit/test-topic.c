@@ -112,7 +112,7 @@ static void lets_no_byte_through(void **state)
 	(void)state;
 	for (int f = 0; f < TOPIC_FIELDS; f++)
 		for (int c = 0; c < 256; c++) {
-			static const char *const names[] = {"host",      "driver",       "uuid", "name",
+			static const char *const names[] = {"host",	 "driver",	 "uuid", "name",
 							    "operation", "suboperation", "epoch"};
 			char byte = (char)c, template[32], *topic;
 			struct bytes values[TOPIC_FIELDS] = {[0] = {"h", 1}};
@@ -120,8 +120,9 @@ static void lets_no_byte_through(void **state)
 			values[f] = (struct bytes){&byte, 1};
 			snprintf(template, sizeof(template), "{%s}", names[f]);
 			assert_int_equal(topic_format(template, values, &topic), 0);
-			assert_int_equal(strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~.%"),
-					 strlen(topic));
+			assert_int_equal(
+				strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~.%"),
+				strlen(topic));
 			assert_true(strlen(topic) == 1 || (strlen(topic) == 3 && topic[0] == '%'));
 			assert_true(f == TOPIC_HOST || !strchr(topic, '.'));
 			free(topic);
@@ -184,7 +185,7 @@ static void utf8(void **state)
 	static const struct {
 		const char *in;
 		size_t size;
-		const char *out; /* NULL: valid, stays */
+		const char *out;   /* NULL: valid, stays */
 		const char *shown; /* with control characters replaced; NULL: as out */
 	} table[] = {
 #define R "\357\277\275"
@@ -194,17 +195,17 @@ static void utf8(void **state)
 		{"\342\202\254 \360\237\230\200", 8, NULL, NULL},
 		{"a\0b", 3, "a" R "b", NULL},
 		{"12345678\377", 9, "12345678" R, NULL},
-		{"\300\200", 2, R R, NULL},         /* overlong */
-		{"\340\200\257", 3, R R R, NULL},   /* overlong */
-		{"\355\240\200", 3, R R R, NULL},   /* surrogate */
+		{"\300\200", 2, R R, NULL},	  /* overlong */
+		{"\340\200\257", 3, R R R, NULL}, /* overlong */
+		{"\355\240\200", 3, R R R, NULL}, /* surrogate */
 		{"\364\220\200\200", 4, R R R R, NULL},
-		{"\360\237\230", 3, R R R, NULL},   /* cut off */
+		{"\360\237\230", 3, R R R, NULL}, /* cut off */
 		{"\303", 1, R, NULL},
 		{"\303a", 2, R "a", NULL},
 		{"a\001b\n\177", 5, NULL, "a" R "b" R R},
-		{"\302\237", 2, NULL, R},           /* C1 */
-		{"\357\267\220", 3, NULL, R},       /* U+FDD0 */
-		{"\360\237\277\277", 4, NULL, R},   /* U+1FFFF */
+		{"\302\237", 2, NULL, R},	  /* C1 */
+		{"\357\267\220", 3, NULL, R},	  /* U+FDD0 */
+		{"\360\237\277\277", 4, NULL, R}, /* U+1FFFF */
 		{"\302\240", 2, NULL, NULL},
 #undef R
 	};
@@ -232,9 +233,13 @@ static void utf8(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(checks_templates), cmocka_unit_test(fills_in),
-		cmocka_unit_test(lets_no_byte_through), cmocka_unit_test(bounds_values),
-		cmocka_unit_test(filters), cmocka_unit_test(encodes_within_bounds), cmocka_unit_test(utf8),
+		cmocka_unit_test(checks_templates),
+		cmocka_unit_test(fills_in),
+		cmocka_unit_test(lets_no_byte_through),
+		cmocka_unit_test(bounds_values),
+		cmocka_unit_test(filters),
+		cmocka_unit_test(encodes_within_bounds),
+		cmocka_unit_test(utf8),
 	};
 
 	return cmocka_run_group_tests_name("topic", tests, NULL, NULL);
