@@ -541,38 +541,21 @@ def test_two_watches_do_not_disturb_each_other(running):
     assert first.process.running and second.process.running
 
 
-def switches(pid):
-    with open(f"/proc/{pid}/status") as f:
-        return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
-
-
-def wait_quiet(daemon, seconds=2.5):
-    """Until it has not run at all for so long."""
-    seen = [None, 0]
-
-    def quiet():
-        if seen[0] != switches(daemon.pid):
-            seen[:] = switches(daemon.pid), time.monotonic()
-        return time.monotonic() - seen[1] > seconds
-
-    wait_until(quiet, 20, f"virtspoold sleeps for {seconds} s")
-
-
 def test_nothing_is_polled_while_idle(running):
     """Nor while a part of the spool, or all of it, is missing: when it comes, that wakes the daemon."""
     bed = running
     bed.hook.start()
     bed.spool.wait_empty()
-    wait_quiet(bed.daemon)
+    bed.daemon.wait_quiet()
 
     (bed.spool.spooldir / "replay").rmdir()
     shutil.rmtree(bed.spool.rundir / "emergency")
-    wait_quiet(bed.daemon)
+    bed.daemon.wait_quiet()
     bed.spool.spooldir.rename(bed.spool.directory / "away")
-    wait_quiet(bed.daemon)
+    bed.daemon.wait_quiet()
     bed.hook("started")  # makes the emergency spool
     bed.subscribed.wait_for(4)
-    wait_quiet(bed.daemon)
+    bed.daemon.wait_quiet()
 
     (bed.spool.directory / "away" / "replay").mkdir()
     (bed.spool.directory / "away").rename(bed.spool.spooldir)

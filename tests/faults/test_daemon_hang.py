@@ -51,6 +51,7 @@ def test_frozen_disk(bed, mounts, ledger):
         wait_until(lambda: not ledger.missing(subscriber), 10, "delivered, again and again")
         bed.spool.wait_empty()
         assert "does not answer" in bed.daemon.status()["spool_error"]
+        bed.daemon.wait_quiet()  # nor does it look again and again
     wait_until(lambda: bed.daemon.status()["spool_error"] is None, 10, "it answers again")
     assert (bed.spool.rundir / "hung").exists()  # no hook has tried yet
     ledger.check(subscriber)

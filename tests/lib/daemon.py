@@ -13,6 +13,7 @@ virtspoold on a private spool, with a configuration written from a dictionary.
     daemon.output()      its log
     daemon.prefix        a command that runs it: ["strace", ...], namespaces.prefix
     daemon.status()      RUNDIR/status.json as a dictionary, {} if there is none
+    daemon.wait_quiet()  until it sleeps, woken by nothing
     daemon.wait_connected()   until it says so in its log, count=2 for the second time
 
 With VIRTSPOOL_CONFINED=1 in the environment, each daemon that has no prefix of its own runs without capabilities and
@@ -26,6 +27,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from . import confined
@@ -227,6 +229,18 @@ class Daemon:
             lambda: f"virtspoold is connected:\n{self.output()}",
         )
         assert self.running, self.output()
+
+    def wait_quiet(self, seconds=2.5):
+        """Until it has not run at all for so long."""
+        seen = [None, 0]
+
+        def quiet():
+            switches = self.process.switches()
+            if seen[0] != switches:
+                seen[:] = switches, time.monotonic()
+            return time.monotonic() - seen[1] > seconds
+
+        wait_until(quiet, 20, f"virtspoold sleeps for {seconds} s")
 
     def output(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -96,6 +96,11 @@ class Process:
         with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as f:
             return next(int(line.split()[1]) for line in f if line.startswith(field + ":"))
 
+    def switches(self):
+        """How often it was given a processor."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as f:
+            return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+
     def cpu_seconds(self):
         with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as f:
             fields = f.read().rpartition(")")[2].split()

@@ -12,6 +12,7 @@
 
 #include "hook/record.h"
 #include "hook/spool.h"
+#include "spooler/disk.h"
 #include "spooler/queue.h"
 #include "spooler/util.h"
 
@@ -210,6 +211,48 @@ static void test_endings(void **state)
 	assert_int_equal(queue_length(f->queue, NULL), 1);
 }
 
+/* --- the disk, which hangs when the test says so */
+
+static bool hangs;
+
+bool disk_hangs(struct disk *d)
+{
+	return d && hangs;
+}
+
+/* Nothing on it is given, moved, or written to; what lies in memory goes on. */
+static void test_hanging_disk(void **state)
+{
+	struct fixture *f = *state;
+	struct spool_id on_disk, e;
+
+	queue_use_disk(f->queue, (struct disk *)f);
+	put(f, "spool/new", name_of(1), "record");
+	put(f, "run/emergency/new", name_of(2), "record");
+	put(f, "run/emergency/new", name_of(3), "no record");
+	put(f, "spool/new", name_of(4), "record");
+	expect_next(f, 1, &on_disk);
+	expect_next(f, 2, &e);
+	hangs = true;
+	assert_int_equal(queue_done(f->queue, &on_disk, true), -ETIMEDOUT);
+	assert_int_equal(queue_done(f->queue, &e, true), 0);
+	assert_false(there(f, "run/emergency/new", name_of(2)) || there(f, "spool/sent", name_of(2)));
+	expect_next(f, 3, &e);
+	assert_int_equal(queue_fail(f->queue, &e, "because"), -ETIMEDOUT);
+	assert_true(there(f, "run/emergency/new", name_of(3)));
+	expect_empty(f);
+	assert_non_null(strstr(queue_error(f->queue), "the disk does not answer"));
+	assert_true(queue_is_missing(f->queue));
+	assert_true(there(f, "spool/new", name_of(1)));
+
+	hangs = false;
+	expect_next(f, 4, &e);
+	assert_false(there(f, "spool/new", name_of(1))); /* it was delivered */
+	assert_null(queue_error(f->queue));
+	queue_release_held(f->queue);
+	expect_next(f, 3, &e);
+}
+
 /* What is to be remembered has a bound. */
 static void test_held_is_bounded(void **state)
 {
@@ -373,6 +416,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_comes_goes_before_replays, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_endings, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hanging_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_held_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rescan, setup, teardown),
