@@ -9,7 +9,7 @@
  * measured - sigtimedwait() for SIGCHLD, a pipe, a timer with wait4(), both on one processor, a child made early - this
  * was the cheapest on ext4 and among the cheapest on tmpfs: some 60 us more than no child at all.)
  */
-#include "bounded.h"
+#include "hook/bounded.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -5,7 +5,7 @@
  * instruction would have to be asked for, and cpuid is trapped on virtual machines. The compiler makes the tables: to
  * fill them costs the hook, which lives for some 300 us, 3 us and two pages.
  */
-#include "crc32c.h"
+#include "hook/crc32c.h"
 
 #define STEP 8
 

@@ -25,12 +25,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bounded.h"
-#include "record.h"
-#include "redact.h"
-#include "spool.h"
-#include "stamp.h"
-#include "text.h"
+#include "hook/bounded.h"
+#include "hook/record.h"
+#include "hook/redact.h"
+#include "hook/spool.h"
+#include "hook/stamp.h"
+#include "hook/text.h"
 
 #define STDIN_MS 2000 /* reading the document, in all */
 #define LOCK_MS 1000  /* waiting for the stamp's lock */

@@ -40,13 +40,13 @@
  *	length       bytes of the document, which begins after the blank line and ends with the file
  *	crc32c       eight digits, always the last line: CRC-32C over the header before this line and over the document
  */
-#include "record.h"
+#include "hook/record.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "crc32c.h"
-#include "text.h"
+#include "hook/crc32c.h"
+#include "hook/text.h"
 
 #define FORMAT "virtspool-record "
 #define FORMAT_VERSION "1"

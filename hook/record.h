@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stamp.h"
+#include "hook/stamp.h"
 
 #define RECORD_HEADER_MAX (512 * 1024)	      /* bytes of header that a record can have: every kept byte escaped */
 #define RECORD_DOCUMENT_MAX (8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */

@@ -8,7 +8,7 @@
  * password behind it. Where the text is no XML, the doubt goes against the secret: an attribute's value without quotes
  * ends at the next blank or '>', and one whose quote is never closed takes the rest of the document with it.
  */
-#include "redact.h"
+#include "hook/redact.h"
 
 #include <stdbool.h>
 #include <string.h>

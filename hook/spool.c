@@ -6,7 +6,7 @@
  * The main spool's directories are never made here: a spool that is not mounted must look missing, not empty. Those of
  * the emergency spool are, as /run begins empty.
  */
-#include "spool.h"
+#include "hook/spool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "stamp.h"
+#include "hook/stamp.h"
 
 #define RECORD_MODE 0640
 #define EMERGENCY_MODE 02770

@@ -10,7 +10,7 @@
  * written before the stamp is used: a hook that is killed after that leaves a hole in the sequence, never a doubled
  * number. Nothing is synced: after a power cut the file is gone, as /run is, and the next epoch begins.
  */
-#include "stamp.h"
+#include "hook/stamp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "crc32c.h"
-#include "text.h"
+#include "hook/crc32c.h"
+#include "hook/text.h"
 
 #define FORMAT "virtspool-stamp 1 "
 #define EPOCH_AT (sizeof(FORMAT) - 1)

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "hook/record.h"
-#include "spooler/event.h"
-#include "spooler/queue.h"
+#include "spooler/event/event.h"
+#include "spooler/daemon/queue.h"
 
 int main(int argc, char **argv)
 {

@@ -1058,7 +1058,7 @@ def test_metrics(running):
     assert samples["virtspool_publish_latency_seconds_count"] == 3
     assert samples['virtspool_publish_latency_seconds_bucket{le="+Inf"}'] == 3
     assert samples["virtspool_publish_latency_seconds_sum"] > 0
-    manual = (ROOT / "spooler/virtspoold.8").read_text().split(".Ss Metrics")[1].split(".El")[0]
+    manual = (ROOT / "spooler/daemon/virtspoold.8").read_text().split(".Ss Metrics")[1].split(".El")[0]
     told = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"^\.It Li (.*)$", manual, re.M))))
     given = set(re.findall(r"^# TYPE virtspool_(\S+)", path.read_text(), re.M))
     assert told == given

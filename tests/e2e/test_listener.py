@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from lib import ROOT, Listener, Spool, program, wait_until
 
-MANUAL = ROOT / "spooler/virtspool-events.7"
+MANUAL = ROOT / "spooler/event/virtspool-events.7"
 BEGIN, END = '.\\" table of {}: made by tests/e2e/test_listener.py\n.Bd -literal\n', ".Ed\n"
 SAVED = "/var/lib/libvirt/vm1.save"
 

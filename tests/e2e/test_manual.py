@@ -17,7 +17,7 @@ from lib.recipes import block
 PAGES = sorted(p for d in ("hook", "spooler", "listener") for p in (ROOT / d).glob("*.[1-8]"))
 COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "test", "doctor", "hooks", "watch"]
 GIVEN_BY_ARGP = {"-?", "--help", "--usage", "-V", "--version"}
-SIMPLE = {"virtspoold": "spooler/virtspoold.8", "virtspool-listen": "listener/virtspool-listen.8"}
+SIMPLE = {"virtspoold": "spooler/daemon/virtspoold.8", "virtspool-listen": "spooler/listener/virtspool-listen.8"}
 
 
 def page(name):
@@ -49,7 +49,7 @@ def test_options_of_a_daemon(name):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_of_a_command(command):
-    text = section(page("spooler/virtspool.1"), "DESCRIPTION")
+    text = section(page("spooler/admin/virtspool.1"), "DESCRIPTION")
     general = options_told(text.split("\n.Ss ")[0])
     filters = options_told(section(text, "Filters", "Ss"))
     own = options_told(section(text, command, "Ss"))
@@ -62,8 +62,8 @@ def test_options_of_a_command(command):
 def test_commands():
     said = subprocess.run([program("virtspool"), "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
     assert set(re.findall(r"^  (\w+) ", said, re.M)) == set(COMMANDS)
-    assert set(COMMANDS) == set(re.findall(r"^\.Ss ([a-z]+)$", page("spooler/virtspool.1"), re.M))
-    assert set(COMMANDS) == set(re.findall(r"^\.Nm\n\.Cm (\w+)$", page("spooler/virtspool.1"), re.M))
+    assert set(COMMANDS) == set(re.findall(r"^\.Ss ([a-z]+)$", page("spooler/admin/virtspool.1"), re.M))
+    assert set(COMMANDS) == set(re.findall(r"^\.Nm\n\.Cm (\w+)$", page("spooler/admin/virtspool.1"), re.M))
 
 
 def test_options_of_install_hook():
@@ -85,8 +85,8 @@ def test_every_program_tells_its_version(name):
     "sources, pages",
     [
         ("hook", ["hook/virtspool-hook.8"]),
-        ("spooler", ["spooler/virtspool.1", "spooler/virtspoold.8"]),
-        ("listener", ["listener/virtspool-listen.8"]),
+        ("spooler", ["spooler/admin/virtspool.1", "spooler/daemon/virtspoold.8"]),
+        ("listener", ["spooler/listener/virtspool-listen.8"]),
     ],
 )
 def test_variables(sources, pages):
@@ -100,7 +100,7 @@ def test_variables(sources, pages):
 def test_the_events_of_libvirts_api():
     said = subprocess.run([program("virtspool-listen"), "--list-events"], capture_output=True, text=True, timeout=30, check=True)
     known = set(re.findall(r"^ *\d+ (\S+)$", said.stdout, re.M))
-    text = page("listener/virtspool-listen.8")
+    text = page("spooler/listener/virtspool-listen.8")
     told = {w for line in re.findall(r"^\.(?:It )?Li (.*)$", text, re.M) for w in re.split(r"[ ,]+", line)}
     assert len(known) > 20 and known - {"lifecycle"} <= told
 
@@ -110,8 +110,8 @@ def test_exit_codes():
         sources = [p for p in (ROOT / directory).glob("*.c") if p.name in ("virtspoold.c", "daemon.c", "listen.c", "listener.c")]
         used = {c for p in sources for c in re.findall(r"\bEX_[A-Z]+", p.read_text())} - {"EX_OK"}
         assert used == set(re.findall(r"\.Pq Dv (EX_\w+)", page(f"{directory}/{name}"))), name
-    used = set(re.findall(r"COMMAND_\w+ = (\d+)", page("spooler/command.h")))
-    told = set(re.findall(r"^\.It (\d+)$", section(page("spooler/virtspool.1"), "EXIT STATUS"), re.M))
+    used = set(re.findall(r"COMMAND_\w+ = (\d+)", page("spooler/admin/command.h")))
+    told = set(re.findall(r"^\.It (\d+)$", section(page("spooler/admin/virtspool.1"), "EXIT STATUS"), re.M))
     assert told == used | {"2"}  # status
 
 
@@ -154,7 +154,7 @@ def shell(bed, command):
 def test_the_commands_for_who_is_on_call(bed):
     """Those of the README and of virtspool(1), as they stand but for the id."""
     told = [re.split(r" {2,}", line)[0] for line in block(ROOT / "README.md", "virtspool status").splitlines()]
-    told += re.findall(r"^\.Dl \$ (.*)$", page("spooler/virtspool.1"), re.M)
+    told += re.findall(r"^\.Dl \$ (.*)$", page("spooler/admin/virtspool.1"), re.M)
     assert len(told) > 8 and all(c.startswith("virtspool ") for c in told)
     bed.broker.start()
     bed.daemon.start()
@@ -174,7 +174,7 @@ def test_the_commands_for_who_is_on_call(bed):
 
 
 def test_the_examples_of_the_configuration(bed):
-    text = page("spooler/virtspool.yaml.5")
+    text = page("spooler/config/virtspool.yaml.5")
     examples = re.findall(r"^\.Bd -literal -offset indent\n((?:\w+:\n|brokers:).*?)^\.Ed", text, re.M | re.S)
     assert len(examples) == 3
     (bed.directory / "mqtt-password").write_text("secret\n")
@@ -191,14 +191,14 @@ def test_the_examples_of_the_configuration(bed):
 
 
 def test_the_pin_of_the_configuration(bed):
-    command = re.search(r"^(openssl x509 .*?)\n\.Ed", page("spooler/virtspool.yaml.5"), re.M | re.S)[1]
+    command = re.search(r"^(openssl x509 .*?)\n\.Ed", page("spooler/config/virtspool.yaml.5"), re.M | re.S)[1]
     done = shell(bed, command.replace("broker.pem", str(bed.certs.pem("broker"))))
     assert "sha256:" + done.stdout.split()[0] == bed.certs.pin("broker"), done
 
 
 def test_the_question_whether_it_listens(bed):
     bed.listener("test:///default").start().wait_listening()
-    command = re.search(r"^jq .*$", page("listener/virtspool-listen.8"), re.M)[0]
+    command = re.search(r"^jq .*$", page("spooler/listener/virtspool-listen.8"), re.M)[0]
     done = shell(bed, command.replace("/run/virtspool", str(bed.spool.rundir)))
     assert '"listening": true' in done.stdout, done
 

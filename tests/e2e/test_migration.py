@@ -93,7 +93,7 @@ def test_a_migration(two):
     )
     assert started_there < stopped_here == consumer.since
     assert len({e["data"]["uuid"] for e in events}) == 1
-    shown = (ROOT / "spooler/virtspool-events.7").read_text().split(".Ss Migration")[1].split(".Bd -literal -offset indent\n")[1].split(".Ed")[0]
+    shown = (ROOT / "spooler/event/virtspool-events.7").read_text().split(".Ss Migration")[1].split(".Bd -literal -offset indent\n")[1].split(".Ed")[0]
     assert [line.split()[:3] for line in shown.splitlines()] == [
         ["A" if e["data"]["host"] == "node1" else "B", e["data"]["operation"], e["data"]["suboperation"]]
         for e in sorted(events, key=lambda e: e["time"])[3:]

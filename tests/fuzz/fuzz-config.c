@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "spooler/config.h"
-#include "spooler/topic.h"
-#include "spooler/utf8.h"
+#include "spooler/config/config.h"
+#include "spooler/event/topic.h"
+#include "spooler/base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

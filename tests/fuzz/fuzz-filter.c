@@ -2,13 +2,13 @@
 /*
  * fuzz-filter - any text as a time, a length of time, and a glob over a record whose name is the text's second half.
  *
- *	clang -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz-filter.c spooler/filter.c
+ *	clang -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz-filter.c spooler/spool/filter.c
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "spooler/filter.h"
+#include "spooler/spool/filter.h"
 
 #define NOW 1795248000
 #define GLOB_MAX 64

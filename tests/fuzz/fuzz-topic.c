@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "spooler/topic.h"
-#include "spooler/utf8.h"
+#include "spooler/event/topic.h"
+#include "spooler/base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -12,8 +12,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "spooler/client.h"
-#include "spooler/util.h"
+#include "spooler/mqtt/client.h"
+#include "spooler/base/util.h"
 
 static struct config arg_config = {
 	.mqtt =

@@ -16,7 +16,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include "spooler/config.h"
+#include "spooler/config/config.h"
 
 #define B "brokers: [mqtts://b]\n"
 
@@ -556,7 +556,7 @@ static void in_manual(const char *path, const char *fallback, const char *text)
 
 static void manual_knows_the_keys(void **state)
 {
-	char *text = file_of_source("spooler/virtspool.yaml.5");
+	char *text = file_of_source("spooler/config/virtspool.yaml.5");
 
 	(void)state;
 	for_each_key(in_manual, text);

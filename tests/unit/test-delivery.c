@@ -6,10 +6,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "spooler/attempts.h"
-#include "spooler/lanes.h"
-#include "spooler/suspect.h"
-#include "spooler/util.h"
+#include "spooler/daemon/attempts.h"
+#include "spooler/daemon/lanes.h"
+#include "spooler/daemon/suspect.h"
+#include "spooler/base/util.h"
 
 static struct spool_id id(unsigned n)
 {

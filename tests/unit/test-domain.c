@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "spooler/domain.h"
+#include "spooler/event/domain.h"
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 #define UUID2 "11111111-2222-3333-4444-555555555555"

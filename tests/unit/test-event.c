@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "spooler/event.h"
-#include "spooler/utf8.h"
+#include "spooler/event/event.h"
+#include "spooler/base/utf8.h"
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 #define ID "01990a3c-7bbd-7123-8123-0123456789ab"
@@ -413,7 +413,7 @@ static char *file_of_source(const char *name)
 /* The example in virtspool-events(7) is what is published. */
 static void manual_example(void **state)
 {
-	char *text = file_of_source("spooler/virtspool-events.7"), *example = strstr(text, "\n{\n"), *end;
+	char *text = file_of_source("spooler/event/virtspool-events.7"), *example = strstr(text, "\n{\n"), *end;
 	struct config c = config_default();
 	struct record r = record_default();
 	json_error_t error;
@@ -437,7 +437,7 @@ static void manual_example(void **state)
 /* Every field of the schema is in the manual. */
 static void manual_fields(void **state)
 {
-	char *text = file_of_source("etc/event.schema.json"), *manual = file_of_source("spooler/virtspool-events.7");
+	char *text = file_of_source("etc/event.schema.json"), *manual = file_of_source("spooler/event/virtspool-events.7");
 	json_error_t error;
 	json_t *schema = json_loads(text, JSON_REJECT_DUPLICATES, &error), *definitions, *value;
 	json_t *objects[3];

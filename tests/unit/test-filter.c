@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "spooler/filter.h"
-#include "spooler/util.h"
+#include "spooler/spool/filter.h"
+#include "spooler/base/util.h"
 
 /* 2026-11-21 08:00:00 in UTC, 09:00:00 in the tests' zone (an hour ahead, two in summer). */
 #define NOW 1795248000

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "spooler/inbound.h"
-#include "spooler/util.h"
+#include "spooler/mqtt/inbound.h"
+#include "spooler/base/util.h"
 
 #define BYTES(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
 #define OK 0x20, 3, 0, 0, 0 /* CONNACK of MQTT 5 */

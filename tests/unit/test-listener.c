@@ -13,13 +13,13 @@
 #include <sys/stat.h>
 
 #include "hook/spool.h"
-#include "listener/connection.h"
-#include "listener/keeper.h"
-#include "listener/known.h"
-#include "listener/listener.h"
-#include "listener/pairing.h"
-#include "spooler/log.h"
-#include "spooler/util.h"
+#include "spooler/listener/connection.h"
+#include "spooler/listener/keeper.h"
+#include "spooler/listener/known.h"
+#include "spooler/listener/listener.h"
+#include "spooler/listener/pairing.h"
+#include "spooler/base/log.h"
+#include "spooler/base/util.h"
 
 #include <dirent.h>
 #include <fcntl.h>

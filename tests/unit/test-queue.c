@@ -12,9 +12,9 @@
 
 #include "hook/record.h"
 #include "hook/spool.h"
-#include "spooler/disk.h"
-#include "spooler/queue.h"
-#include "spooler/util.h"
+#include "spooler/daemon/disk.h"
+#include "spooler/daemon/queue.h"
+#include "spooler/base/util.h"
 
 struct fixture {
 	char top[64], spool[80], run[80];
@@ -319,7 +319,7 @@ static void test_rescan(void **state)
 	expect_empty(f);
 }
 
-static void test_foreign(void **state)
+static void test_stray(void **state)
 {
 	struct fixture *f = *state;
 	char target[256], path[256];
@@ -420,7 +420,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_held_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rescan, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_foreign, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stray, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vanishing, setup, teardown),
 		cmocka_unit_test(test_id_list),
 	};

@@ -16,10 +16,10 @@
 
 #include "hook/record.h"
 #include "hook/spool.h"
-#include "spooler/lanes.h"
-#include "spooler/log.h"
-#include "spooler/relay.h"
-#include "spooler/util.h"
+#include "spooler/daemon/lanes.h"
+#include "spooler/base/log.h"
+#include "spooler/daemon/relay.h"
+#include "spooler/base/util.h"
 
 #define PUBLISHED_MAX 512
 #define DEADLINE_USEC (5 * USEC_PER_SEC)

@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "spooler/topic.h"
-#include "spooler/utf8.h"
+#include "spooler/event/topic.h"
+#include "spooler/base/utf8.h"
 
 #define HOST_ONLY (1U << TOPIC_HOST)
 

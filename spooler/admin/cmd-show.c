@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * virtspool show - everything that is known of an event: the record, what would be published and where, how often it
+ * was tried, why it failed.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+
+#include "spooler/admin/command.h"
+#include "spooler/config/config.h"
+#include "spooler/event/event.h"
+#include "hook/spool.h"
+#include "spooler/admin/listing.h"
+#include "spooler/base/log.h"
+#include "spooler/spool/lookup.h"
+#include "spooler/daemon/status.h"
+#include "spooler/base/terminal.h"
+#include "spooler/base/util.h"
+
+enum show_form { SHOW_PEOPLE, SHOW_JSON, SHOW_RAW, SHOW_XML };
+
+struct arguments {
+	enum show_form form;
+	const char *config;
+	char **ids;
+	int n_ids;
+};
+
+static const struct argp_option options[] = {
+	{"raw", 'r', NULL, 0, "the record's file as it is", 0},
+	{"xml", 'x', NULL, 0, "the document that libvirt gave, secrets blanked", 0},
+	{"json", 'j', NULL, 0, "one JSON object a line", 0},
+	{"config", 'c', "FILE", 0, "configuration: what would be published depends on it [" DEFAULT_CONFIG "]", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'r':
+		a->form = SHOW_RAW;
+		return 0;
+	case 'x':
+		a->form = SHOW_XML;
+		return 0;
+	case 'j':
+		a->form = SHOW_JSON;
+		return 0;
+	case 'c':
+		a->config = arg;
+		return 0;
+	case ARGP_KEY_ARGS:
+		a->ids = state->argv + state->next;
+		a->n_ids = state->argc - state->next;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state,
+			   "which event? `virtspool list` shows their ids, of which any unique beginning will do");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+struct shower {
+	struct lookup lookup;
+	struct config *config; /* NULL: none that is valid */
+	json_t *status;	       /* the daemon's; NULL: it is not running */
+	bool colour;
+};
+
+/* --- how often it was tried: the daemon knows, in its memory */
+
+static const json_t *find_attempt(const struct shower *s, const char *name)
+{
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach (json_object_get(s->status, "retried"), i, entry)
+		if (strcmp(json_string_value(json_object_get(entry, "id")) ?: "", name) == 0)
+			return entry;
+	return NULL;
+}
+
+static void print_attempts(const struct shower *s, const struct found *f)
+{
+	const json_t *entry = find_attempt(s, f->name);
+	const char *why = json_string_value(json_object_get(entry, "why")) ?: "";
+
+	if (f->place == PLACE_FAILED)
+		return; /* the reason tells it */
+	if (f->place == PLACE_SENT)
+		printf("%-14s delivered\n", "attempts");
+	else if (f->place == PLACE_SKIPPED)
+		printf("%-14s none: filtered out by the configuration\n", "attempts");
+	else if (entry) {
+		_cleanup_free_ char *text = printable(stdout, (struct bytes){why, strlen(why)});
+
+		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
+		       (int64_t)json_integer_value(json_object_get(entry, "attempts")), text ? text : "");
+	} else if (s->status)
+		printf("%-14s none that failed\n", "attempts");
+	else
+		printf("%-14s unknown, the daemon is not running\n", "attempts");
+}
+
+/* --- for people */
+
+static void line(const char *key, const char *value)
+{
+	_cleanup_free_ char *text = printable(stdout, (struct bytes){value, strlen(value)});
+
+	printf("%-14s %s\n", key, text ? text : "");
+}
+
+static void line_bytes(const char *key, struct bytes value)
+{
+	_cleanup_free_ char *text = value.data ? printable(stdout, value) : NULL;
+
+	if (text)
+		printf("%-14s %s\n", key, text);
+}
+
+static void print_where(enum place place)
+{
+	bool emergency = place == PLACE_EMERGENCY;
+
+	printf("%-14s %s (%s%s/%s)\n", "where", place_name(place),
+	       emergency ? spool_run_directory() : spool_directory(), emergency ? "/" SPOOL_EMERGENCY : "",
+	       emergency ? SPOOL_NEW : place_name(place));
+}
+
+static void print_record(const struct found *f)
+{
+	const struct record *r = &f->record;
+	char when[32], size[32], key[32];
+
+	format_time((uint64_t)(r->recorded_ns > 0 ? r->recorded_ns : 0) / 1000000, when);
+	line("recorded", when);
+	printf("%-14s %" PRIu64 " of epoch %s%s\n", "sequence", r->stamp.sequence, r->stamp.epoch,
+	       r->flags & RECORD_UNORDERED ? " (unordered: the stamp could not be had)" : "");
+	line_bytes("driver", r->driver);
+	line_bytes("object", r->object);
+	if (f->uuid[0])
+		line("uuid", f->uuid);
+	line_bytes("operation", r->operation);
+	line_bytes("sub-operation", r->suboperation);
+	line_bytes("extra", r->extra);
+	for (unsigned i = 0; i < r->n_arguments; i++) {
+		(void)snprintf(key, sizeof(key), "argument %u", i + 5);
+		line_bytes(key, r->arguments[i]);
+	}
+	format_size(r->document.size, size);
+	printf("%-14s %s%s", "document", r->document.size ? size : "none",
+	       r->flags & RECORD_DOCUMENT_TRUNCATED ? ", cut off" : "");
+	if (r->redacted)
+		printf(", %u secrets blanked", r->redacted);
+	puts(r->flags & RECORD_ARGUMENTS_TRUNCATED ? "; arguments were cut off" : "");
+}
+
+static void print_publication(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
+{
+	json_t *payload;
+
+	if (!s->config) {
+		line("published", "unknown, there is no valid configuration");
+		return;
+	}
+	if (problem) {
+		line("published", problem);
+		return;
+	}
+	if (!event_wanted(s->config, &f->record, e))
+		line("published", "no: the configuration filters it out, unless it is replayed");
+	line("topic", e->topic ? e->topic : "");
+	payload = json_loadb(e->payload, e->payload_size, 0, NULL);
+	if (payload) {
+		_cleanup_free_ char *text = json_dumps(payload, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+
+		printf("payload\n%s\n", text ? text : "");
+		json_decref(payload);
+	}
+}
+
+static void print_people(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
+{
+	char when[32];
+
+	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "event", f->name, s->colour ? TERMINAL_RESET : "");
+	print_where(f->place);
+	format_time(spool_id_ms(&f->id), when);
+	line("time", when);
+	if (f->place == PLACE_FAILED)
+		line("failure", f->reason ? f->reason : "unknown, the file with the reason is gone");
+	print_attempts(s, f);
+	if (f->problem) {
+		line("problem", f->problem);
+		return;
+	}
+	print_record(f);
+	print_publication(s, f, e, problem);
+}
+
+/* --- for programs */
+
+static void print_json(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
+{
+	const json_t *attempt = find_attempt(s, f->name);
+	json_t *o = listing_event_json(f);
+
+	if (attempt)
+		(void)json_object_set_new(o, "attempts", json_deep_copy(attempt));
+	if (problem)
+		(void)json_object_set_new(o, "problem", json_string(problem));
+	if (e->payload) {
+		(void)json_object_set_new(o, "wanted", json_boolean(event_wanted(s->config, &f->record, e)));
+		(void)json_object_set_new(o, "topic", json_string(e->topic));
+		(void)json_object_set_new(o, "event", json_loadb(e->payload, e->payload_size, 0, NULL));
+	}
+	command_print_json(o);
+}
+
+/* --- one event */
+
+/* As it is; but on a terminal what drives it is replaced: a guest's document may hold anything. */
+static void write_bytes(const char *data, size_t size)
+{
+	bool clean = isatty(STDOUT_FILENO);
+
+	while (clean && size > 0) {
+		const char *newline = memchr(data, '\n', size);
+		size_t n = newline ? (size_t)(newline - data) : size;
+		_cleanup_free_ char *text = printable(stdout, (struct bytes){data, n});
+
+		puts(text ? text : "");
+		n += newline ? 1 : 0;
+		data += n;
+		size -= n;
+	}
+	(void)fwrite(data, 1, size, stdout);
+}
+
+static int write_raw(struct lookup *l, const struct found *f)
+{
+	struct found again;
+	int r;
+
+	/* What was parsed is unescaped where it stood: the file is read once more, into the same buffer. */
+	r = lookup_read(l, &f->id, LOOKUP_RAW, &again);
+	if (r < 0)
+		return command_event_failure("cannot read", &f->id, r);
+	if (again.problem)
+		log_error("%s: %s", again.name, again.problem);
+	else
+		write_bytes(l->buffer.data, again.size);
+	r = again.problem ? COMMAND_FAILED : COMMAND_OK;
+	found_release(&again);
+	return r;
+}
+
+static int write_document(const struct found *f)
+{
+	if (f->problem) {
+		log_error("%s: %s; see --raw", f->name, f->problem);
+		return COMMAND_FAILED;
+	}
+	if (f->record.document.size == 0) {
+		log_error("%s: it came without a document", f->name);
+		return COMMAND_FAILED;
+	}
+	write_bytes(f->record.document.data, f->record.document.size);
+	if (!isatty(STDOUT_FILENO) && f->record.document.data[f->record.document.size - 1] != '\n')
+		(void)putchar('\n');
+	return COMMAND_OK;
+}
+
+static void describe(const struct shower *s, enum show_form form, const struct found *f)
+{
+	const char *problem = NULL;
+	struct event e = {0};
+
+	if (!f->problem && s->config &&
+	    event_build(s->config, &f->record, f->place == PLACE_REPLAY, &e, &problem) < 0 && !problem)
+		problem = "no memory";
+	if (form == SHOW_JSON)
+		print_json(s, f, &e, problem);
+	else
+		print_people(s, f, &e, problem);
+	event_release(&e);
+}
+
+/* --- what is no event */
+
+static void print_stray(const struct shower *s, const struct stray *f)
+{
+	_cleanup_free_ char *reason = lookup_reason(&s->lookup, f->place, f->name);
+	char when[32], size[32];
+
+	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "file", f->text, s->colour ? TERMINAL_RESET : "");
+	print_where(f->place);
+	format_time(f->ms, when);
+	line("written", when);
+	format_size(f->size, size);
+	line("size", size);
+	if (reason)
+		line("failure", reason);
+	line("problem", stray_problem(f));
+}
+
+static int write_stray(struct shower *s, const struct stray *f)
+{
+	_cleanup_free_ char *what = NULL;
+	const char *problem;
+	size_t size;
+	int r = record_file_read(s->lookup.directories[f->place], f->name, &s->lookup.buffer, &size, &problem);
+
+	if (r == 0) {
+		write_bytes(s->lookup.buffer.data, size);
+		return COMMAND_OK;
+	}
+	if (r == -EBADMSG) {
+		log_error("'%s': %s", f->text, problem);
+		return COMMAND_FAILED;
+	}
+	return asprintf(&what, "cannot read '%s'", f->text) < 0 ? COMMAND_FAILED : command_failure(what, r);
+}
+
+static int show_stray(struct shower *s, enum show_form form, const struct stray *f)
+{
+	switch (form) {
+	case SHOW_RAW:
+		return write_stray(s, f);
+	case SHOW_XML:
+		log_error("'%s': %s; see --raw", f->text, stray_problem(f));
+		return COMMAND_FAILED;
+	case SHOW_JSON:
+		command_print_json(listing_stray_json(&s->lookup, f));
+		return COMMAND_OK;
+	default:
+		print_stray(s, f);
+		return COMMAND_OK;
+	}
+}
+
+static int show(struct shower *s, const struct arguments *a, const char *prefix)
+{
+	struct spool_id id;
+	struct found f;
+	int r = lookup_find_stray(&s->lookup, PLACES_ALL, prefix);
+
+	if (r < 0)
+		return command_failure("cannot look for it", r);
+	if (r == 1)
+		return show_stray(s, a->form, &s->lookup.strays.entries[s->lookup.strays.n - 1]);
+	r = lookup_find(&s->lookup, PLACES_ALL, prefix, &id);
+	if (r == -EEXIST)
+		log_error("'%s' begins several ids; say more of it", prefix);
+	else if (r <= 0)
+		log_error("no event in the spool has an id that begins with '%s'; see `virtspool list`", prefix);
+	if (r <= 0)
+		return COMMAND_FAILED;
+	r = lookup_read(&s->lookup, &id, LOOKUP_UUID | LOOKUP_REASON, &f);
+	if (r < 0)
+		return command_event_failure("cannot read", &id, r);
+	if (a->form == SHOW_RAW)
+		r = write_raw(&s->lookup, &f);
+	else if (a->form == SHOW_XML)
+		r = write_document(&f);
+	else
+		describe(s, a->form, &f);
+	found_release(&f);
+	return r;
+}
+
+/* What would be published needs a configuration, but nothing else here does. */
+static void load(struct shower *s, const struct arguments *a)
+{
+	_cleanup_free_ char *errors = NULL;
+	size_t size;
+	FILE *f;
+
+	if (a->form == SHOW_RAW || a->form == SHOW_XML)
+		return;
+	f = open_memstream(&errors, &size);
+	if (!f)
+		return;
+	if (config_load(a->config, f, &s->config) < 0)
+		fprintf(stderr, "'%s' cannot be used; `virtspool doctor` tells more\n", a->config);
+	(void)fclose(f);
+	s->status = status_read(spool_run_directory(), NULL);
+}
+
+int cmd_show(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "ID|FILE...",
+		.doc = "Shows events: the record, what would be published and where, attempts, and the reason of a "
+		       "failure. Of an id, any beginning will do that only one event has; what is no event is shown by "
+		       "the name that `virtspool list` tells.",
+	};
+	struct arguments a = {.config = DEFAULT_CONFIG};
+	struct shower s = {.colour = terminal_colour(stdout)};
+	int r;
+
+	if (!command_parse(&argp, argc, argv, &a))
+		return COMMAND_USAGE;
+	r = command_open_spool(&s.lookup);
+	if (r != COMMAND_OK)
+		return r;
+	load(&s, &a);
+	for (int i = 0; i < a.n_ids && !command_output_ended(); i++) {
+		int one;
+
+		if (i > 0 && a.form == SHOW_PEOPLE)
+			(void)putchar('\n');
+		one = show(&s, &a, a.ids[i]);
+		r = one == COMMAND_OK ? r : one;
+	}
+	json_decref(s.status);
+	config_free(s.config);
+	lookup_release(&s.lookup);
+	return command_finish(r);
+}

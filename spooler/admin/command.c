@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* command - what the subcommands of virtspool share, see command.h. */
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+#include "spooler/admin/command.h"
+#include "spooler/config/config.h"
+#include "hook/spool.h"
+#include "spooler/base/log.h"
+#include "spooler/spool/lookup.h"
+#include "spooler/base/terminal.h"
+#include "spooler/mqtt/transport.h"
+#include "spooler/base/utf8.h"
+#include "spooler/base/util.h"
+
+#define NEEDS_RIGHTS "this needs root, or the group virtspool"
+#define PROGRESS_AFTER_USEC (USEC_PER_SEC / 2)
+#define PROGRESS_EVERY_USEC (USEC_PER_SEC / 10)
+
+/* --- the command line */
+
+bool command_parse(const struct argp *argp, int argc, char **argv, void *arguments)
+{
+	argp_err_exit_status = COMMAND_USAGE;
+	return argp_parse(argp, argc, argv, 0, NULL, arguments) == 0;
+}
+
+error_t command_no_arguments(int key, const char *arg, const struct argp_state *state)
+{
+	if (key != ARGP_KEY_ARG)
+		return ARGP_ERR_UNKNOWN;
+	argp_error(state, "'%s': takes no arguments", arg);
+	return 0;
+}
+
+/* --- the filter's options */
+
+enum { OPTION_SINCE = 0x1000, OPTION_UNTIL };
+
+static const struct argp_option filter_options[] = {
+	{NULL, 0, NULL, 0, "Which events:", 2},
+	{"vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2},
+	{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
+	{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2},
+	{"since", OPTION_SINCE, "TIME", 0, "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2},
+	{"until", OPTION_UNTIL, "TIME", 0, "older than that", 2},
+	{0},
+};
+
+static void parse_time(const struct argp_state *state, const char *option, const char *text, uint64_t *ret_ms)
+{
+	if (filter_parse_time(text, (int64_t)time(NULL), ret_ms) < 0)
+		argp_error(state, "%s: '%s' is no time; say 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
+			   option, text);
+}
+
+static error_t parse_filter(int key, char *arg, struct argp_state *state)
+{
+	struct filter *f = state->input;
+
+	switch (key) {
+	case 'v':
+		f->vm = arg;
+		return 0;
+	case 'o':
+		f->operation = arg;
+		return 0;
+	case 'd':
+		f->driver = arg;
+		return 0;
+	case OPTION_SINCE:
+		parse_time(state, "--since", arg, &f->since_ms);
+		return 0;
+	case OPTION_UNTIL:
+		parse_time(state, "--until", arg, &f->until_ms);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+const struct argp filter_argp = {.options = filter_options, .parser = parse_filter};
+
+uint64_t command_number(const struct argp_state *state, const char *what, const char *text)
+{
+	char *end = NULL;
+	uint64_t n = 0;
+
+	errno = 0;
+	if (text[0] >= '0' && text[0] <= '9')
+		n = strtoull(text, &end, 10);
+	if (!end || *end || n == 0 || errno)
+		argp_error(state, "%s takes a whole number from 1, not '%s'", what, text);
+	return n;
+}
+
+/* --- errors */
+
+int command_failure(const char *what, int error)
+{
+	if (error == -EACCES || error == -EPERM) {
+		log_error("%s: %s; " NEEDS_RIGHTS, what, strerror(-error));
+		return COMMAND_RIGHTS;
+	}
+	log_error("%s: %s", what, strerror(-error));
+	return COMMAND_FAILED;
+}
+
+int command_event_failure(const char *what, const struct spool_id *id, int error)
+{
+	char text[128], name[37];
+
+	spool_id_name(id, name);
+	(void)snprintf(text, sizeof(text), "%s event %s in %s/", what, name, place_name(id->source));
+	return command_failure(text, error);
+}
+
+int command_spool_failure(int error)
+{
+	_cleanup_free_ char *what = NULL;
+
+	if (error == -ENOENT) {
+		log_error("cannot open the spool '%s': %s; is its file system mounted? `virtspool doctor` tells more",
+			  spool_directory(), strerror(-error));
+		return COMMAND_FAILED;
+	}
+	if (asprintf(&what, "cannot open the spool '%s'", spool_directory()) < 0)
+		return COMMAND_FAILED;
+	return command_failure(what, error);
+}
+
+int command_open_spool(struct lookup *l)
+{
+	int r = lookup_open(l);
+
+	if (r == 0)
+		return COMMAND_OK;
+	lookup_release(l);
+	return command_spool_failure(r);
+}
+
+int command_on_spool(const struct argp *argp, int argc, char **argv, void *arguments,
+		     int (*run)(struct lookup *l, void *arguments))
+{
+	struct lookup l;
+	int r;
+
+	if (!command_parse(argp, argc, argv, arguments))
+		return COMMAND_USAGE;
+	r = command_open_spool(&l);
+	if (r != COMMAND_OK)
+		return r;
+	r = run(&l, arguments);
+	lookup_release(&l);
+	return command_finish(r);
+}
+
+int command_load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+	int r;
+
+	if (access(path, R_OK) < 0 && errno == EACCES) {
+		log_error("cannot read '%s': %s; " NEEDS_RIGHTS, path, strerror(errno));
+		return COMMAND_RIGHTS;
+	}
+	if (config_load(path, stderr, &config) < 0)
+		return COMMAND_CONFIG;
+	r = credentials_load(&config->tls, ret_credentials, &error);
+	if (r == 0) {
+		*ret_config = config;
+		return COMMAND_OK;
+	}
+	config_free(config);
+	log_error("%s%s", error ? error : "no memory", r == -EACCES ? "; " NEEDS_RIGHTS : "");
+	return r == -EACCES ? COMMAND_RIGHTS : COMMAND_CONFIG;
+}
+
+int command_check_places(const struct lookup *l, unsigned places)
+{
+	int code = COMMAND_OK;
+
+	for (enum place p = 0; p < N_PLACES; p++) {
+		_cleanup_free_ char *what = NULL;
+
+		if (!(places & PLACE_BIT(p)) || l->errors[p] == 0)
+			continue;
+		if (asprintf(&what, "cannot open %s/ in the spool", place_name(p)) >= 0)
+			code = command_failure(what, l->errors[p]);
+	}
+	return code;
+}
+
+bool command_confirm(const char *format, ...)
+{
+	char answer[16] = "";
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vfprintf(stderr, format, ap);
+	va_end(ap);
+	if (!isatty(STDIN_FILENO)) {
+		fputs("; --yes is needed where nobody can be asked\n", stderr);
+		return false;
+	}
+	fputs(" [y/N] ", stderr);
+	if (!fgets(answer, sizeof(answer), stdin) || (answer[0] != 'y' && answer[0] != 'Y')) {
+		fputs("nothing was done\n", stderr);
+		return false;
+	}
+	return true;
+}
+
+/* --- progress */
+
+void progress_start(struct progress *p, const char *what, uint64_t total)
+{
+	*p = (struct progress){.what = what, .total = total, .started_usec = now_usec(CLOCK_MONOTONIC)};
+}
+
+static void progress_draw(const struct progress *p)
+{
+	struct winsize size = {0};
+	int width, filled;
+	char bar[128];
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+		size.ws_col = 80;
+	width = size.ws_col - (int)strlen(p->what) - 32; /* of two numbers of ten digits, and what is between */
+	if (width < 5) {
+		fprintf(stderr, "\r%" PRIu64 "/%" PRIu64, p->done, p->total);
+		return;
+	}
+	width = width > 60 ? 60 : width;
+	filled = p->total ? (int)((uint64_t)width * p->done / p->total) : width;
+	memset(bar, '.', (size_t)width);
+	memset(bar, '#', (size_t)filled);
+	bar[width] = 0;
+	fprintf(stderr, "\r%s [%s] %" PRIu64 " of %" PRIu64, p->what, bar, p->done, p->total);
+	(void)fflush(stderr);
+}
+
+void progress_step(struct progress *p)
+{
+	uint64_t now;
+
+	p->done++;
+	if ((p->done & 63) != 0 && p->total > 1000) /* not a clock call for each */
+		return;
+	now = now_usec(CLOCK_MONOTONIC);
+	if (now - p->started_usec < PROGRESS_AFTER_USEC || now - p->drawn_usec < PROGRESS_EVERY_USEC ||
+	    !isatty(STDERR_FILENO))
+		return;
+	p->drawn_usec = now;
+	p->shown = true;
+	progress_draw(p);
+}
+
+void progress_end(struct progress *p)
+{
+	if (!p->shown)
+		return;
+	progress_draw(p);
+	fputc('\n', stderr);
+	p->shown = false;
+}
+
+/* --- output */
+
+void command_print_json(json_t *o)
+{
+	(void)json_dumpf(o, stdout, JSON_COMPACT | (terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0));
+	(void)putchar('\n');
+	json_decref(o);
+}
+
+char *command_text(FILE *f, const char *format, va_list ap)
+{
+	char *text;
+
+	if (vasprintf(&text, format, ap) < 0)
+		return NULL;
+	terminal_clean(f, text);
+	return text;
+}
+
+static int output_error; /* the first; errno may be of something else at the end */
+
+bool command_output_ended(void)
+{
+	if (ferror(stdout) && output_error == 0)
+		output_error = errno;
+	return ferror(stdout);
+}
+
+static bool reader_is_gone(void)
+{
+	struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLERR | POLLHUP);
+}
+
+int command_finish(int code)
+{
+	(void)fflush(stdout);
+	if (!command_output_ended() || reader_is_gone())
+		return code;
+	log_error("cannot write the output: %s", strerror(output_error));
+	return COMMAND_FAILED;
+}
+
+uint64_t command_now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* An id can hold a year that no calendar has; it is a name that anybody may have made. */
+static void format_tm(uint64_t ms, const struct tm *tm, char separator, const char *suffix, char ret[static 32])
+{
+	if (!tm || tm->tm_year > 9999 - 1900)
+		(void)snprintf(ret, 32, "@%" PRIu64, ms / 1000);
+	else
+		(void)snprintf(ret, 32, "%04u-%02u-%02u%c%02u:%02u:%02u.%03u%s", (unsigned)tm->tm_year % 10000 + 1900,
+			       (unsigned)tm->tm_mon % 12 + 1, (unsigned)tm->tm_mday % 32, separator,
+			       (unsigned)tm->tm_hour % 24, (unsigned)tm->tm_min % 60, (unsigned)tm->tm_sec % 61,
+			       (unsigned)(ms % 1000), suffix);
+}
+
+void format_time(uint64_t ms, char ret[static 32])
+{
+	time_t seconds = (time_t)(ms / 1000);
+	struct tm tm;
+
+	format_tm(ms, localtime_r(&seconds, &tm), ' ', "", ret);
+}
+
+void format_time_utc(uint64_t ms, char ret[static 32])
+{
+	time_t seconds = (time_t)(ms / 1000);
+	struct tm tm;
+
+	format_tm(ms, gmtime_r(&seconds, &tm), 'T', "Z", ret);
+}
+
+void format_count(uint64_t n, const char *noun, char ret[static 48])
+{
+	(void)snprintf(ret, 48, "%" PRIu64 " %s%s", n, noun, n == 1 ? "" : "s");
+}
+
+void format_size(uint64_t bytes, char ret[static 32])
+{
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+	double n = (double)bytes / 1024;
+	size_t unit = 0;
+
+	if (bytes < 1024) {
+		(void)snprintf(ret, 32, "%" PRIu64 " bytes", bytes);
+		return;
+	}
+	while (n >= 1024 && unit + 1 < ELEMENTSOF(units)) {
+		n /= 1024;
+		unit++;
+	}
+	(void)snprintf(ret, 32, "%.1f %s", n, units[unit]);
+}
+
+void format_age(uint64_t seconds, char ret[static 32])
+{
+	uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
+
+	if (days > 0)
+		(void)snprintf(ret, 32, "%" PRIu64 " d %" PRIu64 " h", days, hours % 24);
+	else if (hours > 0)
+		(void)snprintf(ret, 32, "%" PRIu64 " h %" PRIu64 " min", hours, minutes % 60);
+	else if (minutes > 0)
+		(void)snprintf(ret, 32, "%" PRIu64 " min %" PRIu64 " s", minutes, seconds % 60);
+	else
+		(void)snprintf(ret, 32, "%" PRIu64 " s", seconds);
+}
+
+char *printable(FILE *f, struct bytes b)
+{
+	char *text = malloc(3 * b.size + 1);
+
+	if (!text)
+		return NULL;
+	text[b.size ? utf8_replace_controls(b, text) : 0] = 0;
+	terminal_clean(f, text);
+	return text;
+}

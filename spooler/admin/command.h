@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* command - the subcommands of virtspool: one function each, in cmd-NAME.c, listed in the table of virtspool.c. */
+#pragma once
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "spooler/spool/filter.h"
+#include "spooler/spool/spoolid.h"
+
+/* Exit codes of all subcommands; virtspool(1) tells them. `status` alone uses 1 and 2 for degraded and down. */
+enum command_exit {
+	COMMAND_OK = 0,
+	COMMAND_FAILED = 1,	  /* it was tried, and failed; the line on stderr says why */
+	COMMAND_USAGE = 64,	  /* sysexits.h's EX_USAGE: the command line */
+	COMMAND_UNAVAILABLE = 69, /* EX_UNAVAILABLE: no broker could be reached */
+	COMMAND_RIGHTS = 77,	  /* EX_NOPERM: needs more rights than the caller has */
+	COMMAND_CONFIG = 78,	  /* EX_CONFIG: the configuration */
+};
+
+#define DEFAULT_CONFIG CONFIGDIR "/virtspool.yaml"
+
+/* argv[0] is the subcommand's name. Returns an exit code. */
+typedef int (*command_run)(int argc, char **argv);
+
+int cmd_doctor(int argc, char **argv);
+int cmd_drop(int argc, char **argv);
+int cmd_hooks(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_purge(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
+int cmd_show(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_test(int argc, char **argv);
+int cmd_watch(int argc, char **argv);
+
+/* --- what they share: command.c */
+
+/* The command line; false: it is wrong, and stderr says so. */
+bool command_parse(const struct argp *argp, int argc, char **argv, void *arguments);
+/* The parser's default of a command that takes options only. */
+error_t command_no_arguments(int key, const char *arg, const struct argp_state *state);
+
+/* --vm --op --driver --since --until, as a child of a command's argp; its input is a struct filter. */
+extern const struct argp filter_argp;
+/* A number from 1 for option `what`, or the end with a message. */
+uint64_t command_number(const struct argp_state *state, const char *what, const char *text);
+
+struct config;
+struct credentials;
+/* What a connection to a broker needs; says on stderr what is wrong, and returns an exit code. */
+int command_load(const char *path, struct config **ret_config, struct credentials **ret_credentials);
+
+/* The spool cannot be opened: as command_failure(). */
+int command_spool_failure(int error);
+
+struct lookup;
+/* Opens the spool; says on stderr what is wrong, and returns an exit code. */
+int command_open_spool(struct lookup *l);
+/* A command that works on the spool, from its command line to its exit code. */
+int command_on_spool(const struct argp *argp, int argc, char **argv, void *arguments,
+		     int (*run)(struct lookup *l, void *arguments));
+/* Those of these places that are there but cannot be opened are told; the last one's exit code. */
+int command_check_places(const struct lookup *l, unsigned places);
+/* Tells what failed and returns the exit code that goes with it: COMMAND_RIGHTS or COMMAND_FAILED. */
+int command_failure(const char *what, int error);
+/* The same of an event: what failed is told with its id. */
+int command_event_failure(const char *what, const struct spool_id *id, int error);
+
+/* Asks on the terminal; without one the answer is no, and stderr says that --yes is needed. */
+bool command_confirm(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A bar on stderr for long work, where stderr is a terminal. Nothing is shown for what ends within half a second. */
+struct progress {
+	const char *what;
+	uint64_t total, done;
+	uint64_t started_usec, drawn_usec;
+	bool shown;
+};
+void progress_start(struct progress *p, const char *what, uint64_t total);
+void progress_step(struct progress *p);
+void progress_end(struct progress *p);
+
+/* One object, one line, on stdout; frees it. */
+void command_print_json(json_t *o);
+/* A line for people: formatted, and cleaned for the terminal that f may be; to be freed. NULL without memory. */
+char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
+
+/* Flushes stdout. A reader that is gone (`| head`) is no error; a full disk is. Returns an exit code. */
+int command_finish(int code);
+/* Is the reader of stdout gone, or cannot it be written? Time to stop. To be asked right after it was written to. */
+bool command_output_ended(void);
+
+uint64_t command_now_ms(void);
+/* "2026-11-21 08:00:00.250" in local time. */
+void format_time(uint64_t ms, char ret[static 32]);
+/* The same in UTC and RFC 3339, for JSON: "2026-11-21T07:00:00.250Z". */
+void format_time_utc(uint64_t ms, char ret[static 32]);
+/* "0 events", "1 event" */
+void format_count(uint64_t n, const char *noun, char ret[static 48]);
+/* "999 bytes", "1.2 MiB" */
+void format_size(uint64_t bytes, char ret[static 32]);
+/* "42 s", "3 min 5 s", "2 h 10 min", "3 d 4 h" */
+void format_age(uint64_t seconds, char ret[static 32]);
+/* Any bytes as one line of UTF-8 that drives no terminal, for f (NULL: for JSON); to be freed. NULL without memory. */
+char *printable(FILE *f, struct bytes b);

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* config-keys - see config-keys.h. */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <net/if.h>
+#include <syslog.h>
+
+#include "spooler/config/config-keys.h"
+#include "spooler/event/topic.h"
+#include "spooler/base/util.h"
+
+#define NAME_MAX_LENGTH 253 /* of a DNS name */
+#define SECONDS_PER_YEAR (366ULL * 24 * 3600)
+
+static const char *const type_names[] = {
+	[TYPE_STRING] = "text",	       [TYPE_INTEGER] = "integer",	 [TYPE_DURATION] = "duration",
+	[TYPE_SIZE] = "size",	       [TYPE_BOOLEAN] = "true or false", [TYPE_CHOICE] = "choice",
+	[TYPE_LIST] = "list",	       [TYPE_BROKERS] = "list of URLs",	 [TYPE_FILE] = "file",
+	[TYPE_SECRET] = "secret file", [TYPE_OUTPUT] = "file",
+};
+
+static const struct config_choice versions[] = {{"5", 5}, {"3.1.1", 3}, {}};
+static const struct config_choice qos_levels[] = {{"1", 1}, {"2", 2}, {}};
+static const struct config_choice log_levels[] = {{"err", LOG_ERR},   {"warning", LOG_WARNING}, {"notice", LOG_NOTICE},
+						  {"info", LOG_INFO}, {"debug", LOG_DEBUG},	{}};
+
+static const char *check_host(const char *value);
+static const char *check_client_id(const char *value);
+static const char *check_topic(const char *value);
+static const char *check_status_topic(const char *value);
+static const char *check_pin(const char *value);
+static const char *check_tls_version(const char *value);
+static const char *check_server_name(const char *value);
+static const char *check_glob(const char *value);
+
+const struct config_key config_keys[CONFIG_N_KEYS] = {
+#define TO(member) .offset = offsetof(struct config, member)
+	{"host", TYPE_STRING, TO(host), .otherwise = "the machine's host name", .check = check_host,
+	 .help = "name of this host in the events' source and in {host} of the topics"},
+	{"brokers", TYPE_BROKERS, TO(brokers), .otherwise = "must be given",
+	 .help = "mqtts://HOST[:PORT], in order of preference; mqtt:// is without TLS"},
+
+	{"mqtt.version", TYPE_CHOICE, TO(mqtt.version), "5", .choices = versions,
+	 .help = "under 3.1.1 a broker may acknowledge what it refuses, and the event is lost"},
+	{"mqtt.qos", TYPE_CHOICE, TO(mqtt.qos), "1", .choices = qos_levels,
+	 .help = "1: at least once; 2: the broker drops repetitions within a connection. 0 is refused"},
+	{"mqtt.client_id", TYPE_STRING, TO(mqtt.client_id), .otherwise = "virtspool-HOST", .check = check_client_id,
+	 .help = "must differ between all clients of a broker"},
+	{"mqtt.username", TYPE_STRING, TO(mqtt.username), .help = "user name for the broker"},
+	{"mqtt.password_file", TYPE_SECRET, TO(mqtt.password_file), .help = "file that holds the password"},
+	{"mqtt.window", TYPE_INTEGER, TO(mqtt.window), "100", .min = 1, .max = 65535,
+	 .help = "events that may wait for their acknowledgement at a time"},
+	{"mqtt.topic", TYPE_STRING, TO(mqtt.topic), "virtspool/v1/{host}/{driver}/{uuid}/{operation}",
+	 .check = check_topic, .help = "where an event is published"},
+	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), .check = check_status_topic, .none = true,
+	 .help = "template: where it is told that this host is online, or (the will) offline"},
+	{"mqtt.keep_alive", TYPE_DURATION, TO(mqtt.keep_alive_s), "30s", .min = 5, .max = 65535,
+	 .help = "a connection that is silent for longer is probed"},
+	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1, .max = 600,
+	 .help = "for each of: TCP connection, TLS handshake, the broker's CONNACK"},
+	{"mqtt.ack_timeout", TYPE_DURATION, TO(mqtt.ack_timeout_s), "30s", .min = 1, .max = 3600,
+	 .help = "a broker that acknowledges nothing for so long is left"},
+	{"mqtt.retry_min", TYPE_DURATION, TO(mqtt.retry_min_s), "1s", .min = 1, .max = 3600,
+	 .help = "first wait between attempts to connect; doubled each time, with jitter"},
+	{"mqtt.retry_max", TYPE_DURATION, TO(mqtt.retry_max_s), "60s", .min = 1, .max = 86400,
+	 .help = "longest wait between attempts to connect"},
+
+	{"tls.ca_file", TYPE_FILE, TO(tls.ca_file), .otherwise = "the system's trust store",
+	 .help = "certificates (PEM) of the authorities that the broker's must come from"},
+	{"tls.crl_file", TYPE_FILE, TO(tls.crl_file), .help = "revoked certificates (PEM)"},
+	{"tls.certificate_file", TYPE_FILE, TO(tls.certificate_file), .token = true,
+	 .help = "our certificate and its chain (PEM), or a pkcs11: URI"},
+	{"tls.key_file", TYPE_SECRET, TO(tls.key_file), .token = true,
+	 .help = "our certificate's key (PEM), or a pkcs11: URI"},
+	{"tls.key_password_file", TYPE_SECRET, TO(tls.key_password_file),
+	 .help = "file that holds the password of the key, or the PIN of the token"},
+	{"tls.psk_identity", TYPE_STRING, TO(tls.psk_identity),
+	 .help = "identity for a pre-shared key, instead of certificates"},
+	{"tls.psk_key_file", TYPE_SECRET, TO(tls.psk_key_file),
+	 .help = "file that holds the pre-shared key in hexadecimal digits"},
+	{"tls.pins", TYPE_LIST, TO(tls.pins), .check = check_pin,
+	 .help = "sha256:HEX of the broker's public key, one must match; on top of ca_file, or instead of it"},
+	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2", .check = check_tls_version,
+	 .help = "1.2 or 1.3"},
+	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "made from minimum_version",
+	 .help = "GnuTLS priority string"},
+	{"tls.server_name", TYPE_STRING, TO(tls.server_name), .otherwise = "the host of the broker's URL",
+	 .check = check_server_name, .help = "name that the broker's certificate must have"},
+
+	{"events.xml", TYPE_BOOLEAN, TO(events.xml), "false",
+	 .help = "publish libvirt's document, secrets blanked, with each event"},
+	{"events.metadata", TYPE_LIST, TO(events.metadata),
+	 .help = "namespaces (URIs) of <metadata> elements to publish"},
+	{"events.drivers", TYPE_LIST, TO(events.drivers), .otherwise = "all", .check = check_glob,
+	 .help = "publish these drivers only (glob patterns)"},
+	{"events.operations", TYPE_LIST, TO(events.operations), .otherwise = "all", .check = check_glob,
+	 .help = "publish these operations only (glob patterns)"},
+	{"events.domains", TYPE_LIST, TO(events.domains), .otherwise = "all", .check = check_glob,
+	 .help = "publish these domains only (glob patterns for name or UUID)"},
+	{"events.skip_drivers", TYPE_LIST, TO(events.skip_drivers), .check = check_glob,
+	 .help = "do not publish these drivers"},
+	{"events.skip_operations", TYPE_LIST, TO(events.skip_operations), .check = check_glob,
+	 .help = "do not publish these operations"},
+	{"events.skip_domains", TYPE_LIST, TO(events.skip_domains), .check = check_glob,
+	 .help = "do not publish these domains"},
+
+	{"spool.sent_age", TYPE_DURATION, TO(spool.sent_age_s), "7d", .max = 100 * SECONDS_PER_YEAR,
+	 .help = "keep delivered events so long, for replay; 0: delete at once"},
+	{"spool.sent_size", TYPE_SIZE, TO(spool.sent_size), "1G", .max = INT64_MAX,
+	 .help = "keep at most so much of delivered events"},
+	{"spool.queue_size", TYPE_SIZE, TO(spool.queue_size), "0", .max = INT64_MAX,
+	 .help = "bound of what waits: beyond it the oldest events are dropped and logged. 0: keep everything"},
+	{"spool.tmp_age", TYPE_DURATION, TO(spool.tmp_age_s), "1h", .min = 1, .max = SECONDS_PER_YEAR,
+	 .help = "remove what killed hooks left in tmp/ after so long"},
+	{"spool.stop_timeout", TYPE_DURATION, TO(spool.stop_timeout_s), "5s", .max = 600,
+	 .help = "when stopping, wait so long for acknowledgements"},
+
+	{"metrics.file", TYPE_OUTPUT, TO(metrics_file), .none = true,
+	 .otherwise = "virtspool.prom in the run directory",
+	 .help = "Prometheus text file, for node_exporter's textfile collector"},
+
+	{"log.level", TYPE_CHOICE, TO(log_level), "info", .choices = log_levels,
+	 .help = "err, warning, notice, info or debug"},
+#undef TO
+};
+
+/* Keys that are no keys, but are looked for; what to do instead. */
+static const struct {
+	const char *name;
+	const char *text;
+} not_keys[] = {
+	{"password", "secrets are not written here; name a file that holds it with mqtt.password_file"},
+	{"passwd", "secrets are not written here; name a file that holds it with mqtt.password_file"},
+	{"key_password", "secrets are not written here; name a file that holds it with tls.key_password_file"},
+	{"psk_key", "secrets are not written here; name a file that holds it with tls.psk_key_file"},
+	{"psk", "secrets are not written here; name a file that holds it with tls.psk_key_file"},
+	{"insecure", "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
+	{"verify", "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
+	{"retain", "events are never retained"},
+	{"clean_session", "a session is never kept: the spool is what survives"},
+	{"broker", "the brokers are a list; write brokers: [mqtts://HOST]"},
+	{"port", "the port is part of the broker's URL: mqtts://HOST:PORT"},
+	{"retention", "see spool.sent_age and spool.sent_size"},
+	{"<<", "merge keys are not supported"},
+};
+
+/* --- looking it up */
+
+const char *config_key_leaf(const char *path)
+{
+	const char *dot = strchr(path, '.');
+
+	return dot ? dot + 1 : path;
+}
+
+const struct config_key *config_key_find(const char *path)
+{
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
+		if (strcmp(config_keys[i].path, path) == 0)
+			return &config_keys[i];
+	return NULL;
+}
+
+bool config_section_exists(const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
+		if (strncmp(config_keys[i].path, name, n) == 0 && config_keys[i].path[n] == '.')
+			return true;
+	return false;
+}
+
+/* How many characters are added, removed, replaced or swapped between two short words. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned rows[3][64] = {{0}};
+	size_t na = strlen(a), nb = strlen(b);
+
+	if (na >= 64 || nb >= 64)
+		return UINT_MAX / 2;
+	for (size_t j = 0; j <= nb; j++)
+		rows[0][j] = (unsigned)j;
+	for (size_t i = 1; i <= na; i++) {
+		unsigned *row = rows[i % 3], *above = rows[(i - 1) % 3], *before = rows[(i + 1) % 3];
+
+		row[0] = (unsigned)i;
+		for (size_t j = 1; j <= nb; j++) {
+			unsigned best = above[j - 1] + (a[i - 1] != b[j - 1]);
+
+			if (above[j] + 1 < best)
+				best = above[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+				best = before[j - 2] + 1;
+			row[j] = best;
+		}
+	}
+	return rows[na % 3][nb];
+}
+
+/* The key that was probably meant, or NULL. A key that stands in another section is near, too. */
+static const char *key_nearest(const char *path)
+{
+	const char *nearest = NULL, *dot = strchr(path, '.');
+	unsigned best = strlen(config_key_leaf(path)) < 4   ? 2
+			: strlen(config_key_leaf(path)) < 8 ? 3
+							    : 4; /* must be less than this */
+
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
+		const char *p = config_keys[i].path, *l = config_key_leaf(p);
+		bool same_section = dot && strncmp(path, p, (size_t)(dot - path) + 1) == 0;
+		unsigned d = distance(config_key_leaf(path), l) + (same_section || (!dot && l == p) ? 0 : 1);
+
+		if (d < best) {
+			best = d;
+			nearest = p;
+		}
+		if (!dot && l != p) { /* the section itself? */
+			char section[64];
+
+			snprintf(section, sizeof(section), "%.*s", (int)(l - p - 1), p);
+			d = distance(path, section);
+			if (d < best) {
+				best = d;
+				nearest = p;
+			}
+		}
+	}
+	return nearest;
+}
+
+static void print_keys_of(FILE *f, const char *section)
+{
+	size_t n = strlen(section);
+	const char *separator = "", *last = NULL;
+
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
+		const char *p = config_keys[i].path, *l = config_key_leaf(p);
+
+		if (n ? strncmp(p, section, n) != 0 || p[n] != '.'
+		      : l != p && last && strncmp(last, p, (size_t)(l - p)) == 0)
+			continue;
+		if (n || l == p)
+			fprintf(f, "%s%s", separator, l);
+		else
+			fprintf(f, "%s%.*s", separator, (int)(l - p - 1), p);
+		separator = ", ";
+		last = p;
+	}
+}
+
+void config_key_advise(FILE *f, const char *section, const char *path)
+{
+	const char *nearest = key_nearest(path);
+
+	for (size_t i = 0; i < ELEMENTSOF(not_keys); i++)
+		if (strcmp(not_keys[i].name, config_key_leaf(path)) == 0) {
+			fprintf(f, ": %s", not_keys[i].text);
+			return;
+		}
+	if (nearest && !strchr(path, '.') && strchr(nearest, '.') &&
+	    distance(path, config_key_leaf(nearest)) > 1 + strlen(path) / 3) { /* the section was meant */
+		fprintf(f, "; did you mean '%.*s'?", (int)(config_key_leaf(nearest) - nearest - 1), nearest);
+	} else if (nearest) {
+		fprintf(f, "; did you mean '%s'?", nearest);
+	} else {
+		fputs("; allowed here: ", f);
+		print_keys_of(f, section);
+	}
+}
+
+const char *config_key_describe(const struct config_key *k, char *buf, size_t size)
+{
+	static const char *const duration_units[] = {"s", "m", "h", "d"};
+	static const unsigned duration_seconds[] = {1, 60, 3600, 86400};
+	size_t n = 0;
+
+	switch (k->type) {
+	case TYPE_INTEGER:
+		snprintf(buf, size, "an integer from %" PRIu64 " to %" PRIu64, k->min, k->max);
+		break;
+	case TYPE_DURATION: {
+		int u = 3;
+
+		while (u > 0 && k->max % duration_seconds[u])
+			u--;
+		snprintf(buf, size, "a duration from %" PRIu64 "%s to %" PRIu64 "%s, like 30s, 5m, 12h or 7d", k->min,
+			 k->min ? "s" : "", k->max / duration_seconds[u], duration_units[u]);
+		break;
+	}
+	case TYPE_SIZE:
+		snprintf(buf, size, "a size, like 512M or 1G (K, M, G, T are powers of 1024)");
+		break;
+	case TYPE_BOOLEAN:
+		snprintf(buf, size, "true or false");
+		break;
+	case TYPE_CHOICE:
+		for (const struct config_choice *c = k->choices; c->name; c++)
+			n += (size_t)snprintf(buf + n, size - n, "%s%s",
+					      c == k->choices ? ""
+					      : c[1].name     ? ", "
+							      : " or ",
+					      c->name);
+		break;
+	case TYPE_LIST:
+		snprintf(buf, size, "a list: [ONE, TWO]");
+		break;
+	case TYPE_BROKERS:
+		snprintf(buf, size, "a list of mqtts://HOST[:PORT] or mqtt://HOST[:PORT]");
+		break;
+	case TYPE_STRING:
+		snprintf(buf, size, "text");
+		break;
+	case TYPE_FILE:
+	case TYPE_SECRET:
+	case TYPE_OUTPUT:
+		snprintf(buf, size, "a file's absolute path%s", k->none ? ", or none" : "");
+		break;
+	}
+	return buf;
+}
+
+void config_print_keys(FILE *f)
+{
+	char buf[256];
+
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
+		const struct config_key *k = &config_keys[i];
+
+		fprintf(f, "%s (%s, default: %s)\n    %s", k->path, type_names[k->type],
+			k->fallback    ? k->fallback
+			: k->otherwise ? k->otherwise
+				       : "none",
+			k->help);
+		if (k->type == TYPE_INTEGER || k->type == TYPE_DURATION || k->type == TYPE_SIZE ||
+		    k->type == TYPE_CHOICE)
+			fprintf(f, "\n    %s", config_key_describe(k, buf, sizeof(buf)));
+		fputc('\n', f);
+	}
+}
+
+/* --- checks of single values */
+
+static const char *check_host(const char *value)
+{
+	return strlen(value) <= TOPIC_HOST_MAX ? NULL : "a host's name has at most 255 bytes";
+}
+
+static const char *check_client_id(const char *value)
+{
+	return strlen(value) <= 1024 ? NULL : "a client id has at most 1024 bytes";
+}
+
+static const char *check_topic(const char *value)
+{
+	const char *why = NULL;
+
+	(void)topic_check(value, TOPIC_ALL_FIELDS, &why);
+	return why;
+}
+
+static const char *check_status_topic(const char *value)
+{
+	const char *why = NULL;
+
+	(void)topic_check(value, 1U << TOPIC_HOST, &why);
+	return why;
+}
+
+static const char *check_pin(const char *value)
+{
+	size_t digits = 0;
+
+	for (const char *c = value + strlen("sha256:"); strncasecmp(value, "sha256:", 7) == 0 && *c; c++)
+		if (isxdigit((unsigned char)*c))
+			digits++;
+		else if (*c != ':' || digits == 0 || digits % 2)
+			digits = SIZE_MAX / 2; /* nonsense */
+	if (digits != 64)
+		return "a pin is sha256: and 64 hexadecimal digits, the hash of the broker's public key "
+		       "(SubjectPublicKeyInfo, DER)";
+	return NULL;
+}
+
+static const char *check_tls_version(const char *value)
+{
+	return strcmp(value, "1.2") == 0 || strcmp(value, "1.3") == 0 ? NULL : "allowed: 1.2, 1.3";
+}
+
+bool config_dns_name(const char *s)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+	size_t n = strlen(s);
+
+	return n > 0 && n <= NAME_MAX_LENGTH && strspn(s, allowed) == n && s[0] != '.' && s[0] != '-';
+}
+
+/* An address as it stands in a URL's brackets: IPv6, perhaps with a zone. */
+bool config_ipv6_address(const char *s)
+{
+	char address[INET6_ADDRSTRLEN];
+	struct in6_addr in6;
+	size_t n = strcspn(s, "%");
+
+	if (n >= sizeof(address) || (s[n] && (!config_dns_name(s + n + 1) || strlen(s + n + 1) >= IF_NAMESIZE)))
+		return false;
+	memcpy(address, s, n);
+	address[n] = 0;
+	return inet_pton(AF_INET6, address, &in6) == 1;
+}
+
+static const char *check_server_name(const char *value)
+{
+	return config_dns_name(value) || config_ipv6_address(value) ? NULL : "allowed: a DNS name or an IP address";
+}
+
+static const char *check_glob(const char *value)
+{
+	return strlen(value) <= 256 ? NULL : "a pattern has at most 256 bytes";
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* config-value - see config-value.h. Defaults go through the same code as what a file says. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+
+#include "spooler/config/config-value.h"
+#include "spooler/base/utf8.h"
+#include "spooler/base/util.h"
+
+#define ERRORS_MAX 20
+
+/* --- errors */
+
+const char *config_quoted(const char *s, char buf[static 3 * CONFIG_QUOTED_MAX + 4])
+{
+	size_t n = strlen(s), cut = n;
+
+	if (n > CONFIG_QUOTED_MAX)
+		for (cut = CONFIG_QUOTED_MAX; cut && ((unsigned char)s[cut] & 0xc0) == 0x80; cut--)
+			; /* not half a character */
+	strcpy(buf + utf8_replace_controls((struct bytes){s, cut}, buf), cut < n ? "..." : "");
+	return buf;
+}
+
+static void __attribute__((format(printf, 4, 0)))
+tell(struct config_reader *rd, const yaml_mark_t *at, const char *kind, const char *format, va_list ap)
+{
+	fprintf(rd->errors, "%s:%zu:%zu: %s", rd->path, at->line + 1, at->column + 1, kind);
+	vfprintf(rd->errors, format, ap);
+	fputc('\n', rd->errors);
+}
+
+int config_error(struct config_reader *rd, const yaml_mark_t *at, const char *format, ...)
+{
+	va_list ap;
+
+	if (rd->n_errors++ < ERRORS_MAX) {
+		va_start(ap, format);
+		tell(rd, at, "", format, ap);
+		va_end(ap);
+		return -EINVAL;
+	}
+	if (rd->n_errors == ERRORS_MAX + 1)
+		fprintf(rd->errors, "%s: too many errors, the rest is not shown\n", rd->path);
+	return -EBADMSG;
+}
+
+void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	tell(rd, at, "warning: ", format, ap);
+	va_end(ap);
+}
+
+/* --- from text to values. Each returns 0, or -EINVAL after an error was told. (Static analyzers lose the pointers that
+   are kept through a key's offset, and take them for leaks.) */
+
+/* A number, perhaps with a unit; false if it is neither, or too large. */
+static bool number_parse(const char *s, const char *units, const uint64_t *factors, uint64_t *ret)
+{
+	uint64_t value = 0, factor = 1;
+	const char *unit;
+
+	if (!isdigit((unsigned char)*s))
+		return false;
+	for (; isdigit((unsigned char)*s); s++)
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*s - '0'), &value))
+			return false;
+	if (*s) {
+		unit = strchr(units, *s);
+		if (!unit || s[1])
+			return false;
+		factor = factors[unit - units];
+	}
+	return !__builtin_mul_overflow(value, factor, ret);
+}
+
+static int set_number(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	static const uint64_t seconds[] = {1, 60, 3600, 86400, 7 * 86400};
+	static const uint64_t bytes[] = {1ULL << 10, 1ULL << 20, 1ULL << 30, 1ULL << 40};
+	void *target = (char *)rd->config + k->offset;
+	char allowed[256], buf[3 * CONFIG_QUOTED_MAX + 4];
+	uint64_t value;
+	bool good;
+
+	if (k->type == TYPE_DURATION)
+		good = number_parse(text, "smhdw", seconds, &value);
+	else if (k->type == TYPE_SIZE)
+		good = number_parse(text, "KMGT", bytes, &value);
+	else
+		good = number_parse(text, "", NULL, &value);
+	if (!good || value < k->min || value > k->max)
+		return config_error(rd, at, "%s: '%s' %s; allowed: %s", k->path, config_quoted(text, buf),
+				    good		      ? "is out of range"
+				    : k->type == TYPE_INTEGER ? "is no integer in range"
+				    : k->type == TYPE_SIZE    ? "is no size"
+							      : "is no duration",
+				    config_key_describe(k, allowed, sizeof(allowed)));
+	if (k->type == TYPE_INTEGER)
+		*(unsigned *)target = (unsigned)value;
+	else
+		*(uint64_t *)target = value;
+	return 0;
+}
+
+static int set_boolean(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	static const char *const words[] = {"false", "true", "no", "yes", "off", "on"};
+	char buf[3 * CONFIG_QUOTED_MAX + 4];
+
+	for (size_t i = 0; i < ELEMENTSOF(words); i++)
+		if (strcmp(text, words[i]) == 0) {
+			*(bool *)((char *)rd->config + k->offset) = i % 2;
+			return 0;
+		}
+	return config_error(rd, at, "%s: '%s' is neither true nor false", k->path, config_quoted(text, buf));
+}
+
+static int set_choice(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	char allowed[256], buf[3 * CONFIG_QUOTED_MAX + 4];
+
+	for (const struct config_choice *c = k->choices; c->name; c++)
+		if (strcmp(text, c->name) == 0) {
+			*(unsigned *)((char *)rd->config + k->offset) = c->value;
+			return 0;
+		}
+	if (strcmp(k->path, "mqtt.qos") == 0 && strcmp(text, "0") == 0)
+		return config_error(
+			rd, at,
+			"%s: 0 is refused: without acknowledgements nobody knows whether an event arrived, and "
+			"none could leave the spool; allowed: 1 or 2",
+			k->path);
+	return config_error(rd, at, "%s: '%s' is not one of: %s", k->path, config_quoted(text, buf),
+			    config_key_describe(k, allowed, sizeof(allowed)));
+}
+
+/* What can be said of a named file now. That it cannot be reached is no error here: the program that reads the
+   configuration need not be the one that reads the file, and reading tells. */
+static int check_file(struct config_reader *rd, const struct config_key *k, const char *path, const yaml_mark_t *at)
+{
+	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	struct stat st;
+
+	if (stat(path, &st) < 0) {
+		if (errno != ENOENT && errno != ENOTDIR)
+			return 0;
+		return config_error(rd, at, "%s: '%s' does not exist", k->path, config_quoted(path, buf));
+	}
+	if (S_ISDIR(st.st_mode))
+		return config_error(rd, at, "%s: '%s' is a directory; allowed: a file", k->path,
+				    config_quoted(path, buf));
+	if (k->type != TYPE_SECRET || !S_ISREG(st.st_mode))
+		return 0;
+	if (st.st_mode & S_IROTH)
+		return config_error(rd, at, "%s: '%s' can be read by others (mode %03o); chmod o-r, at most 0640",
+				    k->path, config_quoted(path, buf), st.st_mode & 07777);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return config_error(rd, at, "%s: '%s' can be written by others (mode %03o); chmod go-w, at most 0640",
+				    k->path, config_quoted(path, buf), st.st_mode & 07777);
+	return 0;
+}
+
+/* Makes the path absolute where it names a credential of the unit (LoadCredential=). */
+static int file_locate(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at,
+		       char **ret)
+{
+	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	char *path;
+
+	if (*text != '/' && k->type == TYPE_OUTPUT)
+		return config_error(rd, at, "%s: '%s' is relative; allowed: an absolute path, or none", k->path,
+				    config_quoted(text, buf));
+	if (*text != '/' && !credentials)
+		config_warning(rd, at,
+			       "%s: '%s' is relative: it is looked for among systemd's credentials, and there are none "
+			       "($CREDENTIALS_DIRECTORY is not set)",
+			       k->path, config_quoted(text, buf));
+	if (*text == '/' || !credentials)
+		path = strdup(text);
+	else if (asprintf(&path, "%s/%s", credentials, text) < 0)
+		path = NULL;
+	if (!path)
+		return -ENOMEM;
+	*ret = path;
+	return 0;
+}
+
+static int set_file(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	_cleanup_free_ char *path = NULL;
+	char **target = (char **)((char *)rd->config + k->offset);
+	bool token = strncasecmp(text, "pkcs11:", 7) == 0;
+	int r;
+
+	if (token && !k->token)
+		return config_error(rd, at, "%s: a pkcs11: URI is not possible here; allowed: a file", k->path);
+	if (token && strstr(text, "pin-value="))
+		return config_error(
+			rd, at,
+			"%s: secrets are not written here; name a file that holds the PIN with tls.key_password_file",
+			k->path);
+	if (token) {
+		path = strdup(text);
+		r = path ? 0 : -ENOMEM;
+	} else {
+		r = file_locate(rd, k, text, at, &path);
+		if (r >= 0 && path && *path == '/' && k->type != TYPE_OUTPUT)
+			r = check_file(rd, k, path, at);
+	}
+	if (r < 0)
+		return r;
+	free(*target);
+	*target = TAKE_PTR(path);
+	return 0;
+}
+
+static int set_string(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	char **target = (char **)((char *)rd->config + k->offset);
+	const char *why = k->check ? k->check(text) : NULL;
+	char buf[3 * CONFIG_QUOTED_MAX + 4], *copy;
+
+	if (why)
+		return config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why);
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	free(*target);
+	*target = copy;
+	return 0;
+}
+
+static int set_list_item(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	struct strings *target = (struct strings *)((char *)rd->config + k->offset);
+	const char *why = k->check ? k->check(text) : NULL;
+	char buf[3 * CONFIG_QUOTED_MAX + 4], **list;
+
+	if (why)
+		return config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why);
+	list = reallocarray(target->list, target->n + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	target->list = list;
+	list[target->n] = strdup(text);
+	if (!list[target->n])
+		return -ENOMEM;
+	target->n++;
+	return 0;
+}
+
+/* HOST[:PORT] into b; what is wrong with it otherwise. */
+static const char *authority_parse(const char *s, struct broker *b)
+{
+	const char *end, *port;
+	uint64_t value;
+
+	if (*s == '[') {
+		end = strchr(++s, ']');
+		if (!end)
+			return "the ] is missing";
+		port = end + 1;
+	} else {
+		end = port = s + strcspn(s, ":");
+		if (strchr(s, '@'))
+			return "a user is not written here; see mqtt.username and mqtt.password_file";
+		if (*port && strchr(port + 1, ':'))
+			return "an IPv6 address stands in brackets: mqtts://[2001:db8::1]:8883";
+	}
+	b->host = strndup(s, (size_t)(end - s));
+	if (!b->host)
+		return "out of memory";
+	if (s[-1] == '[' ? !config_ipv6_address(b->host) : !config_dns_name(b->host))
+		return "allowed: mqtts://HOST[:PORT] or mqtt://HOST[:PORT], where HOST is a DNS name or an IP address";
+	b->port = b->tls ? 8883 : 1883;
+	if (!*port)
+		return NULL;
+	if (*port != ':' || !number_parse(port + 1, "", NULL, &value) || value < 1 || value > 65535)
+		return "behind the host only :PORT is allowed, from 1 to 65535";
+	b->port = (uint16_t)value;
+	return NULL;
+}
+
+void config_broker_release(struct broker *b)
+{
+	free(b->url);
+	free(b->host);
+}
+
+static int add_broker(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	struct config *c = rd->config;
+	struct broker b = {}, *list;
+	const char *why = NULL;
+	char buf[3 * CONFIG_QUOTED_MAX + 4];
+
+	if (strncmp(text, "mqtts://", 8) == 0) {
+		b.tls = true;
+		why = authority_parse(text + 8, &b);
+	} else if (strncmp(text, "mqtt://", 7) == 0) {
+		why = authority_parse(text + 7, &b);
+	} else {
+		why = "allowed: mqtts://HOST[:PORT], or mqtt://HOST[:PORT] without TLS";
+	}
+	b.url = strdup(text);
+	list = reallocarray(c->brokers, c->n_brokers + 1, sizeof(*list));
+	if (list)
+		c->brokers = list;
+	if (why || !list || !b.url) {
+		config_broker_release(&b);
+		return why ? config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why) : -ENOMEM;
+	}
+	list[c->n_brokers++] = b;
+	return 0;
+}
+
+/* A scalar for any key; of a list, one item. */
+int config_set(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+{
+	if (k->none && strcmp(text, "none") == 0) {
+		free_charp((char **)((char *)rd->config + k->offset));
+		*(char **)((char *)rd->config + k->offset) = NULL;
+		return 0;
+	}
+	switch (k->type) {
+	case TYPE_STRING:
+		return set_string(rd, k, text, at);
+	case TYPE_INTEGER:
+	case TYPE_DURATION:
+	case TYPE_SIZE:
+		return set_number(rd, k, text, at);
+	case TYPE_BOOLEAN:
+		return set_boolean(rd, k, text, at);
+	case TYPE_CHOICE:
+		return set_choice(rd, k, text, at);
+	case TYPE_LIST:
+		return set_list_item(rd, k, text, at);
+	case TYPE_BROKERS:
+		return add_broker(rd, k, text, at);
+	case TYPE_FILE:
+	case TYPE_SECRET:
+	case TYPE_OUTPUT:
+		return set_file(rd, k, text, at);
+	}
+	return -EINVAL;
+}

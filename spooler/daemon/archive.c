@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * archive - see archive.h.
+ *
+ * A sweep visits the directories of `passes` one after the other. For each it reads the names in slices (a defer
+ * source, so that publishing goes on in between), removes what is too old, sums up the sizes, and remembers the
+ * oldest names in a bounded list; if the sum is above the limit, it removes from that list, in slices too.
+ *
+ * What is swept depends on who asks: everything once an hour, and as little as it takes when something has come.
+ * However often that is, and however much lies there, sweeps for what comes take but a small part of the time.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "spooler/daemon/archive.h"
+#include "spooler/daemon/disk.h"
+#include "hook/spool.h"
+#include "spooler/base/log.h"
+#include "spooler/base/loop.h"
+#include "spooler/spool/spoolid.h"
+#include "spooler/base/util.h"
+
+#define SLICE 256			 /* names between two returns to the event loop */
+#define OLDEST_MAX (32 * 1024)		 /* names that one pass can remove by size */
+#define SWEEP_USEC (3600 * USEC_PER_SEC) /* ages are looked at this often */
+#define SWEEP_ACCURACY_USEC (300 * USEC_PER_SEC)
+#define LOOK_EVENTS 16 /* archived between two looks at the space that is left */
+#define LOOK_BYTES (64 * 1024)
+#define LOW_SPACE_PERCENT 5	/* below: the archive gives way */
+#define ENOUGH_SPACE_PERCENT 10 /* until there is so much again */
+#define KEEP_PERCENT 90		/* of a limit, once it is crossed, so that not each event sweeps */
+#define REST 20			/* after a sweep for what came: so many times as long as it took */
+
+enum pass {
+	PASS_SENT, /* first what is archived */
+	PASS_SKIPPED,
+	PASS_NEW, /* then what waits, if that is bounded */
+	PASS_TMP,
+	PASS_EMERGENCY_TMP,
+	PASS_FAILED,
+	N_PASSES,
+};
+
+struct archive {
+	char *spool_dir, *run_dir;
+	struct config_spool limits;
+	struct disk *disk;
+	sd_event_source *work, *timer, *rest;
+
+	bool running;
+	enum pass pass, end; /* of this sweep */
+	enum pass again;     /* the end of the next, which begins when this one is over; 0: none */
+	bool come;	     /* since the last look at what came */
+	uint64_t began_usec, rested_usec;
+	DIR *directory;
+	struct id_list oldest;
+	bool removing; /* second half of a pass */
+	uint64_t names, bytes, limit;
+
+	uint64_t unlooked_events, unlooked_bytes; /* archived since the last look at the space that is left */
+	struct archive_counts counts;
+};
+
+static const char *const pass_path[N_PASSES] = {
+	[PASS_SENT] = SPOOL_SENT,
+	[PASS_SKIPPED] = SPOOL_SKIPPED,
+	[PASS_NEW] = SPOOL_NEW,
+	[PASS_TMP] = SPOOL_TMP,
+	[PASS_EMERGENCY_TMP] = SPOOL_EMERGENCY "/" SPOOL_TMP,
+	[PASS_FAILED] = SPOOL_FAILED,
+};
+
+static void sweep(struct archive *a, enum pass end);
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool is_archive(enum pass pass)
+{
+	return pass == PASS_SENT || pass == PASS_SKIPPED;
+}
+
+/* A million waiting events are not looked at for nothing. */
+static bool is_needed(const struct archive *a)
+{
+	return a->pass != PASS_NEW || a->limits.queue_size > 0;
+}
+
+/* --- one pass */
+
+static int pass_open(struct archive *a)
+{
+	_cleanup_close_ int top = -1, fd = -1;
+
+	top = open(a->pass == PASS_EMERGENCY_TMP ? a->run_dir : a->spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0)
+		return -errno;
+	fd = openat(top, pass_path[a->pass], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	a->directory = fdopendir(fd);
+	if (!a->directory)
+		return -errno;
+	TAKE_FD(fd);
+	a->names = a->bytes = 0;
+	a->removing = false;
+	return 0;
+}
+
+/* How many bytes this directory may hold, given what the configuration says and what the disk has left. */
+static uint64_t pass_limit(const struct archive *a)
+{
+	uint64_t limit = is_archive(a->pass)   ? a->limits.sent_size
+			 : a->pass == PASS_NEW ? a->limits.queue_size
+					       : UINT64_MAX;
+	uint64_t wanted, available;
+	struct statvfs fs;
+
+	if (!is_archive(a->pass) || fstatvfs(dirfd(a->directory), &fs) < 0 || fs.f_blocks == 0)
+		return limit;
+	available = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT) {
+		wanted = fs.f_blocks / 100 * ENOUGH_SPACE_PERCENT * fs.f_frsize - available;
+		limit = a->bytes > wanted ? (limit < a->bytes - wanted ? limit : a->bytes - wanted) : 0;
+	}
+	if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT && limit > a->bytes / 2)
+		limit = a->bytes / 2;
+	return limit;
+}
+
+static bool too_old(const struct archive *a, const struct spool_id *e, const struct stat *st)
+{
+	uint64_t now = now_ms();
+
+	if (is_archive(a->pass)) /* by the event's time, as everywhere */
+		return spool_id_ms(e) + a->limits.sent_age_s * 1000 < now;
+	if (a->pass == PASS_TMP || a->pass == PASS_EMERGENCY_TMP)
+		return (uint64_t)st->st_mtim.tv_sec * 1000 + a->limits.tmp_age_s * 1000 < now;
+	return false;
+}
+
+static void look_at(struct archive *a, const char *name)
+{
+	struct spool_id e = {0};
+	bool is_record = spool_id_parse(name, &e);
+	struct stat st;
+
+	if (!is_record && a->pass != PASS_TMP && a->pass != PASS_EMERGENCY_TMP)
+		return;
+	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (too_old(a, &e, &st)) {
+		(void)unlinkat(dirfd(a->directory), name, 0); /* next time, then */
+		return;
+	}
+	a->names++;
+	a->bytes += spool_bytes_on_disk(&st);
+	if (is_archive(a->pass) || a->pass == PASS_NEW)
+		(void)id_list_add(&a->oldest, &e, OLDEST_MAX); /* without memory the next sweep removes more */
+}
+
+static void remove_oldest(struct archive *a)
+{
+	char name[37];
+	struct stat st;
+
+	spool_id_name(&a->oldest.entries[a->oldest.position++], name);
+	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    unlinkat(dirfd(a->directory), name, 0) < 0)
+		return;
+	a->names--;
+	a->bytes -= spool_bytes_on_disk(&st) < a->bytes ? spool_bytes_on_disk(&st) : a->bytes;
+	if (a->pass == PASS_NEW) {
+		a->counts.dropped++;
+		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size", name);
+	}
+}
+
+/* The first half is over: the directory has been read. */
+static void pass_summed_up(struct archive *a)
+{
+	uint64_t limit = pass_limit(a);
+
+	a->removing = true;
+	a->limit = limit;
+	id_list_sort(&a->oldest, OLDEST_MAX);
+	if (a->bytes > limit)
+		a->limit = limit / 100 * KEEP_PERCENT;
+	else
+		a->oldest.n = 0;
+}
+
+static void pass_abandon(struct archive *a)
+{
+	if (a->directory)
+		(void)closedir(a->directory);
+	a->directory = NULL;
+	id_list_clear(&a->oldest);
+}
+
+static void pass_close(struct archive *a)
+{
+	if (a->bytes > a->limit && a->oldest.n > 0 && a->oldest.partial)
+		sweep(a, a->end);
+	switch (a->pass) {
+	case PASS_SENT:
+		a->counts.sent = a->names;
+		a->counts.sent_bytes = a->bytes;
+		break;
+	case PASS_SKIPPED:
+		a->counts.skipped = a->names;
+		break;
+	case PASS_FAILED:
+		a->counts.failed = a->names;
+		break;
+	default:
+		break;
+	}
+	pass_abandon(a);
+}
+
+/* A slice of the pass; true when the pass is over. */
+static bool pass_slice(struct archive *a)
+{
+	for (int i = 0; i < SLICE; i++) {
+		if (a->removing) {
+			if (a->oldest.position == a->oldest.n || a->bytes <= a->limit)
+				return true;
+			remove_oldest(a);
+		} else {
+			const struct dirent *de = readdir(a->directory);
+
+			if (!de)
+				pass_summed_up(a);
+			else if (!spool_is_dots(de->d_name))
+				look_at(a, de->d_name);
+		}
+	}
+	return false;
+}
+
+/* --- the sweep */
+
+static void sweep_finish(struct archive *a)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	enum pass again = a->again;
+
+	(void)sd_event_source_set_enabled(a->work, SD_EVENT_OFF);
+	a->running = false;
+	a->again = 0;
+	a->rested_usec = now + REST * (now - a->began_usec);
+	if (again > 0)
+		sweep(a, again);
+	else if (a->come)
+		archive_spool_changed(a);
+}
+
+static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct archive *a = userdata;
+
+	(void)s;
+	(void)usec;
+	if (disk_hangs(a->disk)) {
+		pass_abandon(a);
+		a->pass = a->end;
+	}
+	while (!a->directory) {
+		if (a->pass == a->end || a->pass == N_PASSES) {
+			sweep_finish(a);
+			return 0;
+		}
+		if (!is_needed(a) || pass_open(a) < 0)
+			a->pass++;
+	}
+	if (pass_slice(a)) {
+		pass_close(a);
+		a->pass++;
+	}
+	return 0;
+}
+
+static void sweep(struct archive *a, enum pass end)
+{
+	if (a->running) {
+		a->again = end > a->again ? end : a->again;
+		return;
+	}
+	a->running = true;
+	a->began_usec = now_usec(CLOCK_MONOTONIC);
+	a->pass = 0;
+	a->end = end;
+	(void)sd_event_source_set_enabled(a->work, SD_EVENT_ON);
+}
+
+static void sweep_all(struct archive *a)
+{
+	sweep(a, N_PASSES);
+	(void)sd_event_source_set_time_relative(a->timer, SWEEP_USEC);
+	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	(void)s;
+	(void)usec;
+	sweep_all(userdata);
+	return 0;
+}
+
+void archive_spool_changed(struct archive *a)
+{
+	a->come = a->running || now_usec(CLOCK_MONOTONIC) < a->rested_usec;
+	if (a->running)
+		return;
+	if (!a->come) {
+		sweep(a, a->limits.queue_size > 0 ? PASS_NEW + 1 : PASS_NEW);
+		return;
+	}
+	(void)sd_event_source_set_time(a->rest, a->rested_usec);
+	(void)sd_event_source_set_enabled(a->rest, SD_EVENT_ONESHOT);
+}
+
+static int on_rest(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct archive *a = userdata;
+
+	(void)s;
+	(void)usec;
+	a->rested_usec = 0;
+	archive_spool_changed(a);
+	return 0;
+}
+
+static bool space_is_low(const struct archive *a)
+{
+	struct statvfs fs;
+
+	return !disk_hangs(a->disk) && statvfs(a->spool_dir, &fs) == 0 &&
+	       (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
+		fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
+}
+
+void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
+{
+	a->counts.sent += events;
+	a->counts.sent_bytes += bytes;
+	a->unlooked_events += events;
+	a->unlooked_bytes += bytes;
+	if (a->counts.sent_bytes > a->limits.sent_size) {
+		sweep(a, PASS_NEW);
+	} else if (a->unlooked_events >= LOOK_EVENTS || a->unlooked_bytes >= LOOK_BYTES) {
+		a->unlooked_events = a->unlooked_bytes = 0;
+		if (space_is_low(a))
+			sweep(a, PASS_NEW);
+	}
+}
+
+void archive_configure(struct archive *a, const struct config_spool *limits)
+{
+	a->limits = *limits;
+	sweep_all(a);
+}
+
+const struct archive_counts *archive_counts(const struct archive *a)
+{
+	return &a->counts;
+}
+
+int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+		struct archive **ret_archive)
+{
+	struct archive *a = calloc(1, sizeof(*a));
+	int r = -ENOMEM;
+
+	if (!a)
+		return -ENOMEM;
+	a->disk = disk;
+	a->spool_dir = strdup(spool_dir);
+	a->run_dir = strdup(run_dir);
+	if (!a->spool_dir || !a->run_dir)
+		goto fail;
+	r = loop_add_turn(loop, &a->work, on_work, a);
+	if (r < 0)
+		goto fail;
+	r = sd_event_add_time_relative(loop, &a->timer, CLOCK_MONOTONIC, 0, SWEEP_ACCURACY_USEC, on_timer, a);
+	if (r < 0)
+		goto fail;
+	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_OFF);
+	r = sd_event_add_time(loop, &a->rest, CLOCK_MONOTONIC, 0, 0, on_rest, a);
+	if (r < 0)
+		goto fail;
+	(void)sd_event_source_set_enabled(a->rest, SD_EVENT_OFF);
+	*ret_archive = a;
+	return 0;
+fail:
+	archive_free(a);
+	return r;
+}
+
+void archive_free(struct archive *a)
+{
+	if (!a)
+		return;
+	sd_event_source_disable_unref(a->work);
+	sd_event_source_disable_unref(a->timer);
+	sd_event_source_disable_unref(a->rest);
+	if (a->directory)
+		(void)closedir(a->directory);
+	id_list_clear(&a->oldest);
+	free(a->spool_dir);
+	free(a->run_dir);
+	free(a);
+}

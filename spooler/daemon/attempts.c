@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* attempts - see attempts.h. A table without order: it is short, and looked through only when something went wrong. */
+#include "spooler/daemon/attempts.h"
+#include "spooler/base/util.h"
+
+static size_t find(const struct attempts *a, const struct spool_id *e)
+{
+	size_t i = 0;
+
+	while (i < a->n && spool_id_compare(&a->table[i].entry, e) != 0)
+		i++;
+	return i;
+}
+
+const struct attempt *attempts_find(const struct attempts *a, const struct spool_id *e)
+{
+	size_t i = find(a, e);
+
+	return i < a->n ? &a->table[i] : NULL;
+}
+
+void attempts_note(struct attempts *a, const struct spool_id *e, const char *why)
+{
+	size_t i = find(a, e);
+
+	if (i == ATTEMPTS_MAX)
+		return;
+	if (i == a->n)
+		a->table[a->n++] = (struct attempt){.entry = *e};
+	a->table[i].count++;
+	(void)snprintf(a->table[i].why, sizeof(a->table[i].why), "%s", why);
+}
+
+void attempts_forget(struct attempts *a, const struct spool_id *e)
+{
+	size_t i = find(a, e);
+
+	if (i < a->n)
+		a->table[i] = a->table[--a->n];
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * daemon - see daemon.h.
+ *
+ * SIGHUP loads configuration and certificates anew; what cannot be loaded is refused, and the old goes on. SIGTERM
+ * stops feeding, waits a bounded time for what is in flight, and exits; the rest stays in the spool.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "spooler/daemon/archive.h"
+#include "spooler/config/config.h"
+#include "spooler/daemon/daemon.h"
+#include "spooler/daemon/disk.h"
+#include "hook/spool.h"
+#include "spooler/base/log.h"
+#include "spooler/daemon/metrics.h"
+#include "spooler/daemon/queue.h"
+#include "spooler/daemon/relay.h"
+#include "spooler/daemon/status.h"
+#include "spooler/mqtt/transport.h"
+#include "spooler/base/util.h"
+#include "spooler/daemon/watch.h"
+
+#define METRICS_USEC (15 * USEC_PER_SEC) /* while something waits, its age grows without anything having changed */
+#define STATUS_USEC USEC_PER_SEC	 /* status is written at most this often, and only when something has changed */
+#define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
+
+struct daemon {
+	sd_event *loop;
+	const char *config_path;
+	struct disk *disk;
+	struct queue *queue;
+	struct watch *watch;
+	struct relay *relay;
+	struct archive *archive;
+	sd_event_source *status_timer;
+	bool status_pending;
+	bool connected; /* as last told */
+	bool spool_error_logged;
+	uint64_t archived_events, archived_bytes; /* that the archive was told of */
+	uint64_t started_usec;
+	int64_t own_expiry_s, authority_expiry_s; /* of the certificates in force */
+	struct backlog backlog;
+	char *metrics_file; /* that was written last */
+	bool metrics_failed;
+};
+
+/* --- what is loaded at start and at SIGHUP */
+
+static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *c = NULL;
+	int r;
+
+	r = config_load(path, stderr, &c);
+	if (r < 0)
+		return r;
+	r = credentials_load(&c->tls, ret_credentials, &error);
+	if (r < 0) {
+		log_error("%s", error ? error : strerror(-r));
+		config_free(c);
+		return r;
+	}
+	*ret_config = c;
+	return 0;
+}
+
+static int daemon_configure(struct daemon *d)
+{
+	struct credentials *credentials = NULL;
+	struct config *c = NULL;
+	int r = load(d->config_path, &c, &credentials);
+
+	if (r < 0)
+		return r;
+	log_set_level(c->log_level);
+	d->own_expiry_s = credentials_own_expiry(credentials);
+	d->authority_expiry_s = credentials_trust_expiry(&c->tls);
+	archive_configure(d->archive, &c->spool);
+	relay_configure(d->relay, c, credentials);
+	return 0;
+}
+
+/* --- status */
+
+static void tell_systemd(const struct daemon *d)
+{
+	const struct relay_stats *s = relay_stats(d->relay);
+	uint64_t waiting = queue_length(d->queue, NULL);
+
+	if (relay_is_connected(d->relay))
+		(void)sd_notifyf(0, "STATUS=Connected to %s; %" PRIu64 " delivered, %" PRIu64 " waiting",
+				 relay_broker(d->relay), s->acknowledged, waiting);
+	else
+		(void)sd_notifyf(0, "STATUS=Not connected (%s); %" PRIu64 " delivered, events wait in the spool",
+				 s->last_error[0] ? s->last_error : "connecting", s->acknowledged);
+}
+
+static void remove_metrics(struct daemon *d)
+{
+	if (d->metrics_file)
+		(void)unlink(d->metrics_file); /* what is no longer true must not be collected */
+	free(TAKE_PTR(d->metrics_file));
+}
+
+static void write_metrics(struct daemon *d, const struct status_view *view)
+{
+	const char *path = relay_config(d->relay)->metrics_file;
+	uint64_t again;
+	int r;
+
+	if (d->metrics_file && (!path || strcmp(d->metrics_file, path) != 0))
+		remove_metrics(d);
+	if (!path)
+		return;
+	again = backlog_update(&d->backlog, view);
+	r = metrics_write(path, view, &d->backlog);
+	if (r < 0 && !d->metrics_failed)
+		log_warning("cannot write metrics to '%s': %s", path, strerror(-r));
+	d->metrics_failed = r < 0;
+	if (r == 0 && !d->metrics_file)
+		d->metrics_file = strdup(path);
+	if ((again > 0 || d->backlog.records > 0) && !d->status_pending) {
+		(void)sd_event_source_set_time_relative(d->status_timer, again > 0 ? again : METRICS_USEC);
+		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
+	}
+}
+
+static void write_status(struct daemon *d)
+{
+	struct status_view view = {
+		.relay = d->relay,
+		.queue = d->queue,
+		.archive = d->archive,
+		.config_path = d->config_path,
+		.started_usec = d->started_usec,
+		.disk_hangs = disk_hangs(d->disk),
+		.own_expiry_s = d->own_expiry_s,
+		.authority_expiry_s = d->authority_expiry_s,
+	};
+	int r = status_write(spool_run_directory(), &view);
+
+	if (r < 0)
+		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(), strerror(-r));
+	write_metrics(d, &view);
+	tell_systemd(d);
+}
+
+static int on_status_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)s;
+	(void)usec;
+	d->status_pending = false;
+	write_status(d);
+	return 0;
+}
+
+/* The relay has done something. */
+static void on_relay_changed(void *userdata)
+{
+	struct daemon *d = userdata;
+	const struct relay_stats *s = relay_stats(d->relay);
+	const char *error = queue_error(d->queue);
+
+	if (s->archived > d->archived_events)
+		archive_grown(d->archive, s->archived - d->archived_events, s->archived_bytes - d->archived_bytes);
+	d->archived_events = s->archived;
+	d->archived_bytes = s->archived_bytes;
+	if (error && !d->spool_error_logged)
+		log_error("%s; events go to the emergency spool in '%s' until it is mended", error,
+			  spool_run_directory());
+	else if (!error && d->spool_error_logged)
+		log_notice("the spool '%s' can be read again", spool_directory());
+	d->spool_error_logged = error;
+	if (relay_is_connected(d->relay) != d->connected) { /* what people look for first is told at once */
+		d->connected = !d->connected;
+		write_status(d);
+	}
+	if (!d->status_pending) {
+		d->status_pending = true;
+		(void)sd_event_source_set_time_relative(d->status_timer, STATUS_USEC);
+		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
+	}
+}
+
+/* --- what happens from outside */
+
+static void on_spool_changed(void *userdata)
+{
+	struct daemon *d = userdata;
+
+	relay_wake(d->relay);
+	if (queue_emergency_length(d->queue) > 0 || relay_config(d->relay)->spool.queue_size > 0)
+		archive_spool_changed(d->archive);
+}
+
+static void on_disk_answers(void *userdata)
+{
+	struct daemon *d = userdata;
+
+	relay_wake(d->relay);
+	archive_spool_changed(d->archive);
+}
+
+static void on_stopped(void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)sd_event_exit(d->loop, EXIT_SUCCESS);
+}
+
+static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct daemon *d = userdata;
+	uint64_t patience = relay_config(d->relay)->spool.stop_timeout_s * USEC_PER_SEC + STOP_MARGIN_USEC;
+
+	(void)s;
+	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
+	(void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=Waiting for what is in flight",
+			 patience);
+	relay_wake(d->relay); /* libvirtd has just stopped, perhaps, and what it told last is not seen yet */
+	relay_stop(d->relay, on_stopped);
+	return 0;
+}
+
+static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)s;
+	(void)si;
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
+	if (daemon_configure(d) < 0)
+		log_error("'%s' is refused; the configuration that was in force stays", d->config_path);
+	else
+		log_notice("configuration and certificates loaded anew from '%s'", d->config_path);
+	(void)sd_notify(0, "READY=1");
+	return 0;
+}
+
+/* --- start and end */
+
+static int add_signals(struct daemon *d)
+{
+	sigset_t mask;
+	int r;
+
+	(void)sigemptyset(&mask);
+	(void)sigaddset(&mask, SIGTERM);
+	(void)sigaddset(&mask, SIGINT);
+	(void)sigaddset(&mask, SIGHUP);
+	(void)sigaddset(&mask, SIGCHLD);
+	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+		return -errno;
+	(void)signal(SIGPIPE, SIG_IGN);
+	r = sd_event_add_signal(d->loop, NULL, SIGTERM, on_terminate, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->loop, NULL, SIGINT, on_terminate, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->loop, NULL, SIGHUP, on_hangup, d);
+	return r;
+}
+
+static int daemon_init(struct daemon *d)
+{
+	const char *spool_dir = spool_directory(), *run_dir = spool_run_directory();
+	int r;
+
+	d->started_usec = now_usec(CLOCK_REALTIME);
+	r = sd_event_default(&d->loop);
+	if (r >= 0)
+		r = add_signals(d);
+	if (r >= 0)
+		r = sd_event_add_time_relative(d->loop, &d->status_timer, CLOCK_MONOTONIC, 0, 0, on_status_timer, d);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(d->status_timer, SD_EVENT_OFF);
+	if (r >= 0)
+		r = disk_new(d->loop, spool_dir, run_dir, on_disk_answers, d, &d->disk);
+	if (r >= 0)
+		r = queue_new(spool_dir, run_dir, &d->queue);
+	if (r >= 0)
+		queue_use_disk(d->queue, d->disk);
+	if (r >= 0)
+		r = relay_new(d->loop, d->queue, on_relay_changed, d, &d->relay);
+	if (r >= 0)
+		r = archive_new(d->loop, spool_dir, run_dir, d->disk, &d->archive);
+	if (r >= 0)
+		r = watch_new(d->loop, spool_dir, run_dir, d->disk, on_spool_changed, d, &d->watch);
+	if (r >= 0)
+		r = sd_event_set_watchdog(d->loop, true);
+	return r;
+}
+
+static void daemon_release(struct daemon *d)
+{
+	watch_free(d->watch);
+	relay_free(d->relay);
+	archive_free(d->archive);
+	queue_free(d->queue);
+	disk_free(d->disk);
+	sd_event_source_disable_unref(d->status_timer);
+	sd_event_unref(d->loop);
+}
+
+int daemon_run(const char *config_path)
+{
+	struct daemon d = {.config_path = config_path};
+	int r = daemon_init(&d);
+
+	if (r < 0) {
+		log_error("cannot start: %s", strerror(-r));
+		r = EX_OSERR;
+	} else if (daemon_configure(&d) < 0) {
+		r = EX_CONFIG;
+	} else {
+		write_status(&d); /* whoever is told that it is ready can ask for more at once */
+		(void)sd_notify(0, "READY=1");
+		log_info("started, spool '%s'", spool_directory());
+		r = sd_event_loop(d.loop);
+		if (r < 0) {
+			log_error("the event loop failed: %s", strerror(-r));
+			r = EX_SOFTWARE;
+		}
+		status_remove(spool_run_directory());
+		remove_metrics(&d);
+		log_info("stopped");
+	}
+	daemon_release(&d);
+	return r;
+}

@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * queue - see queue.h.
+ *
+ * Two snapshots, live and replay, each a sorted array of ids. A scan fills an array of twice the size that is kept
+ * and, whenever it is full, throws the younger half away (quickselect), so that a million names cost one pass and
+ * 9 MiB. `taken` holds the ids that were given and not yet ended; a scan that meets them again does not give them
+ * twice. `held` are those that stay for later, `stuck` those that were delivered but could not be moved away.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <search.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "spooler/base/atomic-file.h"
+#include "spooler/daemon/disk.h"
+#include "spooler/spool/stray.h"
+#include "hook/spool.h"
+#include "hook/stamp.h"
+#include "spooler/base/log.h"
+#include "spooler/daemon/queue.h"
+#include "spooler/spool/recordfile.h"
+#include "spooler/base/util.h"
+
+#define COPY_SUFFIX ".copy" /* in tmp/ */
+#define ARCHIVE_MODE 0770
+
+struct idset {
+	void *root; /* tsearch() of queue_entry copies */
+	size_t n;
+};
+
+enum archive_directory {
+	ARCHIVE_SENT,
+	ARCHIVE_FAILED,
+	ARCHIVE_SKIPPED,
+	ARCHIVE_TMP,
+	N_ARCHIVES,
+};
+
+struct queue {
+	char *spool_dir, *run_dir;
+	struct disk *disk;
+	bool hangs;			  /* the disk, as of the last scan */
+	int directories[QUEUE_N_SOURCES]; /* as of the last scan; -1 if not there */
+	int archives[N_ARCHIVES];
+	struct id_list live, replay;
+	struct idset taken, held, stuck;
+	bool changed;
+	uint64_t counted[QUEUE_N_SOURCES]; /* names seen by the last scan */
+	uint64_t ended;			   /* entries that left since */
+	uint64_t oldest_ms;
+	char *error;
+	bool missing; /* that is the error */
+	struct record_buffer buffer;
+};
+
+static const char *const source_path[QUEUE_N_SOURCES] = {
+	[QUEUE_NEW] = SPOOL_NEW,
+	[QUEUE_EMERGENCY] = SPOOL_EMERGENCY "/" SPOOL_NEW,
+	[QUEUE_REPLAY] = SPOOL_REPLAY,
+};
+
+static const char *const archive_path[N_ARCHIVES] = {
+	[ARCHIVE_SENT] = SPOOL_SENT,
+	[ARCHIVE_FAILED] = SPOOL_FAILED,
+	[ARCHIVE_SKIPPED] = SPOOL_SKIPPED,
+	[ARCHIVE_TMP] = SPOOL_TMP,
+};
+
+/* --- sets of ids */
+
+static bool idset_contains(const struct idset *s, const struct spool_id *e)
+{
+	return s->n > 0 && tfind(e, (void *const *)&s->root, spool_id_compare);
+}
+
+static int idset_add(struct idset *s, const struct spool_id *e)
+{
+	struct spool_id *copy = malloc(sizeof(*copy));
+	void **node;
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *e;
+	node = tsearch(copy, &s->root, spool_id_compare);
+	if (node && *node == copy)
+		s->n++;
+	else
+		free(copy); /* it is there already, or there is no memory */
+	return node ? 0 : -ENOMEM;
+}
+
+static void idset_remove(struct idset *s, const struct spool_id *e)
+{
+	void **node = s->n > 0 ? tfind(e, &s->root, spool_id_compare) : NULL;
+	void *copy;
+
+	if (!node)
+		return;
+	copy = *node;
+	(void)tdelete(e, &s->root, spool_id_compare);
+	free(copy);
+	s->n--;
+}
+
+static void idset_clear(struct idset *s)
+{
+	tdestroy(s->root, free);
+	s->root = NULL;
+	s->n = 0;
+}
+
+/* --- scanning */
+
+static void set_error(struct queue *q, const char *what, const char *path, int error)
+{
+	free(q->error);
+	q->error = NULL;
+	q->missing = error == -ENOENT || error == -ENOTDIR || error == -ETIMEDOUT;
+	if (what && asprintf(&q->error, "cannot %s '%s': %s", what, path,
+			     error == -ETIMEDOUT ? "the disk does not answer" : strerror(-error)) < 0)
+		q->error = NULL;
+}
+
+static int open_directory(int at, const char *path)
+{
+	/* Where the spool lies is root's to say, also by a link; what is in it is not. */
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
+
+	return fd < 0 ? -errno : fd;
+}
+
+static void close_directories(struct queue *q)
+{
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		close_fdp(&q->directories[i]);
+	for (size_t i = 0; i < N_ARCHIVES; i++)
+		close_fdp(&q->archives[i]);
+}
+
+/* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own directory: the kernel does not
+   take it from the mode, and under the unit's RestrictSUIDSGID= it is an error to ask for it. */
+static int make_archive(int spool_fd, const char *path)
+{
+	mode_t mask = umask(0);
+	int r = mkdirat(spool_fd, path, ARCHIVE_MODE);
+
+	(void)umask(mask);
+	return r;
+}
+
+/* Opens all directories anew. What is not there stays negative. */
+static void open_directories(struct queue *q)
+{
+	_cleanup_close_ int spool_fd = -1, run_fd = -1;
+
+	close_directories(q);
+	q->hangs = disk_hangs(q->disk);
+	set_error(q, NULL, NULL, 0);
+	run_fd = open_directory(AT_FDCWD, q->run_dir);
+	if (run_fd >= 0)
+		q->directories[QUEUE_EMERGENCY] = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
+	else if (run_fd != -ENOENT)
+		set_error(q, "open the run directory", q->run_dir, run_fd);
+	spool_fd = q->hangs ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
+	if (spool_fd < 0) {
+		set_error(q, "open the spool", q->spool_dir, spool_fd);
+		return;
+	}
+	q->directories[QUEUE_NEW] = open_directory(spool_fd, source_path[QUEUE_NEW]);
+	if (q->directories[QUEUE_NEW] < 0)
+		set_error(q, "open new/ in the spool", q->spool_dir, q->directories[QUEUE_NEW]);
+	q->directories[QUEUE_REPLAY] = open_directory(spool_fd, source_path[QUEUE_REPLAY]);
+	for (size_t i = 0; i < N_ARCHIVES; i++) {
+		q->archives[i] = open_directory(spool_fd, archive_path[i]);
+		if (q->archives[i] == -ENOENT && q->directories[QUEUE_NEW] >= 0 &&
+		    make_archive(spool_fd, archive_path[i]) == 0)
+			q->archives[i] = open_directory(spool_fd, archive_path[i]);
+	}
+}
+
+static int write_reason(int failed_fd, const char *name, const char *reason)
+{
+	char file[NAME_MAX + sizeof(SPOOL_REASON_SUFFIX)];
+	_cleanup_close_ int fd = -1;
+	size_t n = strlen(reason);
+
+	if (snprintf(file, sizeof(file), "%s" SPOOL_REASON_SUFFIX, name) > NAME_MAX)
+		return -ENAMETOOLONG;
+	fd = openat(failed_fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, reason, n) != (ssize_t)n || write(fd, "\n", 1) != 1)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+/* Moves what is called `name` from a source into another directory of the spool, without replacing anything. */
+static int move_name(struct queue *q, int from_fd, const char *name, enum archive_directory to, const char *reason)
+{
+	int to_fd = q->archives[to], r;
+
+	if (to_fd < 0)
+		return -ENOTDIR;
+	if (reason)
+		(void)write_reason(to_fd, name, reason); /* the move matters more than its explanation */
+	r = atomic_file_move(from_fd, name, to_fd);
+	if (r == -EEXIST && stamp_id_valid(name) && /* the same id: the same record, again */
+	    renameat(from_fd, name, to_fd, name) == 0)
+		r = 0;
+	return r;
+}
+
+static void refuse_stray(struct queue *q, int fd, const char *name)
+{
+	_cleanup_free_ char *text = stray_escape(name);
+	int r = move_name(q, fd, name, ARCHIVE_FAILED, "not a record: its name is not an event's id");
+
+	if (r == 0)
+		log_warning("file '%s' moved to failed/: its name is not an event's id", text ? text : "?");
+}
+
+static int scan_source(struct queue *q, enum queue_source source, struct id_list *s)
+{
+	_cleanup_close_ int fd = -1;
+	struct spool_id e;
+	struct dirent *de;
+	int r = 0;
+	DIR *d;
+
+	q->counted[source] = 0;
+	if (q->directories[source] < 0 && q->directories[source] != -ENOENT && !q->error)
+		set_error(q, "open", source_path[source], q->directories[source]);
+	if (q->directories[source] < 0)
+		return 0;
+	fd = open_directory(q->directories[source], ".");
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		set_error(q, "open", source_path[source], -errno);
+		return 0;
+	}
+	TAKE_FD(fd);
+	while (r >= 0 && (errno = 0, de = readdir(d))) {
+		if (spool_is_dots(de->d_name))
+			continue;
+		if (!spool_id_parse(de->d_name, &e)) {
+			refuse_stray(q, dirfd(d), de->d_name);
+			continue;
+		}
+		q->counted[source]++;
+		e.source = (unsigned char)source;
+		r = id_list_add(s, &e, QUEUE_SNAPSHOT_MAX);
+	}
+	if (r >= 0 && errno != 0)
+		set_error(q, "read", source_path[source], -errno);
+	(void)closedir(d);
+	return r;
+}
+
+static int queue_scan(struct queue *q)
+{
+	int r;
+
+	q->changed = false;
+	q->ended = 0;
+	id_list_clear(&q->live);
+	id_list_clear(&q->replay);
+	open_directories(q);
+	r = scan_source(q, QUEUE_NEW, &q->live);
+	if (r >= 0)
+		r = scan_source(q, QUEUE_EMERGENCY, &q->live);
+	if (r >= 0)
+		r = scan_source(q, QUEUE_REPLAY, &q->replay);
+	id_list_sort(&q->live, QUEUE_SNAPSHOT_MAX);
+	if (q->counted[QUEUE_EMERGENCY] > 0)
+		id_list_unique(&q->live);
+	id_list_sort(&q->replay, QUEUE_SNAPSHOT_MAX);
+	q->oldest_ms = q->live.n > 0 ? spool_id_ms(&q->live.entries[0]) : 0;
+	return r;
+}
+
+/* It was delivered, and could not be removed then. */
+static void remove_stuck(struct queue *q, const struct spool_id *e)
+{
+	char name[37];
+
+	spool_id_name(e, name);
+	if (unlinkat(q->directories[e->source], name, 0) == 0)
+		idset_remove(&q->stuck, e);
+}
+
+static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_entry)
+{
+	while (s->position < s->n) {
+		const struct spool_id *e = &s->entries[s->position++];
+
+		if (idset_contains(&q->stuck, e))
+			remove_stuck(q, e);
+		else if (!idset_contains(&q->taken, e) && !idset_contains(&q->held, e)) {
+			*ret_entry = *e;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Live entries first; a replay only when a scan has shown that nothing live is left. */
+static int find_next(struct queue *q, struct spool_id *ret_entry)
+{
+	if (disk_hangs(q->disk) != q->hangs)
+		queue_rescan(q); /* what was seen on it cannot be given now, or can */
+	for (int scans = 0; scans < 2; scans++) {
+		bool known = !q->changed && !q->live.partial; /* is the live snapshot all there is? */
+		int r;
+
+		if (next_of(q, &q->live, ret_entry))
+			return 1;
+		if (known && next_of(q, &q->replay, ret_entry))
+			return 1;
+		if (known && !q->replay.partial)
+			return 0;
+		if (scans == 0 && (r = queue_scan(q)) < 0)
+			return r;
+	}
+	return 0;
+}
+
+int queue_next(struct queue *q, struct spool_id *ret_entry)
+{
+	int r = find_next(q, ret_entry);
+
+	if (r == 0 && q->taken.n == 0)
+		close_directories(q);
+	return r <= 0 ? r : idset_add(&q->taken, ret_entry) < 0 ? -ENOMEM : 1;
+}
+
+/* --- the queue */
+
+int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_queue)
+{
+	struct queue *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return -ENOMEM;
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		q->directories[i] = -1;
+	for (size_t i = 0; i < N_ARCHIVES; i++)
+		q->archives[i] = -1;
+	q->changed = true;
+	q->spool_dir = strdup(spool_dir);
+	q->run_dir = strdup(run_dir);
+	if (!q->spool_dir || !q->run_dir) {
+		queue_free(q);
+		return -ENOMEM;
+	}
+	*ret_queue = q;
+	return 0;
+}
+
+void queue_free(struct queue *q)
+{
+	if (!q)
+		return;
+	close_directories(q);
+	id_list_clear(&q->live);
+	id_list_clear(&q->replay);
+	idset_clear(&q->taken);
+	idset_clear(&q->held);
+	idset_clear(&q->stuck);
+	free(q->spool_dir);
+	free(q->run_dir);
+	free(q->error);
+	record_buffer_release(&q->buffer);
+	free(q);
+}
+
+void queue_use_disk(struct queue *q, struct disk *disk)
+{
+	q->disk = disk;
+}
+
+void queue_changed(struct queue *q)
+{
+	q->changed = true;
+}
+
+void queue_rescan(struct queue *q)
+{
+	id_list_clear(&q->live);
+	id_list_clear(&q->replay);
+	q->changed = true;
+	if (q->taken.n == 0)
+		close_directories(q);
+}
+
+int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size, const char **ret_reason)
+{
+	char name[37];
+	int r;
+
+	spool_id_name(e, name);
+	r = record_file_read(q->directories[e->source], name, &q->buffer, ret_size, ret_reason);
+	if (r == 0)
+		*ret_data = q->buffer.data;
+	return r;
+}
+
+bool queue_has(const struct queue *q, const struct spool_id *e)
+{
+	_cleanup_free_ char *path = NULL; /* the directories may be closed: nothing is held while idle */
+	char name[37];
+
+	if (e->source != QUEUE_EMERGENCY && disk_hangs(q->disk))
+		return true;
+	spool_id_name(e, name);
+	if (asprintf(&path, "%s/%s/%s", e->source == QUEUE_EMERGENCY ? q->run_dir : q->spool_dir,
+		     source_path[e->source], name) < 0)
+		return true;
+	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+static void entry_ended(struct queue *q, const struct spool_id *e, bool gone)
+{
+	idset_remove(&q->taken, e);
+	if (gone)
+		q->ended++;
+}
+
+static int write_all(int fd, const char *data, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = write(fd, data + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* From tmpfs to disk there is no rename: a copy in tmp/, which is moved when it is whole. The name is not the event's:
+   the hook that went to the emergency spool may still be hanging in a write to that. */
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to)
+{
+	int to_fd = q->archives[to], tmp_fd = q->archives[ARCHIVE_TMP], r;
+	_cleanup_close_ int fd = -1;
+	char copy[37 + sizeof(COPY_SUFFIX)];
+	const char *reason;
+	char *data = NULL;
+	size_t size = 0;
+
+	if (to_fd < 0 || tmp_fd < 0)
+		return -ENOTDIR;
+	r = queue_read(q, e, &data, &size, &reason);
+	if (r < 0)
+		return r;
+	(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, name);
+	(void)unlinkat(tmp_fd, copy, 0); /* ours, of a daemon that was killed */
+	fd = openat(tmp_fd, copy, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, data, size);
+	if (r == 0 && renameat(tmp_fd, copy, to_fd, name) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)unlinkat(tmp_fd, copy, 0);
+	return r;
+}
+
+/* A hook may have given the disk up while that was about to take the event: then it is in both places, and one event.
+ */
+static void remove_twin(struct queue *q, const struct spool_id *e, const char *name)
+{
+	enum queue_source other = e->source == QUEUE_NEW ? QUEUE_EMERGENCY : QUEUE_NEW;
+
+	if (e->source != QUEUE_REPLAY && q->counted[QUEUE_EMERGENCY] > 0 && q->directories[other] >= 0 &&
+	    unlinkat(q->directories[other], name, 0) == 0)
+		q->ended++;
+}
+
+static int archive(struct queue *q, const struct spool_id *e, enum archive_directory to, bool keep)
+{
+	int fd = q->directories[e->source], r = 0;
+	bool hangs = disk_hangs(q->disk);
+	char name[37];
+
+	spool_id_name(e, name);
+	keep = keep && !hangs;
+	if (keep && e->source == QUEUE_EMERGENCY)
+		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
+	if (keep && e->source != QUEUE_EMERGENCY)
+		r = move_name(q, fd, name, to, NULL);
+	if (hangs && e->source != QUEUE_EMERGENCY)
+		r = -ETIMEDOUT;
+	else if (!keep || e->source == QUEUE_EMERGENCY || r < 0)
+		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
+	if (r < 0 && r != -ENOENT)
+		(void)idset_add(&q->stuck, e);
+	else
+		r = 0;
+	if (!hangs)
+		remove_twin(q, e, name);
+	entry_ended(q, e, true);
+	return r;
+}
+
+int queue_done(struct queue *q, const struct spool_id *e, bool keep)
+{
+	return archive(q, e, ARCHIVE_SENT, keep);
+}
+
+void queue_gone(struct queue *q, const struct spool_id *e)
+{
+	q->changed = true; /* believed when the next scan does not see it either */
+	entry_ended(q, e, true);
+}
+
+int queue_skip(struct queue *q, const struct spool_id *e, bool keep)
+{
+	return archive(q, e, ARCHIVE_SKIPPED, keep);
+}
+
+/* Never removes what could not be kept: an entry that cannot be moved to failed/ stays, held. */
+int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
+{
+	char name[37];
+	int r;
+
+	if (disk_hangs(q->disk)) {
+		(void)queue_hold(q, e);
+		return -ETIMEDOUT;
+	}
+	spool_id_name(e, name);
+	r = move_name(q, q->directories[e->source], name, ARCHIVE_FAILED, reason);
+	if (r == -EXDEV) {
+		r = copy_to(q, e, name, ARCHIVE_FAILED);
+		if (r == 0 && unlinkat(q->directories[e->source], name, 0) < 0)
+			r = -errno;
+	}
+	if (r < 0 && faccessat(q->directories[e->source], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		(void)queue_hold(q, e);
+		return r;
+	}
+	entry_ended(q, e, true);
+	return 0;
+}
+
+int queue_hold(struct queue *q, const struct spool_id *e)
+{
+	int r = q->held.n < QUEUE_HELD_MAX ? idset_add(&q->held, e) : -ENOSPC;
+
+	entry_ended(q, e, false);
+	return r;
+}
+
+void queue_release_held(struct queue *q)
+{
+	idset_clear(&q->held);
+	queue_rescan(q); /* they may lie anywhere */
+}
+
+size_t queue_held(const struct queue *q)
+{
+	return q->held.n;
+}
+
+/* The snapshot is sorted: go back to the entry's place. Those behind it that have ended meanwhile are gone from the
+   directory, and those still taken are passed over. */
+void queue_put_back(struct queue *q, const struct spool_id *e)
+{
+	struct id_list *s = e->source == QUEUE_REPLAY ? &q->replay : &q->live;
+	const struct spool_id *found = NULL;
+
+	entry_ended(q, e, false);
+	if (s->n > 0)
+		found = bsearch(e, s->entries, s->n, sizeof(*s->entries), spool_id_compare);
+	if (!found)
+		q->changed = true; /* a later scan has replaced the snapshot it came from */
+	else if ((size_t)(found - s->entries) < s->position)
+		s->position = (size_t)(found - s->entries);
+}
+
+uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+		n += q->counted[i];
+	n = n > q->ended ? n - q->ended : 0;
+	if (ret_oldest_ms) {
+		const struct id_list *s = &q->live;
+
+		*ret_oldest_ms = n == 0 ? 0 : s->position < s->n ? spool_id_ms(&s->entries[s->position]) : q->oldest_ms;
+	}
+	return n;
+}
+
+uint64_t queue_emergency_length(const struct queue *q)
+{
+	return q->counted[QUEUE_EMERGENCY];
+}
+
+const char *queue_error(const struct queue *q)
+{
+	return q->error;
+}
+
+bool queue_is_missing(const struct queue *q)
+{
+	return q->error && q->missing;
+}

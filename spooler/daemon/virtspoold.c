@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* virtspoold - the daemon's command line. Exit codes are sysexits.h's, see virtspoold(8). */
+#include <argp.h>
+#include <sysexits.h>
+
+#include "spooler/config/config.h"
+#include "spooler/daemon/daemon.h"
+#include "spooler/base/log.h"
+#include "spooler/mqtt/transport.h"
+#include "spooler/base/util.h"
+
+#define DEFAULT_CONFIG CONFIGDIR "/virtspool.yaml"
+
+#define KEY_HELP_CONFIG 256 /* no short option */
+
+const char *argp_program_version = "virtspoold " PACKAGE_VERSION;
+const char *argp_program_bug_address = "<" PACKAGE_BUGREPORT ">";
+
+struct arguments {
+	const char *config;
+	bool check;
+};
+
+static const struct argp_option options[] = {
+	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"check-config", 't', NULL, 0, "check the configuration and the files it names, and exit", 0},
+	{"help-config", KEY_HELP_CONFIG, NULL, 0, "print every key of the configuration with its default, and exit", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'c':
+		a->config = arg;
+		return 0;
+	case 't':
+		a->check = true;
+		return 0;
+	case KEY_HELP_CONFIG:
+		config_print_keys(stdout);
+		exit(EX_OK);
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s': takes no arguments", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int check_config(const char *path)
+{
+	_cleanup_free_ char *error = NULL;
+	struct credentials *credentials = NULL;
+	struct config *c = NULL;
+
+	if (config_load(path, stderr, &c) < 0)
+		return EX_CONFIG;
+	if (credentials_load(&c->tls, &credentials, &error) < 0) {
+		log_error("%s", error ? error : "no memory");
+		config_free(c);
+		return EX_CONFIG;
+	}
+	credentials_unref(credentials);
+	config_free(c);
+	printf("%s: valid\n", path);
+	return EX_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.doc = "Publishes the events in virtspool's spool over MQTT.\v"
+		       "SIGHUP loads configuration and certificates anew. See virtspoold(8), virtspool.yaml(5).",
+	};
+	struct arguments a = {.config = DEFAULT_CONFIG};
+
+	argp_err_exit_status = EX_USAGE;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)
+		return EX_USAGE;
+	return a.check ? check_config(a.config) : daemon_run(a.config);
+}

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * event - see event.h. What is published is described in virtspool-events(7) and etc/event.schema.json.
+ *
+ * Two rules hold for every record, whatever bytes it has:
+ *  - The JSON is valid, and every string in it is UTF-8. What is not UTF-8 shows U+FFFD in its place, and its exact
+ *    bytes stand percent-encoded below data.exact.
+ *  - type, source and topic are made of percent-encoded parts, so that no part can pass for another one.
+ *
+ * The only file that knows jansson.
+ */
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <sys/random.h>
+
+#include "spooler/event/domain.h"
+#include "spooler/event/event.h"
+#include "spooler/event/topic.h"
+#include "spooler/base/utf8.h"
+#include "spooler/base/util.h"
+
+#define TYPE_PREFIX "org.virtspool"
+#define SOURCE_PREFIX "/virtspool/"
+#define PAYLOAD_USUAL 4096
+#define TIME_LATEST_S 253402300799ULL /* 9999-12-31T23:59:59Z, the last that RFC 3339 can write */
+
+struct builder {
+	json_t *event, *data, *exact; /* exact: made when it is needed */
+	bool failed;		      /* no memory */
+};
+
+/* --- strings and times */
+
+static struct bytes bytes_of(const char *s)
+{
+	return (struct bytes){s, strlen(s)};
+}
+
+static bool bytes_equal(struct bytes b, const char *s)
+{
+	return b.size == strlen(s) && memcmp(b.data, s, b.size) == 0;
+}
+
+/* libvirt writes "-" where it has nothing to say. */
+static bool said(struct bytes b)
+{
+	return b.size && !bytes_equal(b, "-");
+}
+
+static void time_format(int64_t seconds, unsigned microseconds, char buf[static 32])
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&t, &tm);
+	n = strftime(buf, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + n, 32 - n, ".%06uZ", microseconds);
+}
+
+/* The stamp's time. One that no calendar can write (a forged record) is the last that can be written. */
+static void time_of_ticks(uint64_t ticks, char buf[static 32])
+{
+	uint64_t ms = ticks / STAMP_TICKS_PER_MS, seconds = ms / 1000;
+	uint64_t us = ms % 1000 * 1000 + ticks % STAMP_TICKS_PER_MS * 1000 / STAMP_TICKS_PER_MS;
+
+	time_format((int64_t)(seconds < TIME_LATEST_S ? seconds : TIME_LATEST_S), (unsigned)us, buf);
+}
+
+static void time_of_ns(int64_t ns, char buf[static 32])
+{
+	int64_t seconds = ns / NSEC_PER_SEC, rest = ns % NSEC_PER_SEC;
+
+	if (rest < 0) {
+		rest += NSEC_PER_SEC;
+		seconds--;
+	}
+	time_format(seconds, (unsigned)(rest / 1000), buf);
+}
+
+static void id_random(char buf[static 37])
+{
+	unsigned char b[16];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b)) /* never fails for so few once the system is up */
+		memset(b, 0, sizeof(b));
+	b[6] = (b[6] & 0x0f) | 0x40; /* UUID version 4 */
+	b[8] = (b[8] & 0x3f) | 0x80;
+	snprintf(buf, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+		 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+/* --- building JSON: a failure is remembered, and looked at once at the end */
+
+static void put(struct builder *b, json_t *object, const char *key, json_t *value)
+{
+	if (json_object_set_new_nocheck(object, key, value) < 0)
+		b->failed = true;
+}
+
+static void put_ascii(struct builder *b, json_t *object, const char *key, const char *value)
+{
+	put(b, object, key, json_string_nocheck(value));
+}
+
+static void put_exact(struct builder *b, const char *key, struct bytes value)
+{
+	_cleanup_free_ char *encoded = malloc(3 * value.size + 1);
+
+	if (!b->exact)
+		b->exact = json_object();
+	if (!encoded || !b->exact) {
+		b->failed = true;
+		return;
+	}
+	percent_encode(value, "./", encoded, 3 * value.size + 1);
+	put_ascii(b, b->exact, key, encoded);
+}
+
+/* Any bytes as a JSON string; where they are not UTF-8, with replacements. NULL only without memory. */
+static json_t *text_new(struct bytes value, bool *ret_replaced)
+{
+	_cleanup_free_ char *replaced = NULL;
+
+	*ret_replaced = !utf8_valid(value);
+	if (!*ret_replaced)
+		return json_stringn(value.size ? value.data : "", value.size);
+	replaced = malloc(3 * value.size);
+	if (!replaced)
+		return NULL;
+	return json_stringn(replaced, utf8_replace(value, replaced));
+}
+
+static void put_text(struct builder *b, const char *key, struct bytes value)
+{
+	bool replaced;
+
+	put(b, b->data, key, text_new(value, &replaced));
+	if (replaced)
+		put_exact(b, key, value);
+}
+
+static void put_string(struct builder *b, const char *key, const char *value)
+{
+	if (value && *value)
+		put_text(b, key, bytes_of(value));
+}
+
+static void put_number(struct builder *b, const char *key, int64_t value)
+{
+	if (value >= 0)
+		put(b, b->data, key, json_integer(value));
+}
+
+/* --- the CloudEvents attributes */
+
+/* PREFIX, then each part percent-encoded behind a ".", as far as it is said. */
+static char *type_new(const struct record *r)
+{
+	const struct bytes parts[] = {r->driver, r->operation, r->suboperation};
+	size_t size = sizeof(TYPE_PREFIX), n;
+	char *type;
+
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++)
+		size += 3 * parts[i].size + sizeof(".unknown");
+	type = malloc(size);
+	if (!type)
+		return NULL;
+	n = (size_t)sprintf(type, TYPE_PREFIX);
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
+		struct bytes part = parts[i];
+
+		if (!said(part) && i == 2)
+			continue;
+		if (!said(part))
+			part = bytes_of("unknown");
+		type[n++] = '.';
+		n += percent_encode(part, "", type + n, size - n);
+	}
+	return type;
+}
+
+static char *source_new(const char *host)
+{
+	size_t size = sizeof(SOURCE_PREFIX) + 3 * strlen(host);
+	char *source = malloc(size);
+
+	if (!source)
+		return NULL;
+	strcpy(source, SOURCE_PREFIX);
+	percent_encode(bytes_of(host), ".", source + strlen(SOURCE_PREFIX), size - strlen(SOURCE_PREFIX));
+	return source;
+}
+
+/* Has the record a domain or network? The daemon hook is called with "-". */
+static bool has_subject(const struct record *r)
+{
+	return r->object.size && !(bytes_equal(r->driver, "daemon") && !said(r->object));
+}
+
+static void put_attributes(struct builder *b, const struct config *c, const char *id, const char *type)
+{
+	_cleanup_free_ char *source = source_new(c->host);
+
+	put_ascii(b, b->event, "specversion", "1.0");
+	put_ascii(b, b->event, "id", id);
+	if (source)
+		put_ascii(b, b->event, "source", source);
+	else
+		b->failed = true;
+	put_ascii(b, b->event, "type", type);
+}
+
+static void put_times(struct builder *b, const struct record *r, bool replayed)
+{
+	char buf[32];
+
+	time_of_ticks(r->stamp.ticks, buf);
+	put_ascii(b, b->event, "time", buf);
+	put_ascii(b, b->event, "datacontenttype", "application/json");
+	snprintf(buf, sizeof(buf), "%020" PRIu64, r->stamp.sequence); /* sorts as text, too */
+	put_ascii(b, b->event, "sequence", buf);
+	put_ascii(b, b->event, "epoch", r->stamp.epoch);
+	time_of_ns(r->recorded_ns, buf);
+	put_ascii(b, b->event, "recordedtime", buf);
+	put(b, b->event, "replayed", json_boolean(replayed));
+}
+
+/* --- data */
+
+/*
+ * What is the same in all events that tell one transition: the id of the hook's event that counts. Of a hook's events
+ * one of a start and one of an end count, as nothing else would come exactly once for each.
+ */
+static struct bytes transition_of(const struct record *r)
+{
+	if (r->origin.size)
+		return r->transition;
+	if (bytes_equal(r->driver, "network") || bytes_equal(r->driver, "daemon"))
+		return (struct bytes){};
+	if (bytes_equal(r->operation, "started") || bytes_equal(r->operation, "stopped"))
+		return bytes_of(r->stamp.id);
+	return (struct bytes){};
+}
+
+static void put_call(struct builder *b, const struct config *c, const struct record *r)
+{
+	put_string(b, "host", c->host);
+	put_text(b, "driver", r->driver);
+	put_text(b, "operation", r->operation);
+	if (said(r->suboperation))
+		put_text(b, "suboperation", r->suboperation);
+	if (said(r->extra))
+		put_text(b, "reason", r->extra);
+	if (has_subject(r))
+		put_text(b, "name", r->object);
+	if (r->origin.size)
+		put_text(b, "origin", r->origin);
+	if (r->flags & RECORD_TOLD_BY_HOOK)
+		put(b, b->data, "authoritative", json_false());
+	if (transition_of(r).size)
+		put_text(b, "transition", transition_of(r));
+}
+
+/* "key=value" each. */
+static void put_details(struct builder *b, const struct record *r)
+{
+	json_t *details;
+	bool replaced;
+
+	if (!r->n_details)
+		return;
+	details = json_object();
+	for (unsigned i = 0; i < r->n_details; i++) {
+		struct bytes detail = r->details[i], value = {};
+		const char *equals = detail.size ? memchr(detail.data, '=', detail.size) : NULL;
+		char key[3 * RECORD_DETAIL_MAX + 1], exact[sizeof("details.") + 3 * RECORD_DETAIL_MAX];
+
+		if (equals) {
+			value = (struct bytes){equals + 1, detail.size - (size_t)(equals + 1 - detail.data)};
+			detail.size = (size_t)(equals - detail.data);
+		}
+		if (detail.size > RECORD_DETAIL_MAX)
+			detail.size = RECORD_DETAIL_MAX;
+		key[utf8_replace_controls(detail, key)] = 0;
+		put(b, details, key, text_new(value, &replaced));
+		snprintf(exact, sizeof(exact), "details.%s", key);
+		if (replaced)
+			put_exact(b, exact, value);
+	}
+	put(b, b->data, "details", details);
+}
+
+static void put_metadata(struct builder *b, const struct domain *d)
+{
+	json_t *metadata;
+
+	if (d->metadata_truncated)
+		put(b, b->data, "metadata_truncated", json_true());
+	if (!d->n_metadata)
+		return;
+	metadata = json_object();
+	for (size_t i = 0; i < d->n_metadata; i++)
+		put(b, metadata, d->metadata[i].uri, json_string(d->metadata[i].xml));
+	put(b, b->data, "metadata", metadata);
+}
+
+static void put_domain(struct builder *b, const struct domain *d)
+{
+	put_string(b, "uuid", d->uuid);
+	put_string(b, "title", d->title);
+	put_string(b, "domain_type", d->type);
+	put_number(b, "domain_id", d->id);
+	put_number(b, "vcpus", d->vcpus);
+	put_number(b, "vcpus_max", d->vcpus_max);
+	put_number(b, "memory_kib", d->memory_kib >= 0 ? d->memory_kib : d->memory_max_kib);
+	put_number(b, "memory_max_kib", d->memory_max_kib);
+	put_string(b, "port_uuid", d->port_uuid);
+	put_string(b, "port_mac", d->port_mac);
+	put_string(b, "owner_name", d->owner_name);
+	put_string(b, "owner_uuid", d->owner_uuid);
+	put_metadata(b, d);
+}
+
+/* Arguments beyond those that libvirt gives today. */
+static void put_arguments(struct builder *b, const struct record *r)
+{
+	json_t *list;
+	char key[32];
+	bool replaced;
+
+	if (r->argc != 4)
+		put(b, b->data, "argument_count", json_integer(r->argc));
+	if (!r->n_arguments)
+		return;
+	list = json_array();
+	for (unsigned i = 0; i < r->n_arguments; i++) {
+		if (json_array_append_new(list, text_new(r->arguments[i], &replaced)) < 0)
+			b->failed = true;
+		snprintf(key, sizeof(key), "arguments.%u", i);
+		if (replaced)
+			put_exact(b, key, r->arguments[i]);
+	}
+	put(b, b->data, "arguments", list);
+}
+
+static void put_marks(struct builder *b, const struct record *r)
+{
+	json_t *list;
+
+	if (r->flags & (RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED)) {
+		list = json_array();
+		if (r->flags & RECORD_DOCUMENT_TRUNCATED && json_array_append_new(list, json_string("document")) < 0)
+			b->failed = true;
+		if (r->flags & RECORD_ARGUMENTS_TRUNCATED && json_array_append_new(list, json_string("arguments")) < 0)
+			b->failed = true;
+		put(b, b->data, "truncated", list);
+	}
+	if (r->flags & RECORD_UNORDERED)
+		put(b, b->data, "unordered", json_true());
+}
+
+static void put_document(struct builder *b, const struct config *c, const struct record *r)
+{
+	bool replaced;
+
+	if (!c->events.xml || !r->document.size)
+		return;
+	put(b, b->data, "xml", text_new(r->document, &replaced));
+	if (r->redacted)
+		put(b, b->data, "redacted", json_integer(r->redacted));
+}
+
+/* --- putting it together */
+
+static void builder_release(struct builder *b)
+{
+	json_decref(b->event);
+	json_decref(b->data);
+	json_decref(b->exact);
+}
+
+/* Most events fit into a buffer at once, which saves jansson from growing one. */
+static int payload_dump(const json_t *event, struct event *e)
+{
+	char buf[PAYLOAD_USUAL];
+	size_t n = json_dumpb(event, buf, sizeof(buf), JSON_COMPACT);
+
+	if (n && n < sizeof(buf)) {
+		buf[n] = 0;
+		e->payload = strdup(buf);
+	} else {
+		e->payload = json_dumps(event, JSON_COMPACT);
+	}
+	if (!e->payload)
+		return -ENOMEM;
+	e->payload_size = n && n < sizeof(buf) ? n : strlen(e->payload);
+	return 0;
+}
+
+static int builder_finish(struct builder *b, struct event *e)
+{
+	if (b->exact)
+		put(b, b->data, "exact", TAKE_PTR(b->exact));
+	put(b, b->event, "data", TAKE_PTR(b->data));
+	if (b->failed)
+		return -ENOMEM;
+	return payload_dump(b->event, e);
+}
+
+static void domain_releasep(struct domain *d)
+{
+	domain_release(d);
+}
+
+static void event_releasep(struct event *e)
+{
+	event_release(e);
+}
+
+static int topic_of(const struct config *c, const struct record *r, const char *uuid, char **ret)
+{
+	const struct bytes values[TOPIC_FIELDS] = {
+		[TOPIC_HOST] = bytes_of(c->host),
+		[TOPIC_DRIVER] = r->driver,
+		[TOPIC_UUID] = bytes_of(uuid),
+		[TOPIC_NAME] = has_subject(r) ? r->object : (struct bytes){},
+		[TOPIC_OPERATION] = r->operation,
+		[TOPIC_SUBOPERATION] = r->suboperation,
+		[TOPIC_EPOCH] = bytes_of(r->stamp.epoch),
+	};
+
+	return topic_format(c->mqtt.topic, values, ret);
+}
+
+/* The object's name as one line of a log shows it. */
+static char *name_new(const struct record *r)
+{
+	size_t size = has_subject(r) ? r->object.size : 0;
+	char *name = malloc(3 * size + 1);
+
+	if (name)
+		name[utf8_replace_controls((struct bytes){r->object.data, size}, name)] = 0;
+	return name;
+}
+
+static int build(struct builder *b, const struct config *c, const struct record *r, bool replayed, struct event *e)
+{
+	_cleanup_(domain_releasep) struct domain d = {
+		.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
+	_cleanup_free_ char *type = type_new(r);
+	const char *why = NULL;
+	int q;
+
+	e->domain = name_new(r);
+	b->event = json_object();
+	b->data = json_object();
+	if (!type || !e->domain || !b->event || !b->data)
+		return -ENOMEM;
+	if (r->document.size && (q = domain_parse(r->document, &c->events.metadata, &d, &why)) == -ENOMEM)
+		return q;
+	memcpy(e->uuid, d.uuid, sizeof(e->uuid));
+
+	put_attributes(b, c, r->stamp.id, type);
+	if (*e->domain)
+		put(b, b->event, "subject", json_string(e->domain));
+	put_times(b, r, replayed);
+	put_call(b, c, r);
+	put_domain(b, &d);
+	put_details(b, r);
+	put_arguments(b, r);
+	put_marks(b, r);
+	if (why)
+		put_string(b, "document_error", why);
+	put_document(b, c, r);
+	return topic_of(c, r, e->uuid, &e->topic);
+}
+
+int event_build(const struct config *c, const struct record *r, bool replayed, struct event *ret_event,
+		const char **ret_reason)
+{
+	_cleanup_(event_releasep) struct event e = {};
+	_cleanup_(builder_release) struct builder b = {};
+	int k;
+
+	if (!stamp_id_valid(r->stamp.id) || strlen(r->stamp.epoch) != 32 ||
+	    strspn(r->stamp.epoch, "0123456789abcdef") != 32) {
+		*ret_reason = "its stamp has no valid id and epoch";
+		return -EBADMSG;
+	}
+	k = build(&b, c, r, replayed, &e);
+	if (k >= 0)
+		k = builder_finish(&b, &e);
+	if (k == -EINVAL) {
+		*ret_reason = "no topic can be made of it";
+		return -EBADMSG;
+	}
+	if (k < 0)
+		return k;
+	*ret_event = e;
+	e = (struct event){};
+	return 0;
+}
+
+int event_build_status(const struct config *c, bool online, const char *epoch, uint64_t sequence,
+		       struct event *ret_event)
+{
+	_cleanup_(event_releasep) struct event e = {};
+	_cleanup_(builder_release) struct builder b = {.event = json_object(), .data = json_object()};
+	const struct bytes values[TOPIC_FIELDS] = {[TOPIC_HOST] = bytes_of(c->host)};
+	char buf[40];
+	struct timespec now;
+	int r;
+
+	if (!b.event || !b.data)
+		return -ENOMEM;
+	if (c->mqtt.status_topic) {
+		r = topic_format(c->mqtt.status_topic, values, &e.topic);
+		if (r < 0)
+			return r;
+	}
+	id_random(buf);
+	put_attributes(&b, c, buf, online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
+	if (online) { /* a will is sent at a time that nobody knows when it is written */
+		(void)clock_gettime(CLOCK_REALTIME, &now);
+		time_format(now.tv_sec, (unsigned)(now.tv_nsec / 1000), buf);
+		put_ascii(&b, b.event, "time", buf);
+	}
+	put_ascii(&b, b.event, "datacontenttype", "application/json");
+	put_string(&b, "host", c->host);
+	put_ascii(&b, b.data, "status", online ? "online" : "offline");
+	if (epoch) {
+		snprintf(buf, sizeof(buf), "%020" PRIu64, sequence);
+		put_string(&b, "epoch", epoch);
+		put_ascii(&b, b.data, "sequence", buf);
+	}
+	e.domain = strdup("");
+	r = e.domain ? builder_finish(&b, &e) : -ENOMEM;
+	if (r < 0)
+		return r;
+	*ret_event = e;
+	e = (struct event){};
+	return 0;
+}
+
+void event_release(struct event *e)
+{
+	free(e->topic);
+	free(e->payload);
+	free(e->domain);
+	*e = (struct event){};
+}
+
+/* --- filters */
+
+static bool matches(const struct strings *globs, const char *value)
+{
+	for (size_t i = 0; i < globs->n; i++)
+		if (fnmatch(globs->list[i], value, 0) == 0)
+			return true;
+	return false;
+}
+
+/* A driver or an operation: neither is ever longer, unless it is nonsense. */
+static void word(struct bytes b, char buf[static 256])
+{
+	size_t n = b.size < 255 ? b.size : 255;
+
+	memcpy(buf, b.size ? b.data : "", n);
+	buf[n] = 0;
+}
+
+bool event_wanted(const struct config *c, const struct record *r, const struct event *e)
+{
+	const struct config_events *f = &c->events;
+	char driver[256], operation[256];
+
+	word(r->driver, driver);
+	word(r->operation, operation);
+	if ((f->drivers.n && !matches(&f->drivers, driver)) || matches(&f->skip_drivers, driver))
+		return false;
+	if ((f->operations.n && !matches(&f->operations, operation)) || matches(&f->skip_operations, operation))
+		return false;
+	if (strcmp(driver, "network") == 0 || strcmp(driver, "daemon") == 0)
+		return true; /* they have no domain */
+	if (f->domains.n && !matches(&f->domains, e->domain) && !matches(&f->domains, e->uuid))
+		return false;
+	return !matches(&f->skip_domains, e->domain) && !matches(&f->skip_domains, e->uuid);
+}

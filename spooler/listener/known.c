@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * known - see known.h. The file is text:
+ *
+ *	virtspool-listen 1
+ *	UUID STATE ID PERSISTENT NAME
+ *	...
+ *	end COUNT
+ *
+ * with the numbers of libvirt's states, and the name percent-escaped. Without its last line it is damaged.
+ */
+#include "spooler/listener/known.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "hook/spool.h"
+#include "hook/text.h"
+#include "spooler/base/util.h"
+
+#define FIRST_LINE "virtspool-listen 1\n"
+#define PREFIX "listen."
+
+/* --- the list */
+
+static size_t position(const struct known *k, const char *uuid, bool *ret_found)
+{
+	size_t low = 0, high = k->n;
+
+	*ret_found = false;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = strcmp(k->list[middle].uuid, uuid);
+
+		if (order == 0) {
+			*ret_found = true;
+			return middle;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct known_domain *known_find(struct known *k, const char *uuid)
+{
+	bool found;
+	size_t i = position(k, uuid, &found);
+
+	return found ? &k->list[i] : NULL;
+}
+
+struct known_domain *known_put(struct known *k, const char *uuid, const char *name)
+{
+	_cleanup_free_ char *copy = strdup(name);
+	struct known_domain *d;
+	bool found;
+	size_t i = position(k, uuid, &found);
+
+	if (!copy || strlen(uuid) >= KNOWN_UUID)
+		return NULL;
+	if (!found && k->n == k->room) {
+		size_t room = k->room ? 2 * k->room : 16;
+		struct known_domain *list = realloc(k->list, room * sizeof(*list));
+
+		if (!list)
+			return NULL;
+		k->list = list;
+		k->room = room;
+	}
+	d = &k->list[i];
+	if (found) {
+		free(d->name);
+	} else {
+		memmove(d + 1, d, (k->n++ - i) * sizeof(*d));
+		*d = (struct known_domain){.id = -1};
+		strcpy(d->uuid, uuid);
+	}
+	d->name = TAKE_PTR(copy);
+	k->changed = true;
+	return d;
+}
+
+void known_remove(struct known *k, struct known_domain *d)
+{
+	size_t i = (size_t)(d - k->list);
+
+	free(d->name);
+	memmove(d, d + 1, (--k->n - i) * sizeof(*d));
+	k->changed = true;
+}
+
+void known_release(struct known *k)
+{
+	for (size_t i = 0; i < k->n; i++)
+		free(k->list[i].name);
+	free(k->list);
+	free(k->path);
+	*k = (struct known){};
+}
+
+/* --- the file */
+
+static int path_of(const char *uri, char **ret_path)
+{
+	_cleanup_free_ char *name = malloc(3 * strlen(uri) + 1);
+	size_t n = 0;
+
+	if (!name)
+		return -ENOMEM;
+	for (; *uri; uri++)
+		if (*uri > ' ' && *uri < 0x7f && *uri != '/' && *uri != '%')
+			name[n++] = *uri;
+		else
+			n += (size_t)sprintf(name + n, "%%%02X", (unsigned char)*uri);
+	name[n < 200 ? n : 200] = '\0';
+	return asprintf(ret_path, "%s/" PREFIX "%s", spool_directory(), name) < 0 ? -ENOMEM : 0;
+}
+
+static void unescape(char *s)
+{
+	char *to = s;
+	unsigned byte;
+
+	for (; *s; s++)
+		if (*s == '%' && sscanf(s + 1, "%2x", &byte) == 1 && byte) {
+			*to++ = (char)byte;
+			s += 2;
+		} else {
+			*to++ = *s;
+		}
+	*to = '\0';
+}
+
+static bool parse_line(struct known *k, char *line)
+{
+	struct known_domain *d;
+	char uuid[KNOWN_UUID];
+	int state, id, persistent, at = 0;
+
+	line[strcspn(line, "\n")] = '\0';
+	if (sscanf(line, "%36[0-9a-f-] %d %d %d%n", uuid, &state, &id, &persistent, &at) != 4 || line[at] != ' ')
+		return false;
+	unescape(line + at + 1);
+	d = known_put(k, uuid, line + at + 1);
+	if (!d)
+		return false;
+	d->state = state;
+	d->id = id;
+	d->persistent = persistent;
+	return true;
+}
+
+static bool parse(struct known *k, FILE *f)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t room = 0, count = 0;
+
+	if (getline(&line, &room, f) < 0 || strcmp(line, FIRST_LINE) != 0)
+		return false;
+	while (getline(&line, &room, f) > 0) {
+		if (sscanf(line, "end %zu\n", &count) == 1)
+			return count == k->n;
+		if (!parse_line(k, line))
+			return false;
+	}
+	return false;
+}
+
+int known_load(struct known *k, const char *uri)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+	bool whole;
+
+	*k = (struct known){};
+	if (path_of(uri, &k->path) < 0)
+		return -ENOMEM;
+	f = fopen(k->path, "re");
+	if (!f)
+		return errno != ENOENT;
+	whole = parse(k, f);
+	if (!whole) {
+		char *path = TAKE_PTR(k->path);
+
+		known_release(k);
+		k->path = path;
+	}
+	k->changed = false;
+	return !whole;
+}
+
+static int print(const struct known *k, FILE *f)
+{
+	fputs(FIRST_LINE, f);
+	for (size_t i = 0; i < k->n; i++) {
+		const struct known_domain *d = &k->list[i];
+		size_t size = 3 * strlen(d->name);
+		struct text name = {.data = malloc(size + 1), .size = size};
+
+		if (!name.data)
+			return -ENOMEM;
+		text_add_escaped(&name, d->name, strlen(d->name));
+		fprintf(f, "%s %d %d %d %.*s\n", d->uuid, d->state, d->id, d->persistent, (int)name.length, name.data);
+		free(name.data);
+	}
+	fprintf(f, "end %zu\n", k->n);
+	if (fflush(f) != 0 || fsync(fileno(f)) < 0)
+		return -errno;
+	return 0;
+}
+
+int known_save(struct known *k)
+{
+	_cleanup_free_ char *temporary = NULL;
+	_cleanup_fclose_ FILE *f = NULL;
+	int fd, r;
+
+	if (!k->changed)
+		return 0;
+	if (asprintf(&temporary, "%s.new", k->path) < 0) {
+		temporary = NULL;
+		return -ENOMEM;
+	}
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return -errno;
+	f = fdopen(fd, "w");
+	if (!f) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	r = print(k, f);
+	if (r == 0 && rename(temporary, k->path) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)unlink(temporary);
+	else
+		k->changed = false;
+	return r;
+}

@@ -1,0 +1,1023 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client - see client.h. libmosquitto knows no TLS but OpenSSL's, so it speaks in the clear to a unix socket whose
+ * other end is ours, and we carry the bytes between that end and the transport ("the bridge", see bridge.h).
+ *
+ * Neither end of the bridge is watched by the loop: both change only through calls made here. A turn carries what has
+ * come from the broker into libmosquitto, tells the user, lets the user publish, and carries what libmosquitto has
+ * written to the broker; turns are repeated until nothing moves, within a budget so that other sources get theirs.
+ * What is gathered in one turn goes through in one piece, which is where the speed comes from.
+ *
+ * libmosquitto is called by nobody's timer: its keep-alive is due at a moment that we can work out, and the time-outs
+ * (CONNACK, PUBACK, PINGRESP) are ours. One timer is set to the nearest of them.
+ *
+ * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts are released when
+ * no callback of libmosquitto and no handler is on the stack.
+ */
+#include <fcntl.h>
+#include <mosquitto.h>
+#include <mqtt_protocol.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "spooler/mqtt/bridge.h"
+#include "spooler/mqtt/client.h"
+#include "spooler/mqtt/inbound.h"
+#include "spooler/mqtt/reason.h"
+#include "spooler/base/loop.h"
+#include "spooler/base/util.h"
+
+#define IN_BUFFER (16 * 1024)
+#define OUT_BUFFER (64 * 1024)
+#define TURNS_MAX 32			  /* before the loop's other sources get their turn, */
+#define TURNS_USEC 50000		  /* or so long */
+#define ANSWERS_MAX 65535		  /* owed to the broker: more than there are packet identifiers */
+#define IN_FLIGHT_BYTES (4 * 1024 * 1024) /* bound of what libmosquitto holds, whatever the window */
+#define PACKET_MAX 268435455U		  /* MQTT's own limit for what follows the fixed header's length */
+#define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
+#define PUBLISH_IN_NONE (64 * 1024)	  /* announced when there is no subscription */
+#define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
+#define WINDOW_QOS2_V3 20		  /* see window_of() */
+#define KEEP_ALIVE_MAX 65535
+
+enum client_state { OPENING, HELLO, READY, LOST }; /* no bridge yet; waiting for CONNACK; feeding; over */
+
+struct publish {
+	int mid;
+	bool acknowledged;
+	uint32_t size;
+};
+
+struct ack {
+	int mid;
+	unsigned reason_code;
+};
+
+struct client {
+	sd_event *loop;
+	struct client_options options;
+	struct client_handlers handlers;
+	void *userdata;
+
+	enum client_state state;
+	struct transport *transport;
+	sd_event_source *kick, *timer;
+	bool running, closed; /* a turn is on the stack; the user has closed in it */
+
+	enum client_loss loss;
+	unsigned loss_code;
+	char loss_text[1400];
+	bool loss_told;
+	char peer[512]; /* the transport's, when that is closed */
+
+	struct mosquitto *mosq;
+	int fd;		/* our end of the bridge */
+	bool mosq_gone; /* libmosquitto has said goodbye, with: */
+	int mosq_code;
+
+	/* From CONNACK. */
+	bool connack;
+	unsigned connack_code;
+	char reason_string[256]; /* the broker's own words for a refusal or a disconnect */
+	unsigned window, qos;
+	uint32_t packet_max;
+	bool connected_told;
+
+	bool suback;
+	unsigned suback_code;
+
+	/* Publishes without an answer, oldest first; answered ones wait for the ones before them. */
+	struct publish *ring;
+	unsigned ring_size, ring_head, ring_n, in_flight;
+	size_t in_flight_bytes;
+	struct ack *acks; /* answers of this turn */
+	unsigned n_acks;
+	bool was_full; /* the user has seen no room since `writable` */
+	char *content_type;
+	mosquitto_property *properties; /* of the last publish, kept for the next */
+
+	uint64_t keep_alive_us, ack_timeout_us, answer_timeout_us;
+	uint64_t connack_deadline;
+	uint64_t head_since; /* the oldest publish without an answer is waited for since */
+	uint64_t last_in, last_out;
+	uint64_t ping_since; /* 0: no ping is out */
+	uint64_t timer_set;  /* 0: off */
+
+	struct inbound inbound;
+	uint64_t answered; /* of inbound.answers: what libmosquitto has written */
+	size_t in_begin, in_end, out_begin, out_end;
+	uint8_t in[IN_BUFFER];
+	uint8_t out[OUT_BUFFER];
+};
+
+static int on_kick(sd_event_source *source, uint64_t usec, void *userdata);
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* --- time */
+
+static uint64_t loop_usec(const struct client *c)
+{
+	uint64_t usec = 0;
+
+	(void)sd_event_now(c->loop, CLOCK_MONOTONIC, &usec);
+	return usec;
+}
+
+/* The moment at which libmosquitto, which counts in whole seconds, certainly finds its keep-alive due. */
+static uint64_t ping_due(const struct client *c)
+{
+	uint64_t last = c->last_in < c->last_out ? c->last_in : c->last_out;
+
+	if (c->keep_alive_us == 0) /* the broker wants none */
+		return UINT64_MAX;
+	return last + c->keep_alive_us + USEC_PER_SEC;
+}
+
+static uint64_t next_deadline(const struct client *c)
+{
+	uint64_t next;
+
+	if (c->state == HELLO)
+		return c->connack_deadline;
+	if (c->state != READY)
+		return 0;
+	next = c->ping_since ? c->ping_since + c->answer_timeout_us : ping_due(c);
+	if (c->in_flight > 0 && c->head_since + c->ack_timeout_us < next)
+		next = c->head_since + c->ack_timeout_us;
+	return next;
+}
+
+/* Under load the timer is only ever set earlier; when it comes too early it is set anew. That spares a system call
+   each turn. With nothing in flight it is set exactly, so that an idle daemon is woken by nothing but keep-alives. */
+static void set_timer(struct client *c)
+{
+	uint64_t next = next_deadline(c);
+
+	if (!c->timer || next == 0 || next == UINT64_MAX)
+		return;
+	if (c->timer_set && c->timer_set <= next && (c->in_flight > 0 || next - c->timer_set < USEC_PER_SEC))
+		return;
+	if (sd_event_source_set_time(c->timer, next) < 0 || sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
+		return;
+	c->timer_set = next;
+}
+
+static void kick(struct client *c)
+{
+	if (c->kick && !c->running)
+		(void)sd_event_source_set_enabled(c->kick, SD_EVENT_ONESHOT);
+}
+
+/* --- losing it */
+
+static void __attribute__((format(printf, 4, 5)))
+lose(struct client *c, enum client_loss loss, unsigned code, const char *format, ...)
+{
+	va_list ap;
+
+	if (c->state == LOST)
+		return;
+	c->state = LOST;
+	c->loss = loss;
+	c->loss_code = code;
+	va_start(ap, format);
+	(void)vsnprintf(c->loss_text, sizeof(c->loss_text), format, ap);
+	va_end(ap);
+	kick(c);
+}
+
+static const char *peer(const struct client *c)
+{
+	return c->transport ? transport_peer(c->transport) : c->peer;
+}
+
+static void lose_transport(struct client *c)
+{
+	const char *hint = "";
+
+	if (c->state == HELLO && transport_failure(c->transport) == TRANSPORT_FAILURE_CLOSED)
+		hint = c->options.config->mqtt.version == 5
+			       ? " instead of a CONNACK; does it know MQTT 5? (mqtt.version)"
+			       : " instead of a CONNACK";
+	lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s%s", transport_error(c->transport), hint);
+}
+
+/* libmosquitto has ended the connection on its side; find out why. */
+static void lose_mosquitto(struct client *c)
+{
+	const char *words = c->reason_string;
+
+	if (c->connack && c->connack_code)
+		lose(c, CLIENT_LOSS_REFUSED, c->connack_code, "%s: the broker refuses the connection: %s (0x%02x)%s%s",
+		     peer(c), reason_connack_name(c->connack_code), c->connack_code, *words ? ": " : "", words);
+	else if (c->inbound.disconnected)
+		lose(c, CLIENT_LOSS_DISCONNECT, c->inbound.disconnect_reason,
+		     "%s: the broker ends the connection: %s (0x%02x)%s%s", peer(c),
+		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason) : "Normal disconnection",
+		     c->inbound.disconnect_reason, *words ? ": " : "", words);
+	else if (c->mosq_code == MOSQ_ERR_KEEPALIVE)
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping", peer(c));
+	else
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the broker sent what MQTT does not allow (%s)", peer(c),
+		     mosquitto_strerror(c->mosq_code));
+}
+
+/* --- libmosquitto's callbacks: they note, and the turn tells */
+
+static void keep_reason_string(struct client *c, const mosquitto_property *properties)
+{
+	char *text = NULL;
+
+	if (!properties || !mosquitto_property_read_string(properties, MQTT_PROP_REASON_STRING, &text, false) || !text)
+		return;
+	(void)snprintf(c->reason_string, sizeof(c->reason_string), "%s", text);
+	free(text);
+}
+
+static void on_connect(struct mosquitto *m, void *userdata, int code, int flags, const mosquitto_property *properties)
+{
+	struct client *c = userdata;
+	uint16_t receive_max, keep_alive;
+	uint8_t qos_max;
+	uint32_t packet_max;
+
+	(void)m;
+	(void)flags;
+	c->connack = true;
+	c->connack_code = (unsigned)code;
+	keep_reason_string(c, properties);
+	if (code != 0 || !properties)
+		return;
+	if (mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_max, false) &&
+	    receive_max > 0 && receive_max < c->window)
+		c->window = receive_max;
+	if (mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, &packet_max, false) &&
+	    packet_max > 0)
+		c->packet_max = packet_max;
+	if (mosquitto_property_read_byte(properties, MQTT_PROP_MAXIMUM_QOS, &qos_max, false) && qos_max < c->qos)
+		c->qos = qos_max;
+	if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keep_alive, false))
+		c->keep_alive_us = keep_alive * USEC_PER_SEC;
+}
+
+static void on_disconnect(struct mosquitto *m, void *userdata, int code, const mosquitto_property *properties)
+{
+	struct client *c = userdata;
+
+	(void)m;
+	if (c->mosq_gone) /* after a DISCONNECT this is called twice */
+		return;
+	c->mosq_gone = true;
+	c->mosq_code = code;
+	keep_reason_string(c, properties);
+}
+
+static struct publish *find_publish(struct client *c, int mid)
+{
+	unsigned i;
+
+	for (i = 0; i < c->ring_n; i++) {
+		struct publish *p = &c->ring[(c->ring_head + i) % c->ring_size];
+
+		if (p->mid == mid)
+			return p->acknowledged ? NULL : p;
+	}
+	return NULL;
+}
+
+static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_code,
+		       const mosquitto_property *properties)
+{
+	struct client *c = userdata;
+	struct publish *p = find_publish(c, mid);
+
+	(void)m;
+	(void)properties;
+	if (!p)
+		return;
+	p->acknowledged = true;
+	c->in_flight--;
+	c->in_flight_bytes -= p->size;
+	c->acks[c->n_acks++] = (struct ack){.mid = mid, .reason_code = (unsigned)reason_code};
+	while (c->ring_n > 0 && c->ring[c->ring_head].acknowledged) {
+		c->ring_head = (c->ring_head + 1) % c->ring_size;
+		c->ring_n--;
+		c->head_since = c->last_in;
+	}
+}
+
+static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n, const int *granted,
+			 const mosquitto_property *properties)
+{
+	struct client *c = userdata;
+
+	(void)m;
+	(void)mid;
+	(void)properties;
+	c->suback = true;
+	c->suback_code = n > 0 ? (unsigned)granted[0] : 0x80; /* a SUBACK can claim to hold no code at all */
+}
+
+static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message,
+		       const mosquitto_property *properties)
+{
+	struct client *c = userdata;
+
+	(void)m;
+	(void)properties;
+	/* Of a session taken up, messages may come together with the CONNACK. */
+	if (c->closed || (c->state != READY && !(c->state == HELLO && c->connack && !c->connack_code)) ||
+	    !c->handlers.message)
+		return;
+	c->handlers.message(c, message->topic, message->payload ? message->payload : "",
+			    message->payloadlen > 0 ? (size_t)message->payloadlen : 0, c->userdata);
+}
+
+/* --- the bridge */
+
+static int mosquitto_error(int code)
+{
+	switch (code) {
+	case MOSQ_ERR_SUCCESS:
+		return 0;
+	case MOSQ_ERR_NOMEM:
+		return -ENOMEM;
+	case MOSQ_ERR_ERRNO:
+		return errno ? -errno : -EIO;
+	case MOSQ_ERR_NO_CONN:
+	case MOSQ_ERR_CONN_LOST:
+		return -ENOTCONN;
+	case MOSQ_ERR_PAYLOAD_SIZE:
+	case MOSQ_ERR_OVERSIZE_PACKET:
+		return -EMSGSIZE;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* libmosquitto sends CONNECT into the bridge. */
+static int mosquitto_begin(struct client *c, const char *path)
+{
+	const struct config_mqtt *q = &c->options.config->mqtt;
+	uint32_t take = c->handlers.message ? PUBLISH_IN_MAX : PUBLISH_IN_NONE;
+	mosquitto_property *properties = NULL;
+	uint64_t keep_alive = q->keep_alive_s;
+	int code = MOSQ_ERR_SUCCESS;
+
+	if (q->version == 5)
+		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, take);
+	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->options.session_expiry_s)
+		code = mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
+						    c->options.session_expiry_s);
+	if (code == MOSQ_ERR_SUCCESS) {
+		keep_alive = keep_alive < KEEP_ALIVE_MIN ? KEEP_ALIVE_MIN : keep_alive;
+		keep_alive = keep_alive > KEEP_ALIVE_MAX ? KEEP_ALIVE_MAX : keep_alive;
+		c->keep_alive_us = keep_alive * USEC_PER_SEC;
+		errno = 0;
+		code = mosquitto_connect_bind_v5(c->mosq, path, 0, (int)keep_alive, NULL, properties);
+	}
+	mosquitto_property_free_all(&properties);
+	if (code != MOSQ_ERR_SUCCESS)
+		return mosquitto_error(code);
+	(void)fcntl(mosquitto_socket(c->mosq), F_SETFD, FD_CLOEXEC); /* libmosquitto leaves it inheritable */
+	return 0;
+}
+
+static int set_login(struct client *c)
+{
+	const struct config_mqtt *q = &c->options.config->mqtt;
+	const char *why = NULL;
+	char *password = NULL;
+	size_t size = 0;
+	int r;
+
+	if (!q->username)
+		return 0;
+	if (q->password_file) {
+		r = config_read_secret(q->password_file, &password, &size, &why);
+		if (r < 0) {
+			lose(c, CLIENT_LOSS_TRANSPORT, 0, "cannot use the password file '%s': %s", q->password_file,
+			     why ? why : strerror(-r));
+			return r;
+		}
+	}
+	r = mosquitto_error(mosquitto_username_pw_set(c->mosq, q->username, password));
+	if (password) {
+		explicit_bzero(password, size);
+		free(password);
+	}
+	return r;
+}
+
+static int set_will(struct client *c)
+{
+	const struct client_options *o = &c->options;
+	mosquitto_property *properties = NULL;
+	int code = MOSQ_ERR_SUCCESS;
+
+	if (o->will_content_type && o->config->mqtt.version == 5)
+		code = mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE, o->will_content_type);
+	if (code == MOSQ_ERR_SUCCESS)
+		code = mosquitto_will_set_v5(c->mosq, o->will_topic, o->will_payload ? (int)strlen(o->will_payload) : 0,
+					     o->will_payload, 1, false, properties);
+	if (code != MOSQ_ERR_SUCCESS) /* otherwise they are the library's */
+		mosquitto_property_free_all(&properties);
+	return code;
+}
+
+static int mosquitto_make(struct client *c)
+{
+	const struct config_mqtt *q = &c->options.config->mqtt;
+	const struct client_options *o = &c->options;
+	int code;
+
+	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id, !(o->resume && q->version == 5), c);
+	if (!c->mosq)
+		return errno == EINVAL ? -EINVAL : -ENOMEM;
+	code = mosquitto_int_option(c->mosq, MOSQ_OPT_PROTOCOL_VERSION,
+				    q->version == 5 ? MQTT_PROTOCOL_V5 : MQTT_PROTOCOL_V311);
+	if (code == MOSQ_ERR_SUCCESS)
+		code = mosquitto_int_option(c->mosq, MOSQ_OPT_SEND_MAXIMUM, (int)c->ring_size);
+	if (code == MOSQ_ERR_SUCCESS && o->will_topic)
+		code = set_will(c);
+	if (code != MOSQ_ERR_SUCCESS)
+		return mosquitto_error(code);
+	mosquitto_connect_v5_callback_set(c->mosq, on_connect);
+	mosquitto_disconnect_v5_callback_set(c->mosq, on_disconnect);
+	mosquitto_publish_v5_callback_set(c->mosq, on_publish);
+	mosquitto_subscribe_v5_callback_set(c->mosq, on_subscribe);
+	mosquitto_message_v5_callback_set(c->mosq, on_message);
+	return set_login(c);
+}
+
+static int open_bridge(struct client *c)
+{
+	_cleanup_(bridge_release) struct bridge b = BRIDGE_INIT;
+	char path[BRIDGE_PATH_SIZE];
+	int r;
+
+	r = mosquitto_make(c);
+	if (r < 0)
+		return r;
+	r = bridge_listen(&b, path);
+	if (r < 0)
+		return r;
+	r = mosquitto_begin(c, path);
+	if (r < 0)
+		return r;
+	r = bridge_accept(&b);
+	if (r < 0)
+		return r;
+	c->fd = r;
+	return 0;
+}
+
+static void close_bridge(struct client *c)
+{
+	if (c->mosq)
+		mosquitto_destroy(c->mosq);
+	c->mosq = NULL;
+	if (c->fd >= 0)
+		(void)close(c->fd);
+	c->fd = -1;
+}
+
+/* --- a turn: from the broker */
+
+/* Fills the buffer with what libmosquitto shall see. Returns whether anything came. */
+static bool read_transport(struct client *c)
+{
+	bool any = false;
+	uint64_t packets;
+	size_t taken = 0;
+	char why[200];
+	ssize_t n;
+
+	/* Also what is left out takes its time. */
+	while (c->in_end < sizeof(c->in) && taken < sizeof(c->in)) {
+		n = transport_read(c->transport, c->in + c->in_end, sizeof(c->in) - c->in_end);
+		if (n <= 0)
+			break;
+		any = true;
+		taken += (size_t)n;
+		packets = c->inbound.packets;
+		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
+		/* Bytes that never become a packet are no sign of life, unless a long one may be on its way. */
+		if (c->inbound.packets != packets || c->inbound.want_publish) {
+			c->last_in = loop_usec(c);
+			c->ping_since = 0;
+		}
+		if (n < 0) {
+			lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: %s", peer(c), why);
+			break;
+		}
+		c->in_end += (size_t)n;
+	}
+	return any;
+}
+
+static void call_mosquitto(struct client *c, int (*call)(struct mosquitto *, int))
+{
+	int code;
+
+	errno = 0; /* libmosquitto looks at it also after a call that succeeded */
+	code = call(c->mosq, 1);
+	if (code != MOSQ_ERR_SUCCESS && !c->mosq_gone) {
+		c->mosq_gone = true;
+		c->mosq_code = code;
+	}
+}
+
+/* Lets libmosquitto take all that lies in the bridge; c->acks has room for as many answers as are in flight. */
+static void read_mosquitto(struct client *c)
+{
+	int waiting;
+
+	while (!c->mosq_gone && !c->closed) {
+		waiting = 0;
+		if (ioctl(mosquitto_socket(c->mosq), FIONREAD, &waiting) < 0 || waiting == 0)
+			break;
+		call_mosquitto(c, mosquitto_loop_read);
+	}
+}
+
+static bool from_broker(struct client *c)
+{
+	bool moved = read_transport(c);
+	ssize_t n;
+
+	while (c->in_begin < c->in_end && !c->mosq_gone && !c->closed && c->state != LOST) {
+		n = send(c->fd, c->in + c->in_begin, c->in_end - c->in_begin, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0)
+			break; /* full, though libmosquitto has read all: cannot be; the rest waits for the next turn */
+		c->in_begin += (size_t)n;
+		read_mosquitto(c);
+	}
+	if (c->in_begin == c->in_end)
+		c->in_begin = c->in_end = 0;
+	return moved;
+}
+
+/* --- a turn: to the broker */
+
+/* A large event on a slow line: as long as it moves, and there is more to come, no answer can be expected yet, neither
+   to it nor to a ping that waits behind it. */
+static void be_patient(struct client *c)
+{
+	c->head_since = c->last_out;
+	if (c->ping_since)
+		c->ping_since = c->last_out;
+}
+
+static bool to_broker(struct client *c)
+{
+	bool moved = false;
+	ssize_t n;
+
+	for (;;) {
+		if (c->mosq && !c->mosq_gone && mosquitto_want_write(c->mosq))
+			call_mosquitto(c, mosquitto_loop_write);
+		if (c->mosq && !c->mosq_gone && !mosquitto_want_write(c->mosq))
+			c->answered = c->inbound.answers;
+		if (c->out_begin == c->out_end)
+			c->out_begin = c->out_end = 0;
+		if (c->out_end < sizeof(c->out)) {
+			n = recv(c->fd, c->out + c->out_end, sizeof(c->out) - c->out_end, MSG_DONTWAIT);
+			if (n > 0)
+				c->out_end += (size_t)n;
+		}
+		if (c->out_begin == c->out_end)
+			break;
+		n = transport_write(c->transport, c->out + c->out_begin, c->out_end - c->out_begin);
+		if (n <= 0)
+			break;
+		c->out_begin += (size_t)n;
+		c->last_out = loop_usec(c);
+		moved = true;
+	}
+	if (moved && c->out_begin < c->out_end)
+		be_patient(c);
+	return moved;
+}
+
+/* --- a turn: telling the user */
+
+static void tell_acks(struct client *c)
+{
+	unsigned i;
+
+	for (i = 0; i < c->n_acks && !c->closed; i++)
+		if (c->handlers.acknowledged)
+			c->handlers.acknowledged(c, c->acks[i].mid, c->acks[i].reason_code, c->userdata);
+	c->n_acks = 0;
+}
+
+static void check_connack(struct client *c)
+{
+	if (!c->connack || c->connected_told || c->mosq_gone)
+		return;
+	if (c->connack_code) {
+		lose_mosquitto(c);
+		return;
+	}
+	if (c->qos == 0) {
+		lose(c, CLIENT_LOSS_REFUSED, 0x9b, "%s: the broker knows no QoS 1, without which events could be lost",
+		     peer(c));
+		return;
+	}
+	c->state = READY;
+	c->connected_told = true;
+	c->was_full = false;
+	if (c->handlers.connected)
+		c->handlers.connected(c, c->userdata);
+}
+
+static void tell(struct client *c)
+{
+	bool answered = c->n_acks > 0;
+
+	check_connack(c);
+	tell_acks(c);
+	if (c->suback && !c->closed) {
+		c->suback = false;
+		if (c->handlers.subscribed)
+			c->handlers.subscribed(c, c->suback_code, c->userdata);
+	}
+	if (c->closed || c->state != READY || !(answered || c->was_full) || client_room(c) == 0)
+		return;
+	c->was_full = false;
+	if (c->handlers.writable)
+		c->handlers.writable(c, c->userdata);
+}
+
+static void tell_loss(struct client *c)
+{
+	if (c->state != LOST || c->loss_told || c->closed)
+		return;
+	c->loss_told = true;
+	c->kick = sd_event_source_disable_unref(c->kick);
+	c->timer = sd_event_source_disable_unref(c->timer);
+	close_bridge(c);
+	(void)snprintf(c->peer, sizeof(c->peer), "%s", peer(c));
+	transport_close(TAKE_PTR(c->transport));
+	if (c->handlers.lost)
+		c->handlers.lost(c, c->loss, c->loss_code, c->loss_text, c->userdata);
+}
+
+/* --- turns */
+
+static void begin_hello(struct client *c)
+{
+	int r;
+
+	c->last_in = c->last_out = loop_usec(c);
+	c->connack_deadline = c->last_in + c->options.config->mqtt.connect_timeout_s * USEC_PER_SEC;
+	c->state = HELLO;
+	r = open_bridge(c);
+	if (r < 0)
+		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s: cannot set up the connection inside this process: %s", peer(c),
+		     strerror(-r));
+}
+
+/* Returns whether anything moved. */
+static bool turn(struct client *c)
+{
+	bool moved;
+
+	moved = from_broker(c);
+	tell(c);
+	if (c->closed || c->state == LOST)
+		return false;
+	moved |= to_broker(c);
+	if (c->mosq_gone)
+		lose_mosquitto(c);
+	else if (transport_state(c->transport) == TRANSPORT_LOST)
+		lose_transport(c);
+	else if (c->inbound.answers - c->answered > ANSWERS_MAX)
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the broker wants answers without end, and does not take them",
+		     peer(c));
+	return moved && c->state != LOST;
+}
+
+static void client_free(struct client *c)
+{
+	if (c->state == READY && c->transport)
+		(void)to_broker(c); /* the DISCONNECT */
+	close_bridge(c);
+	transport_close(c->transport);
+	c->kick = sd_event_source_disable_unref(c->kick);
+	c->timer = sd_event_source_disable_unref(c->timer);
+	mosquitto_property_free_all(&c->properties);
+	credentials_unref(c->options.credentials);
+	free(c->content_type);
+	free(c->ring);
+	free(c->acks);
+	sd_event_unref(c->loop);
+	free(c);
+}
+
+/* From the loop only. The last thing done with c, which may be gone afterwards. */
+static void run(struct client *c)
+{
+	uint64_t until = now_usec(CLOCK_MONOTONIC) + TURNS_USEC;
+	unsigned turns;
+	bool more;
+
+	c->running = true;
+	if (c->state == OPENING && transport_state(c->transport) == TRANSPORT_LOST)
+		lose_transport(c);
+	if (c->state == OPENING && transport_state(c->transport) == TRANSPORT_ESTABLISHED)
+		begin_hello(c);
+	more = c->state == HELLO || c->state == READY;
+	for (turns = 0; more && turns < TURNS_MAX && now_usec(CLOCK_MONOTONIC) < until; turns++)
+		more = turn(c);
+	tell_loss(c);
+	c->running = false;
+	if (c->closed) {
+		client_free(c);
+		return;
+	}
+	if (more)
+		kick(c);
+	set_timer(c);
+}
+
+static void on_transport(struct transport *t, void *userdata)
+{
+	(void)t;
+	run(userdata);
+}
+
+static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source;
+	(void)usec;
+	run(userdata);
+	return 0;
+}
+
+static void check_ping(struct client *c, uint64_t now)
+{
+	if (c->ping_since && now >= c->ping_since + c->answer_timeout_us) {
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping within %llu s", peer(c),
+		     (unsigned long long)(c->answer_timeout_us / USEC_PER_SEC));
+		return;
+	}
+	if (!c->ping_since && now >= ping_due(c)) {
+		c->mosq_code = mosquitto_loop_misc(c->mosq);
+		if (c->mosq_code != MOSQ_ERR_SUCCESS)
+			c->mosq_gone = true;
+		c->ping_since = now;
+	}
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct client *c = userdata;
+	uint64_t now = loop_usec(c);
+
+	(void)source;
+	(void)usec;
+	c->timer_set = 0;
+	if (c->state == HELLO && now >= c->connack_deadline)
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no CONNACK within %llu s", peer(c),
+		     (unsigned long long)c->options.config->mqtt.connect_timeout_s);
+	if (c->state == READY && c->in_flight > 0 && now >= c->head_since + c->ack_timeout_us)
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no PUBACK within %llu s, %u events in flight", peer(c),
+		     (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
+	if (c->state == READY)
+		check_ping(c, now);
+	run(c);
+	return 0;
+}
+
+/* --- opening and closing */
+
+static void library_init(void)
+{
+	static bool done;
+
+	if (!done)
+		(void)mosquitto_lib_init();
+	done = true;
+}
+
+/* Under 3.1.1 a broker cannot say how much it takes at a time. mosquitto ends the connection, and would for ever, when
+   more than its max_inflight_messages (default: 20) of QoS 2 are under way; with QoS 1 it does not mind. */
+static unsigned window_of(const struct config_mqtt *q)
+{
+	unsigned most = q->version == 3 && q->qos == 2 ? WINDOW_QOS2_V3 : 65535;
+
+	return q->window < 1 ? 1 : q->window > most ? most : q->window;
+}
+
+static int client_init(struct client *c)
+{
+	const struct config_mqtt *q = &c->options.config->mqtt;
+	int r;
+
+	c->ring_size = c->window = window_of(q);
+	c->qos = q->qos == 2 ? 2 : 1;
+	c->packet_max = PACKET_MAX;
+	c->ack_timeout_us = q->ack_timeout_s * USEC_PER_SEC;
+	c->answer_timeout_us =
+		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) * USEC_PER_SEC;
+	c->inbound.want_publish = c->handlers.message != NULL;
+	c->inbound.publish_max = PUBLISH_IN_MAX;
+	c->inbound.v5 = q->version == 5;
+	c->ring = calloc(c->ring_size, sizeof(*c->ring));
+	c->acks = calloc(c->ring_size, sizeof(*c->acks));
+	if (!c->ring || !c->acks)
+		return -ENOMEM;
+	r = loop_add_turn(c->loop, &c->kick, on_kick, c);
+	if (r < 0)
+		return r;
+	r = sd_event_add_time(c->loop, &c->timer, CLOCK_MONOTONIC, 0, 0, on_timer, c);
+	if (r < 0)
+		return r;
+	r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+	if (r < 0)
+		return r;
+	return transport_open(c->loop, c->options.broker, &c->options.config->tls, c->options.credentials,
+			      q->connect_timeout_s, on_transport, c, &c->transport);
+}
+
+int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h, void *userdata,
+		struct client **ret_client)
+{
+	struct client *c;
+	int r;
+
+	library_init();
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->fd = -1;
+	c->loop = sd_event_ref(loop);
+	c->options = *o;
+	(void)credentials_ref(o->credentials);
+	c->handlers = *h;
+	c->userdata = userdata;
+	r = client_init(c);
+	if (r < 0) {
+		client_free(c);
+		return r;
+	}
+	*ret_client = c;
+	return 0;
+}
+
+/* DISCONNECT. A session that was to outlive a lost connection does not outlive its client. */
+static void say_goodbye(struct client *c)
+{
+	mosquitto_property *properties = NULL;
+
+	if (c->options.session_expiry_s && c->options.config->mqtt.version == 5)
+		(void)mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL, 0);
+	(void)mosquitto_disconnect_v5(c->mosq, 0, properties);
+	mosquitto_property_free_all(&properties);
+}
+
+void client_close(struct client *c)
+{
+	if (!c || c->closed)
+		return;
+	if (c->state == READY && !c->mosq_gone)
+		say_goodbye(c);
+	c->closed = true;
+	c->handlers = (struct client_handlers){0};
+	if (!c->running)
+		client_free(c);
+}
+
+/* --- publishing */
+
+bool client_connected(const struct client *c)
+{
+	return c->state == READY;
+}
+
+const char *client_peer(const struct client *c)
+{
+	return peer(c);
+}
+
+const char *client_protocol(const struct client *c)
+{
+	return c->transport ? transport_protocol(c->transport) : "";
+}
+
+int64_t client_peer_expiry(const struct client *c)
+{
+	return c->transport ? transport_peer_expiry(c->transport) : 0;
+}
+
+unsigned client_room(const struct client *c)
+{
+	unsigned room;
+
+	if (c->state != READY || c->mosq_gone || c->closed)
+		return 0;
+	if (c->in_flight_bytes >= IN_FLIGHT_BYTES || mosquitto_want_write(c->mosq))
+		return 0;
+	room = c->in_flight < c->window ? c->window - c->in_flight : 0;
+	return room < c->ring_size - c->ring_n ? room : c->ring_size - c->ring_n;
+}
+
+static unsigned length_of_length(size_t n)
+{
+	return n < 128 ? 1 : n < 16384 ? 2 : n < 2097152 ? 3 : 4;
+}
+
+/* Of the whole PUBLISH packet, as the broker's maximum counts it. */
+static size_t packet_size(const struct client *c, const char *topic, size_t size, const char *content_type)
+{
+	size_t properties = content_type ? 3 + strlen(content_type) : 0;
+	size_t n = 2 + strlen(topic) + 2 + size;
+
+	if (c->inbound.v5)
+		n += length_of_length(properties) + properties;
+	return 1 + length_of_length(n) + n;
+}
+
+/* The same content type comes with every event: its property is made once. */
+static int set_content_type(struct client *c, const char *content_type)
+{
+	if (c->content_type && strcmp(c->content_type, content_type) == 0)
+		return 0;
+	mosquitto_property_free_all(&c->properties);
+	free(c->content_type);
+	c->content_type = strdup(content_type);
+	if (!c->content_type)
+		return -ENOMEM;
+	return mosquitto_error(mosquitto_property_add_string(&c->properties, MQTT_PROP_CONTENT_TYPE, content_type));
+}
+
+static void note_publish(struct client *c, int mid, size_t size)
+{
+	unsigned tail = (c->ring_head + c->ring_n) % c->ring_size;
+
+	if (c->in_flight == 0 || c->ring_n == 0)
+		c->head_since = loop_usec(c);
+	c->ring[tail] = (struct publish){.mid = mid, .size = (uint32_t)size};
+	c->ring_n++;
+	c->in_flight++;
+	c->in_flight_bytes += size;
+}
+
+int client_publish(struct client *c, const char *topic, const void *payload, size_t size, const char *content_type,
+		   int *ret_mid)
+{
+	size_t whole;
+	int r, mid;
+
+	if (c->state != READY || c->mosq_gone)
+		return -ENOTCONN;
+	/* An empty content type crashes libmosquitto 2.0.11. */
+	content_type = c->inbound.v5 && content_type && content_type[0] ? content_type : NULL;
+	if (strlen(topic) > UINT16_MAX || mosquitto_pub_topic_check(topic) != MOSQ_ERR_SUCCESS)
+		return -EINVAL;
+	/* Also the packet that is larger than the broker takes: libmosquitto 2.0.11 aborts. */
+	whole = packet_size(c, topic, size, content_type);
+	if (whole > c->packet_max || size > INT32_MAX)
+		return -EMSGSIZE;
+	if (client_room(c) == 0) {
+		c->was_full = true;
+		return -EAGAIN;
+	}
+	if (content_type) {
+		r = set_content_type(c, content_type);
+		if (r < 0)
+			return r;
+	}
+	errno = 0;
+	r = mosquitto_error(mosquitto_publish_v5(c->mosq, &mid, topic, (int)size, payload, (int)c->qos, false,
+						 content_type ? c->properties : NULL));
+	if (r == -ENOTCONN)
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone", peer(c));
+	else if (r < 0 && r != -EINVAL &&
+		 r != -EMSGSIZE) /* it may keep the message all the same, under an id of its own */
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: libmosquitto cannot take an event: %s", peer(c), strerror(-r));
+	if (r < 0)
+		return r;
+	note_publish(c, mid, size);
+	if (client_room(c) == 0)
+		c->was_full = true;
+	*ret_mid = mid;
+	kick(c);
+	return 0;
+}
+
+int client_subscribe(struct client *c, const char *filter)
+{
+	int r;
+
+	if (c->state != READY || c->mosq_gone)
+		return -ENOTCONN;
+	if (mosquitto_sub_topic_check(filter) != MOSQ_ERR_SUCCESS)
+		return -EINVAL;
+	r = mosquitto_error(mosquitto_subscribe_v5(c->mosq, NULL, filter, 1, 0, NULL));
+	kick(c);
+	return r;
+}

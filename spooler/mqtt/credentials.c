@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * credentials - from the files that the configuration names to what GnuTLS wants: trust (CA file or the system's
+ * store, CRL, pins), our own certificate with its key (files or PKCS#11 objects), a pre-shared key, and the priorities.
+ *
+ * Everything is read and checked when it is loaded, so that a broken file is told at start or reload and the old
+ * credentials go on. Secrets are wiped from our memory once GnuTLS has them. A relative path is looked for in
+ * $CREDENTIALS_DIRECTORY, where systemd puts what LoadCredential= names.
+ */
+#include <ctype.h>
+#include <gnutls/x509.h>
+#include <stdarg.h>
+
+#include "spooler/mqtt/transport-tls.h"
+#include "spooler/base/util.h"
+
+#define SYSTEM_STORE "the system's trust store"
+
+/* Without the versions, which minimum_version adds; without resumption, see transport.c. */
+#define PRIORITY_CERTIFICATES "NORMAL"
+#define PRIORITY_PSK "NORMAL:-KX-ALL:+ECDHE-PSK:+DHE-PSK:+PSK"
+
+struct secret {
+	char *data;
+	size_t size;
+};
+
+static void secret_release(struct secret *s)
+{
+	if (s->data)
+		explicit_bzero(s->data, s->size);
+	free(s->data);
+	*s = (struct secret){0};
+}
+
+/* Sets the sentence and passes the error through, so that a check reads `return fail(...)`. */
+static int __attribute__((format(printf, 3, 4))) fail(int error, char **ret_error, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	if (vasprintf(ret_error, format, ap) < 0)
+		*ret_error = NULL;
+	va_end(ap);
+	return error;
+}
+
+static int read_secret(const char *what, const char *path, struct secret *ret_secret, char **ret_error)
+{
+	const char *why = NULL;
+	int r;
+
+	r = config_read_secret(path, &ret_secret->data, &ret_secret->size, &why);
+	if (r < 0)
+		return fail(r, ret_error, "cannot use the %s '%s': %s", what, path, why ? why : strerror(-r));
+	return 0;
+}
+
+static char *resolve_path(const char *path)
+{
+	const char *directory = getenv("CREDENTIALS_DIRECTORY");
+	char *joined;
+
+	if (path[0] == '/' || !directory)
+		return strdup(path);
+	if (asprintf(&joined, "%s/%s", directory, path) < 0)
+		return NULL;
+	return joined;
+}
+
+/* A public file: certificates, CRLs. */
+static int load_file(const char *what, const char *path, gnutls_datum_t *ret_data, char **ret_error)
+{
+	_cleanup_free_ char *full = resolve_path(path);
+	int r;
+
+	if (!full)
+		return -ENOMEM;
+	errno = 0;
+	r = gnutls_load_file(full, ret_data);
+	if (r < 0) {
+		r = errno ? -errno : -EIO;
+		return fail(r, ret_error, "cannot read the %s '%s': %s", what, path, strerror(-r));
+	}
+	return 0;
+}
+
+static bool is_uri(const char *path)
+{
+	return strncasecmp(path, "pkcs11:", 7) == 0;
+}
+
+static int load_trust(const struct config_tls *t, struct credentials *c, char **ret_error)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
+	int r;
+
+	c->verify_chain = t->ca_file || c->n_pins == 0;
+	if (!t->ca_file) {
+		c->ca_name = strdup(SYSTEM_STORE);
+		if (!c->ca_name)
+			return -ENOMEM;
+		if (!c->verify_chain)
+			return 0;
+		r = gnutls_certificate_set_x509_system_trust(c->certificates);
+		if (r < 0)
+			return fail(-ENOENT, ret_error, "cannot load %s: %s", SYSTEM_STORE, gnutls_strerror(r));
+		if (r == 0)
+			return fail(-ENOENT, ret_error,
+				    "%s holds no CA certificate (package ca-certificates); "
+				    "name one with tls.ca_file",
+				    SYSTEM_STORE);
+		return 0;
+	}
+	if (asprintf(&c->ca_name, "'%s'", t->ca_file) < 0) {
+		c->ca_name = NULL;
+		return -ENOMEM;
+	}
+	r = load_file("CA file", t->ca_file, &pem, ret_error);
+	if (r < 0)
+		return r;
+	r = gnutls_certificate_set_x509_trust_mem(c->certificates, &pem, GNUTLS_X509_FMT_PEM);
+	if (r < 0)
+		return fail(-EINVAL, ret_error, "cannot read the CA file '%s': %s", t->ca_file, gnutls_strerror(r));
+	if (r == 0)
+		return fail(-EINVAL, ret_error, "the CA file '%s' holds no certificate", t->ca_file);
+	return 0;
+}
+
+static int load_crl(const struct config_tls *t, struct credentials *c, char **ret_error)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
+	int r;
+
+	if (!t->crl_file)
+		return 0;
+	if (!c->verify_chain)
+		return fail(-EINVAL, ret_error,
+			    "tls.crl_file needs tls.ca_file: where only tls.pins are trusted, nobody can revoke");
+	if (asprintf(&c->crl_name, "'%s'", t->crl_file) < 0) {
+		c->crl_name = NULL;
+		return -ENOMEM;
+	}
+	r = load_file("CRL file", t->crl_file, &pem, ret_error);
+	if (r < 0)
+		return r;
+	r = gnutls_certificate_set_x509_crl_mem(c->certificates, &pem, GNUTLS_X509_FMT_PEM);
+	if (r <= 0)
+		return fail(-EINVAL, ret_error, "the CRL file '%s' holds no revocation list: %s", t->crl_file,
+			    r < 0 ? gnutls_strerror(r) : "none found");
+	/* Once more, to be looked at by verify.c. */
+	r = gnutls_x509_crl_list_import2(&c->crls, &c->n_crls, &pem, GNUTLS_X509_FMT_PEM, 0);
+	if (r < 0)
+		return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s", t->crl_file, gnutls_strerror(r));
+	return 0;
+}
+
+static int certificate_error(int code, const struct config_tls *t, char **ret_error)
+{
+	if (code == GNUTLS_E_DECRYPTION_FAILED)
+		return fail(-EINVAL, ret_error,
+			    t->key_password_file ? "the password in tls.key_password_file does not open "
+						   "the key '%s'"
+						 : "the key '%s' is encrypted and tls.key_password_file "
+						   "is not set",
+			    t->key_file);
+	if (code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
+		return fail(-EINVAL, ret_error, "the key '%s' is not the one of the certificate '%s'", t->key_file,
+			    t->certificate_file);
+	if (code == GNUTLS_E_PKCS11_PIN_ERROR || code == GNUTLS_E_PKCS11_PIN_LOCKED)
+		return fail(-EINVAL, ret_error, "the token refuses the PIN of '%s' (%s)", t->key_file,
+			    gnutls_strerror(code));
+	return fail(-EINVAL, ret_error, "cannot use the certificate '%s' with the key '%s': %s", t->certificate_file,
+		    t->key_file, gnutls_strerror(code));
+}
+
+/* Objects of a token, or a mix: GnuTLS opens them itself. The password is the token's PIN. */
+static int load_own_from_token(const struct config_tls *t, struct credentials *c, const char *password,
+			       char **ret_error)
+{
+	_cleanup_free_ char *certificate =
+		is_uri(t->certificate_file) ? strdup(t->certificate_file) : resolve_path(t->certificate_file);
+	_cleanup_free_ char *key = is_uri(t->key_file) ? strdup(t->key_file) : resolve_path(t->key_file);
+	int r;
+
+	if (!certificate || !key)
+		return -ENOMEM;
+	r = gnutls_certificate_set_x509_key_file2(c->certificates, certificate, key, GNUTLS_X509_FMT_PEM, password, 0);
+	return r < 0 ? certificate_error(r, t, ret_error) : 0;
+}
+
+static int load_own_from_files(const struct config_tls *t, struct credentials *c, const char *password,
+			       char **ret_error)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t certificate = {0};
+	_cleanup_(secret_release) struct secret key = {0};
+	gnutls_datum_t key_data;
+	int r;
+
+	r = load_file("certificate", t->certificate_file, &certificate, ret_error);
+	if (r < 0)
+		return r;
+	r = read_secret("key", t->key_file, &key, ret_error);
+	if (r < 0)
+		return r;
+	key_data = (gnutls_datum_t){.data = (unsigned char *)key.data, .size = (unsigned)key.size};
+	r = gnutls_certificate_set_x509_key_mem2(c->certificates, &certificate, &key_data, GNUTLS_X509_FMT_PEM,
+						 password, 0);
+	return r < 0 ? certificate_error(r, t, ret_error) : 0;
+}
+
+static int load_own(const struct config_tls *t, struct credentials *c, char **ret_error)
+{
+	_cleanup_(secret_release) struct secret password = {0};
+	int r;
+
+	if (!t->certificate_file && !t->key_file)
+		return 0;
+	if (!t->certificate_file || !t->key_file)
+		return fail(-EINVAL, ret_error, "tls.certificate_file and tls.key_file belong together");
+	if (t->key_password_file) {
+		r = read_secret("key password file", t->key_password_file, &password, ret_error);
+		if (r < 0)
+			return r;
+	}
+	if (is_uri(t->certificate_file) || is_uri(t->key_file))
+		return load_own_from_token(t, c, password.data, ret_error);
+	return load_own_from_files(t, c, password.data, ret_error);
+}
+
+/* The key in hexadecimal digits, alone or as in the brokers' files, "identity:key". */
+static int load_psk(const struct config_tls *t, struct credentials *c, char **ret_error)
+{
+	_cleanup_(secret_release) struct secret file = {0};
+	gnutls_datum_t key;
+	const char *hex;
+	size_t n;
+	int r;
+
+	if (!t->psk_identity || !t->psk_key_file)
+		return fail(-EINVAL, ret_error, "tls.psk_identity and tls.psk_key_file belong together");
+	r = read_secret("PSK key file", t->psk_key_file, &file, ret_error);
+	if (r < 0)
+		return r;
+	hex = strrchr(file.data, ':');
+	hex = hex ? hex + 1 : file.data;
+	n = strspn(hex, "0123456789abcdefABCDEF");
+	if (n < 32 || n % 2 || hex[n + strspn(hex + n, " \t\r\n")])
+		return fail(-EINVAL, ret_error,
+			    "the PSK key file '%s' must hold an even number of hexadecimal digits, at least 32",
+			    t->psk_key_file);
+	r = gnutls_psk_allocate_client_credentials(&c->psk);
+	if (r < 0)
+		return -ENOMEM;
+	key = (gnutls_datum_t){.data = (unsigned char *)hex, .size = (unsigned)n};
+	r = gnutls_psk_set_client_credentials(c->psk, t->psk_identity, &key, GNUTLS_PSK_KEY_HEX);
+	if (r < 0)
+		return fail(-EINVAL, ret_error, "cannot use the PSK key file '%s': %s", t->psk_key_file,
+			    gnutls_strerror(r));
+	return 0;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)tolower((unsigned char)c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* "sha256:" and 64 hexadecimal digits, colons between them allowed. */
+static int parse_pin(const char *s, unsigned char pin[PIN_SIZE])
+{
+	size_t n = 0;
+	int high, low;
+
+	if (strncasecmp(s, "sha256:", 7) != 0)
+		return -EINVAL;
+	for (s += 7; *s; s += 2) {
+		if (*s == ':' && n > 0)
+			s++;
+		high = hex_digit(s[0]);
+		low = high < 0 ? -1 : hex_digit(s[1]);
+		if (low < 0 || n == PIN_SIZE)
+			return -EINVAL;
+		pin[n++] = (unsigned char)(high << 4 | low);
+	}
+	return n == PIN_SIZE ? 0 : -EINVAL;
+}
+
+static int load_pins(const struct config_tls *t, struct credentials *c, char **ret_error)
+{
+	if (t->pins.n == 0)
+		return 0;
+	c->pins = calloc(t->pins.n, PIN_SIZE);
+	if (!c->pins)
+		return -ENOMEM;
+	for (; c->n_pins < t->pins.n; c->n_pins++)
+		if (parse_pin(t->pins.list[c->n_pins], c->pins[c->n_pins]) < 0)
+			return fail(-EINVAL, ret_error, "the pin '%s' is not sha256: and 64 hexadecimal digits",
+				    t->pins.list[c->n_pins]);
+	return 0;
+}
+
+/* A priority string of the administrator's is narrowed by the minimum version, never widened. */
+static int load_priority(const struct config_tls *t, struct credentials *c, char **ret_error)
+{
+	bool only_13 = t->minimum_version && strcmp(t->minimum_version, "1.3") == 0;
+	_cleanup_free_ char *text = NULL;
+	const char *position = NULL;
+	int r;
+
+	c->minimum_version = only_13 ? GNUTLS_TLS1_3 : GNUTLS_TLS1_2;
+	if (t->priority)
+		r = asprintf(&text, "%s:-VERS-SSL3.0:-VERS-TLS1.0:-VERS-TLS1.1%s", t->priority,
+			     only_13 ? ":-VERS-TLS1.2" : "");
+	else
+		r = asprintf(&text, "%s:-VERS-ALL:+VERS-TLS1.3%s", c->psk ? PRIORITY_PSK : PRIORITY_CERTIFICATES,
+			     only_13 ? "" : ":+VERS-TLS1.2");
+	if (r < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	r = gnutls_priority_init(&c->priority, text, &position);
+	if (r < 0)
+		return fail(-EINVAL, ret_error, "the priority string '%s' is not understood at '%s': %s", text,
+			    position ? position : text, gnutls_strerror(r));
+	return 0;
+}
+
+static int credentials_fill(struct credentials *c, const struct config_tls *t, char **ret_error)
+{
+	int r;
+
+	r = load_pins(t, c, ret_error);
+	if (r < 0)
+		return r;
+	if (t->psk_identity || t->psk_key_file) {
+		r = load_psk(t, c, ret_error);
+		if (r < 0)
+			return r;
+		return load_priority(t, c, ret_error);
+	}
+	r = gnutls_certificate_allocate_credentials(&c->certificates);
+	if (r < 0)
+		return -ENOMEM;
+	r = load_trust(t, c, ret_error);
+	if (r < 0)
+		return r;
+	r = load_crl(t, c, ret_error);
+	if (r < 0)
+		return r;
+	r = load_own(t, c, ret_error);
+	if (r < 0)
+		return r;
+	return load_priority(t, c, ret_error);
+}
+
+int credentials_load(const struct config_tls *t, struct credentials **ret_credentials, char **ret_error)
+{
+	struct credentials *c;
+	char *error = NULL;
+	int r;
+
+	c = calloc(1, sizeof(*c));
+	r = c ? credentials_fill(c, t, &error) : -ENOMEM;
+	if (r < 0) {
+		if (c) {
+			c->n_ref = 1;
+			credentials_unref(c);
+		}
+		*ret_error = error ? error : strdup("out of memory while loading the TLS credentials");
+		return r;
+	}
+	c->n_ref = 1;
+	*ret_credentials = c;
+	return 0;
+}
+
+struct credentials *credentials_ref(struct credentials *c)
+{
+	if (c)
+		c->n_ref++;
+	return c;
+}
+
+void credentials_unref(struct credentials *c)
+{
+	if (!c || --c->n_ref > 0)
+		return;
+	if (c->certificates)
+		gnutls_certificate_free_credentials(c->certificates);
+	if (c->psk)
+		gnutls_psk_free_client_credentials(c->psk);
+	if (c->priority)
+		gnutls_priority_deinit(c->priority);
+	for (unsigned i = 0; i < c->n_crls; i++)
+		gnutls_x509_crl_deinit(c->crls[i]);
+	gnutls_free(c->crls);
+	free(c->pins);
+	free(c->ca_name);
+	free(c->crl_name);
+	free(c);
+}
+
+/* --- when certificates end */
+
+static int64_t earlier(int64_t a, gnutls_x509_crt_t certificate)
+{
+	time_t t = gnutls_x509_crt_get_expiration_time(certificate);
+
+	return t != (time_t)-1 && (a == 0 || t < a) ? t : a;
+}
+
+static int64_t list_expiry(gnutls_x509_crt_t *list, unsigned n)
+{
+	int64_t first = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		first = earlier(first, list[i]);
+		gnutls_x509_crt_deinit(list[i]);
+	}
+	gnutls_free(list);
+	return first;
+}
+
+int64_t credentials_own_expiry(const struct credentials *c)
+{
+	gnutls_x509_crt_t *list = NULL;
+	unsigned n = 0;
+
+	if (!c->certificates || gnutls_certificate_get_x509_crt(c->certificates, 0, &list, &n) < 0)
+		return 0;
+	return list_expiry(list, n);
+}
+
+int64_t credentials_trust_expiry(const struct config_tls *t)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
+	_cleanup_free_ char *error = NULL;
+	gnutls_x509_crt_t *list = NULL;
+	unsigned n = 0;
+
+	if (!t->ca_file || load_file("CA file", t->ca_file, &pem, &error) < 0 ||
+	    gnutls_x509_crt_list_import2(&list, &n, &pem, GNUTLS_X509_FMT_PEM, 0) < 0)
+		return 0;
+	return list_expiry(list, n);
+}

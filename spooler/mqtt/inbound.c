@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* inbound - see inbound.h. A state machine over bytes; what follows the properties is passed on, or skipped, in pieces.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "spooler/mqtt/inbound.h"
+
+enum {
+	CONNACK = 2,
+	PUBLISH = 3,
+	PUBACK = 4,
+	PUBREC = 5,
+	PUBCOMP = 7,
+	SUBACK = 9,
+	UNSUBACK = 11,
+	PINGRESP = 13,
+	DISCONNECT = 14
+};
+
+/* The four flag bits that each packet must have; -1: a server does not send it (to us). */
+static const int flags_of[16] = {
+	-1,
+	-1,
+	[CONNACK] = 0,
+	[PUBLISH] = 0,
+	[PUBACK] = 0,
+	[PUBREC] = 0,
+	-1, /* PUBREL: of QoS 2, which we take nothing of */
+	[PUBCOMP] = 0,
+	-1,
+	[SUBACK] = 0,
+	-1,
+	[UNSUBACK] = 0,
+	-1,
+	[PINGRESP] = 0,
+	[DISCONNECT] = 0,
+	-1,
+};
+
+static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_size)
+{
+	uint8_t type = byte >> 4, flags = byte & 15, qos = (flags >> 1) & 3;
+
+	if (!i->connack && byte != CONNACK << 4) {
+		(void)snprintf(why, why_size, "the peer does not speak MQTT (it begins with byte 0x%02x, no CONNACK)",
+			       byte);
+		return -EPROTO;
+	}
+	if ((i->connack && type == CONNACK) || flags_of[type] < 0 || (type != PUBLISH && flags != flags_of[type]) ||
+	    (type == PUBLISH && qos == 3) || (type == DISCONNECT && !i->v5)) {
+		(void)snprintf(why, why_size, "the broker sent what is no valid MQTT packet (first byte 0x%02x)", byte);
+		return -EPROTO;
+	}
+	i->connack = true;
+	i->type = type;
+	i->skip = type == PUBLISH && (!i->want_publish || qos == 2);
+	i->qos = qos;
+	i->state = INBOUND_LENGTH;
+	i->length = 0;
+	i->shift = 0;
+	return 0;
+}
+
+/* How a property's value is written, by its identifier (table 2-4); 0: there is no such property. */
+enum { NONE, BYTE = 1, TWO_BYTES = 2, FOUR_BYTES = 4, VARINT, STRING, STRING_PAIR };
+static const uint8_t property_form[0x2b] = {
+	[0x01] = BYTE,	 [0x02] = FOUR_BYTES, [0x03] = STRING,	    [0x08] = STRING,	 [0x09] = STRING,
+	[0x0b] = VARINT, [0x11] = FOUR_BYTES, [0x12] = STRING,	    [0x13] = TWO_BYTES,	 [0x15] = STRING,
+	[0x16] = STRING, [0x17] = BYTE,	      [0x18] = FOUR_BYTES,  [0x19] = BYTE,	 [0x1a] = STRING,
+	[0x1c] = STRING, [0x1f] = STRING,     [0x21] = TWO_BYTES,   [0x22] = TWO_BYTES,	 [0x23] = TWO_BYTES,
+	[0x24] = BYTE,	 [0x25] = BYTE,	      [0x26] = STRING_PAIR, [0x27] = FOUR_BYTES, [0x28] = BYTE,
+	[0x29] = BYTE,	 [0x2a] = BYTE,
+};
+
+static int bad_properties(char *why, size_t why_size)
+{
+	(void)snprintf(why, why_size, "the broker sent malformed properties");
+	return -EPROTO;
+}
+
+static void begin_part(struct inbound *i, enum inbound_part part, uint32_t length)
+{
+	i->part = part;
+	i->part_left = length;
+	i->value = 0;
+	i->shift = 0;
+}
+
+static void begin_body(struct inbound *i)
+{
+	i->left = i->length;
+	i->state = INBOUND_BODY;
+	i->properties_left = 0;
+	i->strings = 0;
+	if (!i->v5 || i->skip || i->type == PINGRESP)
+		begin_part(i, INBOUND_REST, 0);
+	else if (i->type == PUBLISH)
+		begin_part(i, INBOUND_TOPIC_LENGTH, 2);
+	else /* packet identifier, reason code, flags: what stands first */
+		begin_part(i, INBOUND_FIXED,
+			   i->type == DISCONNECT					    ? 1
+			   : i->type == CONNACK || i->type == SUBACK || i->type == UNSUBACK ? 2
+											    : 3);
+}
+
+static void end_packet(struct inbound *i)
+{
+	if (i->type == DISCONNECT)
+		i->disconnected = true;
+	i->dropped += i->skip;
+	i->answers += !i->skip && (i->type == PUBREC || (i->type == PUBLISH && i->qos));
+	i->packets++;
+	i->state = INBOUND_TYPE;
+}
+
+static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_size)
+{
+	uint32_t max = i->type == PUBLISH && !i->skip ? i->publish_max : INBOUND_CONTROL_MAX;
+
+	if (i->shift == 21 && byte & 0x80) {
+		(void)snprintf(why, why_size, "the broker sent a malformed packet length");
+		return -EPROTO;
+	}
+	i->length |= (uint32_t)(byte & 0x7f) << i->shift;
+	i->shift += 7;
+	if (byte & 0x80)
+		return 0;
+	/* What is skipped takes no memory, whatever its length. */
+	if (!i->skip && i->length > max) {
+		(void)snprintf(why, why_size, "the broker sent a packet of %u bytes, more than the %u that are taken",
+			       i->length, max);
+		return -EPROTO;
+	}
+	begin_body(i);
+	if (i->left == 0)
+		end_packet(i);
+	return 0;
+}
+
+/* Behind a value: its second string, the next property, or the end of them. */
+static void next_property(struct inbound *i)
+{
+	if (i->strings > 0)
+		begin_part(i, INBOUND_STRING_LENGTH, 2);
+	else if (i->properties_left > 0)
+		begin_part(i, INBOUND_IDENTIFIER, 1);
+	else
+		begin_part(i, INBOUND_REST, 0);
+}
+
+/* A run of bytes that nobody looks at: a fixed part, a string, a number. */
+static int begin_run(struct inbound *i, enum inbound_part part, uint32_t length, char *why, size_t why_size)
+{
+	uint32_t room = part == INBOUND_VALUE ? i->properties_left : i->left - 1; /* less this byte */
+
+	if (length > room)
+		return bad_properties(why, why_size);
+	begin_part(i, part, length);
+	if (length == 0)
+		next_property(i);
+	return 0;
+}
+
+static int take_identifier(struct inbound *i, uint8_t byte, char *why, size_t why_size)
+{
+	uint8_t form = byte < sizeof(property_form) ? property_form[byte] : NONE;
+
+	switch (form) {
+	case NONE:
+		(void)snprintf(why, why_size, "the broker sent a property that MQTT does not know (0x%02x)", byte);
+		return -EPROTO;
+	case VARINT:
+		begin_part(i, INBOUND_VARINT, 0);
+		return 0;
+	case STRING:
+	case STRING_PAIR:
+		i->strings = form == STRING ? 1 : 2;
+		begin_part(i, INBOUND_STRING_LENGTH, 2);
+		return 0;
+	default:
+		return begin_run(i, INBOUND_VALUE, form, why, why_size);
+	}
+}
+
+/* One byte of a part that matters. i->left still counts it; i->properties_left does not. */
+static int take_byte(struct inbound *i, uint8_t byte, char *why, size_t why_size)
+{
+	switch (i->part) {
+	case INBOUND_TOPIC_LENGTH:
+	case INBOUND_STRING_LENGTH:
+		i->value = i->value << 8 | byte;
+		if (--i->part_left > 0)
+			return 0;
+		if (i->part == INBOUND_TOPIC_LENGTH) /* the topic, and with QoS 1 the packet identifier */
+			return begin_run(i, INBOUND_FIXED, i->value + (i->qos ? 2 : 0), why, why_size);
+		i->strings--;
+		return begin_run(i, INBOUND_VALUE, i->value, why, why_size);
+	case INBOUND_PROPERTIES_LENGTH:
+	case INBOUND_VARINT:
+		if (i->shift == 21 && byte & 0x80)
+			return bad_properties(why, why_size);
+		i->value |= (uint32_t)(byte & 0x7f) << i->shift;
+		i->shift += 7;
+		if (byte & 0x80)
+			return 0;
+		if (i->part == INBOUND_PROPERTIES_LENGTH) {
+			if (i->value > i->left - 1)
+				return bad_properties(why, why_size);
+			i->properties_left = i->value;
+		}
+		next_property(i);
+		return 0;
+	case INBOUND_IDENTIFIER:
+		return take_identifier(i, byte, why, why_size);
+	default:
+		return 0;
+	}
+}
+
+/* Takes what can be taken in one step from n bytes of the body. Returns how many. */
+static ssize_t take_body(struct inbound *i, const uint8_t *bytes, size_t n, char *why, size_t why_size)
+{
+	bool in_properties = i->part >= INBOUND_IDENTIFIER && i->part < INBOUND_REST;
+	bool is_run = i->part == INBOUND_FIXED || i->part == INBOUND_VALUE;
+	uint32_t piece = i->part == INBOUND_REST ? i->left : is_run ? i->part_left : 1;
+	int r = 0;
+
+	if (i->type == DISCONNECT && i->left == i->length)
+		i->disconnect_reason = bytes[0];
+	piece = piece < i->left ? piece : i->left;
+	piece = piece < n ? piece : (uint32_t)n;
+	if (in_properties && piece > i->properties_left)
+		return bad_properties(why, why_size);
+	i->properties_left -= in_properties ? piece : 0;
+	if (is_run) {
+		i->part_left -= piece;
+		if (i->part_left == 0 && i->part == INBOUND_FIXED)
+			begin_part(i, INBOUND_PROPERTIES_LENGTH, 0);
+		else if (i->part_left == 0)
+			next_property(i);
+	} else {
+		r = take_byte(i, bytes[0], why, why_size);
+		if (r < 0)
+			return r;
+	}
+	i->left -= piece;
+	if (i->left == 0)
+		end_packet(i);
+	return piece;
+}
+
+ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, size_t why_size)
+{
+	size_t in = 0, out = 0;
+	ssize_t piece;
+	bool skip;
+
+	while (in < n) {
+		if (i->state == INBOUND_BODY)
+			piece = take_body(i, buf + in, n - in, why, why_size);
+		else if (i->state == INBOUND_TYPE)
+			piece = begin_packet(i, buf[in], why, why_size) < 0 ? -EPROTO : 1;
+		else
+			piece = take_length(i, buf[in], why, why_size) < 0 ? -EPROTO : 1;
+		if (piece < 0)
+			return piece;
+		skip = i->skip; /* still that of this packet, also behind its last byte */
+		if (!skip && out != in)
+			memmove(buf + out, buf + in, (size_t)piece);
+		out += skip ? 0 : (size_t)piece;
+		in += (size_t)piece;
+	}
+	return (ssize_t)out;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * transport-tls - what transport.c, credentials.c and verify.c share and nobody else sees: these three files are all
+ * that knows GnuTLS.
+ */
+#pragma once
+
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "spooler/mqtt/transport.h"
+
+#define PIN_SIZE 32 /* SHA-256 */
+
+struct credentials {
+	unsigned n_ref;
+	gnutls_certificate_credentials_t certificates; /* trust, CRL and our own certificate; NULL with a PSK */
+	gnutls_psk_client_credentials_t psk;	       /* NULL without */
+	gnutls_priority_t priority;
+	gnutls_protocol_t minimum_version;
+	unsigned char (*pins)[PIN_SIZE];
+	size_t n_pins;
+	bool verify_chain; /* false: pins are given and no CA, so that the pins are the trust */
+	char *ca_name;	   /* for sentences: the file's name, or the system's trust store */
+	char *crl_name;
+	gnutls_x509_crl_t *crls; /* those of the CRL file */
+	unsigned n_crls;
+};
+
+static inline void gnutls_datum_release(gnutls_datum_t *d)
+{
+	gnutls_free(d->data);
+}
+
+/*
+ * Is the peer of this session, whose certificate has just arrived, the server `name`? Returns 0, or -EKEYREJECTED
+ * with the reason in `why`, worded to follow "HOST (ADDRESS): ".
+ */
+int verify_server(gnutls_session_t session, const struct credentials *c, const char *name, char *why, size_t size);

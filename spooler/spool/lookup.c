@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* lookup - see lookup.h. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "spooler/event/domain.h"
+#include "hook/spool.h"
+#include "spooler/spool/lookup.h"
+#include "spooler/base/util.h"
+
+#define REASON_MAX 4096
+
+static const struct {
+	const char *name, *path;
+} place_names[N_PLACES] = {
+	[PLACE_NEW] = {"new", SPOOL_NEW},	   [PLACE_EMERGENCY] = {"emergency", SPOOL_EMERGENCY "/" SPOOL_NEW},
+	[PLACE_REPLAY] = {"replay", SPOOL_REPLAY}, [PLACE_FAILED] = {"failed", SPOOL_FAILED},
+	[PLACE_SENT] = {"sent", SPOOL_SENT},	   [PLACE_SKIPPED] = {"skipped", SPOOL_SKIPPED},
+};
+
+const char *place_name(enum place place)
+{
+	return place_names[place].name;
+}
+
+bool places_parse(const char *word, unsigned *ret_places)
+{
+	if (strcmp(word, "new") == 0) {
+		*ret_places = PLACES_WAITING;
+		return true;
+	}
+	if (strcmp(word, "all") == 0) {
+		*ret_places = PLACES_ALL;
+		return true;
+	}
+	for (size_t i = 0; i < N_PLACES; i++)
+		if (strcmp(word, place_names[i].name) == 0) {
+			*ret_places = PLACE_BIT(i);
+			return true;
+		}
+	return false;
+}
+
+/* --- the directories */
+
+/* The spool itself may lie behind a link. Its directories may not: they belong to virtspool, and root may be asking. */
+static int open_directory(int at, const char *path)
+{
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
+
+	return fd < 0 ? -errno : fd;
+}
+
+int lookup_open(struct lookup *l)
+{
+	_cleanup_close_ int spool_fd = open_directory(AT_FDCWD, spool_directory());
+	_cleanup_close_ int run_fd = open_directory(AT_FDCWD, spool_run_directory());
+
+	*l = (struct lookup){0};
+	for (size_t i = 0; i < N_PLACES; i++) {
+		int top = i == PLACE_EMERGENCY ? run_fd : spool_fd;
+		int fd = top < 0 ? top : open_directory(top, place_names[i].path);
+
+		l->directories[i] = fd < 0 ? -1 : fd;
+		l->errors[i] = fd < 0 ? fd : 0;
+	}
+	/* /run begins empty, and the emergency spool with it */
+	if (l->errors[PLACE_EMERGENCY] == -ENOENT)
+		l->errors[PLACE_EMERGENCY] = 0;
+	return l->errors[PLACE_NEW];
+}
+
+void lookup_release(struct lookup *l)
+{
+	for (size_t i = 0; i < N_PLACES; i++)
+		close_fdp(&l->directories[i]);
+	record_buffer_release(&l->buffer);
+	stray_clear(&l->strays);
+}
+
+/* A stream of its own, from the beginning. NULL: there is no such directory, or errno. */
+static DIR *read_directory(const struct lookup *l, enum place place)
+{
+	int fd;
+	DIR *d;
+
+	if (l->directories[place] < 0)
+		return NULL;
+	fd = open_directory(l->directories[place], ".");
+	if (fd < 0)
+		return NULL;
+	d = fdopendir(fd);
+	if (!d)
+		(void)close(fd);
+	return d;
+}
+
+static int scan_place(struct lookup *l, enum place place, const struct filter *f, size_t limit, struct id_list *list)
+{
+	DIR *d = read_directory(l, place);
+	const struct dirent *de;
+	struct spool_id id;
+	int r = 0;
+
+	if (!d)
+		return 0;
+	while (r >= 0 && (de = readdir(d))) {
+		if (!spool_id_parse(de->d_name, &id)) {
+			if (stray_is(dirfd(d), de->d_name))
+				r = stray_add(&l->strays, place, dirfd(d), de->d_name);
+			continue;
+		}
+		if (!filter_matches_time(f, spool_id_ms(&id)))
+			continue;
+		l->seen++;
+		id.source = (unsigned char)place;
+		r = id_list_add(list, &id, limit);
+	}
+	(void)closedir(d);
+	return r;
+}
+
+/* What was not written within the filter's time goes from the list. */
+static void keep_stray(struct stray_list *list, const struct filter *f)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < list->n; i++) {
+		if (filter_matches_time(f, list->entries[i].ms)) {
+			struct stray matches = list->entries[i];
+
+			list->entries[i] = list->entries[kept];
+			list->entries[kept++] = matches;
+		}
+	}
+	stray_cut(list, kept);
+}
+
+int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit, struct id_list *list)
+{
+	int r = 0;
+
+	l->seen = 0;
+	stray_clear(&l->strays);
+	for (enum place p = 0; p < N_PLACES && r >= 0; p++)
+		if (places & PLACE_BIT(p))
+			r = scan_place(l, p, f, limit, list);
+	if (r < 0)
+		return r;
+	keep_stray(&l->strays, f);
+	stray_sort(&l->strays, list->newest);
+	l->seen += l->strays.n;
+	id_list_sort(list, limit);
+	return 0;
+}
+
+/* Beyond so many the size is reckoned from these: a million stats would take seconds. */
+#define SIZED_MAX 65536
+
+int lookup_count(struct lookup *l, enum place place, bool with_size, struct place_count *ret_count)
+{
+	struct place_count c = {0};
+	DIR *d = read_directory(l, place);
+	const struct dirent *de;
+	struct spool_id id;
+	struct stat st;
+
+	while (d && (de = readdir(d))) {
+		if (!spool_id_parse(de->d_name, &id)) {
+			c.strays += stray_is(dirfd(d), de->d_name);
+			continue;
+		}
+		c.records++;
+		if (c.oldest_ms == 0 || spool_id_ms(&id) < c.oldest_ms)
+			c.oldest_ms = spool_id_ms(&id);
+		if (with_size && c.records <= SIZED_MAX && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			c.bytes += spool_bytes_on_disk(&st);
+	}
+	if (d)
+		(void)closedir(d);
+	c.estimated = with_size && c.records > SIZED_MAX;
+	if (c.estimated)
+		c.bytes = (uint64_t)((double)c.bytes / SIZED_MAX * (double)c.records);
+	*ret_count = c;
+	return l->errors[place];
+}
+
+/* --- one id */
+
+static bool same_id(const struct spool_id *a, const struct spool_id *b)
+{
+	return spool_id_compare(a, b) == 0;
+}
+
+/* Goes through a directory for names that begin with prefix. */
+static int find_in(struct lookup *l, enum place place, const char *prefix, struct spool_id *id, int found)
+{
+	DIR *d = read_directory(l, place);
+	const struct dirent *de;
+	struct spool_id e;
+
+	if (!d)
+		return found;
+	while (found >= 0 && (de = readdir(d))) {
+		if (strncmp(de->d_name, prefix, strlen(prefix)) != 0 || !spool_id_parse(de->d_name, &e))
+			continue;
+		e.source = (unsigned char)place;
+		if (found == 0) {
+			*id = e;
+			found = 1;
+		} else if (!same_id(id, &e)) {
+			found = -EEXIST;
+		}
+	}
+	(void)closedir(d);
+	return found;
+}
+
+static int find_whole(struct lookup *l, unsigned places, const char *name, struct spool_id *id)
+{
+	for (enum place p = 0; p < N_PLACES; p++)
+		if (places & PLACE_BIT(p) && l->directories[p] >= 0 &&
+		    faccessat(l->directories[p], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+			id->source = (unsigned char)p;
+			return 1;
+		}
+	return 0;
+}
+
+int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct spool_id *ret_id)
+{
+	struct spool_id id = {0};
+	int found = 0;
+
+	if (!prefix[0]) /* a variable of a script that is not set begins every id, and means none */
+		return 0;
+	if (spool_id_parse(prefix, &id)) {
+		found = find_whole(l, places, prefix, &id);
+	} else {
+		for (enum place p = 0; p < N_PLACES; p++)
+			if (places & PLACE_BIT(p))
+				found = find_in(l, p, prefix, &id, found);
+	}
+	if (found == 1)
+		*ret_id = id;
+	return found;
+}
+
+int lookup_find_stray(struct lookup *l, unsigned places, const char *text)
+{
+	char name[NAME_MAX + 1];
+
+	if (!stray_unescape(text, name, sizeof(name)) || !name[0] || strchr(name, '/'))
+		return 0;
+	for (enum place p = 0; p < N_PLACES; p++) {
+		size_t before = l->strays.n;
+
+		if (!(places & PLACE_BIT(p)) || l->directories[p] < 0 || !stray_is(l->directories[p], name))
+			continue;
+		if (stray_add(&l->strays, p, l->directories[p], name) < 0)
+			return -ENOMEM;
+		if (l->strays.n > before)
+			return 1;
+	}
+	return 0;
+}
+
+/* --- reading */
+
+/* NAME.reason; false where no file can be called so. */
+static bool reason_name(const char *name, char ret_file[static NAME_MAX + 1])
+{
+	return snprintf(ret_file, NAME_MAX + 1, "%s" SPOOL_REASON_SUFFIX, name) <= NAME_MAX;
+}
+
+char *lookup_reason(const struct lookup *l, enum place place, const char *name)
+{
+	char file[NAME_MAX + 1], text[REASON_MAX];
+	_cleanup_close_ int fd = -1;
+	ssize_t n;
+
+	if (place != PLACE_FAILED || !reason_name(name, file))
+		return NULL;
+	fd = openat(l->directories[place], file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	n = read(fd, text, sizeof(text));
+	while (n > 0 && text[n - 1] == '\n')
+		n--;
+	return n > 0 ? strndup(text, (size_t)n) : NULL;
+}
+
+static void find_uuid(struct found *f)
+{
+	static const struct strings none = {0};
+	struct domain d = {0};
+	const char *why;
+
+	if (f->problem || f->record.document.size == 0)
+		return;
+	if (domain_parse(f->record.document, &none, &d, &why) != -ENOMEM)
+		memcpy(f->uuid, d.uuid, sizeof(f->uuid));
+	domain_release(&d);
+}
+
+int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, struct found *ret_found)
+{
+	struct found f = {.id = *id, .place = id->source};
+	int r;
+
+	spool_id_name(id, f.name);
+	if (l->directories[f.place] < 0)
+		return -ENOENT;
+	r = record_file_read(l->directories[f.place], f.name, &l->buffer, &f.size, &f.problem);
+	if (r < 0 && r != -EBADMSG)
+		return r;
+	if (r == 0 && !(want & LOOKUP_RAW) && record_parse(l->buffer.data, f.size, &f.record, &f.problem) == 0)
+		f.problem = NULL;
+	if (want & LOOKUP_UUID)
+		find_uuid(&f);
+	if (want & LOOKUP_REASON)
+		f.reason = lookup_reason(l, f.place, f.name);
+	*ret_found = f;
+	return 0;
+}
+
+void found_release(struct found *f)
+{
+	free(f->reason);
+	f->reason = NULL;
+}
+
+bool found_matches(struct found *found, const struct filter *f)
+{
+	if (!filter_needs_record(f))
+		return true;
+	if (found->problem)
+		return false;
+	if (filter_matches(f, &found->record, found->uuid))
+		return true;
+	if (!filter_needs_uuid(f) || found->uuid[0])
+		return false;
+	find_uuid(found);
+	return found->uuid[0] && filter_matches(f, &found->record, found->uuid);
+}
+
+/* --- removing */
+
+int lookup_remove(const struct lookup *l, enum place place, const char *name)
+{
+	char reason[NAME_MAX + 1];
+	int fd = l->directories[place];
+
+	if (unlinkat(fd, name, 0) < 0) {
+		if (errno != EISDIR)
+			return -errno;
+		if (unlinkat(fd, name, AT_REMOVEDIR) < 0)
+			return -errno;
+	}
+	if (place == PLACE_FAILED && reason_name(name, reason))
+		(void)unlinkat(fd, reason, 0);
+	return 0;
+}

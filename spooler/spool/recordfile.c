@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* recordfile - see recordfile.h. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "hook/record.h"
+#include "spooler/spool/recordfile.h"
+#include "spooler/base/util.h"
+
+#define BUFFER_MIN (128 * 1024) /* for most documents, so that it hardly ever grows */
+
+void record_buffer_release(struct record_buffer *b)
+{
+	free(b->data);
+	*b = (struct record_buffer){0};
+}
+
+static int make_room(struct record_buffer *b, size_t size)
+{
+	size_t wanted = size < BUFFER_MIN ? BUFFER_MIN : size;
+	char *grown;
+
+	if (size <= b->size)
+		return 0;
+	grown = realloc(b->data, wanted);
+	if (!grown)
+		return -ENOMEM;
+	*b = (struct record_buffer){.data = grown, .size = wanted};
+	return 0;
+}
+
+static int read_all(int fd, char *buffer, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = read(fd, buffer + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO; /* it shrank: not what the hook wrote */
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size_t *ret_size, const char **ret_reason)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	int r;
+
+	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0) {
+		*ret_reason = "not a record: a symbolic link or a device";
+		return errno == ELOOP || errno == ENXIO || errno == ENODEV ? -EBADMSG : -errno;
+	}
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*ret_reason = "not a record: not a regular file";
+	if (!S_ISREG(st.st_mode))
+		return -EBADMSG;
+	*ret_reason = "not a record: larger than a record can be";
+	if (st.st_size > RECORD_MAX)
+		return -EBADMSG;
+	r = make_room(b, (size_t)st.st_size + 1);
+	if (r == 0)
+		r = read_all(fd, b->data, (size_t)st.st_size);
+	if (r < 0)
+		return r;
+	b->data[st.st_size] = 0;
+	*ret_size = (size_t)st.st_size;
+	*ret_reason = NULL;
+	return 0;
+}
