@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * bounded - the child is made by clone(CLONE_VM): a process of its own, so that the caller's exit does not wait for it,
- * and cheaper than fork() since the caller's page tables stay. The two share errno; they are never both at work but
- * when the caller has given up, and then a wrong errno can only be another errno, not a success.
+ * bounded - the child is made by clone(CLONE_VM): a process of its own, so that the caller's exit
+ * does not wait for it, and cheaper than fork() since the caller's page tables stay. The two share
+ * errno; they are never both at work but when the caller has given up, and then a wrong errno can
+ * only be another errno, not a success.
  *
- * The child wakes the caller with a futex, before its own exit: waking a sleeping processor takes longer than exiting,
- * so the child is usually a zombie when the caller looks, and is reaped without another sleep. (Of the arrangements
- * measured - sigtimedwait() for SIGCHLD, a pipe, a timer with wait4(), both on one processor, a child made early - this
- * was the cheapest on ext4 and among the cheapest on tmpfs: some 60 us more than no child at all.)
+ * The child wakes the caller with a futex, before its own exit: waking a sleeping processor takes
+ * longer than exiting, so the child is usually a zombie when the caller looks, and is reaped
+ * without another sleep. (Of the arrangements measured - sigtimedwait() for SIGCHLD, a pipe, a
+ * timer with wait4(), both on one processor, a child made early - this was the cheapest on ext4 and
+ * among the cheapest on tmpfs: some 60 us more than no child at all.)
  */
 #include "hook/bounded.h"
 
@@ -31,7 +33,8 @@ struct call {
 	void *argument;
 	int result;
 	atomic_bool done;
-	atomic_int running; /* the futex: 1 until the call has returned; if the child is killed the kernel clears it */
+	atomic_int
+		running; /* the futex: 1 until the call has returned; if the child is killed the kernel clears it */
 	_Alignas(64) char stack[STACK_SIZE];
 };
 
@@ -68,7 +71,8 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* So that no zombie is left to process 1, which need not care. Not waited for long: the child may still hang. */
+/* So that no zombie is left to process 1, which need not care. Not waited for long: the child
+   may still hang. */
 static void reap(pid_t pid)
 {
 	sigset_t child_ended;
@@ -95,15 +99,17 @@ int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_
 	c = &calls[n_calls++];
 	c->function = function;
 	c->argument = argument;
-	(void)signal(SIGCHLD, SIG_DFL); /* inherited, SIG_IGN would reap the child behind our back */
+	(void)signal(SIGCHLD,
+		     SIG_DFL); /* inherited, SIG_IGN would reap the child behind our back */
 	c->running = 1;
-	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, c, NULL, NULL,
-		    &c->running);
+	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, c,
+		    NULL, NULL, &c->running);
 	if (pid < 0)
 		return -errno;
 	while (atomic_load(&c->running)) {
 		long long left = deadline - now_ns();
-		long wait[2] = {(long)(left / 1000000000), (long)(left % 1000000000)}; /* the call takes no time64 */
+		long wait[2] = {(long)(left / 1000000000),
+				(long)(left % 1000000000)}; /* the call takes no time64 */
 
 		if (left <= 0)
 			return -ETIMEDOUT;

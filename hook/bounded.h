@@ -2,17 +2,20 @@
 /*
  * bounded - calls a function that may hang in the kernel, and waits for it only so long.
  *
- * A file system that is frozen, or whose server or device is gone, holds a process where no signal reaches it. libvirt
- * waits for its hook without a time-out, so the hook must not be that process: a child does the call. It shares the
- * caller's memory (no page is copied, and the result needs no pipe) but not its descriptors, all of which it closes
- * first: a child that held the hook's stdout would look to libvirt like a hook that still runs.
+ * A file system that is frozen, or whose server or device is gone, holds a process where no signal
+ * reaches it. libvirt waits for its hook without a time-out, so the hook must not be that process:
+ * a child does the call. It shares the caller's memory (no page is copied, and the result needs no
+ * pipe) but not its descriptors, all of which it closes first: a child that held the hook's stdout
+ * would look to libvirt like a hook that still runs.
  */
 #pragma once
 
-#define BOUNDED_CALLS_MAX 4 /* each call has a stack of its own: one that timed out is never free again */
+#define BOUNDED_CALLS_MAX                                                                          \
+	4 /* each call has a stack of its own: one that timed out is never free again */
 
 /*
- * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay as it is; -ECHILD:
- * the child was killed; other negative errnos: it was not begun. No signal may be caught meanwhile (block them all).
+ * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay
+ * as it is; -ECHILD: the child was killed; other negative errnos: it was not begun. No signal may
+ * be caught meanwhile (block them all).
  */
 int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_ms);

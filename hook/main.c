@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool-hook - what libvirt runs on each transition of a domain: puts one record into the spool.
+ * virtspool-hook - what libvirt runs on each transition of a domain: puts one record into the
+ * spool.
  *
- * It owns nothing but the record and must never harm a guest: it always exits 0, prints nothing, and ends within five
- * seconds, whatever its arguments, its stdin and the machine's state are. libvirt aborts a start, or kills a running
- * guest, for any other outcome, and waits without a time-out. So all signals are blocked, stdin is read within bounds,
- * the disk is touched only by a child that can be left behind (bounded.h), and an event that no spool took is one line
- * in the system log.
+ * It owns nothing but the record and must never harm a guest: it always exits 0, prints nothing,
+ * and ends within five seconds, whatever its arguments, its stdin and the machine's state are.
+ * libvirt aborts a start, or kills a running guest, for any other outcome, and waits without a
+ * time-out. So all signals are blocked, stdin is read within bounds, the disk is touched only by a
+ * child that can be left behind (bounded.h), and an event that no spool took is one line in the
+ * system log.
  *
- * The order of steps: the stamp first, so that whatever goes wrong later shows as a hole in the sequence.
+ * The order of steps: the stamp first, so that whatever goes wrong later shows as a hole in the
+ * sequence.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +42,8 @@
 #define HUNG_S 30     /* how long the disk is left alone after it was given up */
 #define TOTAL_MS 4000 /* all waits together, before the emergency spool */
 
-/* How far the child that writes to the disk is: it may publish only what was not given up, and the other way round. */
+/* How far the child that writes to the disk is: it may publish only what was not given up, and
+   the other way round. */
 enum put_state {
 	PUT_WRITING,
 	PUT_PUBLISHING,
@@ -58,9 +62,11 @@ struct floor_search {
 };
 
 /* scripts/install-hook looks for it before it replaces or removes a file. */
-__attribute__((used)) static const char mark[] = "virtspool-hook: the mark by which install-hook knows its own";
+__attribute__((used)) static const char mark[] =
+	"virtspool-hook: the mark by which install-hook knows its own";
 
-/* All of the hook's memory, fixed: nothing is allocated. Pages that are not touched cost nothing. */
+/* All of the hook's memory, fixed: nothing is allocated. Pages that are not touched cost
+   nothing. */
 static char document[RECORD_DOCUMENT_MAX + 1]; /* one more, to see that there is more */
 static char header[RECORD_HEADER_MAX];
 static struct put put;
@@ -123,7 +129,8 @@ static void take_arguments(int argc, char **argv, struct record *r)
 {
 	struct bytes *const named[] = {&r->object, &r->operation, &r->suboperation, &r->extra};
 	const int n_named = sizeof(named) / sizeof(named[0]);
-	const char *program = argc > 0 && argv[0][0] ? argv[0] : (const char *)getauxval(AT_EXECFN); // NOLINT
+	const char *program =
+		argc > 0 && argv[0][0] ? argv[0] : (const char *)getauxval(AT_EXECFN); // NOLINT
 
 	r->driver = driver_of(program ? program : "unknown");
 	r->driver.size = r->driver.size < RECORD_VALUE_MAX ? r->driver.size : RECORD_VALUE_MAX;
@@ -198,13 +205,13 @@ static int search_floor(void *userdata)
 	return 0;
 }
 
-/* Called when an epoch begins: what waits in the spools keeps sorting before what comes, also if the clock leapt. */
+/* Called when an epoch begins: what waits in the spools keeps sorting before what comes, also if
+   the clock leapt. */
 static uint64_t begin_epoch(void *userdata)
 {
 	static bool searched;
 	int fd;
 
-	(void)userdata;
 	if (!searched)
 		(void)bounded_call(search_floor, &found, FLOOR_MS);
 	searched = true; /* also if it hangs: not twice */
@@ -230,8 +237,9 @@ static int open_run_directory(void)
 }
 
 /*
- * While a disk hangs, each hook that tries it takes seconds and leaves a process behind. So the one that gave it up
- * leaves a mark, and until that is HUNG_S old the others go to the emergency spool at once; then one tries again.
+ * While a disk hangs, each hook that tries it takes seconds and leaves a process behind. So the one
+ * that gave it up leaves a mark, and until that is HUNG_S old the others go to the emergency spool
+ * at once; then one tries again.
  */
 static void look_for_hung_disk(int run_fd)
 {
@@ -251,12 +259,14 @@ static void look_for_hung_disk(int run_fd)
 
 static void mark_disk(bool hangs)
 {
-	int fd, run_fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd, run_fd =
+			openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (run_fd < 0)
 		return;
 	if (hangs) {
-		fd = openat(run_fd, SPOOL_HUNG, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+		fd = openat(run_fd, SPOOL_HUNG,
+			    O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
 		if (fd >= 0)
 			(void)close(fd);
 	} else {
@@ -327,7 +337,8 @@ static void add_argument(struct text *t, struct bytes value)
 	text_add(t, "'");
 }
 
-/* One datagram as syslog(3) sends it, without ever waiting; there is nobody left to tell if that fails. */
+/* One datagram as syslog(3) sends it, without ever waiting; there is nobody left to tell if that
+   fails. */
 static void log_loss(const struct record *r, int disk_error, int emergency_error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -356,15 +367,16 @@ static void log_loss(const struct record *r, int disk_error, int emergency_error
 	text_add(&t, strerror(-emergency_error));
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0)
-		(void)!sendto(fd, line, t.length, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address,
-			      sizeof(address));
+		(void)!sendto(fd, line, t.length, MSG_NOSIGNAL | MSG_DONTWAIT,
+			      (struct sockaddr *)&address, sizeof(address));
 }
 
-/* An ordinary user's libvirtd runs this hook too, and may not write here: nothing is lost that anyone counts. */
+/* An ordinary user's libvirtd runs this hook too, and may not write here: nothing is lost that
+   anyone counts. */
 static bool is_without_rights(int disk_error, int emergency_error)
 {
-	return geteuid() != 0 && (disk_error == -EACCES || disk_error == -EPERM || emergency_error == -EACCES ||
-				  emergency_error == -EPERM);
+	return geteuid() != 0 && (disk_error == -EACCES || disk_error == -EPERM ||
+				  emergency_error == -EACCES || emergency_error == -EPERM);
 }
 
 static void keep_record(struct record *r, long long deadline)
@@ -387,7 +399,8 @@ static void keep_record(struct record *r, long long deadline)
 		log_loss(r, disk_error, emergency_error);
 }
 
-/* A guest may be called --version: only a call that no libvirt makes, by the program's own name, prints. */
+/* A guest may be called --version: only a call that no libvirt makes, by the program's own name,
+   prints. */
 static void print_version(int argc, char **argv)
 {
 	static const char line[] = "virtspool-hook " PACKAGE_VERSION "\n";

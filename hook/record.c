@@ -20,25 +20,27 @@
  *
  *	<domain type='kvm' id='4'>...
  *
- * The first line names the format and its version; a reader refuses a version that it does not know and ignores a
- * field that it does not know. Header lines are "key: value" in printable ASCII, ended by one newline; in the values of
- * driver, object, operation, suboperation, extra, argument, origin, transition and detail each other byte, and '%', is
- * written as %XX, so that every value comes back byte by byte. A field stands at most once, but for `argument` (the
- * fifth and later ones) and `detail`.
+ * The first line names the format and its version. A reader refuses an unknown version and ignores
+ * an unknown field. A header line is "key: value" in printable ASCII and ends with one newline. In
+ * the values of driver, object, operation, suboperation, extra, argument, origin, transition and
+ * detail, every other byte and '%' are written as %XX, so that each value comes back byte by byte.
+ * A field occurs at most once, except `argument` (the fifth and later ones) and `detail`.
  *
  *	id           UUIDv7: the ordered time and the file's name
  *	epoch        32 hexadecimal digits
  *	sequence     place within the epoch, from 1
  *	recorded     the wall clock (UTC) as the hook saw it
  *	driver       qemu, lxc, ...
- *	arguments    how many the hook was given; object, operation, suboperation, extra are the first four, and one
- *that was not given has no line (unlike one that was empty) origin       api if libvirt's event API told it, and no
- *hook; such a record may have the next two as well transition   id of the hook's record that tells the same transition
+ *	arguments    how many the hook was given; object, operation, suboperation and extra are the
+ *	             first four. An argument that was not given has no line; an empty one has.
+ *	origin       api: libvirt's event API reported it, not a hook. Such a record may have:
+ *	transition   the id of the hook's record of the same transition
  *	detail       key=value, as often as there are details
  *	flags        words, if any: document-truncated arguments-truncated unordered told-by-hook
- *	redacted     secrets blanked in the document, if any
- *	length       bytes of the document, which begins after the blank line and ends with the file
- *	crc32c       eight digits, always the last line: CRC-32C over the header before this line and over the document
+ *	redacted     how many secrets were blanked in the document, if any
+ *	length       bytes of the document: from after the blank line to the end of the file
+ *	crc32c       eight digits, always the last line: CRC-32C of the header before this line and of
+ *	             the document
  */
 #include "hook/record.h"
 
@@ -219,7 +221,8 @@ static bool unescape(char *data, size_t size, struct bytes *ret_value)
 
 	for (size_t i = 0; i < size; i++) {
 		if (data[i] == '%') {
-			if (size - i < 3 || hex_digit(data[i + 1]) < 0 || hex_digit(data[i + 2]) < 0)
+			if (size - i < 3 || hex_digit(data[i + 1]) < 0 ||
+			    hex_digit(data[i + 2]) < 0)
 				return false;
 			data[n++] = (char)(hex_digit(data[i + 1]) << 4 | hex_digit(data[i + 2]));
 			i += 2;
@@ -292,7 +295,8 @@ static bool parse_time(const char *s, size_t size, int64_t *ret_ns)
 	int64_t year = digits(s, 0, 4);
 	int month = (int)digits(s, 5, 2), day = (int)digits(s, 8, 2);
 
-	if (year < 1678 || year > 2261 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month))
+	if (year < 1678 || year > 2261 || month < 1 || month > 12 || day < 1 ||
+	    day > days_in_month(year, month))
 		return false;
 	int64_t days = days_before_year(year) + day - 1;
 
@@ -300,7 +304,8 @@ static bool parse_time(const char *s, size_t size, int64_t *ret_ns)
 		days += days_in_month(year, m);
 	if (digits(s, 11, 2) > 23 || digits(s, 14, 2) > 59 || digits(s, 17, 2) > 59)
 		return false;
-	int64_t seconds = days * 86400 + digits(s, 11, 2) * 3600 + digits(s, 14, 2) * 60 + digits(s, 17, 2);
+	int64_t seconds =
+		days * 86400 + digits(s, 11, 2) * 3600 + digits(s, 14, 2) * 60 + digits(s, 17, 2);
 
 	*ret_ns = seconds * 1000000000 + digits(s, 20, 9);
 	return true;
@@ -340,7 +345,8 @@ static unsigned parse_flags(const char *s, size_t size)
 		size_t n = blank ? (size_t)(blank - s) : size;
 
 		for (size_t i = 0; i < N_FLAG_WORDS; i++) {
-			if (n == strlen(flag_words[i].word) && memcmp(s, flag_words[i].word, n) == 0)
+			if (n == strlen(flag_words[i].word) &&
+			    memcmp(s, flag_words[i].word, n) == 0)
 				flags |= flag_words[i].flag;
 		}
 		size -= blank ? n + 1 : n;
@@ -385,7 +391,8 @@ static const struct {
 	[KEY_OPERATION] = {"operation", false, "the operation is badly escaped"},
 	[KEY_SUBOPERATION] = {"suboperation", false, "the sub-operation is badly escaped"},
 	[KEY_EXTRA] = {"extra", false, "the extra argument is badly escaped"},
-	[KEY_ARGUMENT] = {"argument", false, "there are too many arguments, or one is badly escaped"},
+	[KEY_ARGUMENT] = {"argument", false,
+			  "there are too many arguments, or one is badly escaped"},
 	[KEY_ORIGIN] = {"origin", false, "the origin is badly escaped"},
 	[KEY_TRANSITION] = {"transition", false, "the transition is badly escaped"},
 	[KEY_DETAIL] = {"detail", false, "there are too many details, or one is badly escaped"},
@@ -394,7 +401,8 @@ static const struct {
 	[KEY_LENGTH] = {"length", true, "the length is not a number"},
 };
 
-static bool parse_value(enum key key, char *value, size_t size, struct record *r, uint64_t *ret_length)
+static bool parse_value(enum key key, char *value, size_t size, struct record *r,
+			uint64_t *ret_length)
 {
 	switch (key) {
 	case KEY_ID:
@@ -418,13 +426,15 @@ static bool parse_value(enum key key, char *value, size_t size, struct record *r
 	case KEY_EXTRA:
 		return unescape(value, size, &r->extra);
 	case KEY_ARGUMENT:
-		return r->n_arguments < RECORD_ARGUMENTS_MAX && unescape(value, size, &r->arguments[r->n_arguments++]);
+		return r->n_arguments < RECORD_ARGUMENTS_MAX &&
+		       unescape(value, size, &r->arguments[r->n_arguments++]);
 	case KEY_ORIGIN:
 		return unescape(value, size, &r->origin);
 	case KEY_TRANSITION:
 		return unescape(value, size, &r->transition);
 	case KEY_DETAIL:
-		return r->n_details < RECORD_DETAILS_MAX && unescape(value, size, &r->details[r->n_details++]);
+		return r->n_details < RECORD_DETAILS_MAX &&
+		       unescape(value, size, &r->details[r->n_details++]);
 	case KEY_FLAGS:
 		r->flags = parse_flags(value, size);
 		return true;
@@ -439,7 +449,8 @@ static bool parse_value(enum key key, char *value, size_t size, struct record *r
 }
 
 /* One header line, without its newline. Returns NULL or what is wrong with it. */
-static const char *parse_line(char *line, size_t size, struct record *r, unsigned *seen, uint64_t *ret_length)
+static const char *parse_line(char *line, size_t size, struct record *r, unsigned *seen,
+			      uint64_t *ret_length)
 {
 	char *colon = memchr(line, ':', size);
 
@@ -456,7 +467,8 @@ static const char *parse_line(char *line, size_t size, struct record *r, unsigne
 		if (*seen & 1U << key && key != KEY_ARGUMENT && key != KEY_DETAIL)
 			return "a field of the header stands twice";
 		*seen |= 1U << key;
-		return parse_value((enum key)key, colon + 2, (size_t)(line + size - colon) - 2, r, ret_length)
+		return parse_value((enum key)key, colon + 2, (size_t)(line + size - colon) - 2, r,
+				   ret_length)
 			       ? NULL
 			       : keys[key].reason;
 	}
@@ -524,8 +536,10 @@ int record_parse(char *data, size_t size, struct record *ret_record, const char 
 		return -EBADMSG;
 	}
 
-	/* The sum first, as parsing changes the header; but a record that is cut off is called that. */
-	bool whole = crc32c(crc32c(0, data, (size_t)(checksum - data)), document, document_size) == expected;
+	/* The sum first, as parsing changes the header; but a record that is cut off is called
+	   that. */
+	bool whole = crc32c(crc32c(0, data, (size_t)(checksum - data)), document, document_size) ==
+		     expected;
 	const char *reason = parse_fields(fields, checksum, &r, &length);
 
 	if (!reason && document_size < length)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * record - one event as it lies in the spool: a text header, a blank line, the document as it came (redacted).
+ * record - one event as it lies in the spool: a text header, a blank line, the document as it came
+ * (redacted).
  *
- * Writer and parser stand together in record.c, where the format is described; virtspool-spool(5) tells it to users.
- * Values in the header are percent-escaped, so that no byte of a guest's name can forge a line. The checksum
- * (CRC-32C) covers the header before it and the body after it: what is torn is told from what is whole.
+ * Writer and parser stand together in record.c, where the format is described; virtspool-spool(5)
+ * tells it to users. Values in the header are percent-escaped, so that no byte of a guest's name
+ * can forge a line. The checksum (CRC-32C) covers the header before it and the body after it: what
+ * is torn is told from what is whole.
  */
 #pragma once
 
@@ -14,13 +16,17 @@
 
 #include "hook/stamp.h"
 
-#define RECORD_HEADER_MAX (512 * 1024)	      /* bytes of header that a record can have: every kept byte escaped */
-#define RECORD_DOCUMENT_MAX (8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */
+#define RECORD_HEADER_MAX                                                                          \
+	(512 * 1024) /* bytes of header that a record can have: every kept byte escaped */
+#define RECORD_DOCUMENT_MAX                                                                        \
+	(8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */
 #define RECORD_MAX (RECORD_HEADER_MAX + RECORD_DOCUMENT_MAX)
-#define RECORD_VALUE_MAX 4096	/* bytes of one argument that the hook keeps; more is cut off and marked */
-#define RECORD_ARGUMENTS_MAX 16 /* arguments beyond object, operation, sub-operation and extra that are kept */
-#define RECORD_DETAILS_MAX 64	/* details that a record can have */
-#define RECORD_DETAIL_MAX 1024	/* bytes of one detail, "key=value" */
+#define RECORD_VALUE_MAX                                                                           \
+	4096 /* bytes of one argument that the hook keeps; more is cut off and marked */
+#define RECORD_ARGUMENTS_MAX                                                                       \
+	16 /* arguments beyond object, operation, sub-operation and extra that are kept */
+#define RECORD_DETAILS_MAX 64  /* details that a record can have */
+#define RECORD_DETAIL_MAX 1024 /* bytes of one detail, "key=value" */
 
 struct bytes {
 	const char *data;
@@ -28,16 +34,20 @@ struct bytes {
 };
 
 enum record_flags {
-	RECORD_DOCUMENT_TRUNCATED = 1 << 0,  /* the document was longer than kept, or stdin did not end in time */
-	RECORD_ARGUMENTS_TRUNCATED = 1 << 1, /* an argument was longer, or there were more, than is kept */
-	RECORD_UNORDERED = 1 << 2,	     /* the stamp is of a private epoch: see stamp_take() */
-	RECORD_TOLD_BY_HOOK = 1 << 3,	     /* of virtspool-listen: hooks tell this transition too, and they count */
+	RECORD_DOCUMENT_TRUNCATED =
+		1 << 0, /* the document was longer than kept, or stdin did not end in time */
+	RECORD_ARGUMENTS_TRUNCATED =
+		1 << 1,		   /* an argument was longer, or there were more, than is kept */
+	RECORD_UNORDERED = 1 << 2, /* the stamp is of a private epoch: see stamp_take() */
+	RECORD_TOLD_BY_HOOK =
+		1 << 3, /* of virtspool-listen: hooks tell this transition too, and they count */
 };
 
 struct record {
 	struct stamp stamp;
-	int64_t recorded_ns;	   /* the wall clock as it stood, ns since 1970; the stamp's time is the ordered one */
-	struct bytes driver;	   /* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as */
+	int64_t recorded_ns; /* the wall clock as it stood, ns since 1970; the stamp's time is the ordered one */
+	struct bytes
+		driver; /* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as */
 	struct bytes object;	   /* argv[1]: a domain's or network's name, any bytes */
 	struct bytes operation;	   /* argv[2] */
 	struct bytes suboperation; /* argv[3] */
@@ -50,22 +60,23 @@ struct record {
 	struct bytes document;
 
 	/* Of virtspool-listen only; the hook leaves them out. */
-	struct bytes origin;	 /* "api": libvirt's event API told it; nothing: a hook did */
-	struct bytes transition; /* the id of the hook's record that tells the same transition, if it is known */
+	struct bytes origin; /* "api": libvirt's event API told it; nothing: a hook did */
+	struct bytes
+		transition; /* the id of the hook's record that tells the same transition, if it is known */
 	struct bytes details[RECORD_DETAILS_MAX]; /* each "key=value" */
 	unsigned n_details;
 };
 
 /*
- * Writes everything that precedes the document, the blank line included, into buf (RECORD_HEADER_MAX bytes always
- * suffice). The checksum is over the header and r->document, so the document must be complete and redacted.
- * Returns the length.
+ * Writes everything that precedes the document, the blank line included, into buf
+ * (RECORD_HEADER_MAX bytes always suffice). The checksum is over the header and r->document, so the
+ * document must be complete and redacted. Returns the length.
  */
 size_t record_format_header(const struct record *r, char *buf, size_t size);
 
 /*
- * Parses a whole record. data is changed in place (values are unescaped) and must outlive ret_record, which points
- * into it. Unknown header fields are ignored; an unknown version is not. Returns 0, or -EBADMSG with *ret_reason set
- * to a constant sentence that says what is wrong.
+ * Parses a whole record. data is changed in place (values are unescaped) and must outlive
+ * ret_record, which points into it. Unknown header fields are ignored; an unknown version is not.
+ * Returns 0, or -EBADMSG with *ret_reason set to a constant sentence that says what is wrong.
  */
 int record_parse(char *data, size_t size, struct record *ret_record, const char **ret_reason);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * redact - one pass over the markup, copying down what stays. Most documents hold no word that could name a secret, and
- * then there is nothing to pass over.
+ * redact - one pass over the markup, copying down what stays. Most documents hold no word that
+ * could name a secret, and then there is nothing to pass over.
  *
- * Told apart are tags, with their attributes, and what only looks like tags: comments, CDATA sections, processing
- * instructions and declarations. Those are copied as they are, so that an apostrophe in a comment does not swallow the
- * password behind it. Where the text is no XML, the doubt goes against the secret: an attribute's value without quotes
- * ends at the next blank or '>', and one whose quote is never closed takes the rest of the document with it.
+ * Told apart are tags, with their attributes, and what only looks like tags: comments, CDATA
+ * sections, processing instructions and declarations. Those are copied as they are, so that an
+ * apostrophe in a comment does not swallow the password behind it. Where the text is no XML, the
+ * doubt goes against the secret: an attribute's value without quotes ends at the next blank or '>',
+ * and one whose quote is never closed takes the rest of the document with it.
  */
 #include "hook/redact.h"
 
@@ -91,7 +92,8 @@ static void drop(struct redact *r, size_t end)
 /* Where `s` ends that is next found at or after `from`, or the end of the document. */
 static size_t after(const struct redact *r, size_t from, const char *s)
 {
-	const char *p = from < r->size ? memmem(r->data + from, r->size - from, s, strlen(s)) : NULL;
+	const char *p =
+		from < r->size ? memmem(r->data + from, r->size - from, s, strlen(s)) : NULL;
 
 	return p ? (size_t)(p - r->data) + strlen(s) : r->size;
 }
@@ -162,7 +164,8 @@ static void attribute_value(struct redact *r, bool secret)
 	if (quote == '"' || quote == '\'') {
 		keep(r, r->in + 1);
 		end = r->in;
-		/* XML has no '<' in a value: there ends what was never closed, unless that could show a secret. */
+		/* XML has no '<' in a value: there ends what was never closed, unless that could
+		   show a secret. */
 		while (end < r->size && r->data[end] != quote && (secret || r->data[end] != '<'))
 			end++;
 	} else {
@@ -229,7 +232,8 @@ static bool is_empty_tag(const struct redact *r, size_t from)
 	return false;
 }
 
-/* Where the content of the element `n` ends that begins here: at the '<' of its end tag, or with the document. */
+/* Where the content of the element `n` ends that begins here: at the '<' of its end tag, or with
+   the document. */
 static size_t content_end(const struct redact *r, struct name n)
 {
 	struct redact scan = *r; /* looks ahead, writes nothing */
@@ -278,8 +282,8 @@ static void start_tag(struct redact *r)
 /* Bit by bit, without a jump, so that the compiler makes vectors of the loop around it. */
 static unsigned char is_word(const char *s, const char word[4])
 {
-	return ((s[0] | 0x20) == word[0]) & ((s[1] | 0x20) == word[1]) & ((s[2] | 0x20) == word[2]) &
-	       ((s[3] | 0x20) == word[3]);
+	return ((s[0] | 0x20) == word[0]) & ((s[1] | 0x20) == word[1]) &
+	       ((s[2] | 0x20) == word[2]) & ((s[3] | 0x20) == word[3]);
 }
 
 /* Every name of a secret has one of these in it. */
@@ -300,7 +304,8 @@ static bool has_other_word(const char *block, size_t size)
 
 	for (size_t i = 0; i < BLOCK; i++) {
 		if (is_word(block + i, "cook") ||
-		    (is_word(block + i, "pass") && (size - i < n || memcmp(block + i, harmless, n) != 0)))
+		    (is_word(block + i, "pass") &&
+		     (size - i < n || memcmp(block + i, harmless, n) != 0)))
 			return true;
 	}
 	return false;
@@ -309,7 +314,8 @@ static bool has_other_word(const char *block, size_t size)
 /* A short document is not worth the look. The last block overlaps the one before. */
 static bool may_hold_secret(const char *data, size_t size)
 {
-	for (size_t i = 0, last = size - BLOCK - 3; size >= BLOCK + 3; i = i + BLOCK < last ? i + BLOCK : last) {
+	for (size_t i = 0, last = size - BLOCK - 3; size >= BLOCK + 3;
+	     i = i + BLOCK < last ? i + BLOCK : last) {
 		if (has_word(data + i) && has_other_word(data + i, size - i))
 			return true;
 		if (i == last)

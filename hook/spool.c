@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * spool - the put side. A record is written to tmp/, synced, moved to new/ by rename(), and new/ is synced: so it is
- * in new/ whole or not at all, and once spool_put() has returned 0 a power cut does not take it back.
+ * spool - the put side. A record is written to tmp/, synced, moved to new/ by rename(), and new/ is
+ * synced: so it is in new/ whole or not at all, and once spool_put() has returned 0 a power cut
+ * does not take it back.
  *
- * The main spool's directories are never made here: a spool that is not mounted must look missing, not empty. Those of
- * the emergency spool are, as /run begins empty.
+ * The main spool's directories are never made here: a spool that is not mounted must look missing,
+ * not empty. Those of the emergency spool are, as /run begins empty.
  */
 #include "hook/spool.h"
 
@@ -30,7 +31,8 @@
 
 #define SCAN_BUFFER (32 * 1024)
 
-/* All signals are blocked, so EINTR should not come; from a file system that gives it all the same, so often. */
+/* All signals are blocked, so EINTR should not come; from a file system that gives it all the
+   same, so often. */
 #define TRIES 100
 
 const char *spool_directory(void)
@@ -99,7 +101,8 @@ static int open_at(int dir_fd, const char *path, int flags)
 	return fd;
 }
 
-/* Never through a link: the spool belongs to virtspool, and root's hook must not be led elsewhere. */
+/* Never through a link: the spool belongs to virtspool, and root's hook must not be led
+   elsewhere. */
 static int open_directory(int dir_fd, const char *path)
 {
 	return open_at(dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
@@ -178,7 +181,8 @@ struct entry { /* as getdents64(2) has it */
 static int scan_directory(int dir_fd, const char *path, unsigned wait_ms,
 			  bool (*see)(int fd, const char *name, void *userdata), void *userdata)
 {
-	_Alignas(8) char buffer[SCAN_BUFFER]; /* on the stack: a child that was given up may still be filling another */
+	_Alignas(8) char buffer
+		[SCAN_BUFFER]; /* on the stack: a child that was given up may still be filling another */
 	struct timespec now, start;
 	long n;
 	int fd;
@@ -193,7 +197,8 @@ static int scan_directory(int dir_fd, const char *path, unsigned wait_ms,
 				goto finish;
 		}
 		(void)clock_gettime(CLOCK_MONOTONIC, &now);
-		if ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 > wait_ms)
+		if ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 >
+		    wait_ms)
 			break;
 	}
 finish:
@@ -205,7 +210,6 @@ static bool see_ticks(int fd, const char *name, void *userdata)
 {
 	uint64_t *highest = userdata, ticks = stamp_id_ticks(name);
 
-	(void)fd;
 	if (ticks > *highest)
 		*highest = ticks;
 	return true;
@@ -221,8 +225,8 @@ uint64_t spool_highest_ticks(int dir_fd, const char *path, unsigned wait_ms)
 
 /* --- the emergency spool */
 
-/* Makes a directory, or finishes one that a killed hook began. One that stands is left as its administrator has it.
-   Returns a descriptor of it. */
+/* Makes a directory, or finishes one that a killed hook began. One that stands is left as its
+   administrator has it. Returns a descriptor of it. */
 static int make_directory(int dir_fd, const char *path, mode_t mode, gid_t gid)
 {
 	struct stat st;
@@ -288,7 +292,8 @@ static bool see_size(int fd, const char *name, void *userdata)
 	used->records++;
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		used->bytes += (size_t)st.st_size;
-	return used->records < SPOOL_EMERGENCY_RECORDS_MAX && used->bytes < SPOOL_EMERGENCY_BYTES_MAX;
+	return used->records < SPOOL_EMERGENCY_RECORDS_MAX &&
+	       used->bytes < SPOOL_EMERGENCY_BYTES_MAX;
 }
 
 /* What hooks were killed over in tmp/ takes room too. */
@@ -298,7 +303,8 @@ static bool has_room(int emergency_fd, size_t size)
 
 	(void)scan_directory(emergency_fd, SPOOL_TMP, 1000, see_size, &used);
 	(void)scan_directory(emergency_fd, SPOOL_NEW, 1000, see_size, &used);
-	return used.records < SPOOL_EMERGENCY_RECORDS_MAX && used.bytes + size <= SPOOL_EMERGENCY_BYTES_MAX;
+	return used.records < SPOOL_EMERGENCY_RECORDS_MAX &&
+	       used.bytes + size <= SPOOL_EMERGENCY_BYTES_MAX;
 }
 
 static int open_emergency(void)
@@ -324,7 +330,8 @@ int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts
 	for (int i = 0; i < n_parts; i++)
 		size += parts[i].iov_len;
 
-	/* One at a time, so that hooks which come together do not all see the same last room; but never for long. */
+	/* One at a time, so that hooks which come together do not all see the same last room;
+	   but never for long. */
 	for (int i = 0; i < 200 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK; i++)
 		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	r = has_room(fd, size) ? spool_put(fd, name, parts, n_parts) : -ENOSPC;

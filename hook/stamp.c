@@ -2,13 +2,15 @@
 /*
  * stamp - hands out the host's order: epoch, sequence and a time that never runs backwards.
  *
- * The file is one line of fixed width, so that it is replaced by one write within one page, which a kill cannot tear:
+ * The file is one line of fixed width, so that it is replaced by one write within one page, which a
+ * kill cannot tear:
  *
  *	virtspool-stamp 1 EPOCH(32 hex) SEQUENCE(20 digits) TICKS(20 digits) CRC32C(8 hex)\n
  *
- * The sum covers what precedes it. Anything else in the file is damage, and damage begins a new epoch. The new line is
- * written before the stamp is used: a hook that is killed after that leaves a hole in the sequence, never a doubled
- * number. Nothing is synced: after a power cut the file is gone, as /run is, and the next epoch begins.
+ * The sum covers what precedes it. Anything else in the file is damage, and damage begins a new
+ * epoch. The new line is written before the stamp is used: a hook that is killed after that leaves
+ * a hole in the sequence, never a doubled number. Nothing is synced: after a power cut the file is
+ * gone, as /run is, and the next epoch begins.
  */
 #include "hook/stamp.h"
 
@@ -33,7 +35,8 @@
 #define LINE_SIZE (CRC_AT + 8 + 1)
 
 #define STAMP_MODE 0660
-#define TICKS_MAX ((1ULL << 60) - 1) /* 48 bits of milliseconds and 12 of their parts: the year 10889 */
+#define TICKS_MAX                                                                                  \
+	((1ULL << 60) - 1) /* 48 bits of milliseconds and 12 of their parts: the year 10889 */
 
 /* --- random bytes: never waited for, never failing */
 
@@ -44,7 +47,8 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 32;
 }
 
-/* 16 bytes that the kernel draws for each program that it starts: enough for one id, and without a system call. */
+/* 16 bytes that the kernel draws for each program that it starts: enough for one id, and without
+   a system call. */
 static void random_of_process(uint64_t ret[2])
 {
 	const void *p = (const void *)getauxval(AT_RANDOM); // NOLINT: that is how the value comes
@@ -62,10 +66,12 @@ static void random_epoch(char epoch[33])
 	if (getrandom(random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random)) {
 		struct timespec now = {0};
 
-		/* Before the kernel's pool is ready, at boot: unique is enough, unguessable is not needed. */
+		/* Before the kernel's pool is ready, at boot: unique is enough, unguessable is
+		   not needed. */
 		random_of_process(random);
 		(void)clock_gettime(CLOCK_REALTIME, &now);
-		random[0] = mix(random[0] ^ (uint64_t)now.tv_sec * 1000000000U ^ (uint64_t)now.tv_nsec);
+		random[0] =
+			mix(random[0] ^ (uint64_t)now.tv_sec * 1000000000U ^ (uint64_t)now.tv_nsec);
 		random[1] = mix(random[1] ^ (uint64_t)getpid());
 	}
 	text_add_hex(&t, random[0], 16);
@@ -168,8 +174,9 @@ static int parse_line(const char *line, size_t size, struct stamp *ret_stamp)
 		if (hex_digit(s.epoch[i]) < 0)
 			return -EBADMSG;
 	}
-	if (!parse_digits(line + SEQUENCE_AT, &s.sequence) || !parse_digits(line + TICKS_AT, &s.ticks) ||
-	    s.sequence == 0 || s.sequence == UINT64_MAX || s.ticks > TICKS_MAX)
+	if (!parse_digits(line + SEQUENCE_AT, &s.sequence) ||
+	    !parse_digits(line + TICKS_AT, &s.ticks) || s.sequence == 0 ||
+	    s.sequence == UINT64_MAX || s.ticks > TICKS_MAX)
 		return -EBADMSG;
 	format_line(&s, again);
 	if (memcmp(line, again, LINE_SIZE) != 0)
@@ -200,7 +207,8 @@ static int write_stamp(int fd, const struct stamp *s)
 	return n == (ssize_t)sizeof(line) ? 0 : -EIO;
 }
 
-/* A new file belongs to the directory's group, who may take stamps; other users do not get to hold its lock. */
+/* A new file belongs to the directory's group, who may take stamps; other users do not get to
+   hold its lock. */
 static void adopt_group(int dir_fd, int fd)
 {
 	struct stat st;
@@ -261,7 +269,8 @@ static uint64_t now_ticks(void)
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	if (now.tv_sec < 0)
 		return 0;
-	return ((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000) * STAMP_TICKS_PER_MS +
+	return ((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000) *
+		       STAMP_TICKS_PER_MS +
 	       (uint64_t)now.tv_nsec % 1000000 * STAMP_TICKS_PER_MS / 1000000;
 }
 

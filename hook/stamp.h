@@ -2,19 +2,22 @@
 /*
  * stamp - the order of transitions on one host.
  *
- * The stamp file (run directory, tmpfs) holds the epoch, the last sequence number and the last time that were
- * handed out. A hook takes the next stamp under an flock that is waited for only briefly. The file vanishes at boot,
- * so each boot has an epoch of its own, and so has each time the file was damaged or removed.
+ * The stamp file (run directory, tmpfs) holds the epoch, the last sequence number and the last time
+ * that were handed out. A hook takes the next stamp under an flock that is waited for only briefly.
+ * The file vanishes at boot, so each boot has an epoch of its own, and so has each time the file
+ * was damaged or removed.
  *
- * Time is counted in ticks of 1/4096 ms since 1970: what fits into the 48 + 12 time bits of a UUIDv7
- * (RFC 9562 section 5.7, with rand_a as in section 6.2, method 3). Each stamp's time is at least one tick after the
- * one before, whatever the clock does, so ids, and with them file names, sort in the order of the stamps.
+ * Time is counted in ticks of 1/4096 ms since 1970: what fits into the 48 + 12 time bits of a
+ * UUIDv7 (RFC 9562 section 5.7, with rand_a as in section 6.2, method 3). Each stamp's time is at
+ * least one tick after the one before, whatever the clock does, so ids, and with them file names,
+ * sort in the order of the stamps.
  *
- * The file is made by root, or by the owner of the directory, and by nobody else (tmpfiles.d makes it at boot, empty,
- * and the hook where that was not done): a file in a sticky directory that belongs to neither would be refused to
- * root's hook by fs.protected_regular. Its mode is 0660 and its group the directory's, so that virtspool-listen, who
- * runs as virtspool, takes stamps from it as well. Who may take a stamp may also write nonsense into it: that costs the
- * host its epoch, and it is why nobody outside of the group gets to open it.
+ * The file is made by root, or by the owner of the directory, and by nobody else (tmpfiles.d makes
+ * it at boot, empty, and the hook where that was not done): a file in a sticky directory that
+ * belongs to neither would be refused to root's hook by fs.protected_regular. Its mode is 0660 and
+ * its group the directory's, so that virtspool-listen, who runs as virtspool, takes stamps from it
+ * as well. Who may take a stamp may also write nonsense into it: that costs the host its epoch, and
+ * it is why nobody outside of the group gets to open it.
  */
 #pragma once
 
@@ -26,28 +29,31 @@
 struct stamp {
 	char epoch[33];	   /* 32 lower-case hexadecimal digits */
 	uint64_t sequence; /* 1, 2, 3 ... within the epoch */
-	uint64_t ticks;	   /* never runs backwards within the epoch, nor below the floor at its start */
-	char id[37];	   /* UUIDv7 from ticks, lower case */
+	uint64_t
+		ticks; /* never runs backwards within the epoch, nor below the floor at its start */
+	char id[37];   /* UUIDv7 from ticks, lower case */
 };
 
-/* Called with the lock held when a new epoch begins: the highest ticks that the spool still holds, so that what
-   waits there keeps sorting before what comes; 0 if it holds nothing. */
+/* Called with the lock held when a new epoch begins: the highest ticks that the spool still
+   holds, so that what waits there keeps sorting before what comes; 0 if it holds nothing. */
 typedef uint64_t (*stamp_floor)(void *userdata);
 
 /*
- * Takes the next stamp from the file `name` below the directory descriptor dir_fd. Waits at most wait_ms for the
- * lock. -ENOENT: there is no file, and it is not ours to make. On any error a stamp of a private, new epoch (sequence
- * 1) is returned together with the negative errno: an event is never without a stamp, it only loses its place in the
- * host's sequence.
+ * Takes the next stamp from the file `name` below the directory descriptor dir_fd. Waits at most
+ * wait_ms for the lock. -ENOENT: there is no file, and it is not ours to make. On any error a stamp
+ * of a private, new epoch (sequence 1) is returned together with the negative errno: an event is
+ * never without a stamp, it only loses its place in the host's sequence.
  */
 int stamp_take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor, void *userdata,
 	       struct stamp *ret_stamp);
 
-/* Reads the stamp file without the lock and without taking anything; for status. -ENOENT, -EBADMSG if damaged. */
+/* Reads the stamp file without the lock and without taking anything; for status. -ENOENT,
+   -EBADMSG if damaged. */
 int stamp_peek(int dir_fd, const char *name, struct stamp *ret_stamp);
 
 /* The time of an id (a UUIDv7 made by stamp_take) in ticks; 0 if `id` is not one. */
 uint64_t stamp_id_ticks(const char *id);
 
-/* Is this string a UUID in the canonical lower-case form, version 7? Such are the names of files in the spool. */
+/* Is this string a UUID in the canonical lower-case form, version 7? Such are the names of files
+   in the spool. */
 bool stamp_id_valid(const char *id);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * text - a line is built piece by piece into a buffer of fixed size, without stdio: its code would be most of the hook.
- * What does not fit is dropped and `full` says so.
+ * text - a line is built piece by piece into a buffer of fixed size, without stdio: its code would
+ * be most of the hook. What does not fit is dropped and `full` says so.
  */
 #pragma once
 
@@ -53,7 +53,8 @@ static inline void text_add_hex(struct text *t, uint64_t n, unsigned width)
 		text_add_bytes(t, &"0123456789abcdef"[n >> (4 * (i - 1)) & 15], 1);
 }
 
-/* Percent-escapes every byte that is not printable ASCII, and the percent sign: what comes out is one line. */
+/* Percent-escapes every byte that is not printable ASCII, and the percent sign: what comes out
+   is one line. */
 static inline void text_add_escaped(struct text *t, const void *data, size_t size)
 {
 	const unsigned char *p = data;
@@ -63,6 +64,9 @@ static inline void text_add_escaped(struct text *t, const void *data, size_t siz
 			text_add_bytes(t, &p[i], 1);
 			continue;
 		}
-		text_add_bytes(t, (char[]){'%', "0123456789ABCDEF"[p[i] >> 4], "0123456789ABCDEF"[p[i] & 15]}, 3);
+		text_add_bytes(
+			t,
+			(char[]){'%', "0123456789ABCDEF"[p[i] >> 4], "0123456789ABCDEF"[p[i] & 15]},
+			3);
 	}
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool doctor - looks at an installation from the hook to the broker, and says how to mend what it finds.
+ * virtspool doctor - looks at an installation from the hook to the broker, and says how to mend
+ * what it finds.
  *
- * It changes nothing. Each check ends in findings: ok, a warning (works now, but), or bad (events are lost or held up).
- * The exit code is 0 if nothing is bad.
+ * It changes nothing. Each check ends in findings: ok, a warning (works now, but), or bad (events
+ * are lost or held up). The exit code is 0 if nothing is bad.
  */
 #include <grp.h>
 #include <inttypes.h>
@@ -65,25 +66,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- findings */
 
-static void print_finding(const struct doctor *d, enum grade grade, const char *check, const char *text,
-			  const char *how)
+static void print_finding(const struct doctor *d, enum grade grade, const char *check,
+			  const char *text, const char *how)
 {
 	static const char *const names[] = {"ok", "warning", "bad"};
 	static const char *const colours[] = {TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED};
 
 	if (d->json) {
-		command_print_json(json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade", names[grade], "text",
-					     text, "how", how));
+		command_print_json(json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade",
+					     names[grade], "text", text, "how", how));
 		return;
 	}
-	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade], d->colour ? TERMINAL_RESET : "",
-	       check, text);
+	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade],
+	       d->colour ? TERMINAL_RESET : "", check, text);
 	if (how)
 		printf("%-22s -> %s\n", "", how);
 	(void)fflush(stdout);
 }
 
-void finding(struct doctor *d, enum grade grade, const char *check, const char *how, const char *format, ...)
+void finding(struct doctor *d, enum grade grade, const char *check, const char *how,
+	     const char *format, ...)
 {
 	_cleanup_free_ char *text = NULL;
 	va_list ap;
@@ -131,8 +133,8 @@ static void check_configuration(struct doctor *d)
 			"MQTT 3.1.1: a broker may acknowledge what its ACL refuses, and the event is lost in silence");
 	for (size_t i = 0; i < d->config->n_brokers; i++)
 		if (!d->config->brokers[i].tls)
-			finding(d, GRADE_WARNING, "mqtt", "use mqtts://", "events go to %s without encryption",
-				d->config->brokers[i].url);
+			finding(d, GRADE_WARNING, "mqtt", "use mqtts://",
+				"events go to %s without encryption", d->config->brokers[i].url);
 }
 
 static void check_expiry(struct doctor *d, const char *what, int64_t end_s)
@@ -148,8 +150,8 @@ static void check_expiry(struct doctor *d, const char *what, int64_t end_s)
 		finding(d, GRADE_BAD, "certificates", "renew it, then `systemctl reload virtspool`",
 			"%s has ended %s ago", what, age);
 	else if (left <= EXPIRY_S)
-		finding(d, GRADE_WARNING, "certificates", "renew it, then `systemctl reload virtspool`",
-			"%s ends in %s", what, age);
+		finding(d, GRADE_WARNING, "certificates",
+			"renew it, then `systemctl reload virtspool`", "%s ends in %s", what, age);
 	else
 		finding(d, GRADE_OK, "certificates", NULL, "%s is good until %.10s", what, when);
 }
@@ -171,7 +173,8 @@ static void check_certificates(struct doctor *d)
 		return;
 	r = credentials_load(&d->config->tls, &d->credentials, &error);
 	if (is_hidden(r)) {
-		finding(d, GRADE_WARNING, "certificates", AS_ROOT, "%s", error ? error : strerror(-r));
+		finding(d, GRADE_WARNING, "certificates", AS_ROOT, "%s",
+			error ? error : strerror(-r));
 		return;
 	}
 	if (r < 0) {
@@ -248,15 +251,15 @@ static void check_broker(struct doctor *d, const struct broker *b)
 		return;
 	r = sd_event_new(&loop);
 	if (r >= 0)
-		r = transport_open(loop, b, &d->config->tls, d->credentials, d->config->mqtt.connect_timeout_s,
-				   on_transport, loop, &t);
+		r = transport_open(loop, b, &d->config->tls, d->credentials,
+				   d->config->mqtt.connect_timeout_s, on_transport, loop, &t);
 	if (r >= 0)
 		r = sd_event_loop(loop);
 	if (r < 0) {
 		finding(d, GRADE_BAD, "broker", NULL, "cannot try %s: %s", b->url, strerror(-r));
 	} else if (transport_state(t) == TRANSPORT_ESTABLISHED) {
-		finding(d, GRADE_OK, "broker", NULL, "%s: %s, %s%s", b->url, transport_peer(t), transport_protocol(t),
-			b->tls ? ", verified" : "");
+		finding(d, GRADE_OK, "broker", NULL, "%s: %s, %s%s", b->url, transport_peer(t),
+			transport_protocol(t), b->tls ? ", verified" : "");
 		check_expiry(d, "the broker's certificate", transport_peer_expiry(t));
 	} else {
 		finding(d, GRADE_BAD, "broker", mend_broker(transport_failure(t)), "%s: %s", b->url,
@@ -285,22 +288,26 @@ static void check_owner(struct doctor *d, const char *path, const char *owner, m
 	struct stat st;
 
 	if (stat(path, &st) < 0 && is_hidden(-errno)) {
-		finding(d, GRADE_WARNING, "spool", AS_ROOT, "'%s' cannot be looked at: %s", path, strerror(errno));
+		finding(d, GRADE_WARNING, "spool", AS_ROOT, "'%s' cannot be looked at: %s", path,
+			strerror(errno));
 		return;
 	}
 	if (stat(path, &st) < 0) {
-		finding(d, GRADE_BAD, "spool", "systemd-tmpfiles --create virtspool.conf; is its file system mounted?",
+		finding(d, GRADE_BAD, "spool",
+			"systemd-tmpfiles --create virtspool.conf; is its file system mounted?",
 			"'%s': %s", path, strerror(errno));
 		return;
 	}
-	if (!pw || !gr || (st.st_uid == uid && st.st_gid == gr->gr_gid && (st.st_mode & 07777) == mode))
+	if (!pw || !gr ||
+	    (st.st_uid == uid && st.st_gid == gr->gr_gid && (st.st_mode & 07777) == mode))
 		return;
-	if (asprintf(&how, "chown %s:virtspool '%s'; chmod %04o '%s'", owner, path, (unsigned)mode, path) < 0)
+	if (asprintf(&how, "chown %s:virtspool '%s'; chmod %04o '%s'", owner, path, (unsigned)mode,
+		     path) < 0)
 		return;
 	/* What matters is who can write: the daemon as the group, the hook as root. */
-	finding(d, st.st_gid == gr->gr_gid && st.st_mode & S_IWGRP ? GRADE_WARNING : GRADE_BAD, "spool", how,
-		"'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid, (unsigned)st.st_gid,
-		(unsigned)st.st_mode & 07777);
+	finding(d, st.st_gid == gr->gr_gid && st.st_mode & S_IWGRP ? GRADE_WARNING : GRADE_BAD,
+		"spool", how, "'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid,
+		(unsigned)st.st_gid, (unsigned)st.st_mode & 07777);
 }
 
 static void check_directories(struct doctor *d)
@@ -327,7 +334,8 @@ static void check_directories(struct doctor *d)
 	}
 	check_owner(d, spool_run_directory(), "root", 01775);
 	if (d->bad + d->warnings == before)
-		finding(d, GRADE_OK, "spool", NULL, "'%s' and its directories are there", spool_directory());
+		finding(d, GRADE_OK, "spool", NULL, "'%s' and its directories are there",
+			spool_directory());
 }
 
 static void check_space(struct doctor *d)
@@ -339,13 +347,16 @@ static void check_space(struct doctor *d)
 		return;
 	format_size((uint64_t)fs.f_bavail * fs.f_frsize, size);
 	if (fs.f_flag & ST_RDONLY)
-		finding(d, GRADE_BAD, "space", "look for errors of the disk in the kernel's log; mount -o remount,rw",
+		finding(d, GRADE_BAD, "space",
+			"look for errors of the disk in the kernel's log; mount -o remount,rw",
 			"the spool's file system is read-only");
 	else if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT)
-		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered",
+		finding(d, GRADE_BAD, "space",
+			"make room; `virtspool purge` thins out what was delivered",
 			"only %s are left for the spool", size);
 	else if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT)
-		finding(d, GRADE_BAD, "space", "make room; `virtspool purge` thins out what was delivered",
+		finding(d, GRADE_BAD, "space",
+			"make room; `virtspool purge` thins out what was delivered",
 			"only %" PRIu64 " inodes are left for the spool", (uint64_t)fs.f_favail);
 	else
 		finding(d, GRADE_OK, "space", NULL, "%s free", size);
@@ -367,7 +378,8 @@ static void check_contents(struct doctor *d)
 			"in the emergency spool, because the disk could not take it: %s", count);
 	format_count(failed.records, "event", count);
 	if (failed.records > 0)
-		finding(d, GRADE_WARNING, "spool", "`virtspool list failed` tells why; then replay or drop them",
+		finding(d, GRADE_WARNING, "spool",
+			"`virtspool list failed` tells why; then replay or drop them",
 			"%s could not be delivered", count);
 	if (failed.strays > 0)
 		finding(d, GRADE_WARNING, "spool",
@@ -388,7 +400,8 @@ static int systemctl(const char *verb, const char *unit)
 		(void)execvp(argv[0], argv);
 		_exit(127);
 	}
-	return pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) ? -1 : WEXITSTATUS(status);
+	return pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) ? -1
+									     : WEXITSTATUS(status);
 }
 
 static void check_unit(struct doctor *d)
@@ -402,8 +415,10 @@ static void check_unit(struct doctor *d)
 		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT "; journalctl -u " UNIT,
 			UNIT " is not running");
 	/* The listener is a choice; but who has made it means it. */
-	if (systemctl("is-enabled", LISTENER_UNIT) == 0 && systemctl("is-active", LISTENER_UNIT) != 0)
-		finding(d, GRADE_BAD, "daemon", "systemctl start " LISTENER_UNIT "; journalctl -u " LISTENER_UNIT,
+	if (systemctl("is-enabled", LISTENER_UNIT) == 0 &&
+	    systemctl("is-active", LISTENER_UNIT) != 0)
+		finding(d, GRADE_BAD, "daemon",
+			"systemctl start " LISTENER_UNIT "; journalctl -u " LISTENER_UNIT,
 			LISTENER_UNIT " is enabled and not running");
 }
 
@@ -414,20 +429,23 @@ static void check_daemon(struct doctor *d)
 	const char *last = json_string_value(json_object_get(status, "last_error"));
 
 	if (!status && is_hidden(error))
-		finding(d, GRADE_WARNING, "daemon", AS_ROOT, "the daemon's status cannot be read: %s",
-			strerror(-error));
+		finding(d, GRADE_WARNING, "daemon", AS_ROOT,
+			"the daemon's status cannot be read: %s", strerror(-error));
 	else if (!status)
-		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT, "virtspoold is not running");
+		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT,
+			"virtspoold is not running");
 	else if (!json_is_true(json_object_get(status, "connected")))
-		finding(d, GRADE_BAD, "daemon", "see the findings on the broker", "virtspoold is not connected: %s",
-			last ? last : "it has just started");
+		finding(d, GRADE_BAD, "daemon", "see the findings on the broker",
+			"virtspoold is not connected: %s", last ? last : "it has just started");
 	else
 		finding(d, GRADE_OK, "daemon", NULL, "virtspoold is running and connected");
-	if (status && strcmp(json_string_value(json_object_get(status, "version")) ?: "", PACKAGE_VERSION) != 0)
+	if (status && strcmp(json_string_value(json_object_get(status, "version")) ?: "",
+			     PACKAGE_VERSION) != 0)
 		finding(d, GRADE_WARNING, "daemon", "systemctl restart " UNIT,
 			"the running virtspoold is of another version");
 	if (json_integer_value(json_object_get(json_object_get(status, "sequence"), "missing")) > 0)
-		finding(d, GRADE_WARNING, "hook", "look for virtspool-hook in the system log of that time",
+		finding(d, GRADE_WARNING, "hook",
+			"look for virtspool-hook in the system log of that time",
 			"transitions never reached the spool: the hook's sequence has holes");
 	json_decref(status);
 }
@@ -443,14 +461,17 @@ static void check_clock(struct doctor *d)
 		finding(d, GRADE_BAD, "clock", "set the clock: chronyd, systemd-timesyncd",
 			"the clock shows a time in the past");
 	else if (adjtimex(&t) == TIME_ERROR || t.status & STA_UNSYNC)
-		finding(d, GRADE_WARNING, "clock", "run chronyd or systemd-timesyncd", "the clock is not synchronised");
+		finding(d, GRADE_WARNING, "clock", "run chronyd or systemd-timesyncd",
+			"the clock is not synchronised");
 	else
 		finding(d, GRADE_OK, "clock", NULL, "synchronised");
-	if (lookup_open(&l) == 0 && lookup_scan(&l, PLACES_ALL, &future, 1, &list) >= 0 && l.seen > 0)
+	if (lookup_open(&l) == 0 && lookup_scan(&l, PLACES_ALL, &future, 1, &list) >= 0 &&
+	    l.seen > 0)
 		finding(d, GRADE_WARNING, "clock",
 			"order is kept; the times of new events stay ahead until the clock has caught up, or until a "
 			"reboot",
-			"%" PRIu64 " events in the spool are of the future: the clock was ahead", l.seen);
+			"%" PRIu64 " events in the spool are of the future: the clock was ahead",
+			l.seen);
 	id_list_clear(&list);
 	lookup_release(&l);
 }
@@ -458,8 +479,9 @@ static void check_clock(struct doctor *d)
 int cmd_doctor(int argc, char **argv)
 {
 	static void (*const checks[])(struct doctor * d) = {
-		check_configuration, check_certificates, check_secrets, check_directories, check_space, check_contents,
-		doctor_hooks,	     check_unit,	 check_daemon,	check_brokers,	   check_clock,
+		check_configuration, check_certificates, check_secrets, check_directories,
+		check_space,	     check_contents,	 doctor_hooks,	check_unit,
+		check_daemon,	     check_brokers,	 check_clock,
 	};
 	static const struct argp argp = {
 		.options = options,
@@ -474,7 +496,8 @@ int cmd_doctor(int argc, char **argv)
 	d.colour = terminal_colour(stdout);
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (geteuid() != 0)
-		fputs("not run as root: some checks will say what root would see otherwise\n", stderr);
+		fputs("not run as root: some checks will say what root would see otherwise\n",
+		      stderr);
 	for (size_t i = 0; i < ELEMENTSOF(checks) && !command_output_ended(); i++)
 		checks[i](&d);
 	if (!d.json)

@@ -2,7 +2,8 @@
 /*
  * virtspool drop - removes what waits or failed, and what is no event at all.
  *
- * Nobody will ever hear of it, so it asks, and each removal goes to the system log, with who and what.
+ * Nobody will ever hear of it, so it asks, and each removal goes to the system log, with who and
+ * what.
  */
 #include <inttypes.h>
 #include <pwd.h>
@@ -26,9 +27,10 @@ static void who(char *ret, size_t size)
 	unsigned login = (unsigned)-1;
 	int n;
 
-	n = pw ? snprintf(ret, size, "%s", pw->pw_name) : snprintf(ret, size, "uid %u", (unsigned)getuid());
-	if (n < 0 || (size_t)n >= size || !f || fscanf(f, "%u", &login) != 1 || login == (unsigned)-1 ||
-	    login == getuid())
+	n = pw ? snprintf(ret, size, "%s", pw->pw_name)
+	       : snprintf(ret, size, "uid %u", (unsigned)getuid());
+	if (n < 0 || (size_t)n >= size || !f || fscanf(f, "%u", &login) != 1 ||
+	    login == (unsigned)-1 || login == getuid())
 		return;
 	pw = getpwuid(login);
 	if (pw)
@@ -50,7 +52,8 @@ static bool system_log_answers(void)
 enum { OPTION_FROM = 0x3000 };
 
 static const struct argp_option options[] = {
-	{"from", OPTION_FROM, "PLACE", 0, "new (all that waits), failed, replay or emergency [new and failed]", 1},
+	{"from", OPTION_FROM, "PLACE", 0,
+	 "new (all that waits), failed, replay or emergency [new and failed]", 1},
 	{0},
 };
 
@@ -77,7 +80,8 @@ struct dropper {
 /* What is known of it, as one line. */
 static char *describe(const struct found *f)
 {
-	_cleanup_free_ char *driver = printable(stderr, f->record.driver), *vm = printable(stderr, f->record.object),
+	_cleanup_free_ char *driver = printable(stderr, f->record.driver),
+			    *vm = printable(stderr, f->record.object),
 			    *operation = printable(stderr, f->record.operation);
 	char *text;
 
@@ -90,12 +94,15 @@ static char *describe(const struct found *f)
 }
 
 /* kind: "event", "file" */
-static void tell(struct dropper *d, const char *kind, const char *name, enum place place, const char *what)
+static void tell(struct dropper *d, const char *kind, const char *name, enum place place,
+		 const char *what)
 {
 	d->dropped++;
-	syslog(LOG_NOTICE, "%s dropped %s %s from %s/: %s", d->who, kind, name, place_name(place), what ? what : "");
+	syslog(LOG_NOTICE, "%s dropped %s %s from %s/: %s", d->who, kind, name, place_name(place),
+	       what ? what : "");
 	if (d->dropped <= SHOWN_MAX || !d->log_answers)
-		fprintf(stderr, "dropped %s from %s/: %s\n", name, place_name(place), what ? what : "");
+		fprintf(stderr, "dropped %s from %s/: %s\n", name, place_name(place),
+			what ? what : "");
 }
 
 static int drop_event(struct dropper *d, struct lookup *l, const struct spool_id *id)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cmd-hooks - `virtspool hooks`: puts our hook where libvirt runs it, takes it away, says where it is.
+ * cmd-hooks - `virtspool hooks`: puts our hook where libvirt runs it, takes it away, says where it
+ * is.
  *
- * What is done to the hooks directory, and what is left alone there, is in scripts/install-hook, which `make install`
- * and the packages run as well; this is its command line.
+ * What is done to the hooks directory, and what is left alone there, is in scripts/install-hook,
+ * which `make install` and the packages run as well; this is its command line.
  */
 #include <argp.h>
 #include <unistd.h>
@@ -18,7 +19,8 @@
 struct arguments {
 	const char *action;
 	const char *hooksdir;
-	char *drivers[ARGUMENTS_MAX - 8]; /* the rest is for the script's name and options, and the end */
+	char *drivers[ARGUMENTS_MAX -
+		      8]; /* the rest is for the script's name and options, and the end */
 	size_t n_drivers;
 };
 
@@ -91,7 +93,8 @@ int cmd_hooks(int argc, char **argv)
 		log_error("'%s': install, remove or status", a.action);
 		return COMMAND_USAGE;
 	}
-	if (strcmp(a.action, "status") != 0 && access(a.hooksdir, F_OK) == 0 && access(a.hooksdir, W_OK) < 0) {
+	if (strcmp(a.action, "status") != 0 && access(a.hooksdir, F_OK) == 0 &&
+	    access(a.hooksdir, W_OK) < 0) {
 		log_error("cannot write to '%s': %s", a.hooksdir, strerror(errno));
 		return COMMAND_RIGHTS;
 	}

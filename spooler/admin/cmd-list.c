@@ -2,9 +2,9 @@
 /*
  * virtspool list - what is in the spool, a line each.
  *
- * The names of a directory tell order and time, so a million events cost one pass over the names; opened is only what
- * is printed, or must be looked into because a filter asks for its content. Output begins at once and goes line by
- * line.
+ * The names of a directory tell order and time, so a million events cost one pass over the names;
+ * opened is only what is printed, or must be looked into because a filter asks for its content.
+ * Output begins at once and goes line by line.
  */
 #include <inttypes.h>
 
@@ -59,7 +59,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_ARG:
 		if (!places_parse(arg, &places))
-			argp_error(state, "'%s' is none of new, sent, failed, skipped, replay, emergency, all", arg);
+			argp_error(
+				state,
+				"'%s' is none of new, sent, failed, skipped, replay, emergency, all",
+				arg);
 		a->places |= places;
 		return 0;
 	case ARGP_KEY_END:
@@ -74,11 +77,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* --- the list */
 
 /*
- * Reads entry i. The daemon moves events while we read: one that was met in new/ and is in sent/ now is shown there,
- * unless the scan has met it there as well.
+ * Reads entry i. The daemon moves events while we read: one that was met in new/ and is in sent/
+ * now is shown there, unless the scan has met it there as well.
  */
-static int read_entry(struct lookup *l, const struct arguments *a, const struct id_list *list, size_t i, unsigned want,
-		      struct found *ret_found)
+static int read_entry(struct lookup *l, const struct arguments *a, const struct id_list *list,
+		      size_t i, unsigned want, struct found *ret_found)
 {
 	const struct spool_id *id = &list->entries[i];
 	struct spool_id moved;
@@ -89,7 +92,9 @@ static int read_entry(struct lookup *l, const struct arguments *a, const struct 
 	    (i + 1 < list->n && spool_id_compare(id, id + 1) == 0))
 		return r;
 	spool_id_name(id, name);
-	return lookup_find(l, a->places, name, &moved) == 1 ? lookup_read(l, &moved, want, ret_found) : -ENOENT;
+	return lookup_find(l, a->places, name, &moved) == 1
+		       ? lookup_read(l, &moved, want, ret_found)
+		       : -ENOENT;
 }
 
 /* Events and what is none, as their times have it. */
@@ -110,7 +115,8 @@ static bool stray_is_next(const struct merge *m)
 	return m->ids->newest ? stray >= event : stray < event;
 }
 
-static int print_next_event(struct lookup *l, const struct arguments *a, struct merge *m, struct listing *listing)
+static int print_next_event(struct lookup *l, const struct arguments *a, struct merge *m,
+			    struct listing *listing)
 {
 	size_t i = m->next_id++;
 	struct found f;
@@ -126,8 +132,8 @@ static int print_next_event(struct lookup *l, const struct arguments *a, struct 
 	return COMMAND_OK;
 }
 
-static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *ids, uint64_t limit,
-		     uint64_t *ret_shown)
+static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *ids,
+		     uint64_t limit, uint64_t *ret_shown)
 {
 	struct merge m = {.ids = ids, .strays = &l->strays};
 	struct listing listing = {.json = a->json};
@@ -153,10 +159,12 @@ static int list(struct lookup *l, void *arguments)
 	bool by_default = a->limit == 0 && !a->all && !a->json && isatty(STDOUT_FILENO);
 	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX, shown = 0;
 	struct id_list ids = {.newest = !a->oldest_first};
-	/* What a filter of content lets pass is not known yet: all names are candidates. A few more than asked for make
-	   up for those that move on meanwhile. */
-	size_t wanted = filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
-	int unreadable = command_check_places(l, a->places), r = lookup_scan(l, a->places, &a->filter, wanted, &ids);
+	/* What a filter of content lets pass is not known yet: all names are candidates. A few
+	   more than asked for make up for those that move on meanwhile. */
+	size_t wanted =
+		filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
+	int unreadable = command_check_places(l, a->places),
+	    r = lookup_scan(l, a->places, &a->filter, wanted, &ids);
 
 	if (r < 0)
 		r = command_failure("cannot read the spool", r);
@@ -164,7 +172,8 @@ static int list(struct lookup *l, void *arguments)
 		r = print_all(l, a, &ids, limit, &shown);
 	if (r == COMMAND_OK && by_default && shown == limit && l->seen > shown) {
 		(void)fflush(stdout);
-		fprintf(stderr, "%" PRIu64 " shown, there are more; see --limit and --all\n", shown);
+		fprintf(stderr, "%" PRIu64 " shown, there are more; see --limit and --all\n",
+			shown);
 	}
 	id_list_clear(&ids);
 	return r == COMMAND_OK ? unreadable : r;

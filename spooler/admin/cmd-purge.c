@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* virtspool purge - thins out the archive of what was delivered, or filtered out, by age or size. */
+/* virtspool purge - thins out the archive of what was delivered, or filtered out, by age or
+   size. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -49,7 +50,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case OPTION_OLDER:
 		if (filter_parse_time(arg, (int64_t)time(NULL), &a->filter.until_ms) < 0)
-			argp_error(state, "--older-than: '%s' is no time; say 7d, yesterday or 2026-11-01", arg);
+			argp_error(state,
+				   "--older-than: '%s' is no time; say 7d, yesterday or 2026-11-01",
+				   arg);
 		a->by_age = true;
 		return 0;
 	case OPTION_KEEP:
@@ -57,8 +60,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->by_size = true;
 		return 0;
 	case OPTION_FROM:
-		if (!places_parse(arg, &a->places) || a->places & ~(PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_SKIPPED)))
-			argp_error(state, "--from takes sent or skipped, not '%s'; see drop for the rest", arg);
+		if (!places_parse(arg, &a->places) ||
+		    a->places & ~(PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_SKIPPED)))
+			argp_error(state,
+				   "--from takes sent or skipped, not '%s'; see drop for the rest",
+				   arg);
 		return 0;
 	case 'n':
 		a->dry_run = true;
@@ -81,12 +87,15 @@ static uint64_t size_of(const struct lookup *l, const struct spool_id *id)
 	char name[37];
 
 	spool_id_name(id, name);
-	return fstatat(l->directories[id->source], name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? spool_bytes_on_disk(&st) : 0;
+	return fstatat(l->directories[id->source], name, &st, AT_SYMLINK_NOFOLLOW) == 0
+		       ? spool_bytes_on_disk(&st)
+		       : 0;
 }
 
-/* The list is newest first; returns where in it those begin that go. *ret_bytes is what they hold. */
-static size_t first_to_go(const struct lookup *l, const struct arguments *a, const struct id_list *list,
-			  uint64_t *ret_bytes)
+/* The list is newest first; returns where in it those begin that go. *ret_bytes is what they
+   hold. */
+static size_t first_to_go(const struct lookup *l, const struct arguments *a,
+			  const struct id_list *list, uint64_t *ret_bytes)
 {
 	uint64_t kept = 0, going = 0;
 	size_t first = list->n;
@@ -130,7 +139,8 @@ static int purge_all(const struct lookup *l, const struct id_list *list, size_t 
 	progress_end(&progress);
 	format_count(removed, "event", count);
 	fprintf(stderr, "%s removed\n", count);
-	return i > first ? command_event_failure("cannot remove", &list->entries[i - 1], r) : COMMAND_OK;
+	return i > first ? command_event_failure("cannot remove", &list->entries[i - 1], r)
+			 : COMMAND_OK;
 }
 
 static int purge(struct lookup *l, void *arguments)
@@ -154,7 +164,8 @@ static int purge(struct lookup *l, void *arguments)
 	if (a->dry_run) {
 		printf("%s, %s, would be removed\n", count, size);
 		r = COMMAND_OK;
-	} else if (first < list.n && !a->yes && !command_confirm("remove %s, %s, from the archive", count, size)) {
+	} else if (first < list.n && !a->yes &&
+		   !command_confirm("remove %s, %s, from the archive", count, size)) {
 		r = COMMAND_FAILED;
 	} else {
 		r = purge_all(l, &list, first);

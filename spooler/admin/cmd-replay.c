@@ -2,10 +2,11 @@
 /*
  * virtspool replay - puts events that were delivered, or failed, back into the queue.
  *
- * An event is moved by one rename: at each moment it is in one place, whatever happens to this program, and what was
- * moved already is not found again where it was. The daemon publishes what is in replay/ after all that is live,
- * with the same id, the original time and `replayed: true`. With --rate the events are released one by one at that
- * rate, by this program; ending it leaves the rest where it was.
+ * An event is moved by one rename: at each moment it is in one place, whatever happens to this
+ * program, and what was moved already is not found again where it was. The daemon publishes what is
+ * in replay/ after all that is live, with the same id, the original time and `replayed: true`. With
+ * --rate the events are released one by one at that rate, by this program; ending it leaves the
+ * rest where it was.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -72,8 +73,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* --- one event */
 
 /*
- * The reason of a failure goes out of the way before the event does: afterwards the daemon may already have written
- * another. In tmp/ the daemon's archive removes it, should this program not come to it.
+ * The reason of a failure goes out of the way before the event does: afterwards the daemon may
+ * already have written another. In tmp/ the daemon's archive removes it, should this program not
+ * come to it.
  */
 static int replay_failed(const struct lookup *l, int tmp_fd, const char *name)
 {
@@ -105,7 +107,8 @@ static int replay_one(const struct lookup *l, int tmp_fd, const struct spool_id 
 
 static void wait_until_usec(uint64_t usec)
 {
-	struct timespec t = {.tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000};
+	struct timespec t = {.tv_sec = (time_t)(usec / USEC_PER_SEC),
+			     .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000};
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
 		;
@@ -113,8 +116,8 @@ static void wait_until_usec(uint64_t usec)
 
 static int replay_all(const struct lookup *l, const struct id_list *list, uint64_t interval_usec)
 {
-	_cleanup_close_ int tmp_fd =
-		openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_close_ int tmp_fd = openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP,
+					    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
 	struct progress progress;
 	char count[48];
@@ -128,7 +131,8 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 		r = replay_one(l, tmp_fd, &list->entries[i]);
 		if (r == 0)
 			replayed++;
-		else if (r == -ENOENT || r == -EEXIST) /* somebody else's replay, the archive's bounds */
+		else if (r == -ENOENT ||
+			 r == -EEXIST) /* somebody else's replay, the archive's bounds */
 			gone++;
 		else
 			break;
@@ -141,7 +145,8 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 	if (gone > 0)
 		fprintf(stderr, "; %" PRIu64 " were no longer there", gone);
 	fputc('\n', stderr);
-	return i < list->n ? command_event_failure("cannot replay", &list->entries[i], r) : COMMAND_OK;
+	return i < list->n ? command_event_failure("cannot replay", &list->entries[i], r)
+			   : COMMAND_OK;
 }
 
 static void warn_if_down(void)
@@ -168,7 +173,8 @@ static int replay(struct lookup *l, void *arguments)
 		r = selection_dry_run(l, &a->selection, &list, "replayed");
 	} else if (l->directories[PLACE_REPLAY] < 0) {
 		r = command_failure("cannot open replay/ in the spool", l->errors[PLACE_REPLAY]);
-	} else if (list.n > ASK_BEYOND && !a->selection.yes && !command_confirm("replay %zu events", list.n)) {
+	} else if (list.n > ASK_BEYOND && !a->selection.yes &&
+		   !command_confirm("replay %zu events", list.n)) {
 		r = COMMAND_FAILED;
 	} else {
 		r = replay_all(l, &list, a->interval_usec);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool show - everything that is known of an event: the record, what would be published and where, how often it
- * was tried, why it failed.
+ * virtspool show - everything that is known of an event: the record, what would be published and
+ * where, how often it was tried, why it failed.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -30,7 +30,8 @@ static const struct argp_option options[] = {
 	{"raw", 'r', NULL, 0, "the record's file as it is", 0},
 	{"xml", 'x', NULL, 0, "the document that libvirt gave, secrets blanked", 0},
 	{"json", 'j', NULL, 0, "one JSON object a line", 0},
-	{"config", 'c', "FILE", 0, "configuration: what would be published depends on it [" DEFAULT_CONFIG "]", 0},
+	{"config", 'c', "FILE", 0,
+	 "configuration: what would be published depends on it [" DEFAULT_CONFIG "]", 0},
 	{0},
 };
 
@@ -56,8 +57,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->n_ids = state->argc - state->next;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state,
-			   "which event? `virtspool list` shows their ids, of which any unique beginning will do");
+		argp_error(
+			state,
+			"which event? `virtspool list` shows their ids, of which any unique beginning will do");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -99,7 +101,8 @@ static void print_attempts(const struct shower *s, const struct found *f)
 		_cleanup_free_ char *text = printable(stdout, (struct bytes){why, strlen(why)});
 
 		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
-		       (int64_t)json_integer_value(json_object_get(entry, "attempts")), text ? text : "");
+		       (int64_t)json_integer_value(json_object_get(entry, "attempts")),
+		       text ? text : "");
 	} else if (s->status)
 		printf("%-14s none that failed\n", "attempts");
 	else
@@ -128,8 +131,8 @@ static void print_where(enum place place)
 	bool emergency = place == PLACE_EMERGENCY;
 
 	printf("%-14s %s (%s%s/%s)\n", "where", place_name(place),
-	       emergency ? spool_run_directory() : spool_directory(), emergency ? "/" SPOOL_EMERGENCY : "",
-	       emergency ? SPOOL_NEW : place_name(place));
+	       emergency ? spool_run_directory() : spool_directory(),
+	       emergency ? "/" SPOOL_EMERGENCY : "", emergency ? SPOOL_NEW : place_name(place));
 }
 
 static void print_record(const struct found *f)
@@ -160,7 +163,8 @@ static void print_record(const struct found *f)
 	puts(r->flags & RECORD_ARGUMENTS_TRUNCATED ? "; arguments were cut off" : "");
 }
 
-static void print_publication(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
+static void print_publication(const struct shower *s, const struct found *f, const struct event *e,
+			      const char *problem)
 {
 	json_t *payload;
 
@@ -184,16 +188,19 @@ static void print_publication(const struct shower *s, const struct found *f, con
 	}
 }
 
-static void print_people(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
+static void print_people(const struct shower *s, const struct found *f, const struct event *e,
+			 const char *problem)
 {
 	char when[32];
 
-	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "event", f->name, s->colour ? TERMINAL_RESET : "");
+	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "event", f->name,
+	       s->colour ? TERMINAL_RESET : "");
 	print_where(f->place);
 	format_time(spool_id_ms(&f->id), when);
 	line("time", when);
 	if (f->place == PLACE_FAILED)
-		line("failure", f->reason ? f->reason : "unknown, the file with the reason is gone");
+		line("failure",
+		     f->reason ? f->reason : "unknown, the file with the reason is gone");
 	print_attempts(s, f);
 	if (f->problem) {
 		line("problem", f->problem);
@@ -205,7 +212,8 @@ static void print_people(const struct shower *s, const struct found *f, const st
 
 /* --- for programs */
 
-static void print_json(const struct shower *s, const struct found *f, const struct event *e, const char *problem)
+static void print_json(const struct shower *s, const struct found *f, const struct event *e,
+		       const char *problem)
 {
 	const json_t *attempt = find_attempt(s, f->name);
 	json_t *o = listing_event_json(f);
@@ -215,9 +223,11 @@ static void print_json(const struct shower *s, const struct found *f, const stru
 	if (problem)
 		(void)json_object_set_new(o, "problem", json_string(problem));
 	if (e->payload) {
-		(void)json_object_set_new(o, "wanted", json_boolean(event_wanted(s->config, &f->record, e)));
+		(void)json_object_set_new(o, "wanted",
+					  json_boolean(event_wanted(s->config, &f->record, e)));
 		(void)json_object_set_new(o, "topic", json_string(e->topic));
-		(void)json_object_set_new(o, "event", json_loadb(e->payload, e->payload_size, 0, NULL));
+		(void)json_object_set_new(o, "event",
+					  json_loadb(e->payload, e->payload_size, 0, NULL));
 	}
 	command_print_json(o);
 }
@@ -247,7 +257,8 @@ static int write_raw(struct lookup *l, const struct found *f)
 	struct found again;
 	int r;
 
-	/* What was parsed is unescaped where it stood: the file is read once more, into the same buffer. */
+	/* What was parsed is unescaped where it stood: the file is read once more, into the same
+	   buffer. */
 	r = lookup_read(l, &f->id, LOOKUP_RAW, &again);
 	if (r < 0)
 		return command_event_failure("cannot read", &f->id, r);
@@ -282,7 +293,8 @@ static void describe(const struct shower *s, enum show_form form, const struct f
 	struct event e = {0};
 
 	if (!f->problem && s->config &&
-	    event_build(s->config, &f->record, f->place == PLACE_REPLAY, &e, &problem) < 0 && !problem)
+	    event_build(s->config, &f->record, f->place == PLACE_REPLAY, &e, &problem) < 0 &&
+	    !problem)
 		problem = "no memory";
 	if (form == SHOW_JSON)
 		print_json(s, f, &e, problem);
@@ -298,7 +310,8 @@ static void print_stray(const struct shower *s, const struct stray *f)
 	_cleanup_free_ char *reason = lookup_reason(&s->lookup, f->place, f->name);
 	char when[32], size[32];
 
-	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "file", f->text, s->colour ? TERMINAL_RESET : "");
+	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "file", f->text,
+	       s->colour ? TERMINAL_RESET : "");
 	print_where(f->place);
 	format_time(f->ms, when);
 	line("written", when);
@@ -314,7 +327,8 @@ static int write_stray(struct shower *s, const struct stray *f)
 	_cleanup_free_ char *what = NULL;
 	const char *problem;
 	size_t size;
-	int r = record_file_read(s->lookup.directories[f->place], f->name, &s->lookup.buffer, &size, &problem);
+	int r = record_file_read(s->lookup.directories[f->place], f->name, &s->lookup.buffer, &size,
+				 &problem);
 
 	if (r == 0) {
 		write_bytes(s->lookup.buffer.data, size);
@@ -324,7 +338,8 @@ static int write_stray(struct shower *s, const struct stray *f)
 		log_error("'%s': %s", f->text, problem);
 		return COMMAND_FAILED;
 	}
-	return asprintf(&what, "cannot read '%s'", f->text) < 0 ? COMMAND_FAILED : command_failure(what, r);
+	return asprintf(&what, "cannot read '%s'", f->text) < 0 ? COMMAND_FAILED
+								: command_failure(what, r);
 }
 
 static int show_stray(struct shower *s, enum show_form form, const struct stray *f)
@@ -358,7 +373,9 @@ static int show(struct shower *s, const struct arguments *a, const char *prefix)
 	if (r == -EEXIST)
 		log_error("'%s' begins several ids; say more of it", prefix);
 	else if (r <= 0)
-		log_error("no event in the spool has an id that begins with '%s'; see `virtspool list`", prefix);
+		log_error(
+			"no event in the spool has an id that begins with '%s'; see `virtspool list`",
+			prefix);
 	if (r <= 0)
 		return COMMAND_FAILED;
 	r = lookup_read(&s->lookup, &id, LOOKUP_UUID | LOOKUP_REASON, &f);

@@ -2,9 +2,9 @@
 /*
  * virtspool status - is it well?
  *
- * Two witnesses: the disk, which tells what waits, and the daemon, which tells in RUNDIR/status.json what it is
- * connected to. Without a daemon the disk still answers. The exit code is a health check: 0 healthy, 1 degraded,
- * 2 down; each reason is one line.
+ * Two witnesses: the disk, which tells what waits, and the daemon, which tells in
+ * RUNDIR/status.json what it is connected to. Without a daemon the disk still answers. The exit
+ * code is a health check: 0 healthy, 1 degraded, 2 down; each reason is one line.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -22,11 +22,13 @@
 
 #define LATE_S 60 /* what waits for longer, although there is a connection, is late */
 #define REASONS_MAX 12
-#define PLACES_JUDGED (PLACES_WAITING | PLACE_BIT(PLACE_FAILED)) /* the archive is well however large it is */
+#define PLACES_JUDGED                                                                              \
+	(PLACES_WAITING | PLACE_BIT(PLACE_FAILED)) /* the archive is well however large it is */
 
 enum health { HEALTHY, DEGRADED, DOWN }; /* the exit codes */
 
-static const char *const health_names[] = {[HEALTHY] = "healthy", [DEGRADED] = "degraded", [DOWN] = "down"};
+static const char *const health_names[] = {
+	[HEALTHY] = "healthy", [DEGRADED] = "degraded", [DOWN] = "down"};
 
 struct report {
 	json_t *daemon; /* NULL: not running */
@@ -81,7 +83,8 @@ static void count_retried(struct report *rp, struct lookup *l)
 	json_array_foreach (json_object_get(rp->daemon, "retried"), i, entry) {
 		struct spool_id id;
 
-		if (lookup_find(l, PLACES_WAITING, json_string_value(json_object_get(entry, "id")) ?: "-", &id) != 1)
+		if (lookup_find(l, PLACES_WAITING,
+				json_string_value(json_object_get(entry, "id")) ?: "-", &id) != 1)
 			continue;
 		if (rp->n_retried++ == 0)
 			rp->retried_why = json_string_value(json_object_get(entry, "why")) ?: "?";
@@ -90,7 +93,8 @@ static void count_retried(struct report *rp, struct lookup *l)
 
 static void look(struct report *rp, bool quiet)
 {
-	_cleanup_close_ int run_fd = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int run_fd =
+		open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct lookup l;
 
 	rp->now_ms = command_now_ms();
@@ -107,7 +111,8 @@ static void look(struct report *rp, bool quiet)
 
 static uint64_t waiting(const struct report *rp)
 {
-	return rp->places[PLACE_NEW].records + rp->places[PLACE_EMERGENCY].records + rp->places[PLACE_REPLAY].records;
+	return rp->places[PLACE_NEW].records + rp->places[PLACE_EMERGENCY].records +
+	       rp->places[PLACE_REPLAY].records;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -161,18 +166,18 @@ static void judge_daemon(struct report *rp)
 			reason(rp, DOWN,
 			       "virtspoold is not running; events wait in the spool; `virtspool doctor` tells more");
 		else
-			reason(rp, DEGRADED, "cannot read '%s/" STATUS_FILE "': %s", spool_run_directory(),
-			       strerror(-rp->daemon_error));
+			reason(rp, DEGRADED, "cannot read '%s/" STATUS_FILE "': %s",
+			       spool_run_directory(), strerror(-rp->daemon_error));
 		return;
 	}
 	if (!json_is_true(json_object_get(rp->daemon, "connected")))
-		reason(rp, DEGRADED, "not connected to a broker%s%s; events wait in the spool", error ? ": " : "",
-		       error ? error : "");
+		reason(rp, DEGRADED, "not connected to a broker%s%s; events wait in the spool",
+		       error ? ": " : "", error ? error : "");
 	if (text_of(rp, "spool_error"))
 		reason(rp, DEGRADED, "the daemon %s", text_of(rp, "spool_error"));
 	if (rp->n_retried > 0)
-		reason(rp, DEGRADED, "tried without success, and waiting: %zu; the first: %s", rp->n_retried,
-		       rp->retried_why);
+		reason(rp, DEGRADED, "tried without success, and waiting: %zu; the first: %s",
+		       rp->n_retried, rp->retried_why);
 }
 
 static void judge_spool(struct report *rp)
@@ -180,11 +185,12 @@ static void judge_spool(struct report *rp)
 	char age[32], count[48];
 
 	if (rp->spool_error < 0)
-		reason(rp, DOWN, "cannot open the spool '%s': %s; is its file system mounted?", spool_directory(),
-		       strerror(-rp->spool_error));
+		reason(rp, DOWN, "cannot open the spool '%s': %s; is its file system mounted?",
+		       spool_directory(), strerror(-rp->spool_error));
 	if (rp->places[PLACE_EMERGENCY].records > 0) {
 		format_count(rp->places[PLACE_EMERGENCY].records, "event", count);
-		reason(rp, DEGRADED, "the emergency spool in '%s' is in use (%s): the disk could not take them",
+		reason(rp, DEGRADED,
+		       "the emergency spool in '%s' is in use (%s): the disk could not take them",
 		       spool_run_directory(), count);
 	}
 	if (age_s(rp, oldest(rp)) >= LATE_S) {
@@ -193,10 +199,13 @@ static void judge_spool(struct report *rp)
 	}
 	if (rp->places[PLACE_FAILED].records > 0) {
 		format_count(rp->places[PLACE_FAILED].records, "event", count);
-		reason(rp, DEGRADED, "%s could not be delivered; see `virtspool list failed`", count);
+		reason(rp, DEGRADED, "%s could not be delivered; see `virtspool list failed`",
+		       count);
 	}
 	if (rp->places[PLACE_FAILED].strays > 0)
-		reason(rp, DEGRADED, "in failed/ lies what is no event (%" PRIu64 "); see `virtspool list failed`",
+		reason(rp, DEGRADED,
+		       "in failed/ lies what is no event (%" PRIu64
+		       "); see `virtspool list failed`",
 		       rp->places[PLACE_FAILED].strays);
 }
 
@@ -274,7 +283,8 @@ static void print_archive(const struct report *rp, enum place p, const char *kep
 
 static void print_spool(const struct report *rp)
 {
-	uint64_t replay = rp->places[PLACE_REPLAY].records, emergency = rp->places[PLACE_EMERGENCY].records;
+	uint64_t replay = rp->places[PLACE_REPLAY].records,
+		 emergency = rp->places[PLACE_EMERGENCY].records;
 	char age[32], count[48];
 
 	format_count(waiting(rp) - replay, "event", count);
@@ -298,7 +308,8 @@ static void print_people(const struct report *rp)
 	bool colour = terminal_colour(stdout);
 	char since[96];
 
-	printf("%s%s%s\n", colour ? colours[rp->health] : "", health_names[rp->health], colour ? TERMINAL_RESET : "");
+	printf("%s%s%s\n", colour ? colours[rp->health] : "", health_names[rp->health],
+	       colour ? TERMINAL_RESET : "");
 	for (size_t i = 0; i < rp->n_reasons; i++)
 		printf("  - %s\n", rp->reasons[i]);
 	print_daemon(rp);
@@ -319,8 +330,9 @@ static json_t *place_json(const struct report *rp, enum place p)
 {
 	const struct place_count *c = &rp->places[p];
 
-	return json_pack("{s:I, s:I, s:b, s:I}", "events", (json_int_t)c->records, "bytes", (json_int_t)c->bytes,
-			 "estimated", c->estimated, "foreign", (json_int_t)c->strays);
+	return json_pack("{s:I, s:I, s:b, s:I}", "events", (json_int_t)c->records, "bytes",
+			 (json_int_t)c->bytes, "estimated", c->estimated, "foreign",
+			 (json_int_t)c->strays);
 }
 
 static void print_json(const struct report *rp)
@@ -330,14 +342,17 @@ static void print_json(const struct report *rp)
 
 	for (size_t i = 0; i < rp->n_reasons; i++)
 		(void)json_array_append_new(reasons, json_string(rp->reasons[i]));
-	o = json_pack("{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}", "health",
-		      health_names[rp->health], "code", (int)rp->health, "reasons", reasons, "waiting", "events",
-		      (json_int_t)waiting(rp), "live", (json_int_t)(waiting(rp) - replay), "emergency",
-		      (json_int_t)rp->places[PLACE_EMERGENCY].records, "replay", (json_int_t)replay, "oldest_seconds",
-		      oldest(rp) ? (double)(rp->now_ms - oldest(rp)) / 1000 : 0.0, "sent", place_json(rp, PLACE_SENT),
-		      "failed", place_json(rp, PLACE_FAILED), "skipped", place_json(rp, PLACE_SKIPPED), "stamp",
-		      "epoch", rp->stamp.sequence ? rp->stamp.epoch : "", "sequence", (json_int_t)rp->stamp.sequence,
-		      "daemon", rp->daemon);
+	o = json_pack(
+		"{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}",
+		"health", health_names[rp->health], "code", (int)rp->health, "reasons", reasons,
+		"waiting", "events", (json_int_t)waiting(rp), "live",
+		(json_int_t)(waiting(rp) - replay), "emergency",
+		(json_int_t)rp->places[PLACE_EMERGENCY].records, "replay", (json_int_t)replay,
+		"oldest_seconds", oldest(rp) ? (double)(rp->now_ms - oldest(rp)) / 1000 : 0.0,
+		"sent", place_json(rp, PLACE_SENT), "failed", place_json(rp, PLACE_FAILED),
+		"skipped", place_json(rp, PLACE_SKIPPED), "stamp", "epoch",
+		rp->stamp.sequence ? rp->stamp.epoch : "", "sequence",
+		(json_int_t)rp->stamp.sequence, "daemon", rp->daemon);
 	command_print_json(o);
 }
 

@@ -8,7 +8,8 @@
  *   back    it arrives at a subscription of ours, made with the daemon's identity; where the broker does not let this
  *           identity subscribe, this leg is left out
  *
- * The spool is looked at every few milliseconds; what the kernel noted as the time of a rename is the time that counts.
+ * The spool is looked at every few milliseconds; what the kernel noted as the time of a rename is
+ * the time that counts.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -115,12 +116,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- results */
 
-static void end_leg(struct prober *p, enum leg leg, enum outcome outcome, uint64_t usec, const char *how,
-		    const char *format, ...) __attribute__((format(printf, 6, 7)));
+static void end_leg(struct prober *p, enum leg leg, enum outcome outcome, uint64_t usec,
+		    const char *how, const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* The first end of a leg counts. */
-static void end_leg(struct prober *p, enum leg leg, enum outcome outcome, uint64_t usec, const char *how,
-		    const char *format, ...)
+static void end_leg(struct prober *p, enum leg leg, enum outcome outcome, uint64_t usec,
+		    const char *how, const char *format, ...)
 {
 	struct result *r = &p->legs[leg];
 	va_list ap;
@@ -157,10 +158,12 @@ static void fail_rest(struct prober *p)
 
 /* --- the hook */
 
-/* Runs it with the probe's arguments and nothing on stdin. Returns its exit status, or negative errno. */
+/* Runs it with the probe's arguments and nothing on stdin. Returns its exit status, or negative
+   errno. */
 static int run_hook(const struct prober *p)
 {
-	char *argv[] = {p->hook, (char *)p->name, (char *)OPERATION, (char *)"-", (char *)"-", NULL};
+	char *argv[] = {p->hook,     (char *)p->name, (char *)OPERATION,
+			(char *)"-", (char *)"-",     NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	struct pollfd pfd = {.events = POLLIN};
@@ -207,11 +210,12 @@ static void begin(struct prober *p)
 	if (r == 0)
 		end_leg(p, LEG_HOOK, PASSED, took, NULL, "%s", p->hook);
 	else if (r < 0)
-		end_leg(p, LEG_HOOK, FAILED, took, "install it with `virtspool hooks install`", "cannot run %s: %s",
-			p->hook, strerror(-r));
+		end_leg(p, LEG_HOOK, FAILED, took, "install it with `virtspool hooks install`",
+			"cannot run %s: %s", p->hook, strerror(-r));
 	else
-		end_leg(p, LEG_HOOK, FAILED, took, "install it again with `virtspool hooks install`",
-			"%s exited with %d", p->hook, r);
+		end_leg(p, LEG_HOOK, FAILED, took,
+			"install it again with `virtspool hooks install`", "%s exited with %d",
+			p->hook, r);
 	if (r != 0)
 		fail_rest(p);
 	(void)sd_event_source_set_time_relative(p->timer, 0);
@@ -224,12 +228,14 @@ static bool is_probe(const struct prober *p, const struct found *f)
 {
 	const struct bytes *object = &f->record.object;
 
-	return !f->problem && object->size == strlen(p->name) && memcmp(object->data, p->name, object->size) == 0;
+	return !f->problem && object->size == strlen(p->name) &&
+	       memcmp(object->data, p->name, object->size) == 0;
 }
 
 static void look_for_record(struct prober *p)
 {
-	/* The stamp's clock may be ahead of the wall clock, never behind the newest id: hence only a lower bound. */
+	/* The stamp's clock may be ahead of the wall clock, never behind the newest id: hence
+	   only a lower bound. */
 	const struct filter since = {.since_ms = p->begun_ms};
 	struct id_list list = {.newest = true};
 
@@ -248,7 +254,8 @@ static void look_for_record(struct prober *p)
 				f.place == PLACE_EMERGENCY
 					? "see `virtspool doctor` for the spool's directories and space"
 					: NULL,
-				f.place == PLACE_EMERGENCY ? "%s is in the emergency spool" : "%s", f.name);
+				f.place == PLACE_EMERGENCY ? "%s is in the emergency spool" : "%s",
+				f.name);
 		}
 		found_release(&f);
 	}
@@ -278,14 +285,17 @@ static void look_where_it_is(struct prober *p)
 	uint64_t at = time_in(p, PLACE_SENT), spooled = p->legs[LEG_SPOOL].usec;
 
 	if (at) /* noted by a clock that ticks every few milliseconds: not before it was spooled */
-		end_leg(p, LEG_BROKER, PASSED, at > p->begun_usec + spooled ? at - p->begun_usec : spooled, NULL,
+		end_leg(p, LEG_BROKER, PASSED,
+			at > p->begun_usec + spooled ? at - p->begun_usec : spooled, NULL,
 			"acknowledged, in sent/");
 	else if (time_in(p, PLACE_SKIPPED))
 		end_leg(p, LEG_BROKER, FAILED, 0,
-			"let operation `" OPERATION "` pass in the section events of the configuration",
+			"let operation `" OPERATION
+			"` pass in the section events of the configuration",
 			"the configuration filters it out");
 	else if (time_in(p, PLACE_FAILED))
-		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool list failed`", "the broker refused it for good");
+		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool list failed`",
+			"the broker refused it for good");
 	else if (p->config->spool.sent_age_s == 0 && !is_waiting(p) && !time_in(p, PLACE_SENT))
 		end_leg(p, LEG_BROKER, PASSED, now_usec(CLOCK_REALTIME) - p->begun_usec, NULL,
 			"acknowledged, and not kept (spool.sent_age)");
@@ -298,7 +308,8 @@ static void blame(struct prober *p)
 {
 	int error;
 	json_t *status = status_read(spool_run_directory(), &error);
-	const char *last = json_string_value(json_object_get(status, "last_error")) ?: "nothing is known of the reason";
+	const char *last = json_string_value(json_object_get(status, "last_error"))
+				   ?: "nothing is known of the reason";
 
 	if (!p->found)
 		end_leg(p, LEG_SPOOL, FAILED, 0,
@@ -307,26 +318,30 @@ static void blame(struct prober *p)
 	if (!p->found)
 		fail_rest(p);
 	else if (!status)
-		end_leg(p, LEG_BROKER, FAILED, 0, "start it: systemctl start virtspool", "the daemon is not running");
+		end_leg(p, LEG_BROKER, FAILED, 0, "start it: systemctl start virtspool",
+			"the daemon is not running");
 	else if (!json_is_true(json_object_get(status, "connected")))
 		end_leg(p, LEG_BROKER, FAILED, 0, "run `virtspool doctor`, which tries each broker",
 			"the daemon is not connected: %s", last);
 	else
-		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool status` and `virtspool show` with its id",
+		end_leg(p, LEG_BROKER, FAILED, 0,
+			"see `virtspool status` and `virtspool show` with its id",
 			"the broker has not acknowledged it: %s", last);
 	end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "not reached");
 	json_decref(status);
 }
 
 /*
- * Acknowledged, and yet it does not come. With MQTT 5 an acknowledgement means that it was not refused, and many
- * brokers grant a subscription to what may not be read, and then send nothing. With 3.1.1 it may have been dropped.
+ * Acknowledged, and yet it does not come. With MQTT 5 an acknowledgement means that it was not
+ * refused, and many brokers grant a subscription to what may not be read, and then send nothing.
+ * With 3.1.1 it may have been dropped.
  */
 static void blame_way_back(struct prober *p)
 {
 	if (p->config->mqtt.version == 5)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL,
-			"nothing came from %s; the broker's ACL will not let us read it", p->filter);
+			"nothing came from %s; the broker's ACL will not let us read it",
+			p->filter);
 	else
 		end_leg(p, LEG_BACK, FAILED, 0,
 			"MQTT 3.1.1 does not tell a refusal: may this host write, and read, this topic? Better use "
@@ -338,7 +353,6 @@ static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct prober *p = userdata;
 
-	(void)usec;
 	if (!p->found && p->legs[LEG_SPOOL].outcome == PENDING)
 		look_for_record(p);
 	if (p->found)
@@ -370,34 +384,33 @@ static void on_subscribed(struct client *c, unsigned reason_code, void *userdata
 {
 	struct prober *p = userdata;
 
-	(void)c;
 	if (reason_code >= 0x80)
-		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "the broker does not let us subscribe to %s: %s (0x%02x)",
-			p->filter, reason_name(reason_code), reason_code);
+		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL,
+			"the broker does not let us subscribe to %s: %s (0x%02x)", p->filter,
+			reason_name(reason_code), reason_code);
 	begin(p);
 }
 
-static void on_message(struct client *c, const char *topic, const void *payload, size_t size, void *userdata)
+static void on_message(struct client *c, const char *topic, const void *payload, size_t size,
+		       void *userdata)
 {
 	struct prober *p = userdata;
 	json_t *event = json_loadb(payload, size, 0, NULL);
-	const char *name = json_string_value(json_object_get(json_object_get(event, "data"), "name"));
+	const char *name =
+		json_string_value(json_object_get(json_object_get(event, "data"), "name"));
 	uint64_t took = now_usec(CLOCK_REALTIME) - p->begun_usec;
 
-	(void)c;
 	if (name && strcmp(name, p->name) == 0)
 		end_leg(p, LEG_BACK, PASSED, took, NULL, "%s", topic);
 	json_decref(event);
 	finish_if_over(p);
 }
 
-static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text, void *userdata)
+static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
+		    void *userdata)
 {
 	struct prober *p = userdata;
 
-	(void)c;
-	(void)loss;
-	(void)reason_code;
 	end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "no subscription: %s", text);
 	client_close(TAKE_PTR(p->client));
 	begin(p);
@@ -441,7 +454,8 @@ static void print_people(const struct prober *p)
 				 : r->outcome == FAILED ? TERMINAL_RED
 							: TERMINAL_YELLOW;
 
-		printf("%-7s %s%-8s%s ", leg_names[i], on, outcome_names[r->outcome], *on ? TERMINAL_RESET : "");
+		printf("%-7s %s%-8s%s ", leg_names[i], on, outcome_names[r->outcome],
+		       *on ? TERMINAL_RESET : "");
 		if (r->outcome == PASSED)
 			printf("%8.1f ms  %s\n", (double)r->usec / 1000, r->text ? r->text : "");
 		else
@@ -459,10 +473,12 @@ static void print_json(const struct prober *p)
 		const struct result *r = &p->legs[i];
 		json_t *leg = json_object();
 
-		(void)json_object_set_new(leg, "ok",
-					  r->outcome == LEFT_OUT ? json_null() : json_boolean(r->outcome == PASSED));
+		(void)json_object_set_new(
+			leg, "ok",
+			r->outcome == LEFT_OUT ? json_null() : json_boolean(r->outcome == PASSED));
 		if (r->outcome == PASSED)
-			(void)json_object_set_new(leg, "milliseconds", json_real((double)r->usec / 1000));
+			(void)json_object_set_new(leg, "milliseconds",
+						  json_real((double)r->usec / 1000));
 		(void)json_object_set_new(leg, "text", json_string(r->text ? r->text : ""));
 		if (r->how)
 			(void)json_object_set_new(leg, "how", json_string(r->how));
@@ -493,7 +509,8 @@ static char *find_hook(const struct arguments *a)
 	return path;
 }
 
-/* The topic of the probe, or, if the template asks for more than is known before, all that it can make. */
+/* The topic of the probe, or, if the template asks for more than is known before, all that it
+   can make. */
 static char *probe_filter(const struct prober *p)
 {
 	const char *slash = strrchr(p->hook, '/'), *template = p->config->mqtt.topic;
@@ -507,7 +524,8 @@ static char *probe_filter(const struct prober *p)
 
 	(void)snprintf(driver, sizeof(driver), "%s", slash ? slash + 1 : p->hook);
 	values[TOPIC_DRIVER] = (struct bytes){driver, strlen(driver)};
-	if (strstr(template, "{epoch}") || (slash && slash > p->hook + 2 && strncmp(slash - 2, ".d", 2) == 0))
+	if (strstr(template, "{epoch}") ||
+	    (slash && slash > p->hook + 2 && strncmp(slash - 2, ".d", 2) == 0))
 		(void)topic_filter(template, &filter);
 	else
 		(void)topic_format(template, values, &filter);
@@ -522,18 +540,22 @@ static int prepare(struct prober *p, const struct arguments *a)
 		return r;
 	p->hook = find_hook(a);
 	if (!p->hook) {
-		log_error("no hook of ours is installed in '%s'; `virtspool hooks install` does it", a->hooksdir);
+		log_error("no hook of ours is installed in '%s'; `virtspool hooks install` does it",
+			  a->hooksdir);
 		return COMMAND_FAILED;
 	}
 	p->deadline_usec = a->timeout_s * USEC_PER_SEC;
-	(void)snprintf(p->name, sizeof(p->name), "virtspool-probe-%d-%" PRIu64, getpid(), now_usec(CLOCK_REALTIME));
+	(void)snprintf(p->name, sizeof(p->name), "virtspool-probe-%d-%" PRIu64, getpid(),
+		       now_usec(CLOCK_REALTIME));
 	p->filter = probe_filter(p);
-	if (!p->filter || asprintf(&p->client_id, "%s-test-%d", p->config->mqtt.client_id, getpid()) < 0)
+	if (!p->filter ||
+	    asprintf(&p->client_id, "%s-test-%d", p->config->mqtt.client_id, getpid()) < 0)
 		return COMMAND_FAILED;
 	(void)signal(SIGPIPE, SIG_IGN);
 	r = sd_event_default(&p->loop);
 	if (r >= 0)
-		r = sd_event_add_time_relative(p->loop, &p->timer, CLOCK_MONOTONIC, 0, 1, on_look, p);
+		r = sd_event_add_time_relative(p->loop, &p->timer, CLOCK_MONOTONIC, 0, 1, on_look,
+					       p);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(p->timer, SD_EVENT_OFF);
 	return r < 0 ? command_failure("cannot make an event loop", r) : COMMAND_OK;
@@ -592,7 +614,8 @@ int cmd_test(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.doc = "Sends a probe through hook, spool, daemon and broker and back through a subscription, and "
-		       "times each leg from the start. What it sends is an event with the operation \"" OPERATION "\".",
+		       "times each leg from the start. What it sends is an event with the operation \"" OPERATION
+		       "\".",
 	};
 	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR, .timeout_s = 10};
 

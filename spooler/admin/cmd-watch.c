@@ -2,9 +2,10 @@
 /*
  * virtspool watch - a subscriber, for the management node: one line per event as it arrives.
  *
- * Duplicates (the same id) are left out; a hole in (host, epoch, sequence) is told in a line of its own. It stays:
- * when the connection is lost it comes again, with a back-off, and takes up its session, so that with MQTT 5 it misses
- * nothing that the broker could keep meanwhile. Ctrl-C ends it, and the session.
+ * Duplicates (the same id) are left out; a hole in (host, epoch, sequence) is told in a line of its
+ * own. It stays: when the connection is lost it comes again, with a back-off, and takes up its
+ * session, so that with MQTT 5 it misses nothing that the broker could keep meanwhile. Ctrl-C ends
+ * it, and the session.
  */
 #include <argp.h>
 #include <inttypes.h>
@@ -25,7 +26,8 @@
 #include "spooler/base/util.h"
 
 #define SESSION_EXPIRY_S 3600 /* the broker keeps what arrives while we are cut off so long */
-#define SEEN_MAX 65536	      /* ids that are remembered to tell a duplicate; the oldest are forgotten first */
+#define SEEN_MAX                                                                                   \
+	65536 /* ids that are remembered to tell a duplicate; the oldest are forgotten first */
 
 /* One epoch of one host. */
 struct follower {
@@ -60,7 +62,8 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{"config", 'c', "FILE", 0, "configuration: brokers, mqtt and tls of it are used [" DEFAULT_CONFIG "]", 0},
+	{"config", 'c', "FILE", 0,
+	 "configuration: brokers, mqtt and tls of it are used [" DEFAULT_CONFIG "]", 0},
 	{"topic", 't', "FILTER", 0, "topic filter to subscribe to [every host's events]", 0},
 	{"json", 'j', NULL, 0, "print each event as it came, one JSON object a line", 0},
 	{"count", 'n', "N", 0, "end after N events", 0},
@@ -120,7 +123,8 @@ static bool note_id(struct watcher *w, const char *source, const char *id)
 	char *slot = w->ring[w->ring_next], key[64];
 	uint64_t h = 0xcbf29ce484222325;
 
-	for (const char *s = source; *s; s++) /* an id is unique for its source: CloudEvents 1.0, "id" */
+	for (const char *s = source; *s;
+	     s++) /* an id is unique for its source: CloudEvents 1.0, "id" */
 		h = (h ^ (unsigned char)*s) * 0x100000001b3;
 	(void)snprintf(key, sizeof(key), "%016" PRIx64 "/%.40s", h, id);
 	if (tfind(key, (void *const *)&w->seen, compare_strings))
@@ -128,7 +132,8 @@ static bool note_id(struct watcher *w, const char *source, const char *id)
 	if (slot[0])
 		(void)tdelete(slot, &w->seen, compare_strings);
 	(void)snprintf(slot, sizeof(key), "%s", key);
-	(void)tsearch(slot, &w->seen, compare_strings); /* without memory a duplicate is shown twice */
+	(void)tsearch(slot, &w->seen,
+		      compare_strings); /* without memory a duplicate is shown twice */
 	w->ring_next = (w->ring_next + 1) % SEEN_MAX;
 	return true;
 }
@@ -147,7 +152,8 @@ static struct sequence *follow(struct watcher *w, const char *source, const char
 	return node ? &(*node)->sequence : NULL;
 }
 
-static void warn(const struct watcher *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(const struct watcher *w, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static void warn(const struct watcher *w, const char *format, ...)
 {
@@ -158,10 +164,12 @@ static void warn(const struct watcher *w, const char *format, ...)
 	text = command_text(stderr, format, ap);
 	va_end(ap);
 	(void)fflush(stdout);
-	fprintf(stderr, "%s%s%s\n", w->colour ? TERMINAL_RED : "", text ? text : "", w->colour ? TERMINAL_RESET : "");
+	fprintf(stderr, "%s%s%s\n", w->colour ? TERMINAL_RED : "", text ? text : "",
+		w->colour ? TERMINAL_RESET : "");
 }
 
-static void check_sequence(struct watcher *w, const char *source, const char *epoch, const char *text)
+static void check_sequence(struct watcher *w, const char *source, const char *epoch,
+			   const char *text)
 {
 	struct sequence *s = follow(w, source, epoch);
 	uint64_t number = strtoull(text, NULL, 10), before;
@@ -172,12 +180,13 @@ static void check_sequence(struct watcher *w, const char *source, const char *ep
 	switch (sequence_see(s, epoch, number)) {
 	case SEQUENCE_HOLE:
 		w->missing += number - before - 1;
-		warn(w, "HOLE %s: sequence %" PRIu64 " to %" PRIu64 " of epoch %s has not arrived", source, before + 1,
-		     number - 1, epoch);
+		warn(w, "HOLE %s: sequence %" PRIu64 " to %" PRIu64 " of epoch %s has not arrived",
+		     source, before + 1, number - 1, epoch);
 		break;
 	case SEQUENCE_LATE:
 		w->missing--;
-		warn(w, "LATE %s: sequence %" PRIu64 " of epoch %s fills a hole", source, number, epoch);
+		warn(w, "LATE %s: sequence %" PRIu64 " of epoch %s fills a hole", source, number,
+		     epoch);
 		break;
 	default:
 		break;
@@ -196,15 +205,16 @@ static const char *member(const json_t *o, const char *key)
 static void print_line(const json_t *event)
 {
 	const json_t *data = json_object_get(event, "data");
-	const char *extra = member(data, "reason"), *sub = member(data, "suboperation"), *host = member(data, "host");
+	const char *extra = member(data, "reason"), *sub = member(data, "suboperation"),
+		   *host = member(data, "host");
 	_cleanup_free_ char *line = NULL;
 	bool replayed = json_is_true(json_object_get(event, "replayed"));
 
 	if (asprintf(&line, "%-27.27s  %-20s  %-20s  %-9s %-6s%s%s%s", member(event, "time"),
 		     host[0] ? host : member(event, "source"),
 		     member(data, "name")[0] ? member(data, "name") : member(event, "subject"),
-		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub, extra[0] ? "  " : "", extra,
-		     replayed ? "  (replayed)" : "") < 0)
+		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub,
+		     extra[0] ? "  " : "", extra, replayed ? "  (replayed)" : "") < 0)
 		return;
 	terminal_clean(stdout, line);
 	puts(line);
@@ -216,21 +226,22 @@ static void finish(struct watcher *w, int code)
 	(void)sd_event_exit(w->loop, code);
 }
 
-static void on_message(struct client *c, const char *topic, const void *payload, size_t size, void *userdata)
+static void on_message(struct client *c, const char *topic, const void *payload, size_t size,
+		       void *userdata)
 {
 	struct watcher *w = userdata;
 	json_error_t error;
 	json_t *event = json_loadb(payload, size, JSON_REJECT_DUPLICATES, &error);
 	const char *id = member(event, "id"), *source = member(event, "source");
 
-	(void)c;
 	if (!json_is_object(event) || !id[0] || !source[0]) {
 		warn(w, "topic %s: not an event: %s", topic, event ? "no CloudEvent" : error.text);
 	} else if (!note_id(w, source, id)) {
 		w->duplicates++;
 	} else {
 		if (!json_is_true(json_object_get(event, "replayed")) && member(event, "epoch")[0])
-			check_sequence(w, source, member(event, "epoch"), member(event, "sequence"));
+			check_sequence(w, source, member(event, "epoch"),
+				       member(event, "sequence"));
 		if (w->json) {
 			command_print_json(json_incref(event));
 		} else {
@@ -262,8 +273,8 @@ static void on_subscribed(struct client *c, unsigned reason_code, void *userdata
 	struct watcher *w = userdata;
 
 	if (reason_code >= 0x80) {
-		warn(w, "broker %s refuses the subscription to '%s': %s (0x%02x)", client_peer(c), w->filter,
-		     reason_name(reason_code), reason_code);
+		warn(w, "broker %s refuses the subscription to '%s': %s (0x%02x)", client_peer(c),
+		     w->filter, reason_name(reason_code), reason_code);
 		finish(w, COMMAND_FAILED);
 		return;
 	}
@@ -272,20 +283,19 @@ static void on_subscribed(struct client *c, unsigned reason_code, void *userdata
 	fprintf(stderr, "watching %s at %s, %s\n", w->filter, client_peer(c), client_protocol(c));
 }
 
-static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text, void *userdata)
+static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
+		    void *userdata)
 {
 	struct watcher *w = userdata;
 	uint64_t delay = 0;
 
-	(void)c;
-	(void)loss;
-	(void)reason_code;
 	warn(w, "broker %s: %s", w->config->brokers[w->broker].url, text);
 	client_close(TAKE_PTR(w->client));
 	w->broker = (w->broker + 1) % w->config->n_brokers;
 	if (w->broker == 0) {
-		w->backoff_usec = relay_backoff(w->backoff_usec, w->config->mqtt.retry_min_s * USEC_PER_SEC,
-						w->config->mqtt.retry_max_s * USEC_PER_SEC);
+		w->backoff_usec =
+			relay_backoff(w->backoff_usec, w->config->mqtt.retry_min_s * USEC_PER_SEC,
+				      w->config->mqtt.retry_max_s * USEC_PER_SEC);
 		delay = w->backoff_usec;
 	}
 	(void)sd_event_source_set_time_relative(w->reconnect, delay);
@@ -311,8 +321,6 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 	};
 	int r = client_open(w->loop, &o, &handlers, w, &w->client);
 
-	(void)s;
-	(void)usec;
 	if (r < 0) {
 		warn(w, "cannot begin to connect to broker %s: %s", o.broker->url, strerror(-r));
 		finish(w, COMMAND_UNAVAILABLE);
@@ -322,8 +330,6 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
-	(void)s;
-	(void)si;
 	finish(userdata, COMMAND_OK);
 	return 0;
 }
@@ -363,7 +369,8 @@ static int run(struct watcher *w)
 	if (r >= 0)
 		r = sd_event_add_signal(w->loop, NULL, SIGTERM, on_signal, w);
 	if (r >= 0)
-		r = sd_event_add_time_relative(w->loop, &w->reconnect, CLOCK_MONOTONIC, 0, 0, on_reconnect, w);
+		r = sd_event_add_time_relative(w->loop, &w->reconnect, CLOCK_MONOTONIC, 0, 0,
+					       on_reconnect, w);
 	if (r >= 0)
 		r = sd_event_loop(w->loop);
 	if (r < 0)
@@ -406,8 +413,10 @@ int cmd_watch(int argc, char **argv)
 	if (r == COMMAND_OK)
 		r = run(&w);
 	if (w.once_connected)
-		fprintf(stderr, "%" PRIu64 " events, %" PRIu64 " duplicates left out, %" PRIu64 " missing\n", w.events,
-			w.duplicates, w.missing);
+		fprintf(stderr,
+			"%" PRIu64 " events, %" PRIu64 " duplicates left out, %" PRIu64
+			" missing\n",
+			w.events, w.duplicates, w.missing);
 	release(&w);
 	return command_finish(r);
 }

@@ -43,16 +43,20 @@ static const struct argp_option filter_options[] = {
 	{"vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2},
 	{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
 	{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2},
-	{"since", OPTION_SINCE, "TIME", 0, "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2},
+	{"since", OPTION_SINCE, "TIME", 0,
+	 "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2},
 	{"until", OPTION_UNTIL, "TIME", 0, "older than that", 2},
 	{0},
 };
 
-static void parse_time(const struct argp_state *state, const char *option, const char *text, uint64_t *ret_ms)
+static void parse_time(const struct argp_state *state, const char *option, const char *text,
+		       uint64_t *ret_ms)
 {
 	if (filter_parse_time(text, (int64_t)time(NULL), ret_ms) < 0)
-		argp_error(state, "%s: '%s' is no time; say 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
-			   option, text);
+		argp_error(
+			state,
+			"%s: '%s' is no time; say 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
+			option, text);
 }
 
 static error_t parse_filter(int key, char *arg, struct argp_state *state)
@@ -112,7 +116,8 @@ int command_event_failure(const char *what, const struct spool_id *id, int error
 	char text[128], name[37];
 
 	spool_id_name(id, name);
-	(void)snprintf(text, sizeof(text), "%s event %s in %s/", what, name, place_name(id->source));
+	(void)snprintf(text, sizeof(text), "%s event %s in %s/", what, name,
+		       place_name(id->source));
 	return command_failure(text, error);
 }
 
@@ -121,8 +126,9 @@ int command_spool_failure(int error)
 	_cleanup_free_ char *what = NULL;
 
 	if (error == -ENOENT) {
-		log_error("cannot open the spool '%s': %s; is its file system mounted? `virtspool doctor` tells more",
-			  spool_directory(), strerror(-error));
+		log_error(
+			"cannot open the spool '%s': %s; is its file system mounted? `virtspool doctor` tells more",
+			spool_directory(), strerror(-error));
 		return COMMAND_FAILED;
 	}
 	if (asprintf(&what, "cannot open the spool '%s'", spool_directory()) < 0)
@@ -217,7 +223,8 @@ bool command_confirm(const char *format, ...)
 
 void progress_start(struct progress *p, const char *what, uint64_t total)
 {
-	*p = (struct progress){.what = what, .total = total, .started_usec = now_usec(CLOCK_MONOTONIC)};
+	*p = (struct progress){
+		.what = what, .total = total, .started_usec = now_usec(CLOCK_MONOTONIC)};
 }
 
 static void progress_draw(const struct progress *p)
@@ -228,7 +235,8 @@ static void progress_draw(const struct progress *p)
 
 	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
 		size.ws_col = 80;
-	width = size.ws_col - (int)strlen(p->what) - 32; /* of two numbers of ten digits, and what is between */
+	width = size.ws_col - (int)strlen(p->what) -
+		32; /* of two numbers of ten digits, and what is between */
 	if (width < 5) {
 		fprintf(stderr, "\r%" PRIu64 "/%" PRIu64, p->done, p->total);
 		return;
@@ -250,8 +258,8 @@ void progress_step(struct progress *p)
 	if ((p->done & 63) != 0 && p->total > 1000) /* not a clock call for each */
 		return;
 	now = now_usec(CLOCK_MONOTONIC);
-	if (now - p->started_usec < PROGRESS_AFTER_USEC || now - p->drawn_usec < PROGRESS_EVERY_USEC ||
-	    !isatty(STDERR_FILENO))
+	if (now - p->started_usec < PROGRESS_AFTER_USEC ||
+	    now - p->drawn_usec < PROGRESS_EVERY_USEC || !isatty(STDERR_FILENO))
 		return;
 	p->drawn_usec = now;
 	p->shown = true;
@@ -271,7 +279,8 @@ void progress_end(struct progress *p)
 
 void command_print_json(json_t *o)
 {
-	(void)json_dumpf(o, stdout, JSON_COMPACT | (terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0));
+	(void)json_dumpf(o, stdout,
+			 JSON_COMPACT | (terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0));
 	(void)putchar('\n');
 	json_decref(o);
 }
@@ -320,14 +329,16 @@ uint64_t command_now_ms(void)
 }
 
 /* An id can hold a year that no calendar has; it is a name that anybody may have made. */
-static void format_tm(uint64_t ms, const struct tm *tm, char separator, const char *suffix, char ret[static 32])
+static void format_tm(uint64_t ms, const struct tm *tm, char separator, const char *suffix,
+		      char ret[static 32])
 {
 	if (!tm || tm->tm_year > 9999 - 1900)
 		(void)snprintf(ret, 32, "@%" PRIu64, ms / 1000);
 	else
-		(void)snprintf(ret, 32, "%04u-%02u-%02u%c%02u:%02u:%02u.%03u%s", (unsigned)tm->tm_year % 10000 + 1900,
-			       (unsigned)tm->tm_mon % 12 + 1, (unsigned)tm->tm_mday % 32, separator,
-			       (unsigned)tm->tm_hour % 24, (unsigned)tm->tm_min % 60, (unsigned)tm->tm_sec % 61,
+		(void)snprintf(ret, 32, "%04u-%02u-%02u%c%02u:%02u:%02u.%03u%s",
+			       (unsigned)tm->tm_year % 10000 + 1900, (unsigned)tm->tm_mon % 12 + 1,
+			       (unsigned)tm->tm_mday % 32, separator, (unsigned)tm->tm_hour % 24,
+			       (unsigned)tm->tm_min % 60, (unsigned)tm->tm_sec % 61,
 			       (unsigned)(ms % 1000), suffix);
 }
 

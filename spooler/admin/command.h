@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* command - the subcommands of virtspool: one function each, in cmd-NAME.c, listed in the table of virtspool.c. */
+/* command - the subcommands of virtspool: one function each, in cmd-NAME.c, listed in the table
+   of virtspool.c. */
 #pragma once
 
 #include <argp.h>
@@ -12,7 +13,8 @@
 #include "spooler/spool/filter.h"
 #include "spooler/spool/spoolid.h"
 
-/* Exit codes of all subcommands; virtspool(1) tells them. `status` alone uses 1 and 2 for degraded and down. */
+/* Exit codes of all subcommands; virtspool(1) tells them. `status` alone uses 1 and 2 for
+   degraded and down. */
 enum command_exit {
 	COMMAND_OK = 0,
 	COMMAND_FAILED = 1,	  /* it was tried, and failed; the line on stderr says why */
@@ -45,7 +47,8 @@ bool command_parse(const struct argp *argp, int argc, char **argv, void *argumen
 /* The parser's default of a command that takes options only. */
 error_t command_no_arguments(int key, const char *arg, const struct argp_state *state);
 
-/* --vm --op --driver --since --until, as a child of a command's argp; its input is a struct filter. */
+/* --vm --op --driver --since --until, as a child of a command's argp; its input is a struct
+   filter. */
 extern const struct argp filter_argp;
 /* A number from 1 for option `what`, or the end with a message. */
 uint64_t command_number(const struct argp_state *state, const char *what, const char *text);
@@ -53,7 +56,8 @@ uint64_t command_number(const struct argp_state *state, const char *what, const 
 struct config;
 struct credentials;
 /* What a connection to a broker needs; says on stderr what is wrong, and returns an exit code. */
-int command_load(const char *path, struct config **ret_config, struct credentials **ret_credentials);
+int command_load(const char *path, struct config **ret_config,
+		 struct credentials **ret_credentials);
 
 /* The spool cannot be opened: as command_failure(). */
 int command_spool_failure(int error);
@@ -66,7 +70,8 @@ int command_on_spool(const struct argp *argp, int argc, char **argv, void *argum
 		     int (*run)(struct lookup *l, void *arguments));
 /* Those of these places that are there but cannot be opened are told; the last one's exit code. */
 int command_check_places(const struct lookup *l, unsigned places);
-/* Tells what failed and returns the exit code that goes with it: COMMAND_RIGHTS or COMMAND_FAILED. */
+/* Tells what failed and returns the exit code that goes with it: COMMAND_RIGHTS or
+   COMMAND_FAILED. */
 int command_failure(const char *what, int error);
 /* The same of an event: what failed is told with its id. */
 int command_event_failure(const char *what, const struct spool_id *id, int error);
@@ -74,7 +79,8 @@ int command_event_failure(const char *what, const struct spool_id *id, int error
 /* Asks on the terminal; without one the answer is no, and stderr says that --yes is needed. */
 bool command_confirm(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* A bar on stderr for long work, where stderr is a terminal. Nothing is shown for what ends within half a second. */
+/* A bar on stderr for long work, where stderr is a terminal. Nothing is shown for what ends
+   within half a second. */
 struct progress {
 	const char *what;
 	uint64_t total, done;
@@ -87,12 +93,15 @@ void progress_end(struct progress *p);
 
 /* One object, one line, on stdout; frees it. */
 void command_print_json(json_t *o);
-/* A line for people: formatted, and cleaned for the terminal that f may be; to be freed. NULL without memory. */
+/* A line for people: formatted, and cleaned for the terminal that f may be; to be freed. NULL
+   without memory. */
 char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
 
-/* Flushes stdout. A reader that is gone (`| head`) is no error; a full disk is. Returns an exit code. */
+/* Flushes stdout. A reader that is gone (`| head`) is no error; a full disk is. Returns an exit
+   code. */
 int command_finish(int code);
-/* Is the reader of stdout gone, or cannot it be written? Time to stop. To be asked right after it was written to. */
+/* Is the reader of stdout gone, or cannot it be written? Time to stop. To be asked right after
+   it was written to. */
 bool command_output_ended(void);
 
 uint64_t command_now_ms(void);
@@ -106,5 +115,6 @@ void format_count(uint64_t n, const char *noun, char ret[static 48]);
 void format_size(uint64_t bytes, char ret[static 32]);
 /* "42 s", "3 min 5 s", "2 h 10 min", "3 d 4 h" */
 void format_age(uint64_t seconds, char ret[static 32]);
-/* Any bytes as one line of UTF-8 that drives no terminal, for f (NULL: for JSON); to be freed. NULL without memory. */
+/* Any bytes as one line of UTF-8 that drives no terminal, for f (NULL: for JSON); to be freed.
+   NULL without memory. */
 char *printable(FILE *f, struct bytes b);

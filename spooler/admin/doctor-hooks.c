@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * doctor-hooks - the part of `virtspool doctor` that looks at the hooks as libvirt does: is ours there, may it be
- * executed, does the daemon that runs know it, what is called beside it.
+ * doctor-hooks - the part of `virtspool doctor` that looks at the hooks as libvirt does: is ours
+ * there, may it be executed, does the daemon that runs know it, what is called beside it.
  */
 #include <dirent.h>
 #include <sys/stat.h>
@@ -16,7 +16,8 @@
 #define HOOK_PROGRAM PKGLIBEXECDIR "/virtspool-hook"
 #define SELINUX_BOOLEAN "/sys/fs/selinux/booleans/virt_hooks_unconfined"
 
-/* Who calls a driver's hook: the monolithic daemon, or the modular one; "daemon" is called by each. */
+/* Who calls a driver's hook: the monolithic daemon, or the modular one; "daemon" is called by
+   each. */
 static bool calls_hook(const char *comm, const char *driver)
 {
 	static const char *const modular[][2] = {
@@ -32,7 +33,8 @@ static bool calls_hook(const char *comm, const char *driver)
 	return false;
 }
 
-/* When a process started, ms since 1970; 0 if that cannot be told. Field 22 of its stat: clock ticks since boot. */
+/* When a process started, ms since 1970; 0 if that cannot be told. Field 22 of its stat: clock
+   ticks since boot. */
 static int64_t process_started_ms(const char *pid)
 {
 	char path[300], stat_line[1024] = "";
@@ -45,7 +47,8 @@ static int64_t process_started_ms(const char *pid)
 	f = fopen(path, "re");
 	if (!f || !fgets(stat_line, sizeof(stat_line), f) || !(s = strrchr(stat_line, ')')))
 		return 0;
-	if (sscanf(s + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+	if (sscanf(s + 1,
+		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
 		   &ticks) != 1)
 		return 0;
 	(void)clock_gettime(CLOCK_BOOTTIME, &boot);
@@ -53,7 +56,8 @@ static int64_t process_started_ms(const char *pid)
 	       (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
 }
 
-/* When the daemon that calls this driver's hook started, ms since 1970; the last of several, 0 if none is running. */
+/* When the daemon that calls this driver's hook started, ms since 1970; the last of several, 0
+   if none is running. */
 static int64_t libvirt_started_ms(const char *driver, char name[static 32])
 {
 	DIR *proc = opendir("/proc");
@@ -114,16 +118,20 @@ static void check_known(struct doctor *d, const char *path, const char *driver)
 	struct stat st;
 
 	if (started == 0) {
-		finding(d, GRADE_WARNING, "hook", NULL, "no libvirt daemon that would call '%s' is running now", path);
+		finding(d, GRADE_WARNING, "hook", NULL,
+			"no libvirt daemon that would call '%s' is running now", path);
 		return;
 	}
 	if (stat(path, &st) == 0)
 		installed = (int64_t)st.st_ctim.tv_sec * 1000 + st.st_ctim.tv_nsec / 1000000;
 	if (installed < started) {
-		finding(d, GRADE_OK, "hook", NULL, "%s started after '%s' was installed, and knows it", daemon, path);
+		finding(d, GRADE_OK, "hook", NULL,
+			"%s started after '%s' was installed, and knows it", daemon, path);
 	} else if (called_since(driver, installed)) {
-		finding(d, GRADE_OK, "hook", NULL, "'%s' has been called since it was installed", path);
-	} else if (asprintf(&how, "systemctl restart %s (guests go on), or reload it", daemon) >= 0) {
+		finding(d, GRADE_OK, "hook", NULL, "'%s' has been called since it was installed",
+			path);
+	} else if (asprintf(&how, "systemctl restart %s (guests go on), or reload it", daemon) >=
+		   0) {
 		finding(d, GRADE_WARNING, "hook", how,
 			"'%s' was installed or updated after %s had started, and was not called since: if it was new "
 			"then, it is "
@@ -149,14 +157,18 @@ static void check_confinement(struct doctor *d, const char *path)
 
 	if (!real)
 		return;
-	if (is_on("/sys/module/apparmor/parameters/enabled") && strncmp(real, profiled, strlen(profiled)) != 0)
-		finding(d, GRADE_WARNING, "hook", "install it below /etc/libvirt/hooks, as a file and not as a link",
+	if (is_on("/sys/module/apparmor/parameters/enabled") &&
+	    strncmp(real, profiled, strlen(profiled)) != 0)
+		finding(d, GRADE_WARNING, "hook",
+			"install it below /etc/libvirt/hooks, as a file and not as a link",
 			"AppArmor is on, and libvirtd's profile runs hooks below /etc/libvirt/hooks only, not '%s'",
 			real);
-	if (is_on("/sys/fs/selinux/enforce") && getxattr(real, "security.selinux", label, sizeof(label) - 1) > 0 &&
+	if (is_on("/sys/fs/selinux/enforce") &&
+	    getxattr(real, "security.selinux", label, sizeof(label) - 1) > 0 &&
 	    !strstr(label, "virt_hook"))
 		finding(d, GRADE_WARNING, "hook", "restorecon -R /etc/libvirt/hooks",
-			"SELinux is on, and '%s' has the label %s, which libvirt may not run", real, label);
+			"SELinux is on, and '%s' has the label %s, which libvirt may not run", real,
+			label);
 }
 
 static void check_hook_file(struct doctor *d, const char *path, const char *driver)
@@ -167,14 +179,14 @@ static void check_hook_file(struct doctor *d, const char *path, const char *driv
 	if (lstat(path, &st) < 0)
 		return;
 	if (st.st_uid != 0)
-		finding(d, GRADE_BAD, "hook", "chown root:root FILE", "'%s' belongs to uid %u, and runs as root", path,
-			(unsigned)st.st_uid);
+		finding(d, GRADE_BAD, "hook", "chown root:root FILE",
+			"'%s' belongs to uid %u, and runs as root", path, (unsigned)st.st_uid);
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' can be written by others, and runs as root",
-			path);
+		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE",
+			"'%s' can be written by others, and runs as root", path);
 	if (!(st.st_mode & S_IXUSR))
-		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE", "'%s' is not executable: libvirt passes over it",
-			path);
+		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE",
+			"'%s' is not executable: libvirt passes over it", path);
 	if (access(HOOK_PROGRAM, R_OK) == 0 && !files_equal(path, HOOK_PROGRAM))
 		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER",
 			"'%s' is of another version than '%s'", path, HOOK_PROGRAM);
@@ -196,10 +208,13 @@ static void check_members(struct doctor *d, const char *driver)
 	members = opendir(directory);
 	while (members && (de = readdir(members))) {
 		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
-		    strcmp(de->d_name, "virtspool") == 0 || faccessat(dirfd(members), de->d_name, X_OK, 0) < 0)
+		    strcmp(de->d_name, "virtspool") == 0 ||
+		    faccessat(dirfd(members), de->d_name, X_OK, 0) < 0)
 			continue;
-		finding(d, GRADE_WARNING, "hook", "if it is a left-over, remove it or make it not executable",
-			"libvirt runs '%s/%s' as well, and fails if that fails", directory, de->d_name);
+		finding(d, GRADE_WARNING, "hook",
+			"if it is a left-over, remove it or make it not executable",
+			"libvirt runs '%s/%s' as well, and fails if that fails", directory,
+			de->d_name);
 	}
 	if (members)
 		(void)closedir(members);
@@ -207,7 +222,8 @@ static void check_members(struct doctor *d, const char *driver)
 
 static void check_driver(struct doctor *d, const char *driver, bool wanted)
 {
-	_cleanup_free_ char *ours = hook_installed(d->hooksdir, driver), *main_path = NULL, *member = NULL;
+	_cleanup_free_ char *ours = hook_installed(d->hooksdir, driver), *main_path = NULL,
+			    *member = NULL;
 
 	if (asprintf(&main_path, "%s/%s", d->hooksdir, driver) < 0 ||
 	    asprintf(&member, "%s/%s.d/virtspool", d->hooksdir, driver) < 0)
@@ -239,8 +255,10 @@ void doctor_hooks(struct doctor *d)
 	}
 	for (size_t i = 0; i < ELEMENTSOF(drivers); i++)
 		check_driver(d, drivers[i], !any && i == 0);
-	if (is_on("/sys/fs/selinux/enforce") && access(SELINUX_BOOLEAN, F_OK) == 0 && !is_on(SELINUX_BOOLEAN))
-		finding(d, GRADE_WARNING, "hook", "setsebool -P virt_hooks_unconfined on, see virtspool-hook(8)",
+	if (is_on("/sys/fs/selinux/enforce") && access(SELINUX_BOOLEAN, F_OK) == 0 &&
+	    !is_on(SELINUX_BOOLEAN))
+		finding(d, GRADE_WARNING, "hook",
+			"setsebool -P virt_hooks_unconfined on, see virtspool-hook(8)",
 			"SELinux is on, and its boolean virt_hooks_unconfined is off: libvirt's modular daemons run no "
 			"hooks");
 }

@@ -23,8 +23,8 @@ struct doctor {
 };
 
 /* check: what was looked at, in a word; how: how to mend it, or NULL. */
-void finding(struct doctor *d, enum grade grade, const char *check, const char *how, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
+void finding(struct doctor *d, enum grade grade, const char *check, const char *how,
+	     const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 /* The hooks of all drivers: doctor-hooks.c. */
 void doctor_hooks(struct doctor *d);

@@ -33,7 +33,8 @@ static void set_string(json_t *o, const char *key, const char *s)
 		set_text(o, key, (struct bytes){s, strlen(s)});
 }
 
-static json_t *place_json(const char *key, const char *name, enum place place, uint64_t ms, uint64_t size)
+static json_t *place_json(const char *key, const char *name, enum place place, uint64_t ms,
+			  uint64_t size)
 {
 	json_t *o = json_object();
 	char when[32];
@@ -81,23 +82,28 @@ json_t *listing_stray_json(const struct lookup *l, const struct stray *f)
 /* Id or name, time, place; what follows is the caller's. */
 static void print_place(struct listing *g, const char *name, uint64_t ms, enum place place)
 {
-	const char *colour = place == PLACE_FAILED ? TERMINAL_RED : place == PLACE_SENT ? "" : TERMINAL_YELLOW;
+	const char *colour = place == PLACE_FAILED ? TERMINAL_RED
+			     : place == PLACE_SENT ? ""
+						   : TERMINAL_YELLOW;
 	char when[32];
 
 	if (g->lines == 0) {
 		g->colour = terminal_colour(stdout);
-		printf("%s%-36s  %-23s  %-9s  %-7s  %-9s  %s%s\n", g->colour ? TERMINAL_BOLD : "", "ID", "TIME",
-		       "WHERE", "DRIVER", "OPERATION", "VM  REASON", g->colour ? TERMINAL_RESET : "");
+		printf("%s%-36s  %-23s  %-9s  %-7s  %-9s  %s%s\n", g->colour ? TERMINAL_BOLD : "",
+		       "ID", "TIME", "WHERE", "DRIVER", "OPERATION", "VM  REASON",
+		       g->colour ? TERMINAL_RESET : "");
 	}
 	if (!g->colour)
 		colour = "";
 	format_time(ms, when);
-	printf("%-36s  %-23s  %s%-9s%s  ", name, when, colour, place_name(place), *colour ? TERMINAL_RESET : "");
+	printf("%-36s  %-23s  %s%-9s%s  ", name, when, colour, place_name(place),
+	       *colour ? TERMINAL_RESET : "");
 }
 
 static void print_reason(const char *reason, const char *problem)
 {
-	_cleanup_free_ char *why = reason ? printable(stdout, (struct bytes){reason, strlen(reason)}) : NULL;
+	_cleanup_free_ char *why =
+		reason ? printable(stdout, (struct bytes){reason, strlen(reason)}) : NULL;
 
 	if (why && (!problem || strcmp(why, problem) != 0))
 		printf("  (%s)", why);
@@ -107,8 +113,10 @@ static void print_reason(const char *reason, const char *problem)
 static void print_event(struct listing *g, const struct found *f)
 {
 	const struct record *r = &f->record;
-	_cleanup_free_ char *driver = printable(stdout, r->driver), *vm = printable(stdout, r->object),
-			    *operation = printable(stdout, r->operation), *extra = printable(stdout, r->extra);
+	_cleanup_free_ char *driver = printable(stdout, r->driver),
+			    *vm = printable(stdout, r->object),
+			    *operation = printable(stdout, r->operation),
+			    *extra = printable(stdout, r->extra);
 
 	if (!driver || !vm || !operation || !extra)
 		return;

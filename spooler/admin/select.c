@@ -23,7 +23,8 @@ void selection_parse_from(struct selection *s, const struct argp_state *state, c
 	unsigned places = 0;
 
 	if (!places_parse(arg, &places) || places & ~s->allowed)
-		argp_error(state, "--from does not take '%s' here; --help tells what it takes", arg);
+		argp_error(state, "--from does not take '%s' here; --help tells what it takes",
+			   arg);
 	s->places = places;
 }
 
@@ -31,7 +32,6 @@ static error_t parse_selection(int key, char *arg, struct argp_state *state)
 {
 	struct selection *s = state->input;
 
-	(void)arg;
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &s->filter;
@@ -74,7 +74,8 @@ static bool is_in(const struct id_list *list, const struct spool_id *id)
 }
 
 /* 1: found; 0: said why not. */
-static int find_id(struct lookup *l, const struct selection *s, const char *text, struct id_list *list)
+static int find_id(struct lookup *l, const struct selection *s, const char *text,
+		   struct id_list *list)
 {
 	struct spool_id id;
 	int r = s->strays ? lookup_find_stray(l, s->places, text) : 0;
@@ -87,7 +88,8 @@ static int find_id(struct lookup *l, const struct selection *s, const char *text
 	if (r == -EEXIST)
 		log_error("'%s' begins several ids; say more of it", text);
 	else
-		log_error("no event there has an id that begins with '%s'; see `virtspool list`", text);
+		log_error("no event there has an id that begins with '%s'; see `virtspool list`",
+			  text);
 	return 0;
 }
 
@@ -144,7 +146,8 @@ int selection_find(struct lookup *l, const struct selection *s, struct id_list *
 		return COMMAND_USAGE;
 	}
 	if (s->n_ids == 0 && !filtered) {
-		log_error("which events? ids, filters (--vm, --op, --driver, --since, --until), or --all");
+		log_error(
+			"which events? ids, filters (--vm, --op, --driver, --since, --until), or --all");
 		return COMMAND_USAGE;
 	}
 	r = command_check_places(l, s->places);
@@ -174,7 +177,8 @@ void selection_count(const struct lookup *l, const struct id_list *list, char re
 		(void)snprintf(ret, 128, "%s and %zu %s", events, l->strays.n, what);
 }
 
-int selection_dry_run(struct lookup *l, const struct selection *s, const struct id_list *list, const char *done)
+int selection_dry_run(struct lookup *l, const struct selection *s, const struct id_list *list,
+		      const char *done)
 {
 	struct listing listing = {.json = s->json};
 	char count[128];

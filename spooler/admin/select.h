@@ -9,7 +9,7 @@
 struct selection {
 	unsigned places;  /* where to look: the command's own choice, or --from */
 	unsigned allowed; /* what --from may say */
-	bool strays;	  /* also what is no event: by its name, or with what is selected by time or as a whole */
+	bool strays; /* also what is no event: by its name, or with what is selected by time or as a whole */
 
 	struct filter filter;
 	bool all;   /* everything in these places: said, not by default */
@@ -23,9 +23,11 @@ extern const struct argp selection_argp;
 /* --from, which means something else for each command. */
 void selection_parse_from(struct selection *s, const struct argp_state *state, const char *arg);
 
-/* Fills the list, and l->strays, oldest first. Tells what is wrong on stderr; returns an exit code. */
+/* Fills the list, and l->strays, oldest first. Tells what is wrong on stderr; returns an exit
+   code. */
 int selection_find(struct lookup *l, const struct selection *s, struct id_list *list);
 /* "3 events", "3 events and 1 file that is no event" */
 void selection_count(const struct lookup *l, const struct id_list *list, char ret[static 128]);
 /* --dry-run: lists them on stdout, and says how many would be `done`. Returns an exit code. */
-int selection_dry_run(struct lookup *l, const struct selection *s, const struct id_list *list, const char *done);
+int selection_dry_run(struct lookup *l, const struct selection *s, const struct id_list *list,
+		      const char *done);

@@ -25,7 +25,8 @@ static const struct {
 	{"watch", cmd_watch, "show events as they arrive at the broker"},
 };
 
-/* What systemd hands to the daemon's unit (LoadCredential=) is meant by the same bare names here; root can read it. */
+/* What systemd hands to the daemon's unit (LoadCredential=) is meant by the same bare names
+   here; root can read it. */
 static void find_credentials(void)
 {
 	static const char directory[] = "/run/credentials/virtspool.service";
@@ -54,8 +55,8 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return COMMAND_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "-h") == 0 ||
-	    strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 ||
+	    strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
 		print_help(stdout);
 		return command_finish(COMMAND_OK);
 	}

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* atomic-file - see atomic-file.h. Nothing is synced: what is written so lies in /run, or is written again soon, and what
-   is moved and comes back after a power cut is moved again. */
+/* atomic-file - see atomic-file.h. Nothing is synced: what is written so lies in /run, or is
+   written again soon, and what is moved and comes back after a power cut is moved again. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "spooler/base/atomic-file.h"
 #include "spooler/base/util.h"
 
-int atomic_file_write(const char *dir, const char *name, const char *text, size_t size, unsigned mode)
+int atomic_file_write(const char *dir, const char *name, const char *text, size_t size,
+		      unsigned mode)
 {
 	_cleanup_close_ int dir_fd = -1, fd = -1;
 	char temporary[NAME_MAX + 1];
@@ -37,7 +38,8 @@ int atomic_file_move(int from_fd, const char *name, int to_fd)
 
 	if (r != -EINVAL && r != -ENOSYS)
 		return r;
-	/* NFS, for one, cannot be told not to replace: then we look, as nobody else puts files there. */
+	/* NFS, for one, cannot be told not to replace: then we look, as nobody else puts files
+	   there. */
 	if (faccessat(to_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return -EEXIST;
 	return renameat(from_fd, name, to_fd, name) < 0 ? -errno : 0;

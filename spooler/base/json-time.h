@@ -14,7 +14,8 @@ static inline json_t *json_time(uint64_t usec)
 	char date[32], text[48];
 	struct tm tm;
 
-	if (usec == 0 || !gmtime_r(&seconds, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+	if (usec == 0 || !gmtime_r(&seconds, &tm) ||
+	    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
 		return json_null();
 	(void)snprintf(text, sizeof(text), "%s.%06uZ", date, (unsigned)(usec % USEC_PER_SEC));
 	return json_string(text);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* log - see log.h. A line is put together in a buffer and written with one write, so that lines never mix. */
+/* log - see log.h. A line is put together in a buffer and written with one write, so that lines
+   never mix. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * log - one line on stderr for each thing that happened, as journald likes it: "<priority>text" when stderr is the
- * journal (JOURNAL_STREAM), "virtspoold: text" otherwise. Control characters are escaped: nothing that comes from a
- * guest or a broker can forge a line or drive a terminal. errno is left as it was.
+ * log - one line on stderr for each thing that happened, as journald likes it: "<priority>text"
+ * when stderr is the journal (JOURNAL_STREAM), "virtspoold: text" otherwise. Control characters are
+ * escaped: nothing that comes from a guest or a broker can forge a line or drive a terminal. errno
+ * is left as it was.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* terminal - what may be written to a person's terminal: colours only where wanted, and no bytes that drive it. */
+/* terminal - what may be written to a person's terminal: colours only where wanted, and no bytes
+   that drive it. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,6 +17,6 @@ bool terminal_colour(FILE *f);
 /* Is f a terminal that takes ASCII only, going by the locale? Where UTF-8 is not understood, its bytes may be controls.
  */
 bool terminal_ascii(FILE *f);
-/* Replaces in place every control character of a UTF-8 string, C1 ones (U+0080 to U+009F) included, by '?', and, if f
-   (which may be NULL) takes ASCII only, every character beyond. */
+/* Replaces in place every control character of a UTF-8 string, C1 ones (U+0080 to U+009F)
+   included, by '?', and, if f (which may be NULL) takes ASCII only, every character beyond. */
 void terminal_clean(FILE *f, char *text);

@@ -2,8 +2,9 @@
 /*
  * utf8 - is it UTF-8 (RFC 3629), and what to show where it is not.
  *
- * What libvirt and guests hand over are bytes; MQTT and JSON want UTF-8. Overlong forms, surrogates and what lies
- * beyond U+10FFFF are as invalid as a stray byte, and so is U+0000, which neither MQTT nor many a data base takes.
+ * What libvirt and guests hand over are bytes; MQTT and JSON want UTF-8. Overlong forms, surrogates
+ * and what lies beyond U+10FFFF are as invalid as a stray byte, and so is U+0000, which neither
+ * MQTT nor many a data base takes.
  */
 #pragma once
 
@@ -14,10 +15,10 @@
 
 bool utf8_valid(struct bytes b);
 
-/* Copies b into buf with each byte that is not part of a valid character replaced by U+FFFD. buf takes up to
-   3 * b.size bytes. Returns the length; no 0 is added. */
+/* Copies b into buf with each byte that is not part of a valid character replaced by U+FFFD. buf
+   takes up to 3 * b.size bytes. Returns the length; no 0 is added. */
 size_t utf8_replace(struct bytes b, char *buf);
 
-/* The same, and control characters (C0, DEL, C1) and noncharacters are replaced as well: what may stand in a line of
-   a log, and in a CloudEvents attribute. */
+/* The same, and control characters (C0, DEL, C1) and noncharacters are replaced as well: what
+   may stand in a line of a log, and in a CloudEvents attribute. */
 size_t utf8_replace_controls(struct bytes b, char *buf);

@@ -18,17 +18,17 @@
 #define NSEC_PER_SEC 1000000000LL
 
 /* Hands the value over: the variable that cleanup would free holds NULL, or -1, afterwards. */
-#define TAKE_PTR(p)                                                                                                    \
-	({                                                                                                             \
-		__typeof__(p) _taken = (p);                                                                            \
-		(p) = NULL;                                                                                            \
-		_taken;                                                                                                \
+#define TAKE_PTR(p)                                                                                \
+	({                                                                                         \
+		__typeof__(p) _taken = (p);                                                        \
+		(p) = NULL;                                                                        \
+		_taken;                                                                            \
 	})
-#define TAKE_FD(fd)                                                                                                    \
-	({                                                                                                             \
-		int _taken = (fd);                                                                                     \
-		(fd) = -1;                                                                                             \
-		_taken;                                                                                                \
+#define TAKE_FD(fd)                                                                                \
+	({                                                                                         \
+		int _taken = (fd);                                                                 \
+		(fd) = -1;                                                                         \
+		_taken;                                                                            \
 	})
 
 /* CLOCK_REALTIME: microseconds since 1970. CLOCK_MONOTONIC: of use as a difference only. */

@@ -15,16 +15,24 @@
 #define SECONDS_PER_YEAR (366ULL * 24 * 3600)
 
 static const char *const type_names[] = {
-	[TYPE_STRING] = "text",	       [TYPE_INTEGER] = "integer",	 [TYPE_DURATION] = "duration",
-	[TYPE_SIZE] = "size",	       [TYPE_BOOLEAN] = "true or false", [TYPE_CHOICE] = "choice",
-	[TYPE_LIST] = "list",	       [TYPE_BROKERS] = "list of URLs",	 [TYPE_FILE] = "file",
-	[TYPE_SECRET] = "secret file", [TYPE_OUTPUT] = "file",
+	[TYPE_STRING] = "text",
+	[TYPE_INTEGER] = "integer",
+	[TYPE_DURATION] = "duration",
+	[TYPE_SIZE] = "size",
+	[TYPE_BOOLEAN] = "true or false",
+	[TYPE_CHOICE] = "choice",
+	[TYPE_LIST] = "list",
+	[TYPE_BROKERS] = "list of URLs",
+	[TYPE_FILE] = "file",
+	[TYPE_SECRET] = "secret file",
+	[TYPE_OUTPUT] = "file",
 };
 
 static const struct config_choice versions[] = {{"5", 5}, {"3.1.1", 3}, {}};
 static const struct config_choice qos_levels[] = {{"1", 1}, {"2", 2}, {}};
-static const struct config_choice log_levels[] = {{"err", LOG_ERR},   {"warning", LOG_WARNING}, {"notice", LOG_NOTICE},
-						  {"info", LOG_INFO}, {"debug", LOG_DEBUG},	{}};
+static const struct config_choice log_levels[] = {{"err", LOG_ERR},	  {"warning", LOG_WARNING},
+						  {"notice", LOG_NOTICE}, {"info", LOG_INFO},
+						  {"debug", LOG_DEBUG},	  {}};
 
 static const char *check_host(const char *value);
 static const char *check_client_id(const char *value);
@@ -46,20 +54,23 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "under 3.1.1 a broker may acknowledge what it refuses, and the event is lost"},
 	{"mqtt.qos", TYPE_CHOICE, TO(mqtt.qos), "1", .choices = qos_levels,
 	 .help = "1: at least once; 2: the broker drops repetitions within a connection. 0 is refused"},
-	{"mqtt.client_id", TYPE_STRING, TO(mqtt.client_id), .otherwise = "virtspool-HOST", .check = check_client_id,
-	 .help = "must differ between all clients of a broker"},
+	{"mqtt.client_id", TYPE_STRING, TO(mqtt.client_id), .otherwise = "virtspool-HOST",
+	 .check = check_client_id, .help = "must differ between all clients of a broker"},
 	{"mqtt.username", TYPE_STRING, TO(mqtt.username), .help = "user name for the broker"},
-	{"mqtt.password_file", TYPE_SECRET, TO(mqtt.password_file), .help = "file that holds the password"},
+	{"mqtt.password_file", TYPE_SECRET, TO(mqtt.password_file),
+	 .help = "file that holds the password"},
 	{"mqtt.window", TYPE_INTEGER, TO(mqtt.window), "100", .min = 1, .max = 65535,
 	 .help = "events that may wait for their acknowledgement at a time"},
-	{"mqtt.topic", TYPE_STRING, TO(mqtt.topic), "virtspool/v1/{host}/{driver}/{uuid}/{operation}",
-	 .check = check_topic, .help = "where an event is published"},
-	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), .check = check_status_topic, .none = true,
+	{"mqtt.topic", TYPE_STRING, TO(mqtt.topic),
+	 "virtspool/v1/{host}/{driver}/{uuid}/{operation}", .check = check_topic,
+	 .help = "where an event is published"},
+	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), .check = check_status_topic,
+	 .none = true,
 	 .help = "template: where it is told that this host is online, or (the will) offline"},
 	{"mqtt.keep_alive", TYPE_DURATION, TO(mqtt.keep_alive_s), "30s", .min = 5, .max = 65535,
 	 .help = "a connection that is silent for longer is probed"},
-	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1, .max = 600,
-	 .help = "for each of: TCP connection, TLS handshake, the broker's CONNACK"},
+	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1,
+	 .max = 600, .help = "for each of: TCP connection, TLS handshake, the broker's CONNACK"},
 	{"mqtt.ack_timeout", TYPE_DURATION, TO(mqtt.ack_timeout_s), "30s", .min = 1, .max = 3600,
 	 .help = "a broker that acknowledges nothing for so long is left"},
 	{"mqtt.retry_min", TYPE_DURATION, TO(mqtt.retry_min_s), "1s", .min = 1, .max = 3600,
@@ -82,12 +93,13 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "file that holds the pre-shared key in hexadecimal digits"},
 	{"tls.pins", TYPE_LIST, TO(tls.pins), .check = check_pin,
 	 .help = "sha256:HEX of the broker's public key, one must match; on top of ca_file, or instead of it"},
-	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2", .check = check_tls_version,
-	 .help = "1.2 or 1.3"},
+	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2",
+	 .check = check_tls_version, .help = "1.2 or 1.3"},
 	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "made from minimum_version",
 	 .help = "GnuTLS priority string"},
-	{"tls.server_name", TYPE_STRING, TO(tls.server_name), .otherwise = "the host of the broker's URL",
-	 .check = check_server_name, .help = "name that the broker's certificate must have"},
+	{"tls.server_name", TYPE_STRING, TO(tls.server_name),
+	 .otherwise = "the host of the broker's URL", .check = check_server_name,
+	 .help = "name that the broker's certificate must have"},
 
 	{"events.xml", TYPE_BOOLEAN, TO(events.xml), "false",
 	 .help = "publish libvirt's document, secrets blanked, with each event"},
@@ -95,8 +107,8 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "namespaces (URIs) of <metadata> elements to publish"},
 	{"events.drivers", TYPE_LIST, TO(events.drivers), .otherwise = "all", .check = check_glob,
 	 .help = "publish these drivers only (glob patterns)"},
-	{"events.operations", TYPE_LIST, TO(events.operations), .otherwise = "all", .check = check_glob,
-	 .help = "publish these operations only (glob patterns)"},
+	{"events.operations", TYPE_LIST, TO(events.operations), .otherwise = "all",
+	 .check = check_glob, .help = "publish these operations only (glob patterns)"},
 	{"events.domains", TYPE_LIST, TO(events.domains), .otherwise = "all", .check = check_glob,
 	 .help = "publish these domains only (glob patterns for name or UUID)"},
 	{"events.skip_drivers", TYPE_LIST, TO(events.skip_drivers), .check = check_glob,
@@ -112,8 +124,8 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "keep at most so much of delivered events"},
 	{"spool.queue_size", TYPE_SIZE, TO(spool.queue_size), "0", .max = INT64_MAX,
 	 .help = "bound of what waits: beyond it the oldest events are dropped and logged. 0: keep everything"},
-	{"spool.tmp_age", TYPE_DURATION, TO(spool.tmp_age_s), "1h", .min = 1, .max = SECONDS_PER_YEAR,
-	 .help = "remove what killed hooks left in tmp/ after so long"},
+	{"spool.tmp_age", TYPE_DURATION, TO(spool.tmp_age_s), "1h", .min = 1,
+	 .max = SECONDS_PER_YEAR, .help = "remove what killed hooks left in tmp/ after so long"},
 	{"spool.stop_timeout", TYPE_DURATION, TO(spool.stop_timeout_s), "5s", .max = 600,
 	 .help = "when stopping, wait so long for acknowledgements"},
 
@@ -131,13 +143,19 @@ static const struct {
 	const char *name;
 	const char *text;
 } not_keys[] = {
-	{"password", "secrets are not written here; name a file that holds it with mqtt.password_file"},
-	{"passwd", "secrets are not written here; name a file that holds it with mqtt.password_file"},
-	{"key_password", "secrets are not written here; name a file that holds it with tls.key_password_file"},
-	{"psk_key", "secrets are not written here; name a file that holds it with tls.psk_key_file"},
+	{"password",
+	 "secrets are not written here; name a file that holds it with mqtt.password_file"},
+	{"passwd",
+	 "secrets are not written here; name a file that holds it with mqtt.password_file"},
+	{"key_password",
+	 "secrets are not written here; name a file that holds it with tls.key_password_file"},
+	{"psk_key",
+	 "secrets are not written here; name a file that holds it with tls.psk_key_file"},
 	{"psk", "secrets are not written here; name a file that holds it with tls.psk_key_file"},
-	{"insecure", "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
-	{"verify", "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
+	{"insecure",
+	 "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
+	{"verify",
+	 "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
 	{"retain", "events are never retained"},
 	{"clean_session", "a session is never kept: the spool is what survives"},
 	{"broker", "the brokers are a list; write brokers: [mqtts://HOST]"},
@@ -184,7 +202,8 @@ static unsigned distance(const char *a, const char *b)
 	for (size_t j = 0; j <= nb; j++)
 		rows[0][j] = (unsigned)j;
 	for (size_t i = 1; i <= na; i++) {
-		unsigned *row = rows[i % 3], *above = rows[(i - 1) % 3], *before = rows[(i + 1) % 3];
+		unsigned *row = rows[i % 3], *above = rows[(i - 1) % 3],
+			 *before = rows[(i + 1) % 3];
 
 		row[0] = (unsigned)i;
 		for (size_t j = 1; j <= nb; j++) {
@@ -194,7 +213,8 @@ static unsigned distance(const char *a, const char *b)
 				best = above[j] + 1;
 			if (row[j - 1] + 1 < best)
 				best = row[j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+			    before[j - 2] + 1 < best)
 				best = before[j - 2] + 1;
 			row[j] = best;
 		}
@@ -213,7 +233,8 @@ static const char *key_nearest(const char *path)
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
 		const char *p = config_keys[i].path, *l = config_key_leaf(p);
 		bool same_section = dot && strncmp(path, p, (size_t)(dot - path) + 1) == 0;
-		unsigned d = distance(config_key_leaf(path), l) + (same_section || (!dot && l == p) ? 0 : 1);
+		unsigned d = distance(config_key_leaf(path), l) +
+			     (same_section || (!dot && l == p) ? 0 : 1);
 
 		if (d < best) {
 			best = d;
@@ -263,8 +284,10 @@ void config_key_advise(FILE *f, const char *section, const char *path)
 			return;
 		}
 	if (nearest && !strchr(path, '.') && strchr(nearest, '.') &&
-	    distance(path, config_key_leaf(nearest)) > 1 + strlen(path) / 3) { /* the section was meant */
-		fprintf(f, "; did you mean '%.*s'?", (int)(config_key_leaf(nearest) - nearest - 1), nearest);
+	    distance(path, config_key_leaf(nearest)) >
+		    1 + strlen(path) / 3) { /* the section was meant */
+		fprintf(f, "; did you mean '%.*s'?", (int)(config_key_leaf(nearest) - nearest - 1),
+			nearest);
 	} else if (nearest) {
 		fprintf(f, "; did you mean '%s'?", nearest);
 	} else {
@@ -288,8 +311,10 @@ const char *config_key_describe(const struct config_key *k, char *buf, size_t si
 
 		while (u > 0 && k->max % duration_seconds[u])
 			u--;
-		snprintf(buf, size, "a duration from %" PRIu64 "%s to %" PRIu64 "%s, like 30s, 5m, 12h or 7d", k->min,
-			 k->min ? "s" : "", k->max / duration_seconds[u], duration_units[u]);
+		snprintf(buf, size,
+			 "a duration from %" PRIu64 "%s to %" PRIu64 "%s, like 30s, 5m, 12h or 7d",
+			 k->min, k->min ? "s" : "", k->max / duration_seconds[u],
+			 duration_units[u]);
 		break;
 	}
 	case TYPE_SIZE:
@@ -375,7 +400,8 @@ static const char *check_pin(const char *value)
 {
 	size_t digits = 0;
 
-	for (const char *c = value + strlen("sha256:"); strncasecmp(value, "sha256:", 7) == 0 && *c; c++)
+	for (const char *c = value + strlen("sha256:"); strncasecmp(value, "sha256:", 7) == 0 && *c;
+	     c++)
 		if (isxdigit((unsigned char)*c))
 			digits++;
 		else if (*c != ':' || digits == 0 || digits % 2)
@@ -393,10 +419,12 @@ static const char *check_tls_version(const char *value)
 
 bool config_dns_name(const char *s)
 {
-	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
 	size_t n = strlen(s);
 
-	return n > 0 && n <= NAME_MAX_LENGTH && strspn(s, allowed) == n && s[0] != '.' && s[0] != '-';
+	return n > 0 && n <= NAME_MAX_LENGTH && strspn(s, allowed) == n && s[0] != '.' &&
+	       s[0] != '-';
 }
 
 /* An address as it stands in a URL's brackets: IPv6, perhaps with a zone. */
@@ -406,7 +434,8 @@ bool config_ipv6_address(const char *s)
 	struct in6_addr in6;
 	size_t n = strcspn(s, "%");
 
-	if (n >= sizeof(address) || (s[n] && (!config_dns_name(s + n + 1) || strlen(s + n + 1) >= IF_NAMESIZE)))
+	if (n >= sizeof(address) ||
+	    (s[n] && (!config_dns_name(s + n + 1) || strlen(s + n + 1) >= IF_NAMESIZE)))
 		return false;
 	memcpy(address, s, n);
 	address[n] = 0;
@@ -415,7 +444,9 @@ bool config_ipv6_address(const char *s)
 
 static const char *check_server_name(const char *value)
 {
-	return config_dns_name(value) || config_ipv6_address(value) ? NULL : "allowed: a DNS name or an IP address";
+	return config_dns_name(value) || config_ipv6_address(value)
+		       ? NULL
+		       : "allowed: a DNS name or an IP address";
 }
 
 static const char *check_glob(const char *value)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * config-keys - the table of the configuration's keys, and what can be said without a file. Internal to config.
+ * config-keys - the table of the configuration's keys, and what can be said without a file.
+ * Internal to config.
  *
- * One table holds every key: where it stands, what it may be, what it is by default, where it goes, what it means.
- * Reading, help, example and manual follow it; a unit test holds the latter two against it.
+ * One table holds every key: where it stands, what it may be, what it is by default, where it goes,
+ * what it means. Reading, help, example and manual follow it; a unit test holds the latter two
+ * against it.
  */
 #pragma once
 
@@ -34,8 +36,9 @@ typedef const char *(*config_check)(const char *value);
 struct config_key {
 	const char *path; /* "key" or "section.key" */
 	enum config_type type;
-	size_t offset;	       /* in struct config */
-	const char *fallback;  /* the default, as it would be in the file; NULL: not set, or as `otherwise` says */
+	size_t offset; /* in struct config */
+	const char *
+		fallback; /* the default, as it would be in the file; NULL: not set, or as `otherwise` says */
 	const char *otherwise; /* what the manual says of the default instead */
 	uint64_t min, max;
 	const struct config_choice *choices;
@@ -54,7 +57,8 @@ const struct config_key *config_key_find(const char *path);
 bool config_section_exists(const char *name);
 /* The path without its section. */
 const char *config_key_leaf(const char *path);
-/* Writes what to do instead of an unknown key: "; did you mean ...?" and the like. section is "" at the top. */
+/* Writes what to do instead of an unknown key: "; did you mean ...?" and the like. section is ""
+   at the top. */
 void config_key_advise(FILE *f, const char *section, const char *path);
 /* What a key's value may be, in words. Returns buf. */
 const char *config_key_describe(const struct config_key *k, char *buf, size_t size);

@@ -25,7 +25,8 @@ const char *config_quoted(const char *s, char buf[static 3 * CONFIG_QUOTED_MAX +
 }
 
 static void __attribute__((format(printf, 4, 0)))
-tell(struct config_reader *rd, const yaml_mark_t *at, const char *kind, const char *format, va_list ap)
+tell(struct config_reader *rd, const yaml_mark_t *at, const char *kind, const char *format,
+     va_list ap)
 {
 	fprintf(rd->errors, "%s:%zu:%zu: %s", rd->path, at->line + 1, at->column + 1, kind);
 	vfprintf(rd->errors, format, ap);
@@ -56,8 +57,8 @@ void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char 
 	va_end(ap);
 }
 
-/* --- from text to values. Each returns 0, or -EINVAL after an error was told. (Static analyzers lose the pointers that
-   are kept through a key's offset, and take them for leaks.) */
+/* --- from text to values. Each returns 0, or -EINVAL after an error was told. (Static analyzers
+   lose the pointers that are kept through a key's offset, and take them for leaks.) */
 
 /* A number, perhaps with a unit; false if it is neither, or too large. */
 static bool number_parse(const char *s, const char *units, const uint64_t *factors, uint64_t *ret)
@@ -80,7 +81,8 @@ static bool number_parse(const char *s, const char *units, const uint64_t *facto
 	return !__builtin_mul_overflow(value, factor, ret);
 }
 
-static int set_number(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int set_number(struct config_reader *rd, const struct config_key *k, const char *text,
+		      const yaml_mark_t *at)
 {
 	static const uint64_t seconds[] = {1, 60, 3600, 86400, 7 * 86400};
 	static const uint64_t bytes[] = {1ULL << 10, 1ULL << 20, 1ULL << 30, 1ULL << 40};
@@ -96,7 +98,8 @@ static int set_number(struct config_reader *rd, const struct config_key *k, cons
 	else
 		good = number_parse(text, "", NULL, &value);
 	if (!good || value < k->min || value > k->max)
-		return config_error(rd, at, "%s: '%s' %s; allowed: %s", k->path, config_quoted(text, buf),
+		return config_error(rd, at, "%s: '%s' %s; allowed: %s", k->path,
+				    config_quoted(text, buf),
 				    good		      ? "is out of range"
 				    : k->type == TYPE_INTEGER ? "is no integer in range"
 				    : k->type == TYPE_SIZE    ? "is no size"
@@ -109,7 +112,8 @@ static int set_number(struct config_reader *rd, const struct config_key *k, cons
 	return 0;
 }
 
-static int set_boolean(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int set_boolean(struct config_reader *rd, const struct config_key *k, const char *text,
+		       const yaml_mark_t *at)
 {
 	static const char *const words[] = {"false", "true", "no", "yes", "off", "on"};
 	char buf[3 * CONFIG_QUOTED_MAX + 4];
@@ -119,10 +123,12 @@ static int set_boolean(struct config_reader *rd, const struct config_key *k, con
 			*(bool *)((char *)rd->config + k->offset) = i % 2;
 			return 0;
 		}
-	return config_error(rd, at, "%s: '%s' is neither true nor false", k->path, config_quoted(text, buf));
+	return config_error(rd, at, "%s: '%s' is neither true nor false", k->path,
+			    config_quoted(text, buf));
 }
 
-static int set_choice(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int set_choice(struct config_reader *rd, const struct config_key *k, const char *text,
+		      const yaml_mark_t *at)
 {
 	char allowed[256], buf[3 * CONFIG_QUOTED_MAX + 4];
 
@@ -141,9 +147,10 @@ static int set_choice(struct config_reader *rd, const struct config_key *k, cons
 			    config_key_describe(k, allowed, sizeof(allowed)));
 }
 
-/* What can be said of a named file now. That it cannot be reached is no error here: the program that reads the
-   configuration need not be the one that reads the file, and reading tells. */
-static int check_file(struct config_reader *rd, const struct config_key *k, const char *path, const yaml_mark_t *at)
+/* What can be said of a named file now. That it cannot be reached is no error here: the program
+   that reads the configuration need not be the one that reads the file, and reading tells. */
+static int check_file(struct config_reader *rd, const struct config_key *k, const char *path,
+		      const yaml_mark_t *at)
 {
 	char buf[3 * CONFIG_QUOTED_MAX + 4];
 	struct stat st;
@@ -151,7 +158,8 @@ static int check_file(struct config_reader *rd, const struct config_key *k, cons
 	if (stat(path, &st) < 0) {
 		if (errno != ENOENT && errno != ENOTDIR)
 			return 0;
-		return config_error(rd, at, "%s: '%s' does not exist", k->path, config_quoted(path, buf));
+		return config_error(rd, at, "%s: '%s' does not exist", k->path,
+				    config_quoted(path, buf));
 	}
 	if (S_ISDIR(st.st_mode))
 		return config_error(rd, at, "%s: '%s' is a directory; allowed: a file", k->path,
@@ -159,30 +167,36 @@ static int check_file(struct config_reader *rd, const struct config_key *k, cons
 	if (k->type != TYPE_SECRET || !S_ISREG(st.st_mode))
 		return 0;
 	if (st.st_mode & S_IROTH)
-		return config_error(rd, at, "%s: '%s' can be read by others (mode %03o); chmod o-r, at most 0640",
-				    k->path, config_quoted(path, buf), st.st_mode & 07777);
+		return config_error(
+			rd, at,
+			"%s: '%s' can be read by others (mode %03o); chmod o-r, at most 0640",
+			k->path, config_quoted(path, buf), st.st_mode & 07777);
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		return config_error(rd, at, "%s: '%s' can be written by others (mode %03o); chmod go-w, at most 0640",
-				    k->path, config_quoted(path, buf), st.st_mode & 07777);
+		return config_error(
+			rd, at,
+			"%s: '%s' can be written by others (mode %03o); chmod go-w, at most 0640",
+			k->path, config_quoted(path, buf), st.st_mode & 07777);
 	return 0;
 }
 
 /* Makes the path absolute where it names a credential of the unit (LoadCredential=). */
-static int file_locate(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at,
-		       char **ret)
+static int file_locate(struct config_reader *rd, const struct config_key *k, const char *text,
+		       const yaml_mark_t *at, char **ret)
 {
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
 	char buf[3 * CONFIG_QUOTED_MAX + 4];
 	char *path;
 
 	if (*text != '/' && k->type == TYPE_OUTPUT)
-		return config_error(rd, at, "%s: '%s' is relative; allowed: an absolute path, or none", k->path,
-				    config_quoted(text, buf));
+		return config_error(rd, at,
+				    "%s: '%s' is relative; allowed: an absolute path, or none",
+				    k->path, config_quoted(text, buf));
 	if (*text != '/' && !credentials)
-		config_warning(rd, at,
-			       "%s: '%s' is relative: it is looked for among systemd's credentials, and there are none "
-			       "($CREDENTIALS_DIRECTORY is not set)",
-			       k->path, config_quoted(text, buf));
+		config_warning(
+			rd, at,
+			"%s: '%s' is relative: it is looked for among systemd's credentials, and there are none "
+			"($CREDENTIALS_DIRECTORY is not set)",
+			k->path, config_quoted(text, buf));
 	if (*text == '/' || !credentials)
 		path = strdup(text);
 	else if (asprintf(&path, "%s/%s", credentials, text) < 0)
@@ -193,7 +207,8 @@ static int file_locate(struct config_reader *rd, const struct config_key *k, con
 	return 0;
 }
 
-static int set_file(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int set_file(struct config_reader *rd, const struct config_key *k, const char *text,
+		    const yaml_mark_t *at)
 {
 	_cleanup_free_ char *path = NULL;
 	char **target = (char **)((char *)rd->config + k->offset);
@@ -201,7 +216,8 @@ static int set_file(struct config_reader *rd, const struct config_key *k, const 
 	int r;
 
 	if (token && !k->token)
-		return config_error(rd, at, "%s: a pkcs11: URI is not possible here; allowed: a file", k->path);
+		return config_error(
+			rd, at, "%s: a pkcs11: URI is not possible here; allowed: a file", k->path);
 	if (token && strstr(text, "pin-value="))
 		return config_error(
 			rd, at,
@@ -222,7 +238,8 @@ static int set_file(struct config_reader *rd, const struct config_key *k, const 
 	return 0;
 }
 
-static int set_string(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int set_string(struct config_reader *rd, const struct config_key *k, const char *text,
+		      const yaml_mark_t *at)
 {
 	char **target = (char **)((char *)rd->config + k->offset);
 	const char *why = k->check ? k->check(text) : NULL;
@@ -238,7 +255,8 @@ static int set_string(struct config_reader *rd, const struct config_key *k, cons
 	return 0;
 }
 
-static int set_list_item(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int set_list_item(struct config_reader *rd, const struct config_key *k, const char *text,
+			 const yaml_mark_t *at)
 {
 	struct strings *target = (struct strings *)((char *)rd->config + k->offset);
 	const char *why = k->check ? k->check(text) : NULL;
@@ -295,7 +313,8 @@ void config_broker_release(struct broker *b)
 	free(b->host);
 }
 
-static int add_broker(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+static int add_broker(struct config_reader *rd, const struct config_key *k, const char *text,
+		      const yaml_mark_t *at)
 {
 	struct config *c = rd->config;
 	struct broker b = {}, *list;
@@ -316,14 +335,17 @@ static int add_broker(struct config_reader *rd, const struct config_key *k, cons
 		c->brokers = list;
 	if (why || !list || !b.url) {
 		config_broker_release(&b);
-		return why ? config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why) : -ENOMEM;
+		return why ? config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf),
+					  why)
+			   : -ENOMEM;
 	}
 	list[c->n_brokers++] = b;
 	return 0;
 }
 
 /* A scalar for any key; of a list, one item. */
-int config_set(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at)
+int config_set(struct config_reader *rd, const struct config_key *k, const char *text,
+	       const yaml_mark_t *at)
 {
 	if (k->none && strcmp(text, "none") == 0) {
 		free_charp((char **)((char *)rd->config + k->offset));

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * config-value - from the text of a value to where it goes, and the errors that this may take. Internal to config.
+ * config-value - from the text of a value to where it goes, and the errors that this may take.
+ * Internal to config.
  *
- * Errors are told with their place, and are counted; -EINVAL means told, and reading can go on, -EBADMSG means told,
- * and it cannot.
+ * Errors are told with their place, and are counted; -EINVAL means told, and reading can go on,
+ * -EBADMSG means told, and it cannot.
  */
 #pragma once
 
@@ -17,11 +18,13 @@ struct config_reader {
 	unsigned n_errors;
 	yaml_parser_t parser;
 	struct config *config;
-	yaml_mark_t seen[CONFIG_N_KEYS]; /* where a key's value stands; of its section, if it stands nowhere */
+	yaml_mark_t seen
+		[CONFIG_N_KEYS]; /* where a key's value stands; of its section, if it stands nowhere */
 	bool given[CONFIG_N_KEYS];
 };
 
-/* Tells an error. Returns -EINVAL, or -EBADMSG when so much was told that reading on makes no sense. */
+/* Tells an error. Returns -EINVAL, or -EBADMSG when so much was told that reading on makes no
+   sense. */
 int config_error(struct config_reader *rd, const yaml_mark_t *at, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Tells what is allowed but hardly meant. */
@@ -29,10 +32,12 @@ void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char 
 	__attribute__((format(printf, 3, 4)));
 
 #define CONFIG_QUOTED_MAX 72
-/* A part of the file as a message may show it: one line, not too long, nothing that drives a terminal. Returns buf. */
+/* A part of the file as a message may show it: one line, not too long, nothing that drives a
+   terminal. Returns buf. */
 const char *config_quoted(const char *s, char buf[static 3 * CONFIG_QUOTED_MAX + 4]);
 
 /* Sets the key to what the text says; of a list, adds an item. 0, -EINVAL, -EBADMSG, -ENOMEM. */
-int config_set(struct config_reader *rd, const struct config_key *k, const char *text, const yaml_mark_t *at);
+int config_set(struct config_reader *rd, const struct config_key *k, const char *text,
+	       const yaml_mark_t *at);
 
 void config_broker_release(struct broker *b);

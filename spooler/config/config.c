@@ -2,9 +2,9 @@
 /*
  * config - see config.h. The keys are in config-keys.c, their values in config-value.c.
  *
- * The file is read as libyaml's stream of events, two levels deep; nothing is expanded (no anchors, aliases, tags,
- * merges, second document), so a file's size bounds what it can cost. Reading goes on after an error, so that one run
- * tells all.
+ * The file is read as libyaml's stream of events, two levels deep; nothing is expanded (no anchors,
+ * aliases, tags, merges, second document), so a file's size bounds what it can cost. Reading goes
+ * on after an error, so that one run tells all.
  *
  * Only config*.c know libyaml.
  */
@@ -51,7 +51,8 @@ static int next_event(struct config_reader *rd, yaml_event_t *ret)
 /* Goes over the value that begins with the event `first`, whatever it is. */
 static int skip_value(struct config_reader *rd, const yaml_event_t *first)
 {
-	unsigned depth = first->type == YAML_MAPPING_START_EVENT || first->type == YAML_SEQUENCE_START_EVENT;
+	unsigned depth =
+		first->type == YAML_MAPPING_START_EVENT || first->type == YAML_SEQUENCE_START_EVENT;
 	int r;
 
 	while (depth) {
@@ -80,7 +81,8 @@ static int check_plain(struct config_reader *rd, const yaml_event_t *e)
 	const yaml_char_t *anchor = NULL, *tag = NULL;
 
 	if (e->type == YAML_ALIAS_EVENT)
-		return config_error(rd, &e->start_mark, "aliases are not supported; write the value");
+		return config_error(rd, &e->start_mark,
+				    "aliases are not supported; write the value");
 	if (e->type == YAML_SCALAR_EVENT) {
 		anchor = e->data.scalar.anchor;
 		tag = e->data.scalar.tag;
@@ -101,14 +103,18 @@ static int read_scalar(struct config_reader *rd, const struct config_key *k, con
 {
 	const char *text = (const char *)e->data.scalar.value;
 
-	if (!*text ||
-	    (e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && (strcmp(text, "~") == 0 || strcmp(text, "null") == 0)))
-		return config_error(rd, &e->start_mark,
-				    "%s has no value; write one, or leave the key away for its default", k->path);
+	if (!*text || (e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+		       (strcmp(text, "~") == 0 || strcmp(text, "null") == 0)))
+		return config_error(
+			rd, &e->start_mark,
+			"%s has no value; write one, or leave the key away for its default",
+			k->path);
 	if (e->data.scalar.length != strlen(text) || has_control(text))
-		return config_error(rd, &e->start_mark, "%s: control characters are not allowed", k->path);
+		return config_error(rd, &e->start_mark, "%s: control characters are not allowed",
+				    k->path);
 	if (e->data.scalar.length > STRING_MAX)
-		return config_error(rd, &e->start_mark, "%s: longer than %d bytes", k->path, STRING_MAX);
+		return config_error(rd, &e->start_mark, "%s: longer than %d bytes", k->path,
+				    STRING_MAX);
 	return config_set(rd, k, text, &e->start_mark);
 }
 
@@ -128,9 +134,11 @@ static int read_list(struct config_reader *rd, const struct config_key *k)
 		}
 		r = check_plain(rd, &e);
 		if (r >= 0 && e.type != YAML_SCALAR_EVENT)
-			r = config_error(rd, &e.start_mark, "%s: allowed: a list of plain values", k->path);
+			r = config_error(rd, &e.start_mark, "%s: allowed: a list of plain values",
+					 k->path);
 		else if (r >= 0 && n >= LIST_MAX)
-			r = config_error(rd, &e.start_mark, "%s: more than %d values", k->path, LIST_MAX);
+			r = config_error(rd, &e.start_mark, "%s: more than %d values", k->path,
+					 LIST_MAX);
 		else if (r >= 0)
 			r = read_scalar(rd, k, &e);
 		if (r == -EINVAL) {
@@ -163,7 +171,8 @@ static int read_value(struct config_reader *rd, const struct config_key *k, cons
 	return r;
 }
 
-static int unknown_key(struct config_reader *rd, const yaml_mark_t *at, const char *section, const char *path)
+static int unknown_key(struct config_reader *rd, const yaml_mark_t *at, const char *section,
+		       const char *path)
 {
 	char buf[3 * CONFIG_QUOTED_MAX + 4];
 	_cleanup_free_ char *advice = NULL;
@@ -174,14 +183,15 @@ static int unknown_key(struct config_reader *rd, const yaml_mark_t *at, const ch
 		return -ENOMEM;
 	config_key_advise(f, section, path);
 	(void)fclose(f);
-	return config_error(rd, at, "unknown key '%s'%s", config_quoted(path, buf), advice ? advice : "");
+	return config_error(rd, at, "unknown key '%s'%s", config_quoted(path, buf),
+			    advice ? advice : "");
 }
 
 static int read_mapping(struct config_reader *rd, const char *section);
 
 /* A key's value; `path` is the key's full path and `at` its place. */
-static int read_entry(struct config_reader *rd, const char *section, const char *path, const yaml_mark_t *at,
-		      const yaml_event_t *value)
+static int read_entry(struct config_reader *rd, const char *section, const char *path,
+		      const yaml_mark_t *at, const yaml_event_t *value)
 {
 	const struct config_key *k = config_key_find(path);
 	int r;
@@ -193,14 +203,16 @@ static int read_entry(struct config_reader *rd, const char *section, const char 
 		rd->given[k - config_keys] = true;
 		rd->seen[k - config_keys] = value->start_mark;
 		return read_value(rd, k, value);
-	} else if (!section && config_section_exists(path) && value->type == YAML_MAPPING_START_EVENT) {
+	} else if (!section && config_section_exists(path) &&
+		   value->type == YAML_MAPPING_START_EVENT) {
 		r = check_plain(rd, value);
 		if (r >= 0)
 			return read_mapping(rd, path);
 	} else if (!section && config_section_exists(path)) {
 		if (value->type == YAML_SCALAR_EVENT && value->data.scalar.length == 0)
 			return 0; /* all that stood below it is commented out */
-		r = config_error(rd, &value->start_mark, "%s: wrong type; allowed: a section with keys", path);
+		r = config_error(rd, &value->start_mark,
+				 "%s: wrong type; allowed: a section with keys", path);
 	} else {
 		r = unknown_key(rd, at, section ? section : "", path);
 	}
@@ -271,9 +283,11 @@ static int read_document(struct config_reader *rd)
 		if (type == YAML_MAPPING_START_EVENT)
 			r = check_plain(rd, &e);
 		else if (type != YAML_STREAM_START_EVENT && type != YAML_DOCUMENT_START_EVENT &&
-			 type != YAML_STREAM_END_EVENT && !(type == YAML_SCALAR_EVENT && e.data.scalar.length == 0))
-			r = config_error(rd, &e.start_mark,
-					 "not a configuration; allowed: keys with values, like brokers: [...]");
+			 type != YAML_STREAM_END_EVENT &&
+			 !(type == YAML_SCALAR_EVENT && e.data.scalar.length == 0))
+			r = config_error(
+				rd, &e.start_mark,
+				"not a configuration; allowed: keys with values, like brokers: [...]");
 		yaml_event_delete(&e);
 		if (r < 0)
 			return -EBADMSG;
@@ -298,7 +312,8 @@ static int read_end(struct config_reader *rd)
 			return r;
 		type = e.type;
 		if (type == YAML_DOCUMENT_START_EVENT)
-			r = config_error(rd, &e.start_mark, "a second document; only one is allowed");
+			r = config_error(rd, &e.start_mark,
+					 "a second document; only one is allowed");
 		yaml_event_delete(&e);
 		if (r < 0 || type == YAML_STREAM_END_EVENT || type == YAML_NO_EVENT)
 			return r;
@@ -319,7 +334,8 @@ static bool given(const struct config_reader *rd, const char *path)
 
 static bool loopback(const char *host)
 {
-	return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+	return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+	       strcmp(host, "::1") == 0;
 }
 
 static void check_together(struct config_reader *rd)
@@ -344,8 +360,8 @@ static void check_together(struct config_reader *rd)
 		if (!given(rd, rules[i].given))
 			continue;
 		if (rules[i].needed && !given(rd, rules[i].needed))
-			(void)config_error(rd, place(rd, rules[i].given), "%s needs %s", rules[i].given,
-					   rules[i].needed);
+			(void)config_error(rd, place(rd, rules[i].given), "%s needs %s",
+					   rules[i].given, rules[i].needed);
 		if (rules[i].excluded && given(rd, rules[i].excluded))
 			(void)config_error(
 				rd, place(rd, rules[i].given),
@@ -353,17 +369,23 @@ static void check_together(struct config_reader *rd)
 				rules[i].given, rules[i].excluded);
 	}
 	if (c->mqtt.retry_min_s > c->mqtt.retry_max_s)
-		(void)config_error(rd, place(rd, given(rd, "mqtt.retry_min") ? "mqtt.retry_min" : "mqtt.retry_max"),
-				   "mqtt.retry_min (%" PRIu64 "s) is more than mqtt.retry_max (%" PRIu64 "s)",
+		(void)config_error(rd,
+				   place(rd, given(rd, "mqtt.retry_min") ? "mqtt.retry_min"
+									 : "mqtt.retry_max"),
+				   "mqtt.retry_min (%" PRIu64
+				   "s) is more than mqtt.retry_max (%" PRIu64 "s)",
 				   c->mqtt.retry_min_s, c->mqtt.retry_max_s);
 	if (!given(rd, "brokers"))
-		(void)config_error(rd, place(rd, "brokers"), "brokers is missing; write brokers: [mqtts://HOST]");
+		(void)config_error(rd, place(rd, "brokers"),
+				   "brokers is missing; write brokers: [mqtts://HOST]");
 	else if (!c->n_brokers && !rd->n_errors)
-		(void)config_error(rd, place(rd, "brokers"), "brokers is empty; write at least one mqtts://HOST");
+		(void)config_error(rd, place(rd, "brokers"),
+				   "brokers is empty; write at least one mqtts://HOST");
 	for (size_t i = 0; i < c->n_brokers && c->mqtt.password_file; i++)
 		if (!c->brokers[i].tls && !loopback(c->brokers[i].host))
 			config_warning(rd, place(rd, "brokers"),
-				       "the password goes to %s without TLS; mqtts:// protects it", c->brokers[i].url);
+				       "the password goes to %s without TLS; mqtts:// protects it",
+				       c->brokers[i].url);
 }
 
 /* --- putting it together */
@@ -396,12 +418,14 @@ static int set_derived(struct config_reader *rd)
 		char name[TOPIC_HOST_MAX + 1] = "";
 
 		if (gethostname(name, sizeof(name) - 1) < 0 || !*name)
-			return config_error(rd, place(rd, "host"), "the machine has no host name; write host: NAME");
+			return config_error(rd, place(rd, "host"),
+					    "the machine has no host name; write host: NAME");
 		if (strncmp(name, "localhost", 9) == 0 || *name == '(')
-			config_warning(rd, place(rd, "host"),
-				       "the machine's host name is '%s', which does not tell it from others; "
-				       "write host: NAME",
-				       name);
+			config_warning(
+				rd, place(rd, "host"),
+				"the machine's host name is '%s', which does not tell it from others; "
+				"write host: NAME",
+				name);
 		c->host = strdup(name);
 		if (!c->host)
 			return -ENOMEM;
@@ -436,7 +460,8 @@ static int read_file(struct config_reader *rd)
 	return r == -EBADMSG ? -EINVAL : r;
 }
 
-int config_parse(const char *name, const char *data, size_t size, FILE *errors, struct config **ret_config)
+int config_parse(const char *name, const char *data, size_t size, FILE *errors,
+		 struct config **ret_config)
 {
 	_cleanup_(config_freep) struct config *c = calloc(1, sizeof(*c));
 	struct config_reader rd = {.path = name, .errors = errors, .config = c};
@@ -457,7 +482,8 @@ int config_parse(const char *name, const char *data, size_t size, FILE *errors, 
 	return 0;
 }
 
-/* Reads at most max bytes of an open file. Returns 0; -EFBIG if there is more; a negative errno. A 0 is appended. */
+/* Reads at most max bytes of an open file. Returns 0; -EFBIG if there is more; a negative errno.
+   A 0 is appended. */
 static int read_bounded(int fd, size_t max, char **ret, size_t *ret_size)
 {
 	_cleanup_free_ char *buf = malloc(max + 1);
@@ -497,7 +523,8 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
 
 	r = fd < 0 ? -errno : read_bounded(fd, CONFIG_SIZE_MAX, &data, &size);
 	if (r == -EFBIG) {
-		fprintf(errors, "%s: larger than %d KiB; a configuration never is\n", path, CONFIG_SIZE_MAX / 1024);
+		fprintf(errors, "%s: larger than %d KiB; a configuration never is\n", path,
+			CONFIG_SIZE_MAX / 1024);
 		return r;
 	}
 	if (r < 0) {
@@ -551,7 +578,8 @@ int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, co
 	if (*path != '/') {
 		dir = credentials ? open(credentials, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 		if (dir < 0) {
-			*ret_why = "it is relative, and there are no credentials ($CREDENTIALS_DIRECTORY)";
+			*ret_why =
+				"it is relative, and there are no credentials ($CREDENTIALS_DIRECTORY)";
 			return -ENOENT;
 		}
 	}

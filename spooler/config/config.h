@@ -2,9 +2,10 @@
 /*
  * config - what the administrator said in virtspool.yaml.
  *
- * config_load() reads the file with libyaml into a struct config, driven by one table of keys in config.c; what is
- * not said has its default. The strings belong to the config. Nothing here opens a secret: files are named, and are
- * read by config_read_secret() when they are needed, so that a reload picks up what was replaced on disk.
+ * config_load() reads the file with libyaml into a struct config, driven by one table of keys in
+ * config.c; what is not said has its default. The strings belong to the config. Nothing here opens
+ * a secret: files are named, and are read by config_read_secret() when they are needed, so that a
+ * reload picks up what was replaced on disk.
  */
 #pragma once
 
@@ -18,8 +19,8 @@ struct strings {
 	size_t n;
 };
 
-/* One broker of the list, from mqtts://HOST[:PORT] or mqtt://HOST[:PORT] (no TLS; said explicitly, never a
-   fallback). IPv6 addresses stand in brackets. */
+/* One broker of the list, from mqtts://HOST[:PORT] or mqtt://HOST[:PORT] (no TLS; said
+   explicitly, never a fallback). IPv6 addresses stand in brackets. */
 struct broker {
 	char *url; /* as written, for messages */
 	char *host;
@@ -43,8 +44,8 @@ struct config {
 		char *topic;	    /* template, checked */
 		char *status_topic; /* template; NULL: no status messages */
 		uint64_t keep_alive_s;
-		uint64_t connect_timeout_s;	   /* each of: TCP connect, TLS handshake, CONNACK */
-		uint64_t ack_timeout_s;		   /* no PUBACK for so long ends the connection */
+		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
+		uint64_t ack_timeout_s;	    /* no PUBACK for so long ends the connection */
 		uint64_t retry_min_s, retry_max_s; /* back-off between attempts */
 	} mqtt;
 
@@ -61,17 +62,19 @@ struct config {
 	} tls;
 
 	struct config_events {
-		bool xml;				     /* include the (redacted) document */
-		struct strings metadata;		     /* namespaces of <metadata> children to include */
+		bool xml;		 /* include the (redacted) document */
+		struct strings metadata; /* namespaces of <metadata> children to include */
 		struct strings drivers, operations, domains; /* globs; empty: everything */
-		struct strings skip_drivers, skip_operations, skip_domains; /* globs that are filtered out */
+		struct strings skip_drivers, skip_operations,
+			skip_domains; /* globs that are filtered out */
 	} events;
 
 	struct config_spool {
-		uint64_t sent_age_s;	 /* keep delivered events so long; 0: delete at once */
-		uint64_t sent_size;	 /* and at most so many bytes */
-		uint64_t queue_size;	 /* bound of new/ in bytes; 0: none, keep everything (default) */
-		uint64_t tmp_age_s;	 /* leftovers of killed hooks are removed from tmp/ after this */
+		uint64_t sent_age_s; /* keep delivered events so long; 0: delete at once */
+		uint64_t sent_size;  /* and at most so many bytes */
+		uint64_t
+			queue_size; /* bound of new/ in bytes; 0: none, keep everything (default) */
+		uint64_t tmp_age_s; /* leftovers of killed hooks are removed from tmp/ after this */
 		uint64_t stop_timeout_s; /* at SIGTERM wait so long for what is in flight */
 	} spool;
 
@@ -83,23 +86,26 @@ struct config {
 #define CONFIG_SIZE_MAX (256 * 1024)
 
 /*
- * Loads path. On success returns 0 and a config to be freed with config_free(). On failure returns a negative errno
- * (-EINVAL for what the file says) after writing one or more lines "FILE:LINE:COLUMN: what is wrong, what is allowed"
- * to `errors`. What is allowed but hardly meant is told there as well, "FILE:LINE:COLUMN: warning: ...", and does not
- * make it fail.
+ * Loads path. On success returns 0 and a config to be freed with config_free(). On failure returns
+ * a negative errno (-EINVAL for what the file says) after writing one or more lines
+ * "FILE:LINE:COLUMN: what is wrong, what is allowed" to `errors`. What is allowed but hardly meant
+ * is told there as well, "FILE:LINE:COLUMN: warning: ...", and does not make it fail.
  */
 int config_load(const char *path, FILE *errors, struct config **ret_config);
 /* The same from memory; `name` stands for the file in messages. */
-int config_parse(const char *name, const char *data, size_t size, FILE *errors, struct config **ret_config);
+int config_parse(const char *name, const char *data, size_t size, FILE *errors,
+		 struct config **ret_config);
 void config_free(struct config *c); /* NULL is fine */
 
 /*
- * Reads a secret (password, key) from a file: a relative path is looked for in $CREDENTIALS_DIRECTORY (systemd
- * credentials). One trailing newline is cut off. A file that group or others may write, or others may read, is
- * refused with -EPERM; larger than 64 KiB is -EFBIG. On failure *ret_why (static storage) is a sentence for the log.
- * The caller wipes and frees *ret_secret (explicit_bzero).
+ * Reads a secret (password, key) from a file: a relative path is looked for in
+ * $CREDENTIALS_DIRECTORY (systemd credentials). One trailing newline is cut off. A file that group
+ * or others may write, or others may read, is refused with -EPERM; larger than 64 KiB is -EFBIG. On
+ * failure *ret_why (static storage) is a sentence for the log. The caller wipes and frees
+ * *ret_secret (explicit_bzero).
  */
 int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, const char **ret_why);
 
-/* Every key with its type, default and meaning, as --help-config prints it and a test compares with the manual. */
+/* Every key with its type, default and meaning, as --help-config prints it and a test compares
+   with the manual. */
 void config_print_keys(FILE *f);

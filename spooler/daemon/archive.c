@@ -2,12 +2,14 @@
 /*
  * archive - see archive.h.
  *
- * A sweep visits the directories of `passes` one after the other. For each it reads the names in slices (a defer
- * source, so that publishing goes on in between), removes what is too old, sums up the sizes, and remembers the
- * oldest names in a bounded list; if the sum is above the limit, it removes from that list, in slices too.
+ * A sweep visits the directories of `passes` one after the other. For each it reads the names in
+ * slices (a defer source, so that publishing goes on in between), removes what is too old, sums up
+ * the sizes, and remembers the oldest names in a bounded list; if the sum is above the limit, it
+ * removes from that list, in slices too.
  *
- * What is swept depends on who asks: everything once an hour, and as little as it takes when something has come.
- * However often that is, and however much lies there, sweeps for what comes take but a small part of the time.
+ * What is swept depends on who asks: everything once an hour, and as little as it takes when
+ * something has come. However often that is, and however much lies there, sweeps for what comes
+ * take but a small part of the time.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -60,7 +62,8 @@ struct archive {
 	bool removing; /* second half of a pass */
 	uint64_t names, bytes, limit;
 
-	uint64_t unlooked_events, unlooked_bytes; /* archived since the last look at the space that is left */
+	uint64_t unlooked_events,
+		unlooked_bytes; /* archived since the last look at the space that is left */
 	struct archive_counts counts;
 };
 
@@ -100,7 +103,8 @@ static int pass_open(struct archive *a)
 {
 	_cleanup_close_ int top = -1, fd = -1;
 
-	top = open(a->pass == PASS_EMERGENCY_TMP ? a->run_dir : a->spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	top = open(a->pass == PASS_EMERGENCY_TMP ? a->run_dir : a->spool_dir,
+		   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0)
 		return -errno;
 	fd = openat(top, pass_path[a->pass], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -115,7 +119,8 @@ static int pass_open(struct archive *a)
 	return 0;
 }
 
-/* How many bytes this directory may hold, given what the configuration says and what the disk has left. */
+/* How many bytes this directory may hold, given what the configuration says and what the disk
+   has left. */
 static uint64_t pass_limit(const struct archive *a)
 {
 	uint64_t limit = is_archive(a->pass)   ? a->limits.sent_size
@@ -129,9 +134,11 @@ static uint64_t pass_limit(const struct archive *a)
 	available = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT) {
 		wanted = fs.f_blocks / 100 * ENOUGH_SPACE_PERCENT * fs.f_frsize - available;
-		limit = a->bytes > wanted ? (limit < a->bytes - wanted ? limit : a->bytes - wanted) : 0;
+		limit = a->bytes > wanted ? (limit < a->bytes - wanted ? limit : a->bytes - wanted)
+					  : 0;
 	}
-	if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT && limit > a->bytes / 2)
+	if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT &&
+	    limit > a->bytes / 2)
 		limit = a->bytes / 2;
 	return limit;
 }
@@ -164,7 +171,8 @@ static void look_at(struct archive *a, const char *name)
 	a->names++;
 	a->bytes += spool_bytes_on_disk(&st);
 	if (is_archive(a->pass) || a->pass == PASS_NEW)
-		(void)id_list_add(&a->oldest, &e, OLDEST_MAX); /* without memory the next sweep removes more */
+		(void)id_list_add(&a->oldest, &e,
+				  OLDEST_MAX); /* without memory the next sweep removes more */
 }
 
 static void remove_oldest(struct archive *a)
@@ -180,7 +188,8 @@ static void remove_oldest(struct archive *a)
 	a->bytes -= spool_bytes_on_disk(&st) < a->bytes ? spool_bytes_on_disk(&st) : a->bytes;
 	if (a->pass == PASS_NEW) {
 		a->counts.dropped++;
-		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size", name);
+		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size",
+			  name);
 	}
 }
 
@@ -268,8 +277,6 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct archive *a = userdata;
 
-	(void)s;
-	(void)usec;
 	if (disk_hangs(a->disk)) {
 		pass_abandon(a);
 		a->pass = a->end;
@@ -311,8 +318,6 @@ static void sweep_all(struct archive *a)
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
-	(void)s;
-	(void)usec;
 	sweep_all(userdata);
 	return 0;
 }
@@ -334,8 +339,6 @@ static int on_rest(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct archive *a = userdata;
 
-	(void)s;
-	(void)usec;
 	a->rested_usec = 0;
 	archive_spool_changed(a);
 	return 0;
@@ -392,7 +395,8 @@ int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, stru
 	r = loop_add_turn(loop, &a->work, on_work, a);
 	if (r < 0)
 		goto fail;
-	r = sd_event_add_time_relative(loop, &a->timer, CLOCK_MONOTONIC, 0, SWEEP_ACCURACY_USEC, on_timer, a);
+	r = sd_event_add_time_relative(loop, &a->timer, CLOCK_MONOTONIC, 0, SWEEP_ACCURACY_USEC,
+				       on_timer, a);
 	if (r < 0)
 		goto fail;
 	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_OFF);

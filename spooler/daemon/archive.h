@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * archive - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if the admin says so.
+ * archive - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if
+ * the admin says so.
  *
- * A sweep passes over a directory in small slices between other work, and is not made too often. The disk is never
- * filled by what was already delivered: when space or inodes run low, the oldest of sent/ and skipped/ go first,
- * whatever the limits say. new/ is only touched where spool.queue_size is set: then the oldest waiting events beyond it
- * are dropped, with a line in the log that says which; the sequence shows the hole.
+ * A sweep passes over a directory in small slices between other work, and is not made too often.
+ * The disk is never filled by what was already delivered: when space or inodes run low, the oldest
+ * of sent/ and skipped/ go first, whatever the limits say. new/ is only touched where
+ * spool.queue_size is set: then the oldest waiting events beyond it are dropped, with a line in the
+ * log that says which; the sequence shows the hole.
  */
 #pragma once
 
@@ -29,8 +31,10 @@ int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, stru
 void archive_free(struct archive *a); /* NULL is fine */
 /* Uses these limits (copied), and sweeps. */
 void archive_configure(struct archive *a, const struct config_spool *limits);
-/* So many bytes have been archived since start, in so many events: sweeps when that may have crossed a limit. */
+/* So many bytes have been archived since start, in so many events: sweeps when that may have
+   crossed a limit. */
 void archive_grown(struct archive *a, uint64_t events, uint64_t bytes);
-/* new/ has grown, or the emergency spool is in use, perhaps for want of room: sweeps, though not all the time. */
+/* new/ has grown, or the emergency spool is in use, perhaps for want of room: sweeps, though not
+   all the time. */
 void archive_spool_changed(struct archive *a);
 const struct archive_counts *archive_counts(const struct archive *a);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* attempts - see attempts.h. A table without order: it is short, and looked through only when something went wrong. */
+/* attempts - see attempts.h. A table without order: it is short, and looked through only when
+   something went wrong. */
 #include "spooler/daemon/attempts.h"
 #include "spooler/base/util.h"
 

@@ -2,8 +2,9 @@
 /*
  * daemon - see daemon.h.
  *
- * SIGHUP loads configuration and certificates anew; what cannot be loaded is refused, and the old goes on. SIGTERM
- * stops feeding, waits a bounded time for what is in flight, and exits; the rest stays in the spool.
+ * SIGHUP loads configuration and certificates anew; what cannot be loaded is refused, and the old
+ * goes on. SIGTERM stops feeding, waits a bounded time for what is in flight, and exits; the rest
+ * stays in the spool.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -25,9 +26,13 @@
 #include "spooler/base/util.h"
 #include "spooler/daemon/watch.h"
 
-#define METRICS_USEC (15 * USEC_PER_SEC) /* while something waits, its age grows without anything having changed */
-#define STATUS_USEC USEC_PER_SEC	 /* status is written at most this often, and only when something has changed */
-#define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
+#define METRICS_USEC                                                                               \
+	(15 *                                                                                      \
+	 USEC_PER_SEC) /* while something waits, its age grows without anything having changed */
+#define STATUS_USEC                                                                                \
+	USEC_PER_SEC /* status is written at most this often, and only when something has changed */
+#define STOP_MARGIN_USEC                                                                           \
+	(5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
 
 struct daemon {
 	sd_event *loop;
@@ -94,10 +99,13 @@ static void tell_systemd(const struct daemon *d)
 	uint64_t waiting = queue_length(d->queue, NULL);
 
 	if (relay_is_connected(d->relay))
-		(void)sd_notifyf(0, "STATUS=Connected to %s; %" PRIu64 " delivered, %" PRIu64 " waiting",
-				 relay_broker(d->relay), s->acknowledged, waiting);
+		(void)sd_notifyf(
+			0, "STATUS=Connected to %s; %" PRIu64 " delivered, %" PRIu64 " waiting",
+			relay_broker(d->relay), s->acknowledged, waiting);
 	else
-		(void)sd_notifyf(0, "STATUS=Not connected (%s); %" PRIu64 " delivered, events wait in the spool",
+		(void)sd_notifyf(0,
+				 "STATUS=Not connected (%s); %" PRIu64
+				 " delivered, events wait in the spool",
 				 s->last_error[0] ? s->last_error : "connecting", s->acknowledged);
 }
 
@@ -126,7 +134,8 @@ static void write_metrics(struct daemon *d, const struct status_view *view)
 	if (r == 0 && !d->metrics_file)
 		d->metrics_file = strdup(path);
 	if ((again > 0 || d->backlog.records > 0) && !d->status_pending) {
-		(void)sd_event_source_set_time_relative(d->status_timer, again > 0 ? again : METRICS_USEC);
+		(void)sd_event_source_set_time_relative(d->status_timer,
+							again > 0 ? again : METRICS_USEC);
 		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
 	}
 }
@@ -146,7 +155,8 @@ static void write_status(struct daemon *d)
 	int r = status_write(spool_run_directory(), &view);
 
 	if (r < 0)
-		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(), strerror(-r));
+		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(),
+			  strerror(-r));
 	write_metrics(d, &view);
 	tell_systemd(d);
 }
@@ -155,8 +165,6 @@ static int on_status_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct daemon *d = userdata;
 
-	(void)s;
-	(void)usec;
 	d->status_pending = false;
 	write_status(d);
 	return 0;
@@ -170,7 +178,8 @@ static void on_relay_changed(void *userdata)
 	const char *error = queue_error(d->queue);
 
 	if (s->archived > d->archived_events)
-		archive_grown(d->archive, s->archived - d->archived_events, s->archived_bytes - d->archived_bytes);
+		archive_grown(d->archive, s->archived - d->archived_events,
+			      s->archived_bytes - d->archived_bytes);
 	d->archived_events = s->archived;
 	d->archived_bytes = s->archived_bytes;
 	if (error && !d->spool_error_logged)
@@ -179,7 +188,8 @@ static void on_relay_changed(void *userdata)
 	else if (!error && d->spool_error_logged)
 		log_notice("the spool '%s' can be read again", spool_directory());
 	d->spool_error_logged = error;
-	if (relay_is_connected(d->relay) != d->connected) { /* what people look for first is told at once */
+	if (relay_is_connected(d->relay) !=
+	    d->connected) { /* what people look for first is told at once */
 		d->connected = !d->connected;
 		write_status(d);
 	}
@@ -219,13 +229,16 @@ static void on_stopped(void *userdata)
 static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
 	struct daemon *d = userdata;
-	uint64_t patience = relay_config(d->relay)->spool.stop_timeout_s * USEC_PER_SEC + STOP_MARGIN_USEC;
+	uint64_t patience =
+		relay_config(d->relay)->spool.stop_timeout_s * USEC_PER_SEC + STOP_MARGIN_USEC;
 
-	(void)s;
 	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
-	(void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=Waiting for what is in flight",
+	(void)sd_notifyf(0,
+			 "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64
+			 "\nSTATUS=Waiting for what is in flight",
 			 patience);
-	relay_wake(d->relay); /* libvirtd has just stopped, perhaps, and what it told last is not seen yet */
+	relay_wake(
+		d->relay); /* libvirtd has just stopped, perhaps, and what it told last is not seen yet */
 	relay_stop(d->relay, on_stopped);
 	return 0;
 }
@@ -234,11 +247,10 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 {
 	struct daemon *d = userdata;
 
-	(void)s;
-	(void)si;
 	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
 	if (daemon_configure(d) < 0)
-		log_error("'%s' is refused; the configuration that was in force stays", d->config_path);
+		log_error("'%s' is refused; the configuration that was in force stays",
+			  d->config_path);
 	else
 		log_notice("configuration and certificates loaded anew from '%s'", d->config_path);
 	(void)sd_notify(0, "READY=1");
@@ -278,7 +290,8 @@ static int daemon_init(struct daemon *d)
 	if (r >= 0)
 		r = add_signals(d);
 	if (r >= 0)
-		r = sd_event_add_time_relative(d->loop, &d->status_timer, CLOCK_MONOTONIC, 0, 0, on_status_timer, d);
+		r = sd_event_add_time_relative(d->loop, &d->status_timer, CLOCK_MONOTONIC, 0, 0,
+					       on_status_timer, d);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(d->status_timer, SD_EVENT_OFF);
 	if (r >= 0)

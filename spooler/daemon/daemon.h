@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* daemon - virtspoold's event loop: it wires watch, queue, relay and archive, and answers signals and systemd. */
+/* daemon - virtspoold's event loop: it wires watch, queue, relay and archive, and answers
+   signals and systemd. */
 #pragma once
 
 /* Runs until SIGTERM or SIGINT. Returns the process's exit code. */

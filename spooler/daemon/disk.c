@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* disk - see disk.h. A mark stays until a hook finds that the disk answers; ours is remembered as seen, by its time. */
+/* disk - see disk.h. A mark stays until a hook finds that the disk answers; ours is remembered
+   as seen, by its time. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -9,7 +10,8 @@
 #include "hook/spool.h"
 #include "spooler/base/util.h"
 
-#define TRIAL SPOOL_TMP "/.trial" /* should we be killed over it, the archive removes it as it does others in tmp/ */
+/* Left behind by a kill, it is removed with everything else in tmp/. */
+#define TRIAL SPOOL_TMP "/.trial"
 
 struct disk {
 	sd_event *loop;
@@ -28,7 +30,8 @@ static _Noreturn void try(const char *spool_dir)
 
 	(void)close_range(0, ~0U, 0);
 	spool_fd = open(spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	fd = openat(spool_fd, TRIAL, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	fd = openat(spool_fd, TRIAL, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		    0600);
 	if (fd >= 0)
 		(void)fsync(fd);
 	(void)unlinkat(spool_fd, TRIAL, 0);
@@ -39,8 +42,6 @@ static int on_ended(sd_event_source *s, const siginfo_t *si, void *userdata)
 {
 	struct disk *d = userdata;
 
-	(void)s;
-	(void)si;
 	d->trial = sd_event_source_disable_unref(d->trial);
 	d->answers(d->userdata);
 	return 0;
@@ -51,7 +52,8 @@ static bool begin_trial(struct disk *d)
 	d->pid = fork();
 	if (d->pid == 0)
 		try(d->spool_dir);
-	return d->pid > 0 && sd_event_add_child(d->loop, &d->trial, d->pid, WEXITED, on_ended, d) >= 0;
+	return d->pid > 0 &&
+	       sd_event_add_child(d->loop, &d->trial, d->pid, WEXITED, on_ended, d) >= 0;
 }
 
 bool disk_hangs(struct disk *d)
@@ -60,14 +62,15 @@ bool disk_hangs(struct disk *d)
 
 	if (!d || d->trial)
 		return d;
-	if (stat(d->mark, &st) < 0 || (st.st_mtim.tv_sec == d->seen.tv_sec && st.st_mtim.tv_nsec == d->seen.tv_nsec))
+	if (stat(d->mark, &st) < 0 ||
+	    (st.st_mtim.tv_sec == d->seen.tv_sec && st.st_mtim.tv_nsec == d->seen.tv_nsec))
 		return false;
 	d->seen = st.st_mtim;
 	return begin_trial(d);
 }
 
-int disk_new(sd_event *loop, const char *spool_dir, const char *run_dir, disk_answers answers, void *userdata,
-	     struct disk **ret_disk)
+int disk_new(sd_event *loop, const char *spool_dir, const char *run_dir, disk_answers answers,
+	     void *userdata, struct disk **ret_disk)
 {
 	struct disk *d = calloc(1, sizeof(*d));
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* lanes - see lanes.h. Two domains whose hashes are the same share a lane: one waits with the other, no more. */
+/* lanes - see lanes.h. Two domains whose hashes are the same share a lane: one waits with the
+   other, no more. */
 #include "spooler/daemon/lanes.h"
 #include "spooler/base/util.h"
 

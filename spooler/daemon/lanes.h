@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * lanes - the domains that a broker denies: whose events wait, until when, and how many refusals it has to bear from
- * us.
+ * lanes - the domains that a broker denies: whose events wait, until when, and how many refusals it
+ * has to bear from us.
  *
- * All events of one domain are one lane and keep their order among each other. When one of them is denied (not
- * authorized) its lane is closed: the later ones wait behind it, those of other domains go on. After a back-off one
- * event is sent as a probe; when that is taken the lane is gone. A leaky bucket bounds all refused attempts together.
+ * All events of one domain are one lane and keep their order among each other. When one of them is
+ * denied (not authorized) its lane is closed: the later ones wait behind it, those of other domains
+ * go on. After a back-off one event is sent as a probe; when that is taken the lane is gone. A
+ * leaky bucket bounds all refused attempts together.
  *
  * Times are CLOCK_MONOTONIC microseconds, given by the caller; nothing here waits.
  */

@@ -24,7 +24,8 @@ static void backlog_count(struct backlog *b)
 	lookup_release(&l);
 	b->emergency = emergency.records;
 	b->records = live.records + emergency.records + replay.records;
-	b->oldest_ms = live.oldest_ms == 0 || (emergency.oldest_ms != 0 && emergency.oldest_ms < live.oldest_ms)
+	b->oldest_ms = live.oldest_ms == 0 || (emergency.oldest_ms != 0 &&
+					       emergency.oldest_ms < live.oldest_ms)
 			       ? emergency.oldest_ms
 			       : live.oldest_ms;
 	took = COUNT_SHARE * (now_usec(CLOCK_MONOTONIC) - start);
@@ -35,7 +36,8 @@ uint64_t backlog_update(struct backlog *b, const struct status_view *v)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 
-	if (relay_is_connected(v->relay) || v->disk_hangs) { /* the queue is being read anyway, or knows all there is */
+	if (relay_is_connected(v->relay) ||
+	    v->disk_hangs) { /* the queue is being read anyway, or knows all there is */
 		b->records = queue_length(v->queue, &b->oldest_ms);
 		b->emergency = queue_emergency_length(v->queue);
 		b->next_usec = 0;
@@ -72,8 +74,8 @@ static void gauge_milli(FILE *f, const char *name, uint64_t value, const char *h
 	fprintf(f, "virtspool_%s %" PRIu64 ".%03u\n", name, value / 1000, (unsigned)(value % 1000));
 }
 
-/* What MQTT 5 has as answers to a publish (3.4.2.1) is there from the beginning, as Prometheus wants it; others, which
-   only a broker of its own mind sends, as soon as they have been seen. */
+/* What MQTT 5 has as answers to a publish (3.4.2.1) is there from the beginning, as Prometheus
+   wants it; others, which only a broker of its own mind sends, as soon as they have been seen. */
 static bool is_usual(unsigned code)
 {
 	static const unsigned char codes[] = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99};
@@ -82,12 +84,14 @@ static bool is_usual(unsigned code)
 }
 
 /* The answers whose reason codes are from `first` to `last`. */
-static void answers(FILE *f, const char *name, const struct relay_stats *s, unsigned first, unsigned last)
+static void answers(FILE *f, const char *name, const struct relay_stats *s, unsigned first,
+		    unsigned last)
 {
 	for (unsigned code = first; code <= last; code++)
 		if (s->answers[code] > 0 || is_usual(code))
-			fprintf(f, "virtspool_%s{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n", name, code,
-				reason_name(code), s->answers[code]);
+			fprintf(f,
+				"virtspool_%s{reason_code=\"0x%02x\",reason=\"%s\"} %" PRIu64 "\n",
+				name, code, reason_name(code), s->answers[code]);
 }
 
 static void failures(FILE *f, const struct relay_stats *s)
@@ -101,25 +105,31 @@ static void failures(FILE *f, const struct relay_stats *s)
 	head(f, "events_failed_total", "counter",
 	     "Events moved to failed/, because they can never be delivered, by cause.");
 	for (size_t i = 0; i < RELAY_N_FAILURES; i++)
-		fprintf(f, "virtspool_events_failed_total{cause=\"%s\"} %" PRIu64 "\n", causes[i], s->failed[i]);
+		fprintf(f, "virtspool_events_failed_total{cause=\"%s\"} %" PRIu64 "\n", causes[i],
+			s->failed[i]);
 }
 
 static void events(FILE *f, const struct relay_stats *s, const struct archive_counts *a)
 {
-	counter(f, "events_accepted_total", s->accepted, "Events taken up from the spool for the first time.");
+	counter(f, "events_accepted_total", s->accepted,
+		"Events taken up from the spool for the first time.");
 	counter(f, "events_replayed_total", s->replayed,
 		"Events taken up again because an administrator replayed them.");
-	counter(f, "events_published_total", s->published, "Events handed to a broker, repetitions included.");
+	counter(f, "events_published_total", s->published,
+		"Events handed to a broker, repetitions included.");
 	head(f, "events_acknowledged_total", "counter",
 	     "Events that a broker has taken responsibility for, by MQTT reason code.");
 	answers(f, "events_acknowledged_total", s, 0x00, 0x7f);
-	head(f, "events_refused_total", "counter", "Publishes that a broker refused, by MQTT reason code.");
+	head(f, "events_refused_total", "counter",
+	     "Publishes that a broker refused, by MQTT reason code.");
 	answers(f, "events_refused_total", s, 0x80, 0xff);
 	counter(f, "events_duplicated_total", s->duplicated,
 		"Publishes repeated because a connection was lost before the answer.");
 	failures(f, s);
-	counter(f, "events_skipped_total", s->skipped, "Events that the configuration filters out.");
-	counter(f, "events_dropped_total", a->dropped, "Waiting events removed because of spool.queue_size.");
+	counter(f, "events_skipped_total", s->skipped,
+		"Events that the configuration filters out.");
+	counter(f, "events_dropped_total", a->dropped,
+		"Waiting events removed because of spool.queue_size.");
 }
 
 static void queue(FILE *f, const struct status_view *v, const struct backlog *b, uint64_t now_ms)
@@ -130,12 +140,15 @@ static void queue(FILE *f, const struct status_view *v, const struct backlog *b,
 	      "Events that wait in the spool, those in the emergency spool and in replay/ included.");
 	gauge(f, "queue_emergency_events", b->emergency,
 	      "Events that wait in the emergency spool, because the disk could not take them.");
-	gauge_milli(f, "queue_oldest_age_seconds", age,
-		    "Age of the oldest live event that waits, when this file was written; 0: none.");
+	gauge_milli(
+		f, "queue_oldest_age_seconds", age,
+		"Age of the oldest live event that waits, when this file was written; 0: none.");
 	gauge_milli(f, "queue_oldest_timestamp_seconds", b->oldest_ms,
 		    "Time of the oldest live event that waits; 0: none.");
-	gauge(f, "queue_held_events", queue_held(v->queue), "Waiting events that are held back after a refusal.");
-	gauge(f, "in_flight_events", relay_in_flight(v->relay), "Events published and not yet answered.");
+	gauge(f, "queue_held_events", queue_held(v->queue),
+	      "Waiting events that are held back after a refusal.");
+	gauge(f, "in_flight_events", relay_in_flight(v->relay),
+	      "Events published and not yet answered.");
 }
 
 static void connection(FILE *f, const struct relay *relay, const struct relay_stats *s)
@@ -163,7 +176,9 @@ static void certificates(FILE *f, const struct status_view *v)
 	     "that of the broker which is connected.");
 	for (size_t i = 0; i < ELEMENTSOF(all); i++)
 		if (all[i].end_s)
-			fprintf(f, "virtspool_certificate_expiry_timestamp_seconds{certificate=\"%s\"} %" PRId64 "\n",
+			fprintf(f,
+				"virtspool_certificate_expiry_timestamp_seconds{certificate=\"%s\"} %" PRId64
+				"\n",
 				all[i].name, all[i].end_s);
 }
 
@@ -171,7 +186,8 @@ static void latency(FILE *f, const struct relay_stats *s)
 {
 	uint64_t sum = 0;
 
-	head(f, "publish_latency_seconds", "histogram", "Time from a publish to its acknowledgement.");
+	head(f, "publish_latency_seconds", "histogram",
+	     "Time from a publish to its acknowledgement.");
 	for (size_t i = 0; i < RELAY_LATENCY_BUCKETS; i++) {
 		sum += s->latency_buckets[i];
 		fprintf(f, "virtspool_publish_latency_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
@@ -179,8 +195,8 @@ static void latency(FILE *f, const struct relay_stats *s)
 	}
 	sum += s->latency_buckets[RELAY_LATENCY_BUCKETS];
 	fprintf(f, "virtspool_publish_latency_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n", sum);
-	fprintf(f, "virtspool_publish_latency_seconds_sum %" PRIu64 ".%06u\n", s->latency_sum_usec / USEC_PER_SEC,
-		(unsigned)(s->latency_sum_usec % USEC_PER_SEC));
+	fprintf(f, "virtspool_publish_latency_seconds_sum %" PRIu64 ".%06u\n",
+		s->latency_sum_usec / USEC_PER_SEC, (unsigned)(s->latency_sum_usec % USEC_PER_SEC));
 	fprintf(f, "virtspool_publish_latency_seconds_count %" PRIu64 "\n", sum);
 }
 
@@ -196,7 +212,8 @@ char *metrics_format(const struct status_view *v, const struct backlog *b, uint6
 		return NULL;
 	head(f, "build_info", "gauge", "The version of virtspoold; always 1.");
 	fputs("virtspool_build_info{version=\"" PACKAGE_VERSION "\"} 1\n", f);
-	gauge_milli(f, "start_time_seconds", v->started_usec / 1000, "Time at which the daemon started.");
+	gauge_milli(f, "start_time_seconds", v->started_usec / 1000,
+		    "Time at which the daemon started.");
 	events(f, s, a);
 	queue(f, v, b, now_ms);
 	connection(f, v->relay, s);
@@ -218,8 +235,8 @@ char *metrics_format(const struct status_view *v, const struct backlog *b, uint6
 
 int metrics_write(const char *path, const struct status_view *v, const struct backlog *b)
 {
-	_cleanup_free_ char *text = metrics_format(v, b, now_usec(CLOCK_REALTIME) / 1000), *copy = strdup(path),
-			    *again = strdup(path);
+	_cleanup_free_ char *text = metrics_format(v, b, now_usec(CLOCK_REALTIME) / 1000),
+			    *copy = strdup(path), *again = strdup(path);
 
 	if (!text || !copy || !again)
 		return -ENOMEM;

@@ -2,10 +2,11 @@
 /*
  * queue - see queue.h.
  *
- * Two snapshots, live and replay, each a sorted array of ids. A scan fills an array of twice the size that is kept
- * and, whenever it is full, throws the younger half away (quickselect), so that a million names cost one pass and
- * 9 MiB. `taken` holds the ids that were given and not yet ended; a scan that meets them again does not give them
- * twice. `held` are those that stay for later, `stuck` those that were delivered but could not be moved away.
+ * Two snapshots, live and replay, each a sorted array of ids. A scan fills an array of twice the
+ * size that is kept and, whenever it is full, throws the younger half away (quickselect), so that a
+ * million names cost one pass and 9 MiB. `taken` holds the ids that were given and not yet ended; a
+ * scan that meets them again does not give them twice. `held` are those that stay for later,
+ * `stuck` those that were delivered but could not be moved away.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -119,15 +120,17 @@ static void set_error(struct queue *q, const char *what, const char *path, int e
 	free(q->error);
 	q->error = NULL;
 	q->missing = error == -ENOENT || error == -ENOTDIR || error == -ETIMEDOUT;
-	if (what && asprintf(&q->error, "cannot %s '%s': %s", what, path,
-			     error == -ETIMEDOUT ? "the disk does not answer" : strerror(-error)) < 0)
+	if (what &&
+	    asprintf(&q->error, "cannot %s '%s': %s", what, path,
+		     error == -ETIMEDOUT ? "the disk does not answer" : strerror(-error)) < 0)
 		q->error = NULL;
 }
 
 static int open_directory(int at, const char *path)
 {
 	/* Where the spool lies is root's to say, also by a link; what is in it is not. */
-	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
+	int fd = openat(at, path,
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
 
 	return fd < 0 ? -errno : fd;
 }
@@ -140,8 +143,9 @@ static void close_directories(struct queue *q)
 		close_fdp(&q->archives[i]);
 }
 
-/* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own directory: the kernel does not
-   take it from the mode, and under the unit's RestrictSUIDSGID= it is an error to ask for it. */
+/* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own
+   directory: the kernel does not take it from the mode, and under the unit's RestrictSUIDSGID=
+   it is an error to ask for it. */
 static int make_archive(int spool_fd, const char *path)
 {
 	mode_t mask = umask(0);
@@ -161,7 +165,8 @@ static void open_directories(struct queue *q)
 	set_error(q, NULL, NULL, 0);
 	run_fd = open_directory(AT_FDCWD, q->run_dir);
 	if (run_fd >= 0)
-		q->directories[QUEUE_EMERGENCY] = open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
+		q->directories[QUEUE_EMERGENCY] =
+			open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
 	else if (run_fd != -ENOENT)
 		set_error(q, "open the run directory", q->run_dir, run_fd);
 	spool_fd = q->hangs ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
@@ -197,15 +202,18 @@ static int write_reason(int failed_fd, const char *name, const char *reason)
 	return 0;
 }
 
-/* Moves what is called `name` from a source into another directory of the spool, without replacing anything. */
-static int move_name(struct queue *q, int from_fd, const char *name, enum archive_directory to, const char *reason)
+/* Moves what is called `name` from a source into another directory of the spool, without
+   replacing anything. */
+static int move_name(struct queue *q, int from_fd, const char *name, enum archive_directory to,
+		     const char *reason)
 {
 	int to_fd = q->archives[to], r;
 
 	if (to_fd < 0)
 		return -ENOTDIR;
 	if (reason)
-		(void)write_reason(to_fd, name, reason); /* the move matters more than its explanation */
+		(void)write_reason(to_fd, name,
+				   reason); /* the move matters more than its explanation */
 	r = atomic_file_move(from_fd, name, to_fd);
 	if (r == -EEXIST && stamp_id_valid(name) && /* the same id: the same record, again */
 	    renameat(from_fd, name, to_fd, name) == 0)
@@ -216,10 +224,12 @@ static int move_name(struct queue *q, int from_fd, const char *name, enum archiv
 static void refuse_stray(struct queue *q, int fd, const char *name)
 {
 	_cleanup_free_ char *text = stray_escape(name);
-	int r = move_name(q, fd, name, ARCHIVE_FAILED, "not a record: its name is not an event's id");
+	int r = move_name(q, fd, name, ARCHIVE_FAILED,
+			  "not a record: its name is not an event's id");
 
 	if (r == 0)
-		log_warning("file '%s' moved to failed/: its name is not an event's id", text ? text : "?");
+		log_warning("file '%s' moved to failed/: its name is not an event's id",
+			    text ? text : "?");
 }
 
 static int scan_source(struct queue *q, enum queue_source source, struct id_list *s)
@@ -312,7 +322,8 @@ static int find_next(struct queue *q, struct spool_id *ret_entry)
 	if (disk_hangs(q->disk) != q->hangs)
 		queue_rescan(q); /* what was seen on it cannot be given now, or can */
 	for (int scans = 0; scans < 2; scans++) {
-		bool known = !q->changed && !q->live.partial; /* is the live snapshot all there is? */
+		bool known =
+			!q->changed && !q->live.partial; /* is the live snapshot all there is? */
 		int r;
 
 		if (next_of(q, &q->live, ret_entry))
@@ -395,7 +406,8 @@ void queue_rescan(struct queue *q)
 		close_directories(q);
 }
 
-int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size, const char **ret_reason)
+int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
+	       const char **ret_reason)
 {
 	char name[37];
 	int r;
@@ -409,7 +421,8 @@ int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_
 
 bool queue_has(const struct queue *q, const struct spool_id *e)
 {
-	_cleanup_free_ char *path = NULL; /* the directories may be closed: nothing is held while idle */
+	_cleanup_free_ char *path =
+		NULL; /* the directories may be closed: nothing is held while idle */
 	char name[37];
 
 	if (e->source != QUEUE_EMERGENCY && disk_hangs(q->disk))
@@ -442,9 +455,11 @@ static int write_all(int fd, const char *data, size_t size)
 	return 0;
 }
 
-/* From tmpfs to disk there is no rename: a copy in tmp/, which is moved when it is whole. The name is not the event's:
-   the hook that went to the emergency spool may still be hanging in a write to that. */
-static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum archive_directory to)
+/* From tmpfs to disk there is no rename: a copy in tmp/, which is moved when it is whole. The
+   name is not the event's: the hook that went to the emergency spool may still be hanging in a
+   write to that. */
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name,
+		   enum archive_directory to)
 {
 	int to_fd = q->archives[to], tmp_fd = q->archives[ARCHIVE_TMP], r;
 	_cleanup_close_ int fd = -1;
@@ -477,8 +492,8 @@ static void remove_twin(struct queue *q, const struct spool_id *e, const char *n
 {
 	enum queue_source other = e->source == QUEUE_NEW ? QUEUE_EMERGENCY : QUEUE_NEW;
 
-	if (e->source != QUEUE_REPLAY && q->counted[QUEUE_EMERGENCY] > 0 && q->directories[other] >= 0 &&
-	    unlinkat(q->directories[other], name, 0) == 0)
+	if (e->source != QUEUE_REPLAY && q->counted[QUEUE_EMERGENCY] > 0 &&
+	    q->directories[other] >= 0 && unlinkat(q->directories[other], name, 0) == 0)
 		q->ended++;
 }
 
@@ -491,7 +506,8 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 	spool_id_name(e, name);
 	keep = keep && !hangs;
 	if (keep && e->source == QUEUE_EMERGENCY)
-		(void)copy_to(q, e, name, to); /* delivered in any case; the archive is a convenience */
+		(void)copy_to(q, e, name,
+			      to); /* delivered in any case; the archive is a convenience */
 	if (keep && e->source != QUEUE_EMERGENCY)
 		r = move_name(q, fd, name, to, NULL);
 	if (hangs && e->source != QUEUE_EMERGENCY)
@@ -568,8 +584,8 @@ size_t queue_held(const struct queue *q)
 	return q->held.n;
 }
 
-/* The snapshot is sorted: go back to the entry's place. Those behind it that have ended meanwhile are gone from the
-   directory, and those still taken are passed over. */
+/* The snapshot is sorted: go back to the entry's place. Those behind it that have ended
+   meanwhile are gone from the directory, and those still taken are passed over. */
 void queue_put_back(struct queue *q, const struct spool_id *e)
 {
 	struct id_list *s = e->source == QUEUE_REPLAY ? &q->replay : &q->live;
@@ -594,7 +610,9 @@ uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms)
 	if (ret_oldest_ms) {
 		const struct id_list *s = &q->live;
 
-		*ret_oldest_ms = n == 0 ? 0 : s->position < s->n ? spool_id_ms(&s->entries[s->position]) : q->oldest_ms;
+		*ret_oldest_ms = n == 0		      ? 0
+				 : s->position < s->n ? spool_id_ms(&s->entries[s->position])
+						      : q->oldest_ms;
 	}
 	return n;
 }

@@ -2,14 +2,16 @@
 /*
  * queue - what waits in the spool, oldest first, in bounded memory.
  *
- * The disk is the truth. queue_next() gives the entries of new/ and emergency/new/ in the order of their ids and,
- * once nothing live is left, those of replay/. Underneath it reads the directories' names and keeps the oldest
- * QUEUE_SNAPSHOT_MAX as 16-byte ids; when these are used up it reads again. Each entry that was given is ended by
- * exactly one of queue_done(), queue_fail(), queue_skip(), queue_hold() or queue_put_back().
+ * The disk is the truth. queue_next() gives the entries of new/ and emergency/new/ in the order of
+ * their ids and, once nothing live is left, those of replay/. Underneath it reads the directories'
+ * names and keeps the oldest QUEUE_SNAPSHOT_MAX as 16-byte ids; when these are used up it reads
+ * again. Each entry that was given is ended by exactly one of queue_done(), queue_fail(),
+ * queue_skip(), queue_hold() or queue_put_back().
  *
- * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is found again, and none
- * is open while nothing is taken, so that it can be unmounted. A spool that is not there is empty, and queue_error()
- * says why: then a later scan may find what this one could not see.
+ * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is
+ * found again, and none is open while nothing is taken, so that it can be unmounted. A spool that
+ * is not there is empty, and queue_error() says why: then a later scan may find what this one could
+ * not see.
  */
 #pragma once
 
@@ -35,7 +37,8 @@ struct disk;
 int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_queue);
 void queue_free(struct queue *q); /* NULL is fine */
 
-/* A disk that hangs is not touched, and what waits on it is not given. The disk must live as long as the queue. */
+/* A disk that hangs is not touched, and what waits on it is not given. The disk must live as
+   long as the queue. */
 void queue_use_disk(struct queue *q, struct disk *disk);
 
 /* Something may have come: the next queue_next() that finds its snapshot used up scans again. */
@@ -44,22 +47,24 @@ void queue_changed(struct queue *q);
 void queue_rescan(struct queue *q);
 
 /*
- * The next entry. Returns 1, or 0 if nothing waits, or -ENOMEM. Names that are none of ours are moved to failed/ on
- * the way.
+ * The next entry. Returns 1, or 0 if nothing waits, or -ENOMEM. Names that are none of ours are
+ * moved to failed/ on the way.
  */
 int queue_next(struct queue *q, struct spool_id *ret_entry);
 
 /*
- * Reads the entry's file into the queue's buffer, which is valid until the next call. 0; -ENOENT if it is gone;
- * -EBADMSG with *ret_reason if it is nothing that could be a record (a link, a device, too large); any other errno
- * lies in the surroundings.
+ * Reads the entry's file into the queue's buffer, which is valid until the next call. 0; -ENOENT if
+ * it is gone; -EBADMSG with *ret_reason if it is nothing that could be a record (a link, a device,
+ * too large); any other errno lies in the surroundings.
  */
-int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size, const char **ret_reason);
+int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
+	       const char **ret_reason);
 
 /* Is it still where it was found? An administrator may have dropped it. */
 bool queue_has(const struct queue *q, const struct spool_id *e);
 
-/* Delivered: to sent/, or removed where nothing is kept. An entry that cannot be moved is not given again. */
+/* Delivered: to sent/, or removed where nothing is kept. An entry that cannot be moved is not
+   given again. */
 int queue_done(struct queue *q, const struct spool_id *e, bool keep);
 /* Can never be delivered: to failed/, with the reason beside it. */
 int queue_fail(struct queue *q, const struct spool_id *e, const char *reason);
@@ -67,14 +72,16 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason);
 void queue_gone(struct queue *q, const struct spool_id *e);
 /* Filtered out: to skipped/. */
 int queue_skip(struct queue *q, const struct spool_id *e, bool keep);
-/* Not now: stays where it is and is not given again before queue_release_held(). -ENOSPC beyond QUEUE_HELD_MAX. */
+/* Not now: stays where it is and is not given again before queue_release_held(). -ENOSPC beyond
+   QUEUE_HELD_MAX. */
 int queue_hold(struct queue *q, const struct spool_id *e);
 void queue_release_held(struct queue *q);
 size_t queue_held(const struct queue *q);
 /* Given too early: it is given again, in its order. */
 void queue_put_back(struct queue *q, const struct spool_id *e);
 
-/* What waits, as far as the last scan and what came since tell; *ret_oldest_ms is the oldest's time, 0 if none. */
+/* What waits, as far as the last scan and what came since tell; *ret_oldest_ms is the oldest's
+   time, 0 if none. */
 uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms);
 /* Entries in the emergency spool at the last scan. */
 uint64_t queue_emergency_length(const struct queue *q);

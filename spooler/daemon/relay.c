@@ -2,10 +2,11 @@
 /*
  * relay - see relay.h.
  *
- * State: a client (or a timer until the next attempt), the window of what is in flight, and three reasons not to feed
- * now: paused (the broker is busy, or too many refusals), settling (a number is missing in the sequence and may still
- * come: hooks run side by side, and the one that got the earlier stamp may become visible a moment later), stopping.
- * Each is ended by a timer; every timer and every answer ends in relay_feed().
+ * State: a client (or a timer until the next attempt), the window of what is in flight, and three
+ * reasons not to feed now: paused (the broker is busy, or too many refusals), settling (a number is
+ * missing in the sequence and may still come: hooks run side by side, and the one that got the
+ * earlier stamp may become visible a moment later), stopping. Each is ended by a timer; every timer
+ * and every answer ends in relay_feed().
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -22,9 +23,10 @@
 #include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
 
-#define SETTLE_USEC USEC_PER_SEC       /* how long a missing number holds back what comes after it */
-#define SETTLE_AGE_MS 2000	       /* if that is so young: an older hole is not filled any more */
-#define RESCAN_USEC (2 * USEC_PER_SEC) /* a spool that is there and cannot be read is looked at this often */
+#define SETTLE_USEC USEC_PER_SEC /* how long a missing number holds back what comes after it */
+#define SETTLE_AGE_MS 2000	 /* if that is so young: an older hole is not filled any more */
+#define RESCAN_USEC                                                                                \
+	(2 * USEC_PER_SEC) /* a spool that is there and cannot be read is looked at this often */
 
 struct in_flight {
 	struct spool_id entry;
@@ -46,10 +48,10 @@ struct relay {
 	struct credentials *next_credentials;
 
 	struct client *client;
-	struct event will;	     /* what the broker tells when the connection ends without a word */
-	int presence_mid;	     /* of the message that tells that we are online */
-	size_t broker;		     /* index of the one in use or tried */
-	size_t brokers_tried;	     /* in a row without success */
+	struct event will;    /* what the broker tells when the connection ends without a word */
+	int presence_mid;     /* of the message that tells that we are online */
+	size_t broker;	      /* index of the one in use or tried */
+	size_t brokers_tried; /* in a row without success */
 	uint64_t retry_backoff_usec; /* 0: the last connection was good */
 	uint64_t acknowledged_in_connection;
 	uint64_t connected_monotonic_usec;
@@ -149,7 +151,8 @@ static void release_within(struct relay *r, uint64_t usec)
 	timer_start(r->release, usec);
 }
 
-static void note_error(struct relay *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note_error(struct relay *r, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* Keeps the last error for status; the log line is the caller's. */
 static void note_error(struct relay *r, const char *format, ...)
@@ -160,7 +163,8 @@ static void note_error(struct relay *r, const char *format, ...)
 	va_start(ap, format);
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	r->stats.last_error[utf8_replace_controls((struct bytes){text, strlen(text)}, r->stats.last_error)] = '\0';
+	r->stats.last_error[utf8_replace_controls((struct bytes){text, strlen(text)},
+						  r->stats.last_error)] = '\0';
 	r->stats.last_error_usec = now_usec(CLOCK_REALTIME);
 	r->changed(r->userdata);
 }
@@ -172,7 +176,8 @@ static size_t window_limit(const struct relay *r)
 	return suspect_needs_alone(&r->suspect) ? 1 : r->config->mqtt.window;
 }
 
-static void window_add(struct relay *r, const struct spool_id *e, int mid, uint64_t lane, size_t size)
+static void window_add(struct relay *r, const struct spool_id *e, int mid, uint64_t lane,
+		       size_t size)
 {
 	r->window[r->n_window++] = (struct in_flight){
 		.entry = *e,
@@ -209,7 +214,8 @@ static void window_put_back(struct relay *r)
 {
 	r->stats.duplicated += r->n_window;
 	for (size_t i = 0; i < r->n_window; i++) {
-		attempts_note(&r->attempts, &r->window[i].entry, "the connection was lost before the answer");
+		attempts_note(&r->attempts, &r->window[i].entry,
+			      "the connection was lost before the answer");
 		queue_put_back(r->queue, &r->window[i].entry);
 	}
 	r->n_window = 0;
@@ -218,7 +224,8 @@ static void window_put_back(struct relay *r)
 
 /* --- outcomes */
 
-static void fail_entry(struct relay *r, const struct spool_id *e, enum relay_failure failure, const char *why)
+static void fail_entry(struct relay *r, const struct spool_id *e, enum relay_failure failure,
+		       const char *why)
 {
 	const struct attempt *a = attempts_find(&r->attempts, e);
 	char name[37], reason[256];
@@ -232,8 +239,9 @@ static void fail_entry(struct relay *r, const struct spool_id *e, enum relay_fai
 	k = queue_fail(r->queue, e, reason);
 	spool_id_name(e, name);
 	if (k < 0) {
-		log_error("event %s cannot be delivered (%s) and cannot be moved to failed/: %s; it stays", name,
-			  reason, strerror(-k));
+		log_error(
+			"event %s cannot be delivered (%s) and cannot be moved to failed/: %s; it stays",
+			name, reason, strerror(-k));
 		note_error(r, "event %s cannot be moved to failed/: %s", name, strerror(-k));
 		release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
 		return;
@@ -255,7 +263,8 @@ static void note_archived(struct relay *r, const struct spool_id *e, uint64_t si
 	if (!keeps(r) || e->source == QUEUE_REPLAY)
 		return;
 	r->stats.archived++;
-	r->stats.archived_bytes += (size + 4095) / 4096 * 4096; /* about what a file of this size takes */
+	r->stats.archived_bytes +=
+		(size + 4095) / 4096 * 4096; /* about what a file of this size takes */
 }
 
 static void release_held(struct relay *r)
@@ -284,8 +293,8 @@ static void delivered(struct relay *r, const struct in_flight *f)
 	note_archived(r, &f->entry, f->size);
 	if (k < 0) {
 		note_error(r, "a delivered event cannot be moved to sent/: %s", strerror(-k));
-		release_within(r,
-			       r->config->mqtt.retry_max_s * USEC_PER_SEC); /* and with it a scan, which tries again */
+		release_within(r, r->config->mqtt.retry_max_s *
+					  USEC_PER_SEC); /* and with it a scan, which tries again */
 	}
 	if (lane)
 		lanes_open(&r->lanes, lane);
@@ -331,19 +340,22 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 	spool_id_name(&f->entry, name);
 	r->stats.denied++;
 	if (!lane) {
-		log_warning("broker %s refuses event %s: %s (0x%02x); it stays in the spool and is tried again; grant "
-			    "this host the right to publish it",
-			    relay_broker(r), name, reason_name(reason_code), reason_code);
+		log_warning(
+			"broker %s refuses event %s: %s (0x%02x); it stays in the spool and is tried again; grant "
+			"this host the right to publish it",
+			relay_broker(r), name, reason_name(reason_code), reason_code);
 		lane = lanes_close(&r->lanes, f->lane);
 		if (!lane) {
 			stand_still(r, &f->entry);
 			return;
 		}
-		if (!lanes_may_be_denied(&r->lanes, now)) /* one domain after the other is denied: perhaps all are */
+		if (!lanes_may_be_denied(
+			    &r->lanes,
+			    now)) /* one domain after the other is denied: perhaps all are */
 			pause_feeding(r, LANES_DENIAL_USEC);
 	}
-	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name, reason_name(reason_code),
-		   reason_code);
+	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name,
+		   reason_name(reason_code), reason_code);
 	if (lane->probing || lane->backoff_usec == 0)
 		lane->backoff_usec = next_backoff(r, lane->backoff_usec);
 	lane->retry_usec = now + with_jitter(lane->backoff_usec);
@@ -359,11 +371,13 @@ static void busy(struct relay *r, const struct in_flight *f, unsigned reason_cod
 {
 	r->stats.busy++;
 	if (r->busy_backoff_usec == 0)
-		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool", relay_broker(r),
-			    reason_name(reason_code), reason_code);
-	note_error(r, "broker %s is busy: %s (0x%02x)", relay_broker(r), reason_name(reason_code), reason_code);
+		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool",
+			    relay_broker(r), reason_name(reason_code), reason_code);
+	note_error(r, "broker %s is busy: %s (0x%02x)", relay_broker(r), reason_name(reason_code),
+		   reason_code);
 	queue_put_back(r->queue, &f->entry);
-	if (r->paused_until_usec <= now_usec(CLOCK_MONOTONIC)) { /* one back-off for all that was in flight */
+	if (r->paused_until_usec <=
+	    now_usec(CLOCK_MONOTONIC)) { /* one back-off for all that was in flight */
 		r->busy_backoff_usec = next_backoff(r, r->busy_backoff_usec);
 		pause_feeding(r, with_jitter(r->busy_backoff_usec));
 	}
@@ -375,11 +389,11 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	struct in_flight f;
 	char reason[128];
 
-	(void)c;
 	if (!window_take(r, mid, &f)) {
 		if (mid == r->presence_mid && reason_code >= 0x80)
-			log_warning("broker %s refuses the message on mqtt.status_topic: %s (0x%02x)", relay_broker(r),
-				    reason_name(reason_code), reason_code);
+			log_warning(
+				"broker %s refuses the message on mqtt.status_topic: %s (0x%02x)",
+				relay_broker(r), reason_name(reason_code), reason_code);
 		return;
 	}
 	r->stats.answers[reason_code & 0xff]++;
@@ -390,8 +404,8 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 		delivered(r, &f);
 		break;
 	case RELAY_REJECTED:
-		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)", reason_name(reason_code),
-			       reason_code);
+		(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
+			       reason_name(reason_code), reason_code);
 		fail_entry(r, &f.entry, RELAY_FAILURE_REFUSED, reason);
 		break;
 	case RELAY_DENIED:
@@ -414,21 +428,24 @@ enum feed {
 /* Of the process or the machine: the next event would fare no better. */
 static bool is_shortage(int error)
 {
-	return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EINTR || error == -EAGAIN;
+	return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EINTR ||
+	       error == -EAGAIN;
 }
 
-static enum feed surroundings(struct relay *r, const struct spool_id *e, const char *what, int error)
+static enum feed surroundings(struct relay *r, const struct spool_id *e, const char *what,
+			      int error)
 {
 	char name[37];
 
 	spool_id_name(e, name);
 	if (!r->error_reported)
-		log_error("cannot %s event %s: %s; it stays in the spool and is tried again", what, name,
-			  strerror(-error));
+		log_error("cannot %s event %s: %s; it stays in the spool and is tried again", what,
+			  name, strerror(-error));
 	r->error_reported = true;
 	note_error(r, "cannot %s event %s: %s", what, name, strerror(-error));
 	if (is_shortage(error) || spool_id_compare(e, &r->unreadable) != 0) {
-		r->unreadable = *e; /* the first time it is given again, so that it keeps its place */
+		r->unreadable =
+			*e; /* the first time it is given again, so that it keeps its place */
 		queue_put_back(r->queue, e);
 		pause_feeding(r, r->config->mqtt.retry_min_s * USEC_PER_SEC);
 		return FEED_WAIT;
@@ -445,7 +462,8 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 
 	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED) ||
 	    spool_id_ms(e) + SETTLE_AGE_MS < now_usec(CLOCK_REALTIME) / 1000 ||
-	    sequence_peek(&r->sequence, record->stamp.epoch, record->stamp.sequence) != SEQUENCE_HOLE)
+	    sequence_peek(&r->sequence, record->stamp.epoch, record->stamp.sequence) !=
+		    SEQUENCE_HOLE)
 		return false;
 	if (r->settling != record->stamp.sequence) {
 		r->settling = record->stamp.sequence;
@@ -468,16 +486,19 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 	meaning = sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence);
 	r->stats.accepted += meaning != SEQUENCE_REPEAT;
 	if (meaning == SEQUENCE_HOLE) {
-		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64 " of epoch %s never "
+		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64
+			  " of epoch %s never "
 			  "reached the spool; see the log of the hook",
 			  before + 1, record->stamp.sequence - 1, record->stamp.epoch);
-		note_error(r, "sequence %" PRIu64 " to %" PRIu64 " of epoch %s never reached the spool", before + 1,
-			   record->stamp.sequence - 1, record->stamp.epoch);
+		note_error(r,
+			   "sequence %" PRIu64 " to %" PRIu64
+			   " of epoch %s never reached the spool",
+			   before + 1, record->stamp.sequence - 1, record->stamp.epoch);
 	}
 }
 
-static enum feed publish(struct relay *r, const struct spool_id *e, const struct event *event, uint64_t lane,
-			 size_t size)
+static enum feed publish(struct relay *r, const struct spool_id *e, const struct event *event,
+			 uint64_t lane, size_t size)
 {
 	struct lane *l = lanes_find(&r->lanes, lane);
 	int k, mid;
@@ -487,7 +508,9 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 		return FEED_NEXT;
 	}
 	if (l && !l->waiting && !l->probing && l->retry_usec <= now_usec(CLOCK_MONOTONIC) &&
-	    !lanes_may_be_denied(&r->lanes, now_usec(CLOCK_MONOTONIC))) { /* only what is denied waits for that */
+	    !lanes_may_be_denied(
+		    &r->lanes,
+		    now_usec(CLOCK_MONOTONIC))) { /* only what is denied waits for that */
 		l->retry_usec = now_usec(CLOCK_MONOTONIC) + LANES_DENIAL_USEC;
 		schedule_release(r);
 	}
@@ -496,18 +519,21 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 		hold(r, e);
 		return FEED_NEXT;
 	}
-	k = client_publish(r->client, event->topic, event->payload, event->payload_size, EVENT_CONTENT_TYPE, &mid);
+	k = client_publish(r->client, event->topic, event->payload, event->payload_size,
+			   EVENT_CONTENT_TYPE, &mid);
 	switch (k) {
 	case 0:
 		break;
 	case -EMSGSIZE:
-		fail_entry(r, e, RELAY_FAILURE_TOO_LARGE, "larger than the largest packet that the broker takes");
+		fail_entry(r, e, RELAY_FAILURE_TOO_LARGE,
+			   "larger than the largest packet that the broker takes");
 		return FEED_NEXT;
 	case -EINVAL:
 		fail_entry(r, e, RELAY_FAILURE_TOPIC, "its topic is one that MQTT forbids");
 		return FEED_NEXT;
 	default:
-		if (k != -EAGAIN && k != -ENOTCONN) /* for these there is a `writable` or a `lost` to come */
+		if (k != -EAGAIN &&
+		    k != -ENOTCONN) /* for these there is a `writable` or a `lost` to come */
 			pause_feeding(r, r->config->mqtt.retry_min_s * USEC_PER_SEC);
 		queue_put_back(r->queue, e);
 		return FEED_WAIT;
@@ -521,7 +547,8 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 	return FEED_NEXT;
 }
 
-static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record, size_t size)
+static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record,
+			     size_t size)
 {
 	struct event event = {0};
 	const char *reason = NULL;
@@ -602,8 +629,9 @@ static bool release_suspect(struct relay *r)
 }
 
 /*
- * What could not be read may hold events, and nothing will tell when it can be read again (unless it is not there: its
- * coming is seen). What is seen beside it waits for one more look, for the order's sake, and no longer.
+ * What could not be read may hold events, and nothing will tell when it can be read again (unless
+ * it is not there: its coming is seen). What is seen beside it waits for one more look, for the
+ * order's sake, and no longer.
  */
 static void rescan_later(struct relay *r, int error)
 {
@@ -645,15 +673,16 @@ static void relay_feed(struct relay *r)
 
 /* --- the connection */
 
-/* Online, or, before the connection is closed in good order, offline. Nothing depends on its arrival. */
+/* Online, or, before the connection is closed in good order, offline. Nothing depends on its
+   arrival. */
 static void tell_presence(struct relay *r, bool online)
 {
 	_cleanup_(event_release) struct event e = {0};
 
 	r->presence_mid = 0;
 	if (r->client && client_connected(r->client) && presence_build(r->config, online, &e) > 0)
-		(void)client_publish(r->client, e.topic, e.payload, e.payload_size, EVENT_CONTENT_TYPE,
-				     &r->presence_mid);
+		(void)client_publish(r->client, e.topic, e.payload, e.payload_size,
+				     EVENT_CONTENT_TYPE, &r->presence_mid);
 }
 
 static void on_connected(struct client *c, void *userdata)
@@ -666,14 +695,14 @@ static void on_connected(struct client *c, void *userdata)
 	r->acknowledged_in_connection = 0;
 	r->error_reported = false;
 	release_held(r);
-	log_notice("connected to broker %s, %s, %s", relay_broker(r), client_peer(c), client_protocol(c));
+	log_notice("connected to broker %s, %s, %s", relay_broker(r), client_peer(c),
+		   client_protocol(c));
 	tell_presence(r, true);
 	relay_feed(r);
 }
 
 static void on_writable(struct client *c, void *userdata)
 {
-	(void)c;
 	relay_feed(userdata);
 }
 
@@ -713,31 +742,33 @@ static void judge_oldest(struct relay *r)
 		r->n_window = 0;
 		r->suspect = (struct suspect){0};
 		attempts_note(&r->attempts, &oldest, "the connection was lost before the answer");
-		fail_entry(r, &oldest, RELAY_FAILURE_CONNECTION,
-			   "the broker closed the connection each time it was given this event, and took others");
+		fail_entry(
+			r, &oldest, RELAY_FAILURE_CONNECTION,
+			"the broker closed the connection each time it was given this event, and took others");
 	} else if (r->acknowledged_in_connection == 0) {
 		suspect_lost(&r->suspect, &oldest, r->window[0].lane);
 	}
 }
 
-static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text, void *userdata)
+static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
+		    void *userdata)
 {
 	struct relay *r = userdata;
 	bool was_connected = r->stats.connected_usec > 0;
-	uint64_t lasted = was_connected ? now_usec(CLOCK_MONOTONIC) - r->connected_monotonic_usec : 0;
+	uint64_t lasted =
+		was_connected ? now_usec(CLOCK_MONOTONIC) - r->connected_monotonic_usec : 0;
 
-	(void)c;
-	(void)loss;
-	(void)reason_code;
 	if (was_connected)
 		r->stats.connection_losses++;
-	if (r->retry_backoff_usec == 0 || was_connected) /* the first of a row; the rest is in status */
+	if (r->retry_backoff_usec == 0 ||
+	    was_connected) /* the first of a row; the rest is in status */
 		log_warning("broker %s: %s", relay_broker(r), text);
 	else
 		log_debug("broker %s: %s", relay_broker(r), text);
 	note_error(r, "broker %s: %s", relay_broker(r), text);
 	judge_oldest(r);
-	if (r->acknowledged_in_connection > 0 || (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
+	if (r->acknowledged_in_connection > 0 ||
+	    (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
 		/* a good connection is gone: begin at the list's top again */
 		r->broker = r->config->n_brokers - 1;
 		r->brokers_tried = 0;
@@ -776,7 +807,8 @@ static void relay_connect(struct relay *r)
 	k = client_open(r->loop, &options, &handlers, r, &r->client);
 	if (k < 0) {
 		log_error("cannot begin to connect to broker %s: %s", broker->url, strerror(-k));
-		note_error(r, "cannot begin to connect to broker %s: %s", broker->url, strerror(-k));
+		note_error(r, "cannot begin to connect to broker %s: %s", broker->url,
+			   strerror(-k));
 		schedule_reconnect(r);
 	}
 	r->changed(r->userdata);
@@ -786,16 +818,12 @@ static void relay_connect(struct relay *r)
 
 static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 {
-	(void)s;
-	(void)usec;
 	relay_connect(userdata);
 	return 0;
 }
 
 static int on_feed_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
-	(void)s;
-	(void)usec;
 	relay_feed(userdata);
 	return 0;
 }
@@ -843,7 +871,6 @@ static int on_stopped(sd_event_source *s, void *userdata)
 {
 	struct relay *r = userdata;
 
-	(void)s;
 	r->stopped(r->userdata);
 	return 0;
 }
@@ -890,15 +917,14 @@ static void check_answered(struct relay *r)
 
 static int on_stop_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
-	(void)s;
-	(void)usec;
 	finish(userdata);
 	return 0;
 }
 
 static void wait_answered(struct relay *r)
 {
-	timer_start(r->stop_timer, r->n_window > 0 ? r->config->spool.stop_timeout_s * USEC_PER_SEC : 0);
+	timer_start(r->stop_timer,
+		    r->n_window > 0 ? r->config->spool.stop_timeout_s * USEC_PER_SEC : 0);
 }
 
 void relay_configure(struct relay *r, struct config *c, struct credentials *credentials)
@@ -924,7 +950,8 @@ void relay_stop(struct relay *r, relay_changed stopped)
 
 void relay_wake(struct relay *r)
 {
-	if (r->settle_until_usec > 0) /* what came may be what is waited for, and that is older than the snapshot */
+	if (r->settle_until_usec >
+	    0) /* what came may be what is waited for, and that is older than the snapshot */
 		queue_rescan(r->queue);
 	queue_changed(r->queue);
 	relay_feed(r);
@@ -933,14 +960,16 @@ void relay_wake(struct relay *r)
 /* Timers begin stopped. */
 static int add_timer(struct relay *r, sd_event_source **ret_source, sd_event_time_handler_t handler)
 {
-	int k = sd_event_add_time_relative(r->loop, ret_source, CLOCK_MONOTONIC, 0, 1000, handler, r);
+	int k = sd_event_add_time_relative(r->loop, ret_source, CLOCK_MONOTONIC, 0, 1000, handler,
+					   r);
 
 	if (k >= 0)
 		timer_stop(*ret_source);
 	return k;
 }
 
-int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *userdata, struct relay **ret_relay)
+int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *userdata,
+	      struct relay **ret_relay)
 {
 	struct relay *r = calloc(1, sizeof(*r));
 	int k;

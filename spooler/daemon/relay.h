@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * relay - the delivery policy: from the queue, through a client, until the broker has answered for each event.
+ * relay - the delivery policy: from the queue, through a client, until the broker has answered for
+ * each event.
  *
- * It decides which broker is tried and when (order of preference, capped back-off with jitter), what is fed (in
- * order, no more than a window unacknowledged), and what an answer means. The outcome of a publish is one of:
+ * It decides which broker is tried and when (order of preference, capped back-off with jitter),
+ * what is fed (in order, no more than a window unacknowledged), and what an answer means. The
+ * outcome of a publish is one of:
  *
  *   DELIVERED  the broker has taken responsibility: sent/
  *   REJECTED   the refusal lies in the event (malformed, too large): failed/, on with the next
@@ -40,24 +42,26 @@ enum relay_failure {
 
 /* What has happened since start. Times are CLOCK_REALTIME microseconds, 0: never. */
 struct relay_stats {
-	uint64_t accepted;		   /* live events taken up for the first time */
-	uint64_t replayed;		   /* taken up from replay/ */
-	uint64_t read;			   /* records taken up from the spool for the first time or again */
-	uint64_t published;		   /* handed to the broker, repetitions included */
-	uint64_t acknowledged;		   /* delivered */
-	uint64_t duplicated;		   /* published again after a lost connection */
-	uint64_t skipped;		   /* filtered out */
-	uint64_t denied, busy;		   /* refusals that left the event where it is */
-	uint64_t answers[256];		   /* to publishes, by reason code; from 0x80 on refusals */
+	uint64_t accepted;     /* live events taken up for the first time */
+	uint64_t replayed;     /* taken up from replay/ */
+	uint64_t read;	       /* records taken up from the spool for the first time or again */
+	uint64_t published;    /* handed to the broker, repetitions included */
+	uint64_t acknowledged; /* delivered */
+	uint64_t duplicated;   /* published again after a lost connection */
+	uint64_t skipped;      /* filtered out */
+	uint64_t denied, busy; /* refusals that left the event where it is */
+	uint64_t answers[256]; /* to publishes, by reason code; from 0x80 on refusals */
 	uint64_t failed[RELAY_N_FAILURES]; /* moved to failed/ */
 	uint64_t connects, connection_losses;
-	uint64_t archived, archived_bytes;		     /* moved to sent/ and skipped/ for the first time */
-	uint64_t latency_buckets[RELAY_LATENCY_BUCKETS + 1]; /* publish to acknowledgement; last: above all bounds */
+	uint64_t archived, archived_bytes; /* moved to sent/ and skipped/ for the first time */
+	uint64_t latency_buckets[RELAY_LATENCY_BUCKETS +
+				 1]; /* publish to acknowledgement; last: above all bounds */
 	uint64_t latency_sum_usec;
 	uint64_t connected_usec; /* since when; 0: not connected */
 	uint64_t last_delivered_usec;
 	uint64_t last_error_usec;
-	char last_error[3 * RELAY_ERROR_MAX + 1]; /* UTF-8 without control characters: brokers have a say in it */
+	char last_error[3 * RELAY_ERROR_MAX +
+			1]; /* UTF-8 without control characters: brokers have a say in it */
 };
 
 /* Upper bounds of the latency buckets in microseconds. */
@@ -70,11 +74,13 @@ enum relay_outcome {
 	RELAY_BUSY,
 };
 
-/* What a PUBACK's (PUBREC's, PUBCOMP's) reason code means: MQTT 5 sections 3.4.2.1, 3.5.2.1, 3.7.2.1. */
+/* What a PUBACK's (PUBREC's, PUBCOMP's) reason code means: MQTT 5 sections 3.4.2.1, 3.5.2.1,
+   3.7.2.1. */
 enum relay_outcome relay_outcome(unsigned reason_code);
 
-/* The next delay after one of `previous` (0: the first): doubled, capped, with up to a half taken off at random so
-   that a thousand hosts do not come back at once. `random` is any number. Microseconds. */
+/* The next delay after one of `previous` (0: the first): doubled, capped, with up to a half
+   taken off at random so that a thousand hosts do not come back at once. `random` is any number.
+   Microseconds. */
 uint64_t relay_backoff(uint64_t previous_usec, uint64_t min_usec, uint64_t max_usec);
 uint64_t relay_jitter(uint64_t usec, uint32_t random);
 
@@ -82,12 +88,13 @@ struct relay;
 typedef void (*relay_changed)(void *userdata);
 
 /* `changed` is called when something that status or the archive would like to know has changed. */
-int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *userdata, struct relay **ret_relay);
+int relay_new(sd_event *loop, struct queue *q, relay_changed changed, void *userdata,
+	      struct relay **ret_relay);
 void relay_free(struct relay *r); /* NULL is fine */
 
 /*
- * Takes over this configuration and these credentials. If there is a connection, what is in flight is waited for, at
- * most the configured stop time, before a new one is made with them.
+ * Takes over this configuration and these credentials. If there is a connection, what is in flight
+ * is waited for, at most the configured stop time, before a new one is made with them.
  */
 void relay_configure(struct relay *r, struct config *c, struct credentials *credentials);
 const struct config *relay_config(const struct relay *r); /* the one that was taken over last */
@@ -95,7 +102,8 @@ const struct config *relay_config(const struct relay *r); /* the one that was ta
 /* Something may have come into the spool. */
 void relay_wake(struct relay *r);
 
-/* Stops feeding, waits at most the configured stop time for what is in flight, disconnects, then calls `stopped`. */
+/* Stops feeding, waits at most the configured stop time for what is in flight, disconnects, then
+   calls `stopped`. */
 void relay_stop(struct relay *r, relay_changed stopped);
 
 const struct relay_stats *relay_stats(const struct relay *r);
@@ -108,4 +116,5 @@ bool relay_is_connected(const struct relay *r);
 const char *relay_broker(const struct relay *r);
 const char *relay_peer(const struct relay *r);
 const char *relay_protocol(const struct relay *r);
-int64_t relay_peer_expiry(const struct relay *r); /* see transport_peer_expiry(); 0 unless connected */
+int64_t
+relay_peer_expiry(const struct relay *r); /* see transport_peer_expiry(); 0 unless connected */

@@ -20,7 +20,8 @@ static json_t *refused_by_code(const struct relay_stats *s)
 	for (unsigned code = 0x80; code < ELEMENTSOF(s->answers); code++)
 		if (s->answers[code] > 0) {
 			(void)snprintf(key, sizeof(key), "0x%02x", code);
-			(void)json_object_set_new(o, key, json_integer((json_int_t)s->answers[code]));
+			(void)json_object_set_new(o, key,
+						  json_integer((json_int_t)s->answers[code]));
 		}
 	return o;
 }
@@ -45,8 +46,9 @@ static json_t *retried(struct relay *relay)
 		const struct attempt *a = &attempts->table[i];
 
 		spool_id_name(&a->entry, name);
-		(void)json_array_append_new(
-			list, json_pack("{s:s, s:i, s:s}", "id", name, "attempts", (int)a->count, "why", a->why));
+		(void)json_array_append_new(list,
+					    json_pack("{s:s, s:i, s:s}", "id", name, "attempts",
+						      (int)a->count, "why", a->why));
 	}
 	return list;
 }
@@ -130,7 +132,8 @@ static bool is_daemon(pid_t pid)
 	f = fopen(path, "re");
 	if (!f) /* /proc may hide what belongs to others */
 		return true;
-	return !fgets(name, sizeof(name), f) || strncmp(name, DAEMON_NAME, strlen(DAEMON_NAME)) == 0;
+	return !fgets(name, sizeof(name), f) ||
+	       strncmp(name, DAEMON_NAME, strlen(DAEMON_NAME)) == 0;
 }
 
 json_t *status_read(const char *run_dir, int *ret_error)

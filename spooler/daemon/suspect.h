@@ -2,13 +2,15 @@
 /*
  * suspect - the event over which connections are lost: is it the event, or the broker?
  *
- * A connection that ends with events in flight and none acknowledged makes its oldest one suspected. Over the same one
- * again, it is given alone; and again, another is given in its place, the control. If the broker takes the control and
- * then falls over the suspect once more, the suspect is convicted. If the control ends the connection as well, it is
- * the broker, and the suspect has its turn again.
+ * A connection that ends with events in flight and none acknowledged makes its oldest one
+ * suspected. Over the same one again, it is given alone; and again, another is given in its place,
+ * the control. If the broker takes the control and then falls over the suspect once more, the
+ * suspect is convicted. If the control ends the connection as well, it is the broker, and the
+ * suspect has its turn again.
  *
- * The control is of another domain, as a domain's events keep their order; only where none is to be had it may be one
- * of the suspect's own, so that a host with a single domain gets past the poison as well.
+ * The control is of another domain, as a domain's events keep their order; only where none is to be
+ * had it may be one of the suspect's own, so that a host with a single domain gets past the poison
+ * as well.
  */
 #pragma once
 

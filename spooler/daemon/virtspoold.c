@@ -23,8 +23,10 @@ struct arguments {
 
 static const struct argp_option options[] = {
 	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
-	{"check-config", 't', NULL, 0, "check the configuration and the files it names, and exit", 0},
-	{"help-config", KEY_HELP_CONFIG, NULL, 0, "print every key of the configuration with its default, and exit", 0},
+	{"check-config", 't', NULL, 0, "check the configuration and the files it names, and exit",
+	 0},
+	{"help-config", KEY_HELP_CONFIG, NULL, 0,
+	 "print every key of the configuration with its default, and exit", 0},
 	{0},
 };
 

@@ -2,8 +2,8 @@
 /*
  * watch - see watch.h.
  *
- * A directory that is not there is waited for at the nearest one above it that is: there its name, or that of the next
- * one on the way to it, has to appear.
+ * A directory that is not there is waited for at the nearest one above it that is: there its name,
+ * or that of the next one on the way to it, has to appear.
  */
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -21,8 +21,9 @@
 
 struct directory {
 	char *path;
-	sd_event_source *inotify;   /* on it, or on the nearest above it */
-	char awaited[NAME_MAX + 1]; /* what has to appear there; empty if it is the directory itself */
+	sd_event_source *inotify; /* on it, or on the nearest above it */
+	char awaited[NAME_MAX +
+		     1]; /* what has to appear there; empty if it is the directory itself */
 };
 
 struct watch {
@@ -40,8 +41,9 @@ static int on_inotify(sd_event_source *s, const struct inotify_event *e, void *u
 static int add_inotify(struct watch *w, struct directory *d, const char *path)
 {
 	return sd_event_add_inotify(w->loop, &d->inotify, path,
-				    IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR, on_inotify,
-				    w);
+				    IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF |
+					    IN_ONLYDIR,
+				    on_inotify, w);
 }
 
 static bool is_directory(const char *path)
@@ -51,7 +53,8 @@ static bool is_directory(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Watches the nearest above d->path that is there. -EAGAIN: what was missing below it has come meanwhile. */
+/* Watches the nearest above d->path that is there. -EAGAIN: what was missing below it has come
+   meanwhile. */
 static int directory_await(struct watch *w, struct directory *d)
 {
 	_cleanup_free_ char *path = strdup(d->path);
@@ -85,8 +88,8 @@ static int directory_watch(struct watch *w, struct directory *d)
 	return r;
 }
 
-/* Sets up what is not watched. What cannot be, as on a disk that hangs, is tried again by the timer, and so is what is
-   missing where no change of the mount table is told. */
+/* Sets up what is not watched. What cannot be, as on a disk that hangs, is tried again by the
+   timer, and so is what is missing where no change of the mount table is told. */
 static void watch_arm(struct watch *w)
 {
 	bool again = false;
@@ -94,7 +97,8 @@ static void watch_arm(struct watch *w)
 	for (size_t i = 0; i < N_DIRECTORIES; i++) {
 		struct directory *d = &w->directories[i];
 
-		if (!d->inotify && ((i != EMERGENCY && disk_hangs(w->disk)) || directory_watch(w, d) < 0))
+		if (!d->inotify &&
+		    ((i != EMERGENCY && disk_hangs(w->disk)) || directory_watch(w, d) < 0))
 			again = true;
 		if (d->awaited[0] && w->mounts_fd < 0)
 			again = true;
@@ -108,14 +112,16 @@ static void watch_arm(struct watch *w)
 static void watch_arm_anew(struct watch *w)
 {
 	for (size_t i = 0; i < N_DIRECTORIES; i++)
-		w->directories[i].inotify = sd_event_source_disable_unref(w->directories[i].inotify);
+		w->directories[i].inotify =
+			sd_event_source_disable_unref(w->directories[i].inotify);
 	watch_arm(w);
 }
 
 static int on_inotify(sd_event_source *s, const struct inotify_event *e, void *userdata)
 {
 	struct watch *w = userdata;
-	bool gone = e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED | IN_Q_OVERFLOW);
+	bool gone =
+		e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED | IN_Q_OVERFLOW);
 
 	for (size_t i = 0; i < N_DIRECTORIES; i++) {
 		struct directory *d = &w->directories[i];
@@ -138,8 +144,6 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct watch *w = userdata;
 
-	(void)s;
-	(void)usec;
 	watch_arm_anew(w);
 	w->changed(w->userdata);
 	return 0;
@@ -150,9 +154,6 @@ static int on_mounts(sd_event_source *s, int fd, uint32_t revents, void *userdat
 {
 	struct watch *w = userdata;
 
-	(void)s;
-	(void)fd;
-	(void)revents;
 	watch_arm_anew(w);
 	w->changed(w->userdata);
 	return 0;
@@ -162,13 +163,12 @@ static int on_first(sd_event_source *s, void *userdata)
 {
 	struct watch *w = userdata;
 
-	(void)s;
 	w->changed(w->userdata);
 	return 0;
 }
 
-int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk, watch_changed changed,
-	      void *userdata, struct watch **ret_watch)
+int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+	      watch_changed changed, void *userdata, struct watch **ret_watch)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 	int r;
@@ -183,7 +183,8 @@ int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct
 	r = -ENOMEM;
 	if (asprintf(&w->directories[0].path, "%s/" SPOOL_NEW, spool_dir) < 0 ||
 	    asprintf(&w->directories[1].path, "%s/" SPOOL_REPLAY, spool_dir) < 0 ||
-	    asprintf(&w->directories[EMERGENCY].path, "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW, run_dir) < 0)
+	    asprintf(&w->directories[EMERGENCY].path, "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW,
+		     run_dir) < 0)
 		goto fail;
 	r = sd_event_add_time_relative(loop, &w->retry, CLOCK_MONOTONIC, 0, 0, on_retry, w);
 	if (r < 0)

@@ -2,9 +2,10 @@
 /*
  * watch - the hint that something came into the spool.
  *
- * inotify on new/, emergency/new/ and replay/. A hint only: what is there is told by the queue's scan. Directories
- * that are missing, vanish, or are mounted over are found again, by a watch on what lies above and by changes of the
- * mount table. Nothing is polled, unless one is there and cannot be watched.
+ * inotify on new/, emergency/new/ and replay/. A hint only: what is there is told by the queue's
+ * scan. Directories that are missing, vanish, or are mounted over are found again, by a watch on
+ * what lies above and by changes of the mount table. Nothing is polled, unless one is there and
+ * cannot be watched.
  */
 #pragma once
 
@@ -15,6 +16,6 @@ struct disk;
 typedef void (*watch_changed)(void *userdata);
 
 /* `changed` is called once at first, from the loop, and whenever something may have come. */
-int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk, watch_changed changed,
-	      void *userdata, struct watch **ret_watch);
+int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+	      watch_changed changed, void *userdata, struct watch **ret_watch);
 void watch_free(struct watch *w); /* NULL is fine */

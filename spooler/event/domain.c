@@ -2,10 +2,11 @@
 /*
  * domain - see domain.h.
  *
- * libxml2's SAX2 interface with handlers of our own: no tree is built, and the parser is stopped behind the last
- * element that is of interest. In what libvirt writes that is <vcpu>, so of a domain's document the first kilobyte is
- * parsed and the devices are not. (A parser for each document costs 0.5 µs more than one that is kept, and keeps no
- * names of one document for the next.)
+ * libxml2's SAX2 interface with handlers of our own: no tree is built, and the parser is stopped
+ * behind the last element that is of interest. In what libvirt writes that is <vcpu>, so of a
+ * domain's document the first kilobyte is parsed and the devices are not. (A parser for each
+ * document costs 0.5 µs more than one that is kept, and keeps no names of one document for the
+ * next.)
  *
  * A document may come from a user who may define domains. What bounds it:
  *  - a document type declaration ends the parsing before its first entity: no bombs, no external entities;
@@ -41,8 +42,9 @@ enum scope {
 struct element {
 	enum scope within;
 	const char *name;
-	enum scope opens;						 /* the scope of its children */
-	void (*end)(struct domain *d, const char *text, int64_t factor); /* its text is kept for this */
+	enum scope opens; /* the scope of its children */
+	void (*end)(struct domain *d, const char *text,
+		    int64_t factor); /* its text is kept for this */
 };
 
 struct parse {
@@ -92,7 +94,8 @@ static void set_uuid(char target[static 37], const char *text)
 		if (form[i] == '-' ? text[i] != '-' : !strchr("0123456789abcdefABCDEF", text[i]))
 			return;
 	for (int i = 0; i <= 36; i++)
-		target[i] = (char)(text[i] >= 'A' && text[i] <= 'F' ? text[i] - 'A' + 'a' : text[i]);
+		target[i] =
+			(char)(text[i] >= 'A' && text[i] <= 'F' ? text[i] - 'A' + 'a' : text[i]);
 }
 
 /* A decimal number with white space around it, or -1. */
@@ -104,7 +107,8 @@ static int64_t number(const char *text, size_t size)
 	while (i < size && strchr(" \t\r\n", text[i]))
 		i++;
 	for (; i < size && text[i] >= '0' && text[i] <= '9'; i++, digits++)
-		if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, text[i] - '0', &value))
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, text[i] - '0', &value))
 			return -1;
 	while (i < size && strchr(" \t\r\n", text[i]))
 		i++;
@@ -118,9 +122,10 @@ static int64_t unit_factor(const char *unit, size_t size)
 		const char *name;
 		int64_t factor;
 	} units[] = {
-		{"KiB", 1LL << 10}, {"k", 1LL << 10},	{"b", 1},	    {"bytes", 1},	   {"KB", 1000},
-		{"M", 1LL << 20},   {"MiB", 1LL << 20}, {"MB", 1000000},    {"G", 1LL << 30},	   {"GiB", 1LL << 30},
-		{"GB", 1000000000}, {"T", 1LL << 40},	{"TiB", 1LL << 40}, {"TB", 1000000000000},
+		{"KiB", 1LL << 10}, {"k", 1LL << 10},	   {"b", 1},	       {"bytes", 1},
+		{"KB", 1000},	    {"M", 1LL << 20},	   {"MiB", 1LL << 20}, {"MB", 1000000},
+		{"G", 1LL << 30},   {"GiB", 1LL << 30},	   {"GB", 1000000000}, {"T", 1LL << 40},
+		{"TiB", 1LL << 40}, {"TB", 1000000000000},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(units); i++)
@@ -140,19 +145,16 @@ static int64_t kibibytes(const char *text, int64_t factor)
 
 static void end_name(struct domain *d, const char *text, int64_t factor)
 {
-	(void)factor;
 	set_text(&d->name, text);
 }
 
 static void end_uuid(struct domain *d, const char *text, int64_t factor)
 {
-	(void)factor;
 	set_uuid(d->uuid, text);
 }
 
 static void end_title(struct domain *d, const char *text, int64_t factor)
 {
-	(void)factor;
 	set_text(&d->title, text);
 }
 
@@ -174,19 +176,16 @@ static void end_vcpu(struct domain *d, const char *text, int64_t factor)
 
 static void end_port_uuid(struct domain *d, const char *text, int64_t factor)
 {
-	(void)factor;
 	set_uuid(d->port_uuid, text);
 }
 
 static void end_owner_name(struct domain *d, const char *text, int64_t factor)
 {
-	(void)factor;
 	set_text(&d->owner_name, text);
 }
 
 static void end_owner_uuid(struct domain *d, const char *text, int64_t factor)
 {
-	(void)factor;
 	set_uuid(d->owner_uuid, text);
 }
 
@@ -253,7 +252,8 @@ static void put_escaped(FILE *f, const char *s, size_t size, bool attribute)
 
 static void put_name(FILE *f, const xmlChar *prefix, const xmlChar *local)
 {
-	fprintf(f, "%s%s%s", prefix ? (const char *)prefix : "", prefix ? ":" : "", (const char *)local);
+	fprintf(f, "%s%s%s", prefix ? (const char *)prefix : "", prefix ? ":" : "",
+		(const char *)local);
 }
 
 static void put_namespace(FILE *f, const xmlChar *prefix, const xmlChar *uri)
@@ -264,11 +264,13 @@ static void put_namespace(FILE *f, const xmlChar *prefix, const xmlChar *uri)
 }
 
 /* Declares a prefix that may have been declared further out than what is written down. */
-static void put_prefix(struct parse *p, const xmlChar *prefix, const xmlChar *uri, int n, const xmlChar **declared)
+static void put_prefix(struct parse *p, const xmlChar *prefix, const xmlChar *uri, int n,
+		       const xmlChar **declared)
 {
 	if (!uri || (prefix && strcmp((const char *)prefix, "xml") == 0))
 		return;
-	if (p->depth != p->capture_depth && xmlStrEqual(prefix, p->capture_prefix) && xmlStrEqual(uri, p->capture_uri))
+	if (p->depth != p->capture_depth && xmlStrEqual(prefix, p->capture_prefix) &&
+	    xmlStrEqual(uri, p->capture_uri))
 		return;
 	for (int i = 0; i < n; i++)
 		if (xmlStrEqual(prefix, declared[2 * i]))
@@ -276,8 +278,9 @@ static void put_prefix(struct parse *p, const xmlChar *prefix, const xmlChar *ur
 	put_namespace(p->capture, prefix, uri);
 }
 
-static void capture_start(struct parse *p, const xmlChar *local, const xmlChar *prefix, const xmlChar *uri,
-			  int n_namespaces, const xmlChar **namespaces, int n_attributes, const xmlChar **attributes)
+static void capture_start(struct parse *p, const xmlChar *local, const xmlChar *prefix,
+			  const xmlChar *uri, int n_namespaces, const xmlChar **namespaces,
+			  int n_attributes, const xmlChar **attributes)
 {
 	FILE *f = p->capture;
 
@@ -380,19 +383,22 @@ static enum scope scope_now(const struct parse *p)
 	return p->n_scopes ? p->scopes[p->n_scopes - 1].scope : SCOPE_ROOT;
 }
 
-static const struct element *element_find(enum scope within, const xmlChar *local, const xmlChar *uri)
+static const struct element *element_find(enum scope within, const xmlChar *local,
+					  const xmlChar *uri)
 {
 	if (within == SCOPE_NONE || uri)
 		return NULL;
 	for (size_t i = 0; i < ELEMENTSOF(elements); i++)
-		if (elements[i].within == within && strcmp(elements[i].name, (const char *)local) == 0)
+		if (elements[i].within == within &&
+		    strcmp(elements[i].name, (const char *)local) == 0)
 			return &elements[i];
 	return NULL;
 }
 
 static void root_attributes(struct domain *d, int n, const xmlChar **attributes)
 {
-	const xmlChar **type = attribute(n, attributes, "type"), **id = attribute(n, attributes, "id");
+	const xmlChar **type = attribute(n, attributes, "type"),
+		      **id = attribute(n, attributes, "id");
 
 	if (type && type[4] - type[3] < 64)
 		d->type = strndup((const char *)type[3], (size_t)(type[4] - type[3]));
@@ -416,14 +422,14 @@ static void leaf_begin(struct parse *p, const struct element *e, int n, const xm
 	}
 }
 
-static void on_start(void *userdata, const xmlChar *local, const xmlChar *prefix, const xmlChar *uri, int n_namespaces,
-		     const xmlChar **namespaces, int n_attributes, int n_defaulted, const xmlChar **attributes)
+static void on_start(void *userdata, const xmlChar *local, const xmlChar *prefix,
+		     const xmlChar *uri, int n_namespaces, const xmlChar **namespaces,
+		     int n_attributes, int n_defaulted, const xmlChar **attributes)
 {
 	struct parse *p = userdata;
 	const struct element *e;
 	enum scope scope;
 
-	(void)n_defaulted;
 	if (p->stopped)
 		return;
 	if (++p->depth > DEPTH_MAX)
@@ -437,7 +443,8 @@ static void on_start(void *userdata, const xmlChar *local, const xmlChar *prefix
 	if (!p->capture && scope == SCOPE_METADATA && listed(p->wanted, uri))
 		capture_begin(p, prefix, uri);
 	if (p->capture) {
-		capture_start(p, local, prefix, uri, n_namespaces, namespaces, n_attributes, attributes);
+		capture_start(p, local, prefix, uri, n_namespaces, namespaces, n_attributes,
+			      attributes);
 		return capture_bound(p);
 	}
 
@@ -466,7 +473,6 @@ static void on_end(void *userdata, const xmlChar *local, const xmlChar *prefix, 
 	struct parse *p = userdata;
 	struct domain *d = p->domain;
 
-	(void)uri;
 	if (p->stopped)
 		return;
 	if (p->capture) {
@@ -513,38 +519,38 @@ static void on_text(void *userdata, const xmlChar *text, int size)
 	p->n_text += n;
 }
 
-static void on_doctype(void *userdata, const xmlChar *name, const xmlChar *external, const xmlChar *system)
+static void on_doctype(void *userdata, const xmlChar *name, const xmlChar *external,
+		       const xmlChar *system)
 {
-	(void)name;
-	(void)external;
-	(void)system;
 	stop(userdata, "it has a document type declaration");
 }
 
 static void on_error(void *userdata, xmlErrorPtr e)
 {
-	(void)userdata;
 	(void)e; /* the return value tells; nothing is printed */
 }
 
 /* --- putting it together */
 
 /*
- * How much of the document may be given to the parser: up to an element with more attributes than any has. A "<"
- * cannot stand in an attribute's value, so the "=" up to the next one are no fewer than the attributes.
+ * How much of the document may be given to the parser: up to an element with more attributes than
+ * any has. A "<" cannot stand in an attribute's value, so the "=" up to the next one are no fewer
+ * than the attributes.
  */
 static size_t hostile_attributes(const char *s, size_t size)
 {
 	const char *end = s + size, *tag = memchr(s, '<', size);
 
 	while (tag) {
-		const char *next = tag + 1 < end ? memchr(tag + 1, '<', (size_t)(end - tag - 1)) : NULL;
+		const char *next =
+			tag + 1 < end ? memchr(tag + 1, '<', (size_t)(end - tag - 1)) : NULL;
 		const char *stretch_end = next ? next : end;
 
 		if (stretch_end - tag > TAG_LONG) {
 			size_t n = 0;
 
-			for (const char *c = tag; (c = memchr(c, '=', (size_t)(stretch_end - c))); c++)
+			for (const char *c = tag; (c = memchr(c, '=', (size_t)(stretch_end - c)));
+			     c++)
 				if (++n > ATTRIBUTES_MAX)
 					return (size_t)(tag - s);
 		}
@@ -570,7 +576,8 @@ int domain_parse(struct bytes document, const struct strings *namespaces, struct
 	struct parse p = {.domain = ret_domain, .wanted = namespaces};
 	size_t size = document.size < DOCUMENT_MAX ? document.size : DOCUMENT_MAX;
 
-	*ret_domain = (struct domain){.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
+	*ret_domain = (struct domain){
+		.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
 	if (size > TAG_LONG)
 		size = hostile_attributes(document.data, size);
 	if (!size) {
@@ -582,13 +589,14 @@ int domain_parse(struct bytes document, const struct strings *namespaces, struct
 		return -ENOMEM;
 	*p.xml->sax = handlers;
 	p.xml->userData = &p;
-	xmlFreeDoc(
-		xmlCtxtReadMemory(p.xml, document.data, (int)size, NULL, NULL, XML_PARSE_NONET | XML_PARSE_IGNORE_ENC));
+	xmlFreeDoc(xmlCtxtReadMemory(p.xml, document.data, (int)size, NULL, NULL,
+				     XML_PARSE_NONET | XML_PARSE_IGNORE_ENC));
 	if (p.capture)
 		capture_end(&p, false);
 	if (!p.stopped && !p.xml->wellFormed)
-		p.reason = size < document.size ? "it is larger, or has more attributes, than is parsed"
-						: "it is not well-formed XML";
+		p.reason = size < document.size
+				   ? "it is larger, or has more attributes, than is parsed"
+				   : "it is not well-formed XML";
 	xmlFreeParserCtxt(p.xml);
 	if (p.no_memory)
 		return -ENOMEM;

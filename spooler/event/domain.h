@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain - what an event tells of a domain or network, out of the document that libvirt handed to the hook.
+ * domain - what an event tells of a domain or network, out of the document that libvirt handed to
+ * the hook.
  *
- * The only file that knows libxml2. The document is read as a stream that ends as soon as everything was seen; it may
- * be anything, also hostile: no DTD, no entities, no network, bounded in depth, size and time, see domain.c. Strings
- * belong to the struct, are valid UTF-8 without U+0000, and are NULL where the document does not tell.
+ * The only file that knows libxml2. The document is read as a stream that ends as soon as
+ * everything was seen; it may be anything, also hostile: no DTD, no entities, no network, bounded
+ * in depth, size and time, see domain.c. Strings belong to the struct, are valid UTF-8 without
+ * U+0000, and are NULL where the document does not tell.
  */
 #pragma once
 
@@ -41,8 +43,9 @@ struct domain {
 };
 
 /*
- * Parses a <domain>, <network>, or <hookData> with either of them inside. Returns 0; -EBADMSG with a constant sentence
- * in *ret_reason if it is none of them, or not XML; what was read until then is in ret_domain all the same. -ENOMEM.
+ * Parses a <domain>, <network>, or <hookData> with either of them inside. Returns 0; -EBADMSG with
+ * a constant sentence in *ret_reason if it is none of them, or not XML; what was read until then is
+ * in ret_domain all the same. -ENOMEM.
  */
 int domain_parse(struct bytes document, const struct strings *namespaces, struct domain *ret_domain,
 		 const char **ret_reason);

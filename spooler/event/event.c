@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * event - see event.h. What is published is described in virtspool-events(7) and etc/event.schema.json.
+ * event - see event.h. What is published is described in virtspool-events(7) and
+ * etc/event.schema.json.
  *
  * Two rules hold for every record, whatever bytes it has:
  *  - The JSON is valid, and every string in it is UTF-8. What is not UTF-8 shows U+FFFD in its place, and its exact
@@ -59,13 +60,15 @@ static void time_format(int64_t seconds, unsigned microseconds, char buf[static 
 	snprintf(buf + n, 32 - n, ".%06uZ", microseconds);
 }
 
-/* The stamp's time. One that no calendar can write (a forged record) is the last that can be written. */
+/* The stamp's time. One that no calendar can write (a forged record) is the last that can be
+   written. */
 static void time_of_ticks(uint64_t ticks, char buf[static 32])
 {
 	uint64_t ms = ticks / STAMP_TICKS_PER_MS, seconds = ms / 1000;
 	uint64_t us = ms % 1000 * 1000 + ticks % STAMP_TICKS_PER_MS * 1000 / STAMP_TICKS_PER_MS;
 
-	time_format((int64_t)(seconds < TIME_LATEST_S ? seconds : TIME_LATEST_S), (unsigned)us, buf);
+	time_format((int64_t)(seconds < TIME_LATEST_S ? seconds : TIME_LATEST_S), (unsigned)us,
+		    buf);
 }
 
 static void time_of_ns(int64_t ns, char buf[static 32])
@@ -83,12 +86,14 @@ static void id_random(char buf[static 37])
 {
 	unsigned char b[16];
 
-	if (getrandom(b, sizeof(b), 0) != sizeof(b)) /* never fails for so few once the system is up */
+	if (getrandom(b, sizeof(b), 0) !=
+	    sizeof(b)) /* never fails for so few once the system is up */
 		memset(b, 0, sizeof(b));
 	b[6] = (b[6] & 0x0f) | 0x40; /* UUID version 4 */
 	b[8] = (b[8] & 0x3f) | 0x80;
-	snprintf(buf, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
-		 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	snprintf(buf, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+		 b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+		 b[13], b[14], b[15]);
 }
 
 /* --- building JSON: a failure is remembered, and looked at once at the end */
@@ -118,7 +123,8 @@ static void put_exact(struct builder *b, const char *key, struct bytes value)
 	put_ascii(b, b->exact, key, encoded);
 }
 
-/* Any bytes as a JSON string; where they are not UTF-8, with replacements. NULL only without memory. */
+/* Any bytes as a JSON string; where they are not UTF-8, with replacements. NULL only without
+   memory. */
 static json_t *text_new(struct bytes value, bool *ret_replaced)
 {
 	_cleanup_free_ char *replaced = NULL;
@@ -189,7 +195,8 @@ static char *source_new(const char *host)
 	if (!source)
 		return NULL;
 	strcpy(source, SOURCE_PREFIX);
-	percent_encode(bytes_of(host), ".", source + strlen(SOURCE_PREFIX), size - strlen(SOURCE_PREFIX));
+	percent_encode(bytes_of(host), ".", source + strlen(SOURCE_PREFIX),
+		       size - strlen(SOURCE_PREFIX));
 	return source;
 }
 
@@ -199,7 +206,8 @@ static bool has_subject(const struct record *r)
 	return r->object.size && !(bytes_equal(r->driver, "daemon") && !said(r->object));
 }
 
-static void put_attributes(struct builder *b, const struct config *c, const char *id, const char *type)
+static void put_attributes(struct builder *b, const struct config *c, const char *id,
+			   const char *type)
 {
 	_cleanup_free_ char *source = source_new(c->host);
 
@@ -230,8 +238,9 @@ static void put_times(struct builder *b, const struct record *r, bool replayed)
 /* --- data */
 
 /*
- * What is the same in all events that tell one transition: the id of the hook's event that counts. Of a hook's events
- * one of a start and one of an end count, as nothing else would come exactly once for each.
+ * What is the same in all events that tell one transition: the id of the hook's event that counts.
+ * Of a hook's events one of a start and one of an end count, as nothing else would come exactly
+ * once for each.
  */
 static struct bytes transition_of(const struct record *r)
 {
@@ -275,10 +284,12 @@ static void put_details(struct builder *b, const struct record *r)
 	for (unsigned i = 0; i < r->n_details; i++) {
 		struct bytes detail = r->details[i], value = {};
 		const char *equals = detail.size ? memchr(detail.data, '=', detail.size) : NULL;
-		char key[3 * RECORD_DETAIL_MAX + 1], exact[sizeof("details.") + 3 * RECORD_DETAIL_MAX];
+		char key[3 * RECORD_DETAIL_MAX + 1],
+			exact[sizeof("details.") + 3 * RECORD_DETAIL_MAX];
 
 		if (equals) {
-			value = (struct bytes){equals + 1, detail.size - (size_t)(equals + 1 - detail.data)};
+			value = (struct bytes){equals + 1,
+					       detail.size - (size_t)(equals + 1 - detail.data)};
 			detail.size = (size_t)(equals - detail.data);
 		}
 		if (detail.size > RECORD_DETAIL_MAX)
@@ -351,9 +362,11 @@ static void put_marks(struct builder *b, const struct record *r)
 
 	if (r->flags & (RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED)) {
 		list = json_array();
-		if (r->flags & RECORD_DOCUMENT_TRUNCATED && json_array_append_new(list, json_string("document")) < 0)
+		if (r->flags & RECORD_DOCUMENT_TRUNCATED &&
+		    json_array_append_new(list, json_string("document")) < 0)
 			b->failed = true;
-		if (r->flags & RECORD_ARGUMENTS_TRUNCATED && json_array_append_new(list, json_string("arguments")) < 0)
+		if (r->flags & RECORD_ARGUMENTS_TRUNCATED &&
+		    json_array_append_new(list, json_string("arguments")) < 0)
 			b->failed = true;
 		put(b, b->data, "truncated", list);
 	}
@@ -445,7 +458,8 @@ static char *name_new(const struct record *r)
 	return name;
 }
 
-static int build(struct builder *b, const struct config *c, const struct record *r, bool replayed, struct event *e)
+static int build(struct builder *b, const struct config *c, const struct record *r, bool replayed,
+		 struct event *e)
 {
 	_cleanup_(domain_releasep) struct domain d = {
 		.id = -1, .vcpus = -1, .vcpus_max = -1, .memory_kib = -1, .memory_max_kib = -1};
@@ -458,7 +472,8 @@ static int build(struct builder *b, const struct config *c, const struct record 
 	b->data = json_object();
 	if (!type || !e->domain || !b->event || !b->data)
 		return -ENOMEM;
-	if (r->document.size && (q = domain_parse(r->document, &c->events.metadata, &d, &why)) == -ENOMEM)
+	if (r->document.size &&
+	    (q = domain_parse(r->document, &c->events.metadata, &d, &why)) == -ENOMEM)
 		return q;
 	memcpy(e->uuid, d.uuid, sizeof(e->uuid));
 
@@ -477,8 +492,8 @@ static int build(struct builder *b, const struct config *c, const struct record 
 	return topic_of(c, r, e->uuid, &e->topic);
 }
 
-int event_build(const struct config *c, const struct record *r, bool replayed, struct event *ret_event,
-		const char **ret_reason)
+int event_build(const struct config *c, const struct record *r, bool replayed,
+		struct event *ret_event, const char **ret_reason)
 {
 	_cleanup_(event_releasep) struct event e = {};
 	_cleanup_(builder_release) struct builder b = {};
@@ -507,7 +522,8 @@ int event_build_status(const struct config *c, bool online, const char *epoch, u
 		       struct event *ret_event)
 {
 	_cleanup_(event_releasep) struct event e = {};
-	_cleanup_(builder_release) struct builder b = {.event = json_object(), .data = json_object()};
+	_cleanup_(builder_release) struct builder b = {.event = json_object(),
+						       .data = json_object()};
 	const struct bytes values[TOPIC_FIELDS] = {[TOPIC_HOST] = bytes_of(c->host)};
 	char buf[40];
 	struct timespec now;
@@ -521,7 +537,8 @@ int event_build_status(const struct config *c, bool online, const char *epoch, u
 			return r;
 	}
 	id_random(buf);
-	put_attributes(&b, c, buf, online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
+	put_attributes(&b, c, buf,
+		       online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
 	if (online) { /* a will is sent at a time that nobody knows when it is written */
 		(void)clock_gettime(CLOCK_REALTIME, &now);
 		time_format(now.tv_sec, (unsigned)(now.tv_nsec / 1000), buf);
@@ -580,7 +597,8 @@ bool event_wanted(const struct config *c, const struct record *r, const struct e
 	word(r->operation, operation);
 	if ((f->drivers.n && !matches(&f->drivers, driver)) || matches(&f->skip_drivers, driver))
 		return false;
-	if ((f->operations.n && !matches(&f->operations, operation)) || matches(&f->skip_operations, operation))
+	if ((f->operations.n && !matches(&f->operations, operation)) ||
+	    matches(&f->skip_operations, operation))
 		return false;
 	if (strcmp(driver, "network") == 0 || strcmp(driver, "daemon") == 0)
 		return true; /* they have no domain */

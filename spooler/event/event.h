@@ -2,9 +2,10 @@
 /*
  * event - from a record to what is published: topic and CloudEvents 1.0 payload (structured JSON).
  *
- * Pure: a record and the format in, strings out. What the document tells (name, uuid, title, vCPUs, memory, listed
- * metadata) is extracted by domain.c with libxml2; the topic is filled in by topic.c; the JSON is jansson's.
- * A document that cannot be parsed does not stop an event: it goes out with what the hook's arguments tell.
+ * Pure: a record and the format in, strings out. What the document tells (name, uuid, title, vCPUs,
+ * memory, listed metadata) is extracted by domain.c with libxml2; the topic is filled in by
+ * topic.c; the JSON is jansson's. A document that cannot be parsed does not stop an event: it goes
+ * out with what the hook's arguments tell.
  */
 #pragma once
 
@@ -24,15 +25,16 @@ struct event {
 	char uuid[37]; /* of the domain or network; "" if the document has none */
 };
 
-/* Builds the event. Returns 0; -EBADMSG with a sentence in *ret_reason (static) if nothing valid can be made of the
-   record (it belongs into failed/), or -ENOMEM. */
-int event_build(const struct config *c, const struct record *r, bool replayed, struct event *ret_event,
-		const char **ret_reason);
+/* Builds the event. Returns 0; -EBADMSG with a sentence in *ret_reason (static) if nothing valid
+   can be made of the record (it belongs into failed/), or -ENOMEM. */
+int event_build(const struct config *c, const struct record *r, bool replayed,
+		struct event *ret_event, const char **ret_reason);
 void event_release(struct event *e);
 
 /*
- * The host's status as an event, for the status topic: online, or offline for the will, with what is known of the
- * host's sequence (epoch may be NULL). Its topic is NULL if the configuration has no status topic.
+ * The host's status as an event, for the status topic: online, or offline for the will, with what
+ * is known of the host's sequence (epoch may be NULL). Its topic is NULL if the configuration has
+ * no status topic.
  */
 int event_build_status(const struct config *c, bool online, const char *epoch, uint64_t sequence,
 		       struct event *ret_event);

@@ -2,11 +2,13 @@
 /*
  * topic - see topic.h.
  *
- * A guest's name is chosen by people whom the host's administrator need not trust, and a topic decides who reads and
- * who believes an event. Therefore everything that is filled in is percent-encoded: letters, digits, "-", "_" and "~"
- * stay, all else becomes %XX. So no value holds a "/" (another level), "+" or "#" (wildcards), "$" (the broker's own
- * topics), a control character or a byte that is no UTF-8. The "." stays in {host} only, where the administrator
- * chose it and access lists look for it: brokers that map topics to AMQP routing keys (RabbitMQ) take "." for a "/".
+ * A guest's name is chosen by people whom the host's administrator need not trust, and a topic
+ * decides who reads and who believes an event. Therefore everything that is filled in is
+ * percent-encoded: letters, digits, "-", "_" and "~" stay, all else becomes %XX. So no value holds
+ * a "/" (another level), "+" or "#" (wildcards), "$" (the broker's own topics), a control character
+ * or a byte that is no UTF-8. The "." stays in {host} only, where the administrator chose it and
+ * access lists look for it: brokers that map topics to AMQP routing keys (RabbitMQ) take "." for a
+ * "/".
  */
 #include "spooler/event/topic.h"
 #include "spooler/base/utf8.h"
@@ -27,8 +29,8 @@ static const struct {
 
 static bool unreserved(unsigned char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-	       c == '~';
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '_' || c == '~';
 }
 
 size_t percent_encode(struct bytes value, const char *also, char *buf, size_t size)
@@ -56,7 +58,8 @@ size_t percent_encode(struct bytes value, const char *also, char *buf, size_t si
 	return n;
 }
 
-/* The field that begins at s, which points behind a "{": its number and the character behind its "}"; or -1. */
+/* The field that begins at s, which points behind a "{": its number and the character behind its
+   "}"; or -1. */
 static int field_parse(const char *s, const char **ret_end)
 {
 	for (int f = 0; f < TOPIC_FIELDS; f++) {
@@ -153,7 +156,8 @@ int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], 
 			topic[n++] = *s++;
 		else {
 			f = field_parse(s + 1, &s);
-			n += percent_encode(field_value(f, values[f]), f == TOPIC_HOST ? "." : "", topic + n, size - n);
+			n += percent_encode(field_value(f, values[f]), f == TOPIC_HOST ? "." : "",
+					    topic + n, size - n);
 		}
 	topic[n] = 0;
 	*ret_topic = TAKE_PTR(topic);

@@ -2,8 +2,8 @@
 /*
  * topic - from a template like "virtspool/v1/{host}/{driver}/{uuid}/{operation}" to an MQTT topic.
  *
- * Pure. A template is checked once, when the configuration is read; topic_format() of a checked template cannot
- * make a topic that MQTT forbids, whatever the values are: see topic.c.
+ * Pure. A template is checked once, when the configuration is read; topic_format() of a checked
+ * template cannot make a topic that MQTT forbids, whatever the values are: see topic.c.
  */
 #pragma once
 
@@ -29,25 +29,28 @@ enum topic_field {
 #define TOPIC_ALL_FIELDS ((1U << TOPIC_FIELDS) - 1)
 
 /*
- * May this template be used, and does it use only fields in the set `allowed` (bits 1 << enum topic_field)? Returns 0,
- * or -EINVAL with a constant sentence in *ret_why that says what is wrong and what is allowed.
+ * May this template be used, and does it use only fields in the set `allowed` (bits 1 << enum
+ * topic_field)? Returns 0, or -EINVAL with a constant sentence in *ret_why that says what is wrong
+ * and what is allowed.
  */
 int topic_check(const char *template, unsigned allowed, const char **ret_why);
 
 /*
- * Fills in the values. A value that is empty becomes "-"; of one that is longer than RECORD_VALUE_MAX the rest is
- * dropped. Returns 0 and a string to be freed; -EINVAL for a template that topic_check() would refuse; -ENOMEM.
+ * Fills in the values. A value that is empty becomes "-"; of one that is longer than
+ * RECORD_VALUE_MAX the rest is dropped. Returns 0 and a string to be freed; -EINVAL for a template
+ * that topic_check() would refuse; -ENOMEM.
  */
 int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], char **ret_topic);
 
 /*
- * The filter that matches every topic that the template can make: a level with a field in it becomes `+`. A string to
- * be freed; -ENOMEM.
+ * The filter that matches every topic that the template can make: a level with a field in it
+ * becomes `+`. A string to be freed; -ENOMEM.
  */
 int topic_filter(const char *template, char **ret_filter);
 
 /*
- * Percent-encodes (RFC 3986) all but the unreserved characters and those in `also`, as long as it fits in size with
- * the 0 at its end. Returns the length of what was written. 3 * n + 1 bytes always suffice.
+ * Percent-encodes (RFC 3986) all but the unreserved characters and those in `also`, as long as it
+ * fits in size with the 0 at its end. Returns the length of what was written. 3 * n + 1 bytes
+ * always suffice.
  */
 size_t percent_encode(struct bytes value, const char *also, char *buf, size_t size);

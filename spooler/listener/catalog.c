@@ -2,10 +2,11 @@
 /*
  * catalog - see catalog.h.
  *
- * libvirt calls each event's callback with arguments of its own, the connection and the domain always first. For an id
- * that is newer than our headers only these two are known. Its callback takes just them, which the calling conventions
- * of all platforms that libvirt runs on allow, and cannot reach its userdata, which comes last: so each such id has a
- * callback of its own that knows its number, and the subscription is found by the connection.
+ * libvirt calls each event's callback with arguments of its own, the connection and the domain
+ * always first. For an id that is newer than our headers only these two are known. Its callback
+ * takes just them, which the calling conventions of all platforms that libvirt runs on allow, and
+ * cannot reach its userdata, which comes last: so each such id has a callback of its own that knows
+ * its number, and the subscription is found by the connection.
  */
 #include "spooler/listener/catalog.h"
 
@@ -22,7 +23,8 @@ static struct subscription *subscriptions[SUBSCRIPTIONS_MAX];
 
 /* --- words */
 
-/* Newer than the libvirt that we are built with may be: its number and its callback do not change. */
+/* Newer than the libvirt that we are built with may be: its number and its callback do not
+   change. */
 #define EVENT_ID_NIC_MAC_CHANGE 27 /* 11.2.0 */
 
 static const char *const event_names[] = {
@@ -60,24 +62,29 @@ struct words {
 	const char *const *list;
 	size_t n;
 };
-#define WORDS(...)                                                                                                     \
-	{                                                                                                              \
-		.list = (const char *const[]){__VA_ARGS__}, .n = ELEMENTSOF(((const char *const[]){__VA_ARGS__}))      \
+#define WORDS(...)                                                                                 \
+	{                                                                                          \
+		.list = (const char *const[]){__VA_ARGS__},                                        \
+		.n = ELEMENTSOF(((const char *const[]){__VA_ARGS__}))                              \
 	}
 
-static const struct words lifecycle_words = WORDS("defined", "undefined", "started", "suspended", "resumed", "stopped",
-						  "shutdown", "pmsuspended", "crashed");
+static const struct words lifecycle_words =
+	WORDS("defined", "undefined", "started", "suspended", "resumed", "stopped", "shutdown",
+	      "pmsuspended", "crashed");
 
 /* As the hooks' last argument has them, where that has them. */
 static const struct words lifecycle_details[] = {
 	[VIR_DOMAIN_EVENT_DEFINED] = WORDS("added", "updated", "renamed", "from snapshot"),
 	[VIR_DOMAIN_EVENT_UNDEFINED] = WORDS("removed", "renamed"),
-	[VIR_DOMAIN_EVENT_STARTED] = WORDS("booted", "migrated", "restored", "from snapshot", "wakeup"),
-	[VIR_DOMAIN_EVENT_SUSPENDED] = WORDS("paused", "migrated", "ioerror", "watchdog", "restored", "from snapshot",
-					     "api error", "postcopy", "postcopy failed"),
-	[VIR_DOMAIN_EVENT_RESUMED] = WORDS("unpaused", "migrated", "from snapshot", "postcopy", "postcopy failed"),
-	[VIR_DOMAIN_EVENT_STOPPED] =
-		WORDS("shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot"),
+	[VIR_DOMAIN_EVENT_STARTED] =
+		WORDS("booted", "migrated", "restored", "from snapshot", "wakeup"),
+	[VIR_DOMAIN_EVENT_SUSPENDED] =
+		WORDS("paused", "migrated", "ioerror", "watchdog", "restored", "from snapshot",
+		      "api error", "postcopy", "postcopy failed"),
+	[VIR_DOMAIN_EVENT_RESUMED] =
+		WORDS("unpaused", "migrated", "from snapshot", "postcopy", "postcopy failed"),
+	[VIR_DOMAIN_EVENT_STOPPED] = WORDS("shutdown", "destroyed", "crashed", "migrated", "saved",
+					   "failed", "from snapshot"),
 	[VIR_DOMAIN_EVENT_SHUTDOWN] = WORDS("finished", "guest", "host"),
 	[VIR_DOMAIN_EVENT_PMSUSPENDED] = WORDS("memory", "disk"),
 	[VIR_DOMAIN_EVENT_CRASHED] = WORDS("panicked", "crashloaded"),
@@ -88,8 +95,10 @@ static const struct words watchdog_words =
 static const struct words io_error_words = WORDS("none", "pause", "report");
 static const struct words graphics_words = WORDS("connect", "initialize", "disconnect");
 static const struct words address_words = WORDS("ipv4", "ipv6", "unix");
-static const struct words block_job_words = WORDS("unknown", "pull", "copy", "commit", "active-commit", "backup");
-static const struct words block_job_status_words = WORDS("completed", "failed", "canceled", "ready");
+static const struct words block_job_words =
+	WORDS("unknown", "pull", "copy", "commit", "active-commit", "backup");
+static const struct words block_job_status_words =
+	WORDS("completed", "failed", "canceled", "ready");
 static const struct words disk_change_words = WORDS("missing-on-start", "drop-missing-on-start");
 static const struct words tray_words = WORDS("open", "close");
 static const struct words agent_words = WORDS(NULL, "connected", "disconnected");
@@ -97,21 +106,24 @@ static const struct words agent_reason_words = WORDS("unknown", "domain-started"
 static const struct words metadata_words = WORDS("description", "title", "element");
 static const struct words recipient_words = WORDS("hypervisor", "guest");
 static const struct words memory_action_words = WORDS("ignore", "inject", "fatal", "reset");
-static const struct words job_words = WORDS("unknown", "start", "save", "restore", "migration-in", "migration-out",
-					    "snapshot", "snapshot-revert", "dump", "backup", "snapshot-delete");
+static const struct words job_words =
+	WORDS("unknown", "start", "save", "restore", "migration-in", "migration-out", "snapshot",
+	      "snapshot-revert", "dump", "backup", "snapshot-delete");
 
 static const struct words state_words =
-	WORDS(NULL, "running", "running", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"); /* blocked runs */
+	WORDS(NULL, "running", "running", "paused", "shutdown", "shutoff", "crashed",
+	      "pmsuspended"); /* blocked runs */
 static const struct words state_reasons[] = {
-	[VIR_DOMAIN_RUNNING] =
-		WORDS("unknown", "booted", "migrated", "restored", "from snapshot", "unpaused", "migration canceled",
-		      "save canceled", "wakeup", "crashed", "postcopy", "postcopy failed"),
-	[VIR_DOMAIN_PAUSED] = WORDS("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog",
-				    "from snapshot", "shutting down", "snapshot", "crashed", "starting up", "postcopy",
-				    "postcopy failed", "api error"),
+	[VIR_DOMAIN_RUNNING] = WORDS("unknown", "booted", "migrated", "restored", "from snapshot",
+				     "unpaused", "migration canceled", "save canceled", "wakeup",
+				     "crashed", "postcopy", "postcopy failed"),
+	[VIR_DOMAIN_PAUSED] =
+		WORDS("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog",
+		      "from snapshot", "shutting down", "snapshot", "crashed", "starting up",
+		      "postcopy", "postcopy failed", "api error"),
 	[VIR_DOMAIN_SHUTDOWN] = WORDS("unknown", "user"),
-	[VIR_DOMAIN_SHUTOFF] = WORDS("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed",
-				     "from snapshot", "daemon"),
+	[VIR_DOMAIN_SHUTOFF] = WORDS("unknown", "shutdown", "destroyed", "crashed", "migrated",
+				     "saved", "failed", "from snapshot", "daemon"),
 	[VIR_DOMAIN_CRASHED] = WORDS("unknown", "panicked"),
 	[VIR_DOMAIN_PMSUSPENDED] = WORDS("unknown"),
 };
@@ -127,7 +139,8 @@ static void word(const struct words *w, int value, char *buf, size_t size)
 
 const char *catalog_event_name(int event_id)
 {
-	return event_id >= 0 && (size_t)event_id < ELEMENTSOF(event_names) ? event_names[event_id] : NULL;
+	return event_id >= 0 && (size_t)event_id < ELEMENTSOF(event_names) ? event_names[event_id]
+									   : NULL;
 }
 
 void catalog_state_word(int state, char *buf, size_t size)
@@ -137,12 +150,14 @@ void catalog_state_word(int state, char *buf, size_t size)
 
 void catalog_state_reason(int state, int reason, char *buf, size_t size)
 {
-	word(state >= 0 && (size_t)state < ELEMENTSOF(state_reasons) ? &state_reasons[state] : NULL, reason, buf, size);
+	word(state >= 0 && (size_t)state < ELEMENTSOF(state_reasons) ? &state_reasons[state] : NULL,
+	     reason, buf, size);
 }
 
 const char *catalog_hook_of(const struct notice *n)
 {
-	if (n->lifecycle == VIR_DOMAIN_EVENT_STARTED && n->detail != VIR_DOMAIN_EVENT_STARTED_WAKEUP)
+	if (n->lifecycle == VIR_DOMAIN_EVENT_STARTED &&
+	    n->detail != VIR_DOMAIN_EVENT_STARTED_WAKEUP)
 		return "started";
 	return n->lifecycle == VIR_DOMAIN_EVENT_STOPPED ? "stopped" : NULL;
 }
@@ -168,7 +183,8 @@ static void begin(struct notice *n, virDomainPtr domain, int event_id)
 		(void)snprintf(n->operation, sizeof(n->operation), "event-%d", event_id);
 }
 
-__attribute__((format(printf, 3, 4))) static void detail(struct notice *n, const char *key, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void detail(struct notice *n, const char *key,
+							 const char *format, ...)
 {
 	char *line;
 	size_t k;
@@ -250,11 +266,11 @@ static struct notice notice;
 
 static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int why, void *userdata)
 {
-	const struct words *details =
-		event >= 0 && (size_t)event < ELEMENTSOF(lifecycle_details) ? &lifecycle_details[event] : NULL;
+	const struct words *details = event >= 0 && (size_t)event < ELEMENTSOF(lifecycle_details)
+					      ? &lifecycle_details[event]
+					      : NULL;
 	char name[32];
 
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_LIFECYCLE);
 	notice.lifecycle = event;
 	notice.detail = why;
@@ -267,14 +283,12 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int 
 
 static void on_reboot(virConnectPtr conn, virDomainPtr domain, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_REBOOT);
 	notify(userdata, &notice);
 }
 
 static void on_rtc_change(virConnectPtr conn, virDomainPtr domain, long long offset, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_RTC_CHANGE);
 	detail(&notice, "offset_s", "%lld", offset);
 	notify(userdata, &notice);
@@ -282,16 +296,14 @@ static void on_rtc_change(virConnectPtr conn, virDomainPtr domain, long long off
 
 static void on_watchdog(virConnectPtr conn, virDomainPtr domain, int action, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_WATCHDOG);
 	reason_word(&notice, &watchdog_words, action);
 	notify(userdata, &notice);
 }
 
-static void on_io_error(virConnectPtr conn, virDomainPtr domain, const char *path, const char *device, int action,
-			void *userdata)
+static void on_io_error(virConnectPtr conn, virDomainPtr domain, const char *path,
+			const char *device, int action, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_IO_ERROR);
 	detail_string(&notice, "path", path);
 	detail_string(&notice, "device", device);
@@ -299,10 +311,9 @@ static void on_io_error(virConnectPtr conn, virDomainPtr domain, const char *pat
 	notify(userdata, &notice);
 }
 
-static void on_io_error_reason(virConnectPtr conn, virDomainPtr domain, const char *path, const char *device,
-			       int action, const char *reason, void *userdata)
+static void on_io_error_reason(virConnectPtr conn, virDomainPtr domain, const char *path,
+			       const char *device, int action, const char *reason, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON);
 	(void)snprintf(notice.reason, sizeof(notice.reason), "%s", reason ? reason : "");
 	detail_string(&notice, "path", path);
@@ -325,13 +336,13 @@ static void detail_address(const char *side, const virDomainEventGraphicsAddress
 	detail_string(&notice, key, a->service);
 }
 
-static void on_graphics(virConnectPtr conn, virDomainPtr domain, int phase, const virDomainEventGraphicsAddress *local,
+static void on_graphics(virConnectPtr conn, virDomainPtr domain, int phase,
+			const virDomainEventGraphicsAddress *local,
 			const virDomainEventGraphicsAddress *remote, const char *scheme,
 			const virDomainEventGraphicsSubject *subject, void *userdata)
 {
 	char key[64];
 
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_GRAPHICS);
 	reason_word(&notice, &graphics_words, phase);
 	detail_address("local", local);
@@ -346,12 +357,12 @@ static void on_graphics(virConnectPtr conn, virDomainPtr domain, int phase, cons
 
 static void on_control_error(virConnectPtr conn, virDomainPtr domain, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_CONTROL_ERROR);
 	notify(userdata, &notice);
 }
 
-static void block_job(virDomainPtr domain, int id, const char *disk, int type, int status, void *userdata)
+static void block_job(virDomainPtr domain, int id, const char *disk, int type, int status,
+		      void *userdata)
 {
 	begin(&notice, domain, id);
 	reason_word(&notice, &block_job_status_words, status);
@@ -360,24 +371,21 @@ static void block_job(virDomainPtr domain, int id, const char *disk, int type, i
 	notify(userdata, &notice);
 }
 
-static void on_block_job(virConnectPtr conn, virDomainPtr domain, const char *path, int type, int status,
-			 void *userdata)
+static void on_block_job(virConnectPtr conn, virDomainPtr domain, const char *path, int type,
+			 int status, void *userdata)
 {
-	(void)conn;
 	block_job(domain, VIR_DOMAIN_EVENT_ID_BLOCK_JOB, path, type, status, userdata);
 }
 
-static void on_block_job_2(virConnectPtr conn, virDomainPtr domain, const char *target, int type, int status,
-			   void *userdata)
+static void on_block_job_2(virConnectPtr conn, virDomainPtr domain, const char *target, int type,
+			   int status, void *userdata)
 {
-	(void)conn;
 	block_job(domain, VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, target, type, status, userdata);
 }
 
-static void on_disk_change(virConnectPtr conn, virDomainPtr domain, const char *old_path, const char *new_path,
-			   const char *device, int reason, void *userdata)
+static void on_disk_change(virConnectPtr conn, virDomainPtr domain, const char *old_path,
+			   const char *new_path, const char *device, int reason, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_DISK_CHANGE);
 	reason_word(&notice, &disk_change_words, reason);
 	detail_string(&notice, "old_path", old_path);
@@ -386,9 +394,9 @@ static void on_disk_change(virConnectPtr conn, virDomainPtr domain, const char *
 	notify(userdata, &notice);
 }
 
-static void on_tray_change(virConnectPtr conn, virDomainPtr domain, const char *device, int reason, void *userdata)
+static void on_tray_change(virConnectPtr conn, virDomainPtr domain, const char *device, int reason,
+			   void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_TRAY_CHANGE);
 	reason_word(&notice, &tray_words, reason);
 	detail_string(&notice, "device", device);
@@ -405,25 +413,22 @@ static void pm(virDomainPtr domain, int id, int reason, void *userdata)
 
 static void on_pm_wakeup(virConnectPtr conn, virDomainPtr domain, int reason, void *userdata)
 {
-	(void)conn;
 	pm(domain, VIR_DOMAIN_EVENT_ID_PMWAKEUP, reason, userdata);
 }
 
 static void on_pm_suspend(virConnectPtr conn, virDomainPtr domain, int reason, void *userdata)
 {
-	(void)conn;
 	pm(domain, VIR_DOMAIN_EVENT_ID_PMSUSPEND, reason, userdata);
 }
 
 static void on_pm_suspend_disk(virConnectPtr conn, virDomainPtr domain, int reason, void *userdata)
 {
-	(void)conn;
 	pm(domain, VIR_DOMAIN_EVENT_ID_PMSUSPEND_DISK, reason, userdata);
 }
 
-static void on_balloon_change(virConnectPtr conn, virDomainPtr domain, unsigned long long kib, void *userdata)
+static void on_balloon_change(virConnectPtr conn, virDomainPtr domain, unsigned long long kib,
+			      void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE);
 	detail(&notice, "memory_kib", "%llu", kib);
 	notify(userdata, &notice);
@@ -436,27 +441,27 @@ static void device(virDomainPtr domain, int id, const char *alias, void *userdat
 	notify(userdata, &notice);
 }
 
-static void on_device_removed(virConnectPtr conn, virDomainPtr domain, const char *alias, void *userdata)
+static void on_device_removed(virConnectPtr conn, virDomainPtr domain, const char *alias,
+			      void *userdata)
 {
-	(void)conn;
 	device(domain, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, alias, userdata);
 }
 
-static void on_device_added(virConnectPtr conn, virDomainPtr domain, const char *alias, void *userdata)
+static void on_device_added(virConnectPtr conn, virDomainPtr domain, const char *alias,
+			    void *userdata)
 {
-	(void)conn;
 	device(domain, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, alias, userdata);
 }
 
-static void on_device_removal_failed(virConnectPtr conn, virDomainPtr domain, const char *alias, void *userdata)
+static void on_device_removal_failed(virConnectPtr conn, virDomainPtr domain, const char *alias,
+				     void *userdata)
 {
-	(void)conn;
 	device(domain, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, alias, userdata);
 }
 
-static void on_tunable(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr parameters, int n, void *userdata)
+static void on_tunable(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr parameters,
+		       int n, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_TUNABLE);
 	for (int i = 0; i < n; i++)
 		detail_parameter(&notice, &parameters[i]);
@@ -465,27 +470,25 @@ static void on_tunable(virConnectPtr conn, virDomainPtr domain, virTypedParamete
 
 static void on_agent(virConnectPtr conn, virDomainPtr domain, int state, int reason, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE);
 	reason_word(&notice, &agent_words, state);
 	detail_word(&notice, "cause", &agent_reason_words, reason);
 	notify(userdata, &notice);
 }
 
-static void on_migration_iteration(virConnectPtr conn, virDomainPtr domain, int iteration, void *userdata)
+static void on_migration_iteration(virConnectPtr conn, virDomainPtr domain, int iteration,
+				   void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION);
 	detail(&notice, "iteration", "%d", iteration);
 	notify(userdata, &notice);
 }
 
-static void on_job_completed(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr parameters, int n,
-			     void *userdata)
+static void on_job_completed(virConnectPtr conn, virDomainPtr domain,
+			     virTypedParameterPtr parameters, int n, void *userdata)
 {
 	int operation;
 
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_JOB_COMPLETED);
 	if (virTypedParamsGetInt(parameters, n, VIR_DOMAIN_JOB_OPERATION, &operation) == 1)
 		reason_word(&notice, &job_words, operation);
@@ -494,19 +497,19 @@ static void on_job_completed(virConnectPtr conn, virDomainPtr domain, virTypedPa
 	notify(userdata, &notice);
 }
 
-static void on_metadata_change(virConnectPtr conn, virDomainPtr domain, int type, const char *uri, void *userdata)
+static void on_metadata_change(virConnectPtr conn, virDomainPtr domain, int type, const char *uri,
+			       void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE);
 	reason_word(&notice, &metadata_words, type);
 	detail_string(&notice, "namespace", uri);
 	notify(userdata, &notice);
 }
 
-static void on_block_threshold(virConnectPtr conn, virDomainPtr domain, const char *disk, const char *path,
-			       unsigned long long threshold, unsigned long long excess, void *userdata)
+static void on_block_threshold(virConnectPtr conn, virDomainPtr domain, const char *disk,
+			       const char *path, unsigned long long threshold,
+			       unsigned long long excess, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD);
 	detail_string(&notice, "disk", disk);
 	detail_string(&notice, "path", path);
@@ -515,15 +518,16 @@ static void on_block_threshold(virConnectPtr conn, virDomainPtr domain, const ch
 	notify(userdata, &notice);
 }
 
-static void on_memory_failure(virConnectPtr conn, virDomainPtr domain, int recipient, int action, unsigned int flags,
-			      void *userdata)
+static void on_memory_failure(virConnectPtr conn, virDomainPtr domain, int recipient, int action,
+			      unsigned int flags, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE);
 	reason_word(&notice, &memory_action_words, action);
 	detail_word(&notice, "recipient", &recipient_words, recipient);
-	detail(&notice, "action_required", "%s", flags & VIR_DOMAIN_MEMORY_FAILURE_ACTION_REQUIRED ? "true" : "false");
-	detail(&notice, "recursive", "%s", flags & VIR_DOMAIN_MEMORY_FAILURE_RECURSIVE ? "true" : "false");
+	detail(&notice, "action_required", "%s",
+	       flags & VIR_DOMAIN_MEMORY_FAILURE_ACTION_REQUIRED ? "true" : "false");
+	detail(&notice, "recursive", "%s",
+	       flags & VIR_DOMAIN_MEMORY_FAILURE_RECURSIVE ? "true" : "false");
 	detail(&notice, "flags", "%u", flags);
 	notify(userdata, &notice);
 }
@@ -531,17 +535,15 @@ static void on_memory_failure(virConnectPtr conn, virDomainPtr domain, int recip
 static void on_memory_device_size_change(virConnectPtr conn, virDomainPtr domain, const char *alias,
 					 unsigned long long kib, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE);
 	detail_string(&notice, "device", alias);
 	detail(&notice, "size_kib", "%llu", kib);
 	notify(userdata, &notice);
 }
 
-static void on_nic_mac_change(virConnectPtr conn, virDomainPtr domain, const char *alias, const char *old_mac,
-			      const char *new_mac, void *userdata)
+static void on_nic_mac_change(virConnectPtr conn, virDomainPtr domain, const char *alias,
+			      const char *old_mac, const char *new_mac, void *userdata)
 {
-	(void)conn;
 	begin(&notice, domain, EVENT_ID_NIC_MAC_CHANGE);
 	detail_string(&notice, "device", alias);
 	detail_string(&notice, "old_mac", old_mac);
@@ -567,12 +569,12 @@ static void on_unknown(int id, virConnectPtr conn, virDomainPtr domain)
 	notify(found, &notice);
 }
 
-#define UNKNOWN(id)                                                                                                    \
-	static void on_##id(virConnectPtr conn, virDomainPtr domain)                                                   \
-	{                                                                                                              \
-		on_unknown(id, conn, domain);                                                                          \
+#define UNKNOWN(id)                                                                                \
+	static void on_##id(virConnectPtr conn, virDomainPtr domain)                               \
+	{                                                                                          \
+		on_unknown(id, conn, domain);                                                      \
 	}
-#define UNKNOWN_8(a, b, c, d, e, f, g, h)                                                                              \
+#define UNKNOWN_8(a, b, c, d, e, f, g, h)                                                          \
 	UNKNOWN(a) UNKNOWN(b) UNKNOWN(c) UNKNOWN(d) UNKNOWN(e) UNKNOWN(f) UNKNOWN(g) UNKNOWN(h)
 UNKNOWN_8(24, 25, 26, 27, 28, 29, 30, 31)
 UNKNOWN_8(32, 33, 34, 35, 36, 37, 38, 39)
@@ -583,9 +585,10 @@ UNKNOWN_8(56, 57, 58, 59, 60, 61, 62, 63)
 typedef void (*unknown_fn)(virConnectPtr conn, virDomainPtr domain);
 #define UNKNOWN_FIRST 24 /* below it every libvirt that we build with has names */
 static const unknown_fn unknown[CATALOG_IDS_MAX - UNKNOWN_FIRST] = {
-	on_24, on_25, on_26, on_27, on_28, on_29, on_30, on_31, on_32, on_33, on_34, on_35, on_36, on_37,
-	on_38, on_39, on_40, on_41, on_42, on_43, on_44, on_45, on_46, on_47, on_48, on_49, on_50, on_51,
-	on_52, on_53, on_54, on_55, on_56, on_57, on_58, on_59, on_60, on_61, on_62, on_63,
+	on_24, on_25, on_26, on_27, on_28, on_29, on_30, on_31, on_32, on_33,
+	on_34, on_35, on_36, on_37, on_38, on_39, on_40, on_41, on_42, on_43,
+	on_44, on_45, on_46, on_47, on_48, on_49, on_50, on_51, on_52, on_53,
+	on_54, on_55, on_56, on_57, on_58, on_59, on_60, on_61, on_62, on_63,
 };
 
 /* --- registering */
@@ -622,13 +625,15 @@ static virConnectDomainEventGenericCallback callback_of(int id)
 		[VIR_DOMAIN_EVENT_ID_METADATA_CHANGE] = CALLBACK(on_metadata_change),
 		[VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD] = CALLBACK(on_block_threshold),
 		[VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE] = CALLBACK(on_memory_failure),
-		[VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE] = CALLBACK(on_memory_device_size_change),
+		[VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE] =
+			CALLBACK(on_memory_device_size_change),
 		[EVENT_ID_NIC_MAC_CHANGE] = CALLBACK(on_nic_mac_change),
 	};
 
 	if ((size_t)id < ELEMENTSOF(known) && known[id])
 		return known[id];
-	return id >= UNKNOWN_FIRST && id < CATALOG_IDS_MAX ? CALLBACK(unknown[id - UNKNOWN_FIRST]) : NULL;
+	return id >= UNKNOWN_FIRST && id < CATALOG_IDS_MAX ? CALLBACK(unknown[id - UNKNOWN_FIRST])
+							   : NULL;
 }
 
 /* An event with a richer successor is wanted only where that is missing. */

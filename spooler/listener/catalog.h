@@ -2,8 +2,9 @@
 /*
  * catalog - every domain event that libvirt's API has, and what is recorded of each.
  *
- * The only file that knows the events' ids, arguments and enumerations. What the headers that we were compiled with do
- * not know (an event of a newer library, a new detail of an old event) is passed on by its number.
+ * The only file that knows the events' ids, arguments and enumerations. What the headers that we
+ * were compiled with do not know (an event of a newer library, a new detail of an old event) is
+ * passed on by its number.
  */
 #pragma once
 
@@ -20,9 +21,10 @@ struct notice {
 	char reason[64];    /* paused, ...; a number that has no word; "" */
 	const char *name;   /* the domain's */
 	char uuid[VIR_UUID_STRING_BUFLEN];
-	int domain_id;	       /* -1 if it does not run */
-	int event_id;	       /* enum virDomainEventID */
-	int lifecycle, detail; /* of a lifecycle event: enum virDomainEventType and its detail; otherwise -1 */
+	int domain_id; /* -1 if it does not run */
+	int event_id;  /* enum virDomainEventID */
+	int lifecycle,
+		detail; /* of a lifecycle event: enum virDomainEventType and its detail; otherwise -1 */
 	unsigned n_details;
 	bool truncated;					     /* details were too long or too many */
 	char details[RECORD_DETAILS_MAX][RECORD_DETAIL_MAX]; /* "key=value" */
@@ -40,10 +42,11 @@ struct subscription {
 };
 
 /*
- * Registers for every event: those that this driver or its daemon does not have are left out, and so are
- * balloon-change unless `balloon` (guests can send it many times a second), and the forerunners of io-error-reason and
- * block-job-2 where these are there. s->notify is called from the thread that runs libvirt's event loop. Returns 0, or
- * -EOPNOTSUPP if there are not even lifecycle events; libvirt's error says why.
+ * Registers for every event: those that this driver or its daemon does not have are left out, and
+ * so are balloon-change unless `balloon` (guests can send it many times a second), and the
+ * forerunners of io-error-reason and block-job-2 where these are there. s->notify is called from
+ * the thread that runs libvirt's event loop. Returns 0, or -EOPNOTSUPP if there are not even
+ * lifecycle events; libvirt's error says why.
  */
 int catalog_register(struct subscription *s, virConnectPtr conn, bool balloon);
 void catalog_deregister(struct subscription *s);
@@ -51,7 +54,8 @@ void catalog_deregister(struct subscription *s);
 /* The event's word, or NULL for a number that has none yet. */
 const char *catalog_event_name(int event_id);
 
-/* Does a hook tell this transition as well, and which operation is it: "started", "stopped", or NULL. */
+/* Does a hook tell this transition as well, and which operation is it: "started", "stopped", or
+   NULL. */
 const char *catalog_hook_of(const struct notice *n);
 
 /* A domain's state and its reason (virDomainGetState), in words; numbers where there is no word. */

@@ -2,11 +2,12 @@
 /*
  * connection - see connection.h.
  *
- * After each connect all domains are compared with what was last recorded of them, and each difference is spooled as a
- * `reconciled` record: the state now, the state before, and the reason if libvirt knows one. Events come meanwhile; a
- * comparison counts only if no event came while the domains were looked at, and if the difference was still there some
- * moments later, as events may be on their way. What cannot be asked for is left as it is: that a daemon or a domain
- * cannot be reached never reads as that it has stopped.
+ * After each connect all domains are compared with what was last recorded of them, and each
+ * difference is spooled as a `reconciled` record: the state now, the state before, and the reason
+ * if libvirt knows one. Events come meanwhile; a comparison counts only if no event came while the
+ * domains were looked at, and if the difference was still there some moments later, as events may
+ * be on their way. What cannot be asked for is left as it is: that a daemon or a domain cannot be
+ * reached never reads as that it has stopped.
  */
 #include "spooler/listener/connection.h"
 
@@ -54,7 +55,8 @@ int connection_driver(const char *uri, char *buf, size_t size)
 {
 	size_t n = strcspn(uri, "+:");
 
-	if (n == 0 || n >= size || !strstr(uri + n, "://") || strspn(uri, "abcdefghijklmnopqrstuvwxyz0123456789") < n)
+	if (n == 0 || n >= size || !strstr(uri + n, "://") ||
+	    strspn(uri, "abcdefghijklmnopqrstuvwxyz0123456789") < n)
 		return -EINVAL;
 	memcpy(buf, uri, n);
 	buf[n] = '\0';
@@ -154,7 +156,8 @@ static void add_xml(struct text *t, const char *s)
 			text_add_bytes(t, s, 1);
 }
 
-/* So much of the domain's document as an event tells: readers of records find name and uuid where they always are. */
+/* So much of the domain's document as an event tells: readers of records find name and uuid
+   where they always are. */
 static char *document_new(const char *driver, const char *name, const char *uuid, int id)
 {
 	size_t size = 5 * strlen(name) + strlen(driver) + 256;
@@ -177,8 +180,8 @@ static char *document_new(const char *driver, const char *name, const char *uuid
 	return t.data;
 }
 
-static struct record record_of(const struct connection *c, const char *operation, const char *suboperation,
-			       const char *reason)
+static struct record record_of(const struct connection *c, const char *operation,
+			       const char *suboperation, const char *reason)
 {
 	return (struct record){
 		.driver = bytes_of(c->driver),
@@ -191,7 +194,8 @@ static struct record record_of(const struct connection *c, const char *operation
 	};
 }
 
-static void keep_of_domain(struct connection *c, struct record *r, const char *name, const char *uuid, int id)
+static void keep_of_domain(struct connection *c, struct record *r, const char *name,
+			   const char *uuid, int id)
 {
 	_cleanup_free_ char *document = document_new(c->driver, name, uuid, id);
 
@@ -230,7 +234,8 @@ static int state_after(const struct notice *n, int before)
 	case VIR_DOMAIN_EVENT_PMSUSPENDED:
 		return VIR_DOMAIN_PMSUSPENDED;
 	case VIR_DOMAIN_EVENT_CRASHED: /* but for a guest that went on with its crash kernel */
-		return n->detail == VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED ? before : VIR_DOMAIN_CRASHED;
+		return n->detail == VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED ? before
+									 : VIR_DOMAIN_CRASHED;
 	case VIR_DOMAIN_EVENT_DEFINED:
 		return before == STATE_ABSENT ? VIR_DOMAIN_SHUTOFF : before;
 	}
@@ -299,7 +304,8 @@ static void on_closed(virConnectPtr conn, int reason, void *userdata)
 	if (conn == c->conn && !c->lost) {
 		c->lost = true;
 		(void)snprintf(c->lost_why, sizeof(c->lost_why), "%s",
-			       reason >= 0 && (size_t)reason < ELEMENTSOF(why) ? why[reason] : "unknown");
+			       reason >= 0 && (size_t)reason < ELEMENTSOF(why) ? why[reason]
+									       : "unknown");
 		(void)pthread_cond_broadcast(&c->wake);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
@@ -351,8 +357,9 @@ static int snapshot_add(struct snapshot *s, virConnectPtr conn, bool persistent)
 	struct found *list;
 	int n;
 
-	n = virConnectListAllDomains(
-		conn, &domains, persistent ? VIR_CONNECT_LIST_DOMAINS_PERSISTENT : VIR_CONNECT_LIST_DOMAINS_TRANSIENT);
+	n = virConnectListAllDomains(conn, &domains,
+				     persistent ? VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+						: VIR_CONNECT_LIST_DOMAINS_TRANSIENT);
 	if (n < 0)
 		return -EIO;
 	list = realloc(s->list, (s->n + (size_t)n + 1) * sizeof(*list));
@@ -392,9 +399,11 @@ static bool states_differ(int a, int b)
 }
 
 static void spool_difference(struct connection *c, const char *uuid, const char *name,
-			     const struct known_domain *before, int state, int reason, int id, bool restarted)
+			     const struct known_domain *before, int state, int reason, int id,
+			     bool restarted)
 {
-	char now[32] = "absent", why[64] = "unknown", previous[64] = "previous=unknown", old_name[RECORD_DETAIL_MAX];
+	char now[32] = "absent", why[64] = "unknown", previous[64] = "previous=unknown",
+	     old_name[RECORD_DETAIL_MAX];
 	struct record r;
 
 	if (state != STATE_ABSENT) {
@@ -403,7 +412,8 @@ static void spool_difference(struct connection *c, const char *uuid, const char 
 	}
 	if (before) {
 		strcpy(previous, "previous=");
-		catalog_state_word(before->state, previous + strlen(previous), sizeof(previous) - strlen(previous));
+		catalog_state_word(before->state, previous + strlen(previous),
+				   sizeof(previous) - strlen(previous));
 	}
 	r = record_of(c, "reconciled", now, why);
 	r.details[r.n_details++] = bytes_of(previous);
@@ -427,8 +437,10 @@ static bool compare(struct connection *c, const struct found *f, bool spool)
 		d->seen = true;
 	if (!f->known) /* its state cannot be had: no difference, and none is recorded */
 		return false;
-	restarted = d && is_active(d->state) && is_active(f->state) && d->id >= 0 && f->id >= 0 && d->id != f->id;
-	differs = !d || restarted || states_differ(d->state, f->state) || strcmp(d->name, f->name) != 0;
+	restarted = d && is_active(d->state) && is_active(f->state) && d->id >= 0 && f->id >= 0 &&
+		    d->id != f->id;
+	differs = !d || restarted || states_differ(d->state, f->state) ||
+		  strcmp(d->name, f->name) != 0;
 	if (!spool)
 		return differs;
 	if (differs)
@@ -469,7 +481,8 @@ static size_t compare_all(struct connection *c, const struct snapshot *s, bool s
 	return differences;
 }
 
-/* Negative errno if the domains could not be asked for; it is then tried again with the next connection. */
+/* Negative errno if the domains could not be asked for; it is then tried again with the next
+   connection. */
 static int reconcile(struct connection *c, virConnectPtr conn)
 {
 	bool settled = false, done = false;
@@ -496,8 +509,9 @@ static int reconcile(struct connection *c, virConnectPtr conn)
 			if (done)
 				(void)compare_all(c, &s, true);
 			if (done && differences > 0)
-				log_notice("'%s': the state of %zu domains is not as it was last recorded; reconciled",
-					   c->uri, differences);
+				log_notice(
+					"'%s': the state of %zu domains is not as it was last recorded; reconciled",
+					c->uri, differences);
 		} else {
 			settled = false;
 		}
@@ -520,8 +534,9 @@ static void save(struct connection *c)
 	r = known_save(&c->known);
 	(void)pthread_mutex_unlock(&c->lock);
 	if (r < 0 && !c->save_error_logged)
-		log_warning("cannot write '%s': %s; after a restart more may be reconciled than has changed",
-			    c->known.path, strerror(-r));
+		log_warning(
+			"cannot write '%s': %s; after a restart more may be reconciled than has changed",
+			c->known.path, strerror(-r));
 	c->save_error_logged = r < 0;
 }
 
@@ -561,9 +576,11 @@ static virConnectPtr open_connection(struct connection *c)
 	c->conn = conn;
 	c->lost = false;
 	(void)pthread_mutex_unlock(&c->lock);
-	(void)virConnectRegisterCloseCallback(conn, on_closed, c, NULL); /* not every driver has a connection to lose */
+	(void)virConnectRegisterCloseCallback(conn, on_closed, c,
+					      NULL); /* not every driver has a connection to lose */
 	if (c->options->keep_alive_s > 0)
-		(void)virConnectSetKeepAlive(conn, (int)c->options->keep_alive_s, c->options->keep_alive_count);
+		(void)virConnectSetKeepAlive(conn, (int)c->options->keep_alive_s,
+					     c->options->keep_alive_count);
 	virResetLastError();
 	return conn;
 }
@@ -598,7 +615,8 @@ static void end_listening(struct connection *c)
 	if (!stopped) {
 		c->stats.losses++;
 		memcpy(why, c->lost_why, sizeof(why));
-		(void)snprintf(c->stats.last_error, sizeof(c->stats.last_error), "the connection was lost: %s", why);
+		(void)snprintf(c->stats.last_error, sizeof(c->stats.last_error),
+			       "the connection was lost: %s", why);
 	}
 	c->stats.events_registered = 0;
 	(void)pthread_mutex_unlock(&c->lock);
@@ -640,7 +658,8 @@ static bool session(struct connection *c)
 
 static void wait_before_retry(struct connection *c, unsigned *retry_s)
 {
-	unsigned ms = *retry_s * 1000 / 2 + (unsigned)(random() % (long)(*retry_s * 500 + 1)); /* with jitter */
+	unsigned ms = *retry_s * 1000 / 2 +
+		      (unsigned)(random() % (long)(*retry_s * 500 + 1)); /* with jitter */
 
 	set_phase(c, CONNECTION_WAITING);
 	(void)pthread_mutex_lock(&c->lock);
@@ -693,8 +712,8 @@ static int init_thread(struct connection *c)
 	return -pthread_create(&c->thread, NULL, run, c);
 }
 
-int connection_new(const char *uri, const struct connection_options *options, void (*changed)(void *), void *userdata,
-		   struct connection **ret_connection)
+int connection_new(const char *uri, const struct connection_options *options,
+		   void (*changed)(void *), void *userdata, struct connection **ret_connection)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 	int r;
@@ -711,8 +730,9 @@ int connection_new(const char *uri, const struct connection_options *options, vo
 	if (r == 0)
 		r = known_load(&c->known, uri);
 	if (r > 0)
-		log_warning("'%s' cannot be read: what changed meanwhile is not known, and every domain is told anew",
-			    c->known.path);
+		log_warning(
+			"'%s' cannot be read: what changed meanwhile is not known, and every domain is told anew",
+			c->known.path);
 	c->stats.uri = c->uri;
 	c->stats.driver = c->driver;
 	c->stats.domains = c->known.n;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * connection - one libvirt, named by a URI: connect, listen, reconcile, and again when it went away.
+ * connection - one libvirt, named by a URI: connect, listen, reconcile, and again when it went
+ * away.
  *
- * Each has a thread of its own, as libvirt's calls can hang for as long as its daemon does. The events themselves come
- * on the thread that runs libvirt's event loop, and are recorded there. All functions may be called from any thread.
+ * Each has a thread of its own, as libvirt's calls can hang for as long as its daemon does. The
+ * events themselves come on the thread that runs libvirt's event loop, and are recorded there. All
+ * functions may be called from any thread.
  */
 #pragma once
 
@@ -44,18 +46,19 @@ struct connection_stats {
 
 struct connection;
 
-/* Makes it and starts its thread. uri and options must outlive it. `changed` is called, from any thread, when the stats
-   have. Negative errno. */
-int connection_new(const char *uri, const struct connection_options *options, void (*changed)(void *), void *userdata,
-		   struct connection **ret_connection);
+/* Makes it and starts its thread. uri and options must outlive it. `changed` is called, from any
+   thread, when the stats have. Negative errno. */
+int connection_new(const char *uri, const struct connection_options *options,
+		   void (*changed)(void *), void *userdata, struct connection **ret_connection);
 
-/* Ends and frees it, within wait_ms. False if it hangs in a call of libvirt's: it stays, for the end of the process. */
+/* Ends and frees it, within wait_ms. False if it hangs in a call of libvirt's: it stays, for the
+   end of the process. */
 bool connection_stop(struct connection *c, unsigned wait_ms);
 
 void connection_get_stats(struct connection *c, struct connection_stats *ret_stats);
 
-/* The driver as its hooks call it: of "qemu+unix:///system?socket=..." "qemu", of "xen:///system" "libxl". -EINVAL if
-   it is not a URI. */
+/* The driver as its hooks call it: of "qemu+unix:///system?socket=..." "qemu", of
+   "xen:///system" "libxl". -EINVAL if it is not a URI. */
 int connection_driver(const char *uri, char *buf, size_t size);
 
 const char *connection_phase_name(enum connection_phase phase);

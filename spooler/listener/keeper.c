@@ -2,9 +2,10 @@
 /*
  * keeper - see keeper.h.
  *
- * A file system that hangs must not hold the thread that hears libvirt's events: it would lose the connection. So
- * another thread writes to the disk, and what it did not finish in time goes to the emergency spool. As in the hook,
- * one atomic state decides which of the two it is; while the writer still hangs, the disk is not waited for again.
+ * A file system that hangs must not hold the thread that hears libvirt's events: it would lose the
+ * connection. So another thread writes to the disk, and what it did not finish in time goes to the
+ * emergency spool. As in the hook, one atomic state decides which of the two it is; while the
+ * writer still hangs, the disk is not waited for again.
  */
 #include "spooler/listener/keeper.h"
 
@@ -37,7 +38,8 @@ struct job {
 	char data[];
 };
 
-static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER; /* one record at a time, from stamp to disk */
+static pthread_mutex_t order =
+	PTHREAD_MUTEX_INITIALIZER; /* one record at a time, from stamp to disk */
 static pthread_mutex_t slot_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t slot_changed;
 static struct job *slot; /* what the writer shall do, or does */
@@ -71,7 +73,6 @@ static int write_job(struct job *j)
 
 static void *writer(void *userdata)
 {
-	(void)userdata;
 	(void)pthread_mutex_lock(&slot_lock);
 	for (;;) {
 		struct job *j = slot;
@@ -143,13 +144,13 @@ static int put_on_disk(struct job *j)
 
 /* --- the stamp */
 
-/* When an epoch begins: what waits in the spools keeps sorting before what comes, also if the clock leapt. */
+/* When an epoch begins: what waits in the spools keeps sorting before what comes, also if the
+   clock leapt. */
 static uint64_t highest_waiting(void *userdata)
 {
 	uint64_t disk = 0, emergency = 0;
 	int fd;
 
-	(void)userdata;
 	fd = open(spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd >= 0)
 		disk = spool_highest_ticks(fd, SPOOL_NEW, FLOOR_MS);
@@ -213,13 +214,15 @@ static void log_loss(const struct record *r, int disk_error, int emergency_error
 		unlogged++;
 		return;
 	}
-	log_error("event lost: '%.*s' '%.*s' '%.*s', epoch %s sequence %llu: cannot write to '%s': %s, nor to the "
-		  "emergency "
-		  "spool in '%s': %s; %llu more since the last such line",
-		  (int)r->driver.size, r->driver.data, (int)r->object.size, r->object.data ? r->object.data : "",
-		  (int)r->operation.size, r->operation.data, r->stamp.epoch, (unsigned long long)r->stamp.sequence,
-		  spool_directory(), strerror(-disk_error), spool_run_directory(), strerror(-emergency_error),
-		  (unsigned long long)unlogged);
+	log_error(
+		"event lost: '%.*s' '%.*s' '%.*s', epoch %s sequence %llu: cannot write to '%s': %s, nor to the "
+		"emergency "
+		"spool in '%s': %s; %llu more since the last such line",
+		(int)r->driver.size, r->driver.data, (int)r->object.size,
+		r->object.data ? r->object.data : "", (int)r->operation.size, r->operation.data,
+		r->stamp.epoch, (unsigned long long)r->stamp.sequence, spool_directory(),
+		strerror(-disk_error), spool_run_directory(), strerror(-emergency_error),
+		(unsigned long long)unlogged);
 	last = now;
 	unlogged = 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * keeper - records of the listener go where the hook's go: the same stamp, the same put side, the same emergency spool.
+ * keeper - records of the listener go where the hook's go: the same stamp, the same put side, the
+ * same emergency spool.
  *
  * May be called from any thread. The order of the calls is the order of the stamps.
  */
@@ -19,8 +20,9 @@ struct keeper_counts {
 int keeper_start(void);
 
 /*
- * Takes the next stamp for r, whose other fields are set, and writes it. Returns when it is durable; never waits longer
- * than some four seconds, whatever the disk does. Negative errno if it is lost, which has been logged.
+ * Takes the next stamp for r, whose other fields are set, and writes it. Returns when it is
+ * durable; never waits longer than some four seconds, whatever the disk does. Negative errno if it
+ * is lost, which has been logged.
  */
 int keeper_keep(struct record *r);
 

@@ -7,7 +7,8 @@
  *	...
  *	end COUNT
  *
- * with the numbers of libvirt's states, and the name percent-escaped. Without its last line it is damaged.
+ * with the numbers of libvirt's states, and the name percent-escaped. Without its last line it is
+ * damaged.
  */
 #include "spooler/listener/known.h"
 
@@ -141,7 +142,8 @@ static bool parse_line(struct known *k, char *line)
 	int state, id, persistent, at = 0;
 
 	line[strcspn(line, "\n")] = '\0';
-	if (sscanf(line, "%36[0-9a-f-] %d %d %d%n", uuid, &state, &id, &persistent, &at) != 4 || line[at] != ' ')
+	if (sscanf(line, "%36[0-9a-f-] %d %d %d%n", uuid, &state, &id, &persistent, &at) != 4 ||
+	    line[at] != ' ')
 		return false;
 	unescape(line + at + 1);
 	d = known_put(k, uuid, line + at + 1);
@@ -202,7 +204,8 @@ static int print(const struct known *k, FILE *f)
 		if (!name.data)
 			return -ENOMEM;
 		text_add_escaped(&name, d->name, strlen(d->name));
-		fprintf(f, "%s %d %d %d %.*s\n", d->uuid, d->state, d->id, d->persistent, (int)name.length, name.data);
+		fprintf(f, "%s %d %d %d %.*s\n", d->uuid, d->state, d->id, d->persistent,
+			(int)name.length, name.data);
 		free(name.data);
 	}
 	fprintf(f, "end %zu\n", k->n);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * known - the state of each domain of one connection as it was last recorded, in memory and in a file.
+ * known - the state of each domain of one connection as it was last recorded, in memory and in a
+ * file.
  *
- * The file, SPOOLDIR/listen.URI, is what makes the difference after a restart of ours, or of the whole host: it lies on
- * the disk, is replaced atomically, and one that is damaged counts as none. Not locked: its owner does that.
+ * The file, SPOOLDIR/listen.URI, is what makes the difference after a restart of ours, or of the
+ * whole host: it lies on the disk, is replaced atomically, and one that is damaged counts as none.
+ * Not locked: its owner does that.
  */
 #pragma once
 
@@ -28,8 +30,8 @@ struct known {
 	bool changed; /* since it was saved */
 };
 
-/* Reads the file for this URI. An absent file is an empty list; 1 is returned if there was one that was damaged, 0
-   otherwise; -ENOMEM. */
+/* Reads the file for this URI. An absent file is an empty list; 1 is returned if there was one
+   that was damaged, 0 otherwise; -ENOMEM. */
 int known_load(struct known *k, const char *uri);
 /* Writes the file if something has changed. Negative errno. */
 int known_save(struct known *k);

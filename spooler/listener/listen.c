@@ -27,23 +27,30 @@ const char *argp_program_bug_address = "<" PACKAGE_BUGREPORT ">";
 
 static const struct argp_option options[] = {
 	{"connect", 'c', "URI", 0, "libvirt to listen to; may be repeated [" DEFAULT_URI "]", 0},
-	{"balloon", KEY_BALLOON, NULL, 0, "record balloon-change as well; a guest can cause many", 0},
-	{"keep-alive", KEY_KEEP_ALIVE, "SECONDS", 0, "ask an idle connection so often; 0: never [5]", 0},
-	{"keep-alive-count", KEY_KEEP_ALIVE_COUNT, "N", 0, "it is lost after so many without an answer [3]", 0},
-	{"retry-max", KEY_RETRY_MAX, "SECONDS", 0, "longest time between attempts to connect [30]", 0},
-	{"metrics", KEY_METRICS, "FILE", 0, "write metrics there; empty: none [" RUNDIR "/" REPORT_METRICS_FILE "]", 0},
+	{"balloon", KEY_BALLOON, NULL, 0, "record balloon-change as well; a guest can cause many",
+	 0},
+	{"keep-alive", KEY_KEEP_ALIVE, "SECONDS", 0,
+	 "ask an idle connection so often; 0: never [5]", 0},
+	{"keep-alive-count", KEY_KEEP_ALIVE_COUNT, "N", 0,
+	 "it is lost after so many without an answer [3]", 0},
+	{"retry-max", KEY_RETRY_MAX, "SECONDS", 0, "longest time between attempts to connect [30]",
+	 0},
+	{"metrics", KEY_METRICS, "FILE", 0,
+	 "write metrics there; empty: none [" RUNDIR "/" REPORT_METRICS_FILE "]", 0},
 	{"debug", KEY_DEBUG, NULL, 0, "log more", 0},
 	{"list-events", KEY_LIST, NULL, 0, "print the events that have a name, and exit", 0},
 	{0},
 };
 
-static unsigned number(struct argp_state *state, const char *option, const char *arg, unsigned least, unsigned most)
+static unsigned number(struct argp_state *state, const char *option, const char *arg,
+		       unsigned least, unsigned most)
 {
 	char *end;
 	unsigned long n = strtoul(arg, &end, 10);
 
 	if (!isdigit((unsigned char)*arg) || *end || n < least || n > most)
-		argp_error(state, "--%s: '%s' is not a number from %u to %u", option, arg, least, most);
+		argp_error(state, "--%s: '%s' is not a number from %u to %u", option, arg, least,
+			   most);
 	return (unsigned)n;
 }
 
@@ -108,7 +115,10 @@ int main(int argc, char **argv)
 	};
 	_cleanup_free_ char *metrics = NULL;
 	struct listener_options o = {
-		.connection = {.keep_alive_s = 5, .keep_alive_count = 3, .retry_min_s = 1, .retry_max_s = 30},
+		.connection = {.keep_alive_s = 5,
+			       .keep_alive_count = 3,
+			       .retry_min_s = 1,
+			       .retry_max_s = 30},
 	};
 
 	log_set_program("virtspool-listen");

@@ -2,10 +2,10 @@
 /*
  * listener - see listener.h.
  *
- * Threads: the main one has signals, timers and the watchdog (sd-event). One runs libvirt's own event loop
- * (virEventRegisterDefaultImpl); one for each URI makes the calls that can hang; one writes to the disk (keeper.c).
- * libvirt's loop is used, not sd-event for both, because connections add their handles from their own threads, for
- * which libvirt's loop is made and sd-event is not.
+ * Threads: the main one has signals, timers and the watchdog (sd-event). One runs libvirt's own
+ * event loop (virEventRegisterDefaultImpl); one for each URI makes the calls that can hang; one
+ * writes to the disk (keeper.c). libvirt's loop is used, not sd-event for both, because connections
+ * add their handles from their own threads, for which libvirt's loop is made and sd-event is not.
  */
 #include "spooler/listener/listener.h"
 
@@ -26,11 +26,13 @@
 #include "spooler/listener/pairing.h"
 #include "spooler/listener/report.h"
 
-#define REPORT_USEC USEC_PER_SEC	 /* status is written at most this often, and only when something has changed */
-#define METRICS_USEC (60 * USEC_PER_SEC) /* and at least this often, as its time tells that it is current */
-#define BEAT_MS 2000			 /* libvirt's event loop shows that it runs */
-#define BEAT_LATE_S 60			 /* after so long it does not, and systemd's watchdog is left to bite */
-#define STOP_MS 3000			 /* for the connections to end */
+#define REPORT_USEC                                                                                \
+	USEC_PER_SEC /* status is written at most this often, and only when something has changed */
+#define METRICS_USEC                                                                               \
+	(60 * USEC_PER_SEC) /* and at least this often, as its time tells that it is current */
+#define BEAT_MS 2000	    /* libvirt's event loop shows that it runs */
+#define BEAT_LATE_S 60	    /* after so long it does not, and systemd's watchdog is left to bite */
+#define STOP_MS 3000	    /* for the connections to end */
 
 /* --- libvirt's event loop */
 
@@ -49,25 +51,21 @@ static long long monotonic_s(void)
 
 static void on_beat(int timer, void *userdata)
 {
-	(void)timer;
-	(void)userdata;
 	atomic_store(&last_beat_s, monotonic_s());
 }
 
 static void *run_events(void *userdata)
 {
-	(void)userdata;
 	while (!atomic_load(&event_stop))
 		if (virEventRunDefaultImpl() < 0)
-			(void)usleep(10000); /* it has failed; the beat goes on only if that passes */
+			(void)usleep(
+				10000); /* it has failed; the beat goes on only if that passes */
 	return NULL;
 }
 
 /* What libvirt would print we log ourselves, from its return values. */
 static void on_libvirt_error(void *userdata, virErrorPtr error)
 {
-	(void)userdata;
-	(void)error;
 }
 
 int listener_start_events(void)
@@ -110,14 +108,16 @@ static void on_changed(void *userdata)
 	(void)!write(l->changed_fd, &one, sizeof(one));
 }
 
-static void tell_systemd(const struct connection_stats *stats, size_t n, const struct keeper_counts *records)
+static void tell_systemd(const struct connection_stats *stats, size_t n,
+			 const struct keeper_counts *records)
 {
 	size_t listening = 0;
 
 	for (size_t i = 0; i < n; i++)
-		listening += stats[i].phase == CONNECTION_LISTENING || stats[i].phase == CONNECTION_RECONCILING;
-	(void)sd_notifyf(0, "STATUS=Listening to %zu of %zu; %" PRIu64 " records, %" PRIu64 " lost", listening, n,
-			 records->kept + records->emergency, records->lost);
+		listening += stats[i].phase == CONNECTION_LISTENING ||
+			     stats[i].phase == CONNECTION_RECONCILING;
+	(void)sd_notifyf(0, "STATUS=Listening to %zu of %zu; %" PRIu64 " records, %" PRIu64 " lost",
+			 listening, n, records->kept + records->emergency, records->lost);
 }
 
 static void write_report(struct listener *l)
@@ -165,8 +165,6 @@ static int on_change(sd_event_source *s, int fd, uint32_t revents, void *userdat
 	struct listener *l = userdata;
 	uint64_t n;
 
-	(void)s;
-	(void)revents;
 	(void)!read(fd, &n, sizeof(n));
 	if (!l->dirty)
 		(void)sd_event_source_set_time_relative(l->timer, REPORT_USEC);
@@ -176,10 +174,6 @@ static int on_change(sd_event_source *s, int fd, uint32_t revents, void *userdat
 
 static int on_spool(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
-	(void)s;
-	(void)fd;
-	(void)revents;
-	(void)userdata;
 	pairing_drain();
 	return 0;
 }
@@ -188,7 +182,6 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
 {
 	struct listener *l = userdata;
 
-	(void)s;
 	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
 	(void)sd_notify(0, "STOPPING=1");
 	(void)sd_event_exit(l->loop, EXIT_SUCCESS);
@@ -225,7 +218,8 @@ static int add_sources(struct listener *l)
 	r = sd_event_add_io(l->loop, NULL, l->changed_fd, EPOLLIN, on_change, l);
 	if (r < 0)
 		return r;
-	r = sd_event_add_time_relative(l->loop, &l->timer, CLOCK_MONOTONIC, REPORT_USEC, 0, on_timer, l);
+	r = sd_event_add_time_relative(l->loop, &l->timer, CLOCK_MONOTONIC, REPORT_USEC, 0,
+				       on_timer, l);
 	if (r < 0)
 		return r;
 	r = sd_event_set_watchdog(l->loop, true);

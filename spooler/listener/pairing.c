@@ -2,8 +2,9 @@
 /*
  * pairing - see pairing.h.
  *
- * The daemon moves a record on within moments, so it is looked for where it may have gone, too. Only a short while of
- * memory is needed: what is kept is bounded, and forgotten as a whole when there is too much of it.
+ * The daemon moves a record on within moments, so it is looked for where it may have gone, too.
+ * Only a short while of memory is needed: what is kept is bounded, and forgotten as a whole when
+ * there is too much of it.
  */
 #include "spooler/listener/pairing.h"
 
@@ -101,12 +102,13 @@ static int open_record(bool emergency, const char *name)
 	int fd = -1;
 
 	if (emergency) {
-		if (snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW "/%s", spool_run_directory(),
-			     name) < (int)sizeof(path))
+		if (snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW "/%s",
+			     spool_run_directory(), name) < (int)sizeof(path))
 			fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	}
 	for (size_t i = 0; fd < 0 && i < ELEMENTSOF(places); i++)
-		if (snprintf(path, sizeof(path), "%s/%s/%s", spool_directory(), places[i], name) < (int)sizeof(path))
+		if (snprintf(path, sizeof(path), "%s/%s/%s", spool_directory(), places[i], name) <
+		    (int)sizeof(path))
 			fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	return fd;
 }
@@ -145,7 +147,8 @@ static void see(bool emergency, const char *name)
 		return;
 	fd = open_record(emergency, name);
 	data = fd >= 0 ? read_record(fd, &size) : NULL;
-	if (!data || record_parse(data, size, &r, &reason) < 0 || r.origin.size || !r.operation.data)
+	if (!data || record_parse(data, size, &r, &reason) < 0 || r.origin.size ||
+	    !r.operation.data)
 		return;
 	i = operation_index(r.operation.data, r.operation.size);
 	if (i < 0)
@@ -162,7 +165,8 @@ static void add_watches(void)
 	const uint32_t mask = IN_MOVED_TO | IN_ONLYDIR;
 	char path[PATH_MAX];
 
-	if (watch_new < 0 && snprintf(path, sizeof(path), "%s/" SPOOL_NEW, spool_directory()) < (int)sizeof(path))
+	if (watch_new < 0 &&
+	    snprintf(path, sizeof(path), "%s/" SPOOL_NEW, spool_directory()) < (int)sizeof(path))
 		watch_new = inotify_add_watch(watch_fd, path, mask);
 	if (watch_emergency < 0 && snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW,
 					    spool_run_directory()) < (int)sizeof(path))
@@ -208,7 +212,8 @@ void pairing_drain(void)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-bool pairing_take(const char *driver, struct bytes domain, const char *operation, char ret_id[static 37])
+bool pairing_take(const char *driver, struct bytes domain, const char *operation,
+		  char ret_id[static 37])
 {
 	int i = operation_index(operation, strlen(operation));
 	struct domain *d = NULL;

@@ -30,7 +30,8 @@ static json_t *events_json(const struct connection_stats *s)
 
 	for (int id = 0; id < CATALOG_IDS_MAX; id++)
 		if (s->events[id] > 0)
-			(void)json_object_set_new(o, event_name(id, buf), json_integer((json_int_t)s->events[id]));
+			(void)json_object_set_new(o, event_name(id, buf),
+						  json_integer((json_int_t)s->events[id]));
 	return o;
 }
 
@@ -76,7 +77,8 @@ char *report_json(const struct report *r)
 
 static void head(FILE *f, const char *name, const char *type, const char *help)
 {
-	fprintf(f, "# HELP virtspool_listen_%s %s\n# TYPE virtspool_listen_%s %s\n", name, help, name, type);
+	fprintf(f, "# HELP virtspool_listen_%s %s\n# TYPE virtspool_listen_%s %s\n", name, help,
+		name, type);
 }
 
 /* A label's value: backslash, quote and newline are escaped. */
@@ -89,7 +91,8 @@ static void print_label(FILE *f, const char *value)
 			fprintf(f, *value == '\\' || *value == '"' ? "\\%c" : "%c", *value);
 }
 
-static void of_connection(FILE *f, const char *name, const struct connection_stats *s, uint64_t value)
+static void of_connection(FILE *f, const char *name, const struct connection_stats *s,
+			  uint64_t value)
 {
 	fprintf(f, "virtspool_listen_%s{uri=\"", name);
 	print_label(f, s->uri);
@@ -118,17 +121,18 @@ static void events(FILE *f, const struct report *r)
 				continue;
 			fputs("virtspool_listen_events_total{uri=\"", f);
 			print_label(f, r->connections[i].uri);
-			fprintf(f, "\",event=\"%s\"} %" PRIu64 "\n", event_name(id, buf), r->connections[i].events[id]);
+			fprintf(f, "\",event=\"%s\"} %" PRIu64 "\n", event_name(id, buf),
+				r->connections[i].events[id]);
 		}
 }
 
-#define EACH_CONNECTION(f, r, name, type, help, value)                                                                 \
-	do {                                                                                                           \
-		head(f, name, type, help);                                                                             \
-		for (size_t i_ = 0; i_ < (r)->n_connections; i_++) {                                                   \
-			const struct connection_stats *s = &(r)->connections[i_];                                      \
-			of_connection(f, name, s, value);                                                              \
-		}                                                                                                      \
+#define EACH_CONNECTION(f, r, name, type, help, value)                                             \
+	do {                                                                                       \
+		head(f, name, type, help);                                                         \
+		for (size_t i_ = 0; i_ < (r)->n_connections; i_++) {                               \
+			const struct connection_stats *s = &(r)->connections[i_];                  \
+			of_connection(f, name, s, value);                                          \
+		}                                                                                  \
 	} while (0)
 
 char *report_metrics(const struct report *r)
@@ -142,15 +146,20 @@ char *report_metrics(const struct report *r)
 	head(f, "build_info", "gauge", "The version of virtspool-listen; always 1.");
 	fputs("virtspool_listen_build_info{version=\"" PACKAGE_VERSION "\"} 1\n", f);
 	head(f, "start_time_seconds", "gauge", "Time at which it started.");
-	fprintf(f, "virtspool_listen_start_time_seconds %" PRIu64 "\n", r->started_usec / USEC_PER_SEC);
+	fprintf(f, "virtspool_listen_start_time_seconds %" PRIu64 "\n",
+		r->started_usec / USEC_PER_SEC);
 	records(f, &r->records);
 	events(f, r);
-	EACH_CONNECTION(f, r, "connected", "gauge", "1 while it listens to this libvirt.", is_listening(s));
-	EACH_CONNECTION(f, r, "connections_total", "counter", "Connections that were made.", s->connects);
-	EACH_CONNECTION(f, r, "connection_losses_total", "counter", "Connections that were lost.", s->losses);
-	EACH_CONNECTION(f, r, "attempts_failed_total", "counter", "Attempts to connect that failed.",
-			s->attempts_failed);
-	EACH_CONNECTION(f, r, "reconciled_total", "counter", "Domains whose state had changed unheard.", s->reconciled);
+	EACH_CONNECTION(f, r, "connected", "gauge", "1 while it listens to this libvirt.",
+			is_listening(s));
+	EACH_CONNECTION(f, r, "connections_total", "counter", "Connections that were made.",
+			s->connects);
+	EACH_CONNECTION(f, r, "connection_losses_total", "counter", "Connections that were lost.",
+			s->losses);
+	EACH_CONNECTION(f, r, "attempts_failed_total", "counter",
+			"Attempts to connect that failed.", s->attempts_failed);
+	EACH_CONNECTION(f, r, "reconciled_total", "counter",
+			"Domains whose state had changed unheard.", s->reconciled);
 	EACH_CONNECTION(f, r, "domains", "gauge", "Domains whose state is known.", s->domains);
 	if (fclose(f) == EOF) {
 		free(text);

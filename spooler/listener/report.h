@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * report - what the listener is doing, for those who look: RUNDIR/listen.json, and metrics for Prometheus in
- * RUNDIR/listen.prom or where it was said.
+ * report - what the listener is doing, for those who look: RUNDIR/listen.json, and metrics for
+ * Prometheus in RUNDIR/listen.prom or where it was said.
  */
 #pragma once
 

@@ -8,15 +8,18 @@
 #include "spooler/mqtt/bridge.h"
 #include "spooler/base/util.h"
 
-/* A directory that only we can enter, wherever there is room for one; it lives for some microseconds. */
+/* A directory that only we can enter, wherever there is room for one; it lives for some
+   microseconds. */
 static int make_private_directory(char *path, size_t size)
 {
-	const char *places[] = {getenv("RUNTIME_DIRECTORY"), "/tmp", RUNDIR, "/dev/shm", "/var/tmp"};
+	const char *places[] = {getenv("RUNTIME_DIRECTORY"), "/tmp", RUNDIR, "/dev/shm",
+				"/var/tmp"};
 	int error = ENOENT;
 	size_t i;
 
 	for (i = 0; i < ELEMENTSOF(places); i++) {
-		if (!places[i] || snprintf(path, size, "%s/.virtspool-XXXXXX", places[i]) >= (int)size)
+		if (!places[i] ||
+		    snprintf(path, size, "%s/.virtspool-XXXXXX", places[i]) >= (int)size)
 			continue;
 		if (mkdtemp(path))
 			return 0;

@@ -6,10 +6,10 @@
  *	fd = bridge_accept(&b);		our end of that connection
  *	bridge_release(&b);		at once: nobody else shall connect
  *
- * It is closed to everybody else: the socket is bound in a private directory, its inode is kept with O_PATH and the
- * name is removed before `path`, which is /proc/self/fd/N, is told to anybody; the one connection that is accepted must
- * come from this very process; then the listener is closed. Nothing can connect before (no name, mode 0700), between
- * (pid) or after (no listener).
+ * It is closed to everybody else: the socket is bound in a private directory, its inode is kept
+ * with O_PATH and the name is removed before `path`, which is /proc/self/fd/N, is told to anybody;
+ * the one connection that is accepted must come from this very process; then the listener is
+ * closed. Nothing can connect before (no name, mode 0700), between (pid) or after (no listener).
  */
 #pragma once
 
@@ -19,13 +19,14 @@ struct bridge {
 	int listener;
 	int inode; /* by which the listener is reached */
 };
-#define BRIDGE_INIT                                                                                                    \
-	{                                                                                                              \
-		.listener = -1, .inode = -1                                                                            \
+#define BRIDGE_INIT                                                                                \
+	{                                                                                          \
+		.listener = -1, .inode = -1                                                        \
 	}
 
 /* Returns 0 or a negative errno. */
 int bridge_listen(struct bridge *b, char ret_path[BRIDGE_PATH_SIZE]);
-/* The connection that waits: a non-blocking descriptor, the caller's. -EAGAIN: none; -EPERM: it is somebody else's. */
+/* The connection that waits: a non-blocking descriptor, the caller's. -EAGAIN: none; -EPERM: it
+   is somebody else's. */
 int bridge_accept(struct bridge *b);
 void bridge_release(struct bridge *b);

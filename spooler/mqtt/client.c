@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client - see client.h. libmosquitto knows no TLS but OpenSSL's, so it speaks in the clear to a unix socket whose
- * other end is ours, and we carry the bytes between that end and the transport ("the bridge", see bridge.h).
+ * client - see client.h. libmosquitto knows no TLS but OpenSSL's, so it speaks in the clear to a
+ * unix socket whose other end is ours, and we carry the bytes between that end and the transport
+ * ("the bridge", see bridge.h).
  *
- * Neither end of the bridge is watched by the loop: both change only through calls made here. A turn carries what has
- * come from the broker into libmosquitto, tells the user, lets the user publish, and carries what libmosquitto has
- * written to the broker; turns are repeated until nothing moves, within a budget so that other sources get theirs.
- * What is gathered in one turn goes through in one piece, which is where the speed comes from.
+ * Neither end of the bridge is watched by the loop: both change only through calls made here. A
+ * turn carries what has come from the broker into libmosquitto, tells the user, lets the user
+ * publish, and carries what libmosquitto has written to the broker; turns are repeated until
+ * nothing moves, within a budget so that other sources get theirs. What is gathered in one turn
+ * goes through in one piece, which is where the speed comes from.
  *
- * libmosquitto is called by nobody's timer: its keep-alive is due at a moment that we can work out, and the time-outs
- * (CONNACK, PUBACK, PINGRESP) are ours. One timer is set to the nearest of them.
+ * libmosquitto is called by nobody's timer: its keep-alive is due at a moment that we can work out,
+ * and the time-outs (CONNACK, PUBACK, PINGRESP) are ours. One timer is set to the nearest of them.
  *
- * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts are released when
- * no callback of libmosquitto and no handler is on the stack.
+ * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts
+ * are released when no callback of libmosquitto and no handler is on the stack.
  */
 #include <fcntl.h>
 #include <mosquitto.h>
@@ -30,18 +32,24 @@
 
 #define IN_BUFFER (16 * 1024)
 #define OUT_BUFFER (64 * 1024)
-#define TURNS_MAX 32			  /* before the loop's other sources get their turn, */
-#define TURNS_USEC 50000		  /* or so long */
-#define ANSWERS_MAX 65535		  /* owed to the broker: more than there are packet identifiers */
-#define IN_FLIGHT_BYTES (4 * 1024 * 1024) /* bound of what libmosquitto holds, whatever the window */
-#define PACKET_MAX 268435455U		  /* MQTT's own limit for what follows the fixed header's length */
+#define TURNS_MAX 32	  /* before the loop's other sources get their turn, */
+#define TURNS_USEC 50000  /* or so long */
+#define ANSWERS_MAX 65535 /* owed to the broker: more than there are packet identifiers */
+#define IN_FLIGHT_BYTES                                                                            \
+	(4 * 1024 * 1024)     /* bound of what libmosquitto holds, whatever the window */
+#define PACKET_MAX 268435455U /* MQTT's own limit for what follows the fixed header's length */
 #define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
 #define PUBLISH_IN_NONE (64 * 1024)	  /* announced when there is no subscription */
 #define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
 #define WINDOW_QOS2_V3 20		  /* see window_of() */
 #define KEEP_ALIVE_MAX 65535
 
-enum client_state { OPENING, HELLO, READY, LOST }; /* no bridge yet; waiting for CONNACK; feeding; over */
+enum client_state {
+	OPENING,
+	HELLO,
+	READY,
+	LOST
+}; /* no bridge yet; waiting for CONNACK; feeding; over */
 
 struct publish {
 	int mid;
@@ -87,7 +95,8 @@ struct client {
 	bool suback;
 	unsigned suback_code;
 
-	/* Publishes without an answer, oldest first; answered ones wait for the ones before them. */
+	/* Publishes without an answer, oldest first; answered ones wait for the ones before
+	   them. */
 	struct publish *ring;
 	unsigned ring_size, ring_head, ring_n, in_flight;
 	size_t in_flight_bytes;
@@ -124,7 +133,8 @@ static uint64_t loop_usec(const struct client *c)
 	return usec;
 }
 
-/* The moment at which libmosquitto, which counts in whole seconds, certainly finds its keep-alive due. */
+/* The moment at which libmosquitto, which counts in whole seconds, certainly finds its
+   keep-alive due. */
 static uint64_t ping_due(const struct client *c)
 {
 	uint64_t last = c->last_in < c->last_out ? c->last_in : c->last_out;
@@ -148,17 +158,20 @@ static uint64_t next_deadline(const struct client *c)
 	return next;
 }
 
-/* Under load the timer is only ever set earlier; when it comes too early it is set anew. That spares a system call
-   each turn. With nothing in flight it is set exactly, so that an idle daemon is woken by nothing but keep-alives. */
+/* Under load the timer is only ever set earlier; when it comes too early it is set anew. That
+   spares a system call each turn. With nothing in flight it is set exactly, so that an idle
+   daemon is woken by nothing but keep-alives. */
 static void set_timer(struct client *c)
 {
 	uint64_t next = next_deadline(c);
 
 	if (!c->timer || next == 0 || next == UINT64_MAX)
 		return;
-	if (c->timer_set && c->timer_set <= next && (c->in_flight > 0 || next - c->timer_set < USEC_PER_SEC))
+	if (c->timer_set && c->timer_set <= next &&
+	    (c->in_flight > 0 || next - c->timer_set < USEC_PER_SEC))
 		return;
-	if (sd_event_source_set_time(c->timer, next) < 0 || sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
+	if (sd_event_source_set_time(c->timer, next) < 0 ||
+	    sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
 		return;
 	c->timer_set = next;
 }
@@ -209,17 +222,21 @@ static void lose_mosquitto(struct client *c)
 	const char *words = c->reason_string;
 
 	if (c->connack && c->connack_code)
-		lose(c, CLIENT_LOSS_REFUSED, c->connack_code, "%s: the broker refuses the connection: %s (0x%02x)%s%s",
-		     peer(c), reason_connack_name(c->connack_code), c->connack_code, *words ? ": " : "", words);
+		lose(c, CLIENT_LOSS_REFUSED, c->connack_code,
+		     "%s: the broker refuses the connection: %s (0x%02x)%s%s", peer(c),
+		     reason_connack_name(c->connack_code), c->connack_code, *words ? ": " : "",
+		     words);
 	else if (c->inbound.disconnected)
 		lose(c, CLIENT_LOSS_DISCONNECT, c->inbound.disconnect_reason,
 		     "%s: the broker ends the connection: %s (0x%02x)%s%s", peer(c),
-		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason) : "Normal disconnection",
+		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason)
+						  : "Normal disconnection",
 		     c->inbound.disconnect_reason, *words ? ": " : "", words);
 	else if (c->mosq_code == MOSQ_ERR_KEEPALIVE)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping", peer(c));
 	else
-		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the broker sent what MQTT does not allow (%s)", peer(c),
+		lose(c, CLIENT_LOSS_PROTOCOL, 0,
+		     "%s: the broker sent what MQTT does not allow (%s)", peer(c),
 		     mosquitto_strerror(c->mosq_code));
 }
 
@@ -229,43 +246,48 @@ static void keep_reason_string(struct client *c, const mosquitto_property *prope
 {
 	char *text = NULL;
 
-	if (!properties || !mosquitto_property_read_string(properties, MQTT_PROP_REASON_STRING, &text, false) || !text)
+	if (!properties ||
+	    !mosquitto_property_read_string(properties, MQTT_PROP_REASON_STRING, &text, false) ||
+	    !text)
 		return;
 	(void)snprintf(c->reason_string, sizeof(c->reason_string), "%s", text);
 	free(text);
 }
 
-static void on_connect(struct mosquitto *m, void *userdata, int code, int flags, const mosquitto_property *properties)
+static void on_connect(struct mosquitto *m, void *userdata, int code, int flags,
+		       const mosquitto_property *properties)
 {
 	struct client *c = userdata;
 	uint16_t receive_max, keep_alive;
 	uint8_t qos_max;
 	uint32_t packet_max;
 
-	(void)m;
-	(void)flags;
 	c->connack = true;
 	c->connack_code = (unsigned)code;
 	keep_reason_string(c, properties);
 	if (code != 0 || !properties)
 		return;
-	if (mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_max, false) &&
+	if (mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_max,
+					  false) &&
 	    receive_max > 0 && receive_max < c->window)
 		c->window = receive_max;
-	if (mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, &packet_max, false) &&
+	if (mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, &packet_max,
+					  false) &&
 	    packet_max > 0)
 		c->packet_max = packet_max;
-	if (mosquitto_property_read_byte(properties, MQTT_PROP_MAXIMUM_QOS, &qos_max, false) && qos_max < c->qos)
+	if (mosquitto_property_read_byte(properties, MQTT_PROP_MAXIMUM_QOS, &qos_max, false) &&
+	    qos_max < c->qos)
 		c->qos = qos_max;
-	if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keep_alive, false))
+	if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keep_alive,
+					  false))
 		c->keep_alive_us = keep_alive * USEC_PER_SEC;
 }
 
-static void on_disconnect(struct mosquitto *m, void *userdata, int code, const mosquitto_property *properties)
+static void on_disconnect(struct mosquitto *m, void *userdata, int code,
+			  const mosquitto_property *properties)
 {
 	struct client *c = userdata;
 
-	(void)m;
 	if (c->mosq_gone) /* after a DISCONNECT this is called twice */
 		return;
 	c->mosq_gone = true;
@@ -292,8 +314,6 @@ static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_
 	struct client *c = userdata;
 	struct publish *p = find_publish(c, mid);
 
-	(void)m;
-	(void)properties;
 	if (!p)
 		return;
 	p->acknowledged = true;
@@ -312,11 +332,9 @@ static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n, co
 {
 	struct client *c = userdata;
 
-	(void)m;
-	(void)mid;
-	(void)properties;
 	c->suback = true;
-	c->suback_code = n > 0 ? (unsigned)granted[0] : 0x80; /* a SUBACK can claim to hold no code at all */
+	c->suback_code =
+		n > 0 ? (unsigned)granted[0] : 0x80; /* a SUBACK can claim to hold no code at all */
 }
 
 static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message,
@@ -324,10 +342,9 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 {
 	struct client *c = userdata;
 
-	(void)m;
-	(void)properties;
 	/* Of a session taken up, messages may come together with the CONNACK. */
-	if (c->closed || (c->state != READY && !(c->state == HELLO && c->connack && !c->connack_code)) ||
+	if (c->closed ||
+	    (c->state != READY && !(c->state == HELLO && c->connack && !c->connack_code)) ||
 	    !c->handlers.message)
 		return;
 	c->handlers.message(c, message->topic, message->payload ? message->payload : "",
@@ -366,7 +383,8 @@ static int mosquitto_begin(struct client *c, const char *path)
 	int code = MOSQ_ERR_SUCCESS;
 
 	if (q->version == 5)
-		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, take);
+		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
+						    take);
 	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->options.session_expiry_s)
 		code = mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
 						    c->options.session_expiry_s);
@@ -375,12 +393,14 @@ static int mosquitto_begin(struct client *c, const char *path)
 		keep_alive = keep_alive > KEEP_ALIVE_MAX ? KEEP_ALIVE_MAX : keep_alive;
 		c->keep_alive_us = keep_alive * USEC_PER_SEC;
 		errno = 0;
-		code = mosquitto_connect_bind_v5(c->mosq, path, 0, (int)keep_alive, NULL, properties);
+		code = mosquitto_connect_bind_v5(c->mosq, path, 0, (int)keep_alive, NULL,
+						 properties);
 	}
 	mosquitto_property_free_all(&properties);
 	if (code != MOSQ_ERR_SUCCESS)
 		return mosquitto_error(code);
-	(void)fcntl(mosquitto_socket(c->mosq), F_SETFD, FD_CLOEXEC); /* libmosquitto leaves it inheritable */
+	(void)fcntl(mosquitto_socket(c->mosq), F_SETFD,
+		    FD_CLOEXEC); /* libmosquitto leaves it inheritable */
 	return 0;
 }
 
@@ -397,8 +417,8 @@ static int set_login(struct client *c)
 	if (q->password_file) {
 		r = config_read_secret(q->password_file, &password, &size, &why);
 		if (r < 0) {
-			lose(c, CLIENT_LOSS_TRANSPORT, 0, "cannot use the password file '%s': %s", q->password_file,
-			     why ? why : strerror(-r));
+			lose(c, CLIENT_LOSS_TRANSPORT, 0, "cannot use the password file '%s': %s",
+			     q->password_file, why ? why : strerror(-r));
 			return r;
 		}
 	}
@@ -417,9 +437,11 @@ static int set_will(struct client *c)
 	int code = MOSQ_ERR_SUCCESS;
 
 	if (o->will_content_type && o->config->mqtt.version == 5)
-		code = mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE, o->will_content_type);
+		code = mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE,
+						     o->will_content_type);
 	if (code == MOSQ_ERR_SUCCESS)
-		code = mosquitto_will_set_v5(c->mosq, o->will_topic, o->will_payload ? (int)strlen(o->will_payload) : 0,
+		code = mosquitto_will_set_v5(c->mosq, o->will_topic,
+					     o->will_payload ? (int)strlen(o->will_payload) : 0,
 					     o->will_payload, 1, false, properties);
 	if (code != MOSQ_ERR_SUCCESS) /* otherwise they are the library's */
 		mosquitto_property_free_all(&properties);
@@ -432,7 +454,8 @@ static int mosquitto_make(struct client *c)
 	const struct client_options *o = &c->options;
 	int code;
 
-	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id, !(o->resume && q->version == 5), c);
+	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id,
+				!(o->resume && q->version == 5), c);
 	if (!c->mosq)
 		return errno == EINVAL ? -EINVAL : -ENOMEM;
 	code = mosquitto_int_option(c->mosq, MOSQ_OPT_PROTOCOL_VERSION,
@@ -503,7 +526,8 @@ static bool read_transport(struct client *c)
 		taken += (size_t)n;
 		packets = c->inbound.packets;
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
-		/* Bytes that never become a packet are no sign of life, unless a long one may be on its way. */
+		/* Bytes that never become a packet are no sign of life, unless a long one may be
+		   on its way. */
 		if (c->inbound.packets != packets || c->inbound.want_publish) {
 			c->last_in = loop_usec(c);
 			c->ping_since = 0;
@@ -529,7 +553,8 @@ static void call_mosquitto(struct client *c, int (*call)(struct mosquitto *, int
 	}
 }
 
-/* Lets libmosquitto take all that lies in the bridge; c->acks has room for as many answers as are in flight. */
+/* Lets libmosquitto take all that lies in the bridge; c->acks has room for as many answers as
+   are in flight. */
 static void read_mosquitto(struct client *c)
 {
 	int waiting;
@@ -548,7 +573,8 @@ static bool from_broker(struct client *c)
 	ssize_t n;
 
 	while (c->in_begin < c->in_end && !c->mosq_gone && !c->closed && c->state != LOST) {
-		n = send(c->fd, c->in + c->in_begin, c->in_end - c->in_begin, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = send(c->fd, c->in + c->in_begin, c->in_end - c->in_begin,
+			 MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0)
 			break; /* full, though libmosquitto has read all: cannot be; the rest waits for the next turn */
 		c->in_begin += (size_t)n;
@@ -561,8 +587,8 @@ static bool from_broker(struct client *c)
 
 /* --- a turn: to the broker */
 
-/* A large event on a slow line: as long as it moves, and there is more to come, no answer can be expected yet, neither
-   to it nor to a ping that waits behind it. */
+/* A large event on a slow line: as long as it moves, and there is more to come, no answer can be
+   expected yet, neither to it nor to a ping that waits behind it. */
 static void be_patient(struct client *c)
 {
 	c->head_since = c->last_out;
@@ -583,7 +609,8 @@ static bool to_broker(struct client *c)
 		if (c->out_begin == c->out_end)
 			c->out_begin = c->out_end = 0;
 		if (c->out_end < sizeof(c->out)) {
-			n = recv(c->fd, c->out + c->out_end, sizeof(c->out) - c->out_end, MSG_DONTWAIT);
+			n = recv(c->fd, c->out + c->out_end, sizeof(c->out) - c->out_end,
+				 MSG_DONTWAIT);
 			if (n > 0)
 				c->out_end += (size_t)n;
 		}
@@ -609,7 +636,8 @@ static void tell_acks(struct client *c)
 
 	for (i = 0; i < c->n_acks && !c->closed; i++)
 		if (c->handlers.acknowledged)
-			c->handlers.acknowledged(c, c->acks[i].mid, c->acks[i].reason_code, c->userdata);
+			c->handlers.acknowledged(c, c->acks[i].mid, c->acks[i].reason_code,
+						 c->userdata);
 	c->n_acks = 0;
 }
 
@@ -622,8 +650,8 @@ static void check_connack(struct client *c)
 		return;
 	}
 	if (c->qos == 0) {
-		lose(c, CLIENT_LOSS_REFUSED, 0x9b, "%s: the broker knows no QoS 1, without which events could be lost",
-		     peer(c));
+		lose(c, CLIENT_LOSS_REFUSED, 0x9b,
+		     "%s: the broker knows no QoS 1, without which events could be lost", peer(c));
 		return;
 	}
 	c->state = READY;
@@ -676,7 +704,8 @@ static void begin_hello(struct client *c)
 	c->state = HELLO;
 	r = open_bridge(c);
 	if (r < 0)
-		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s: cannot set up the connection inside this process: %s", peer(c),
+		lose(c, CLIENT_LOSS_TRANSPORT, 0,
+		     "%s: cannot set up the connection inside this process: %s", peer(c),
 		     strerror(-r));
 }
 
@@ -695,8 +724,8 @@ static bool turn(struct client *c)
 	else if (transport_state(c->transport) == TRANSPORT_LOST)
 		lose_transport(c);
 	else if (c->inbound.answers - c->answered > ANSWERS_MAX)
-		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the broker wants answers without end, and does not take them",
-		     peer(c));
+		lose(c, CLIENT_LOSS_PROTOCOL, 0,
+		     "%s: the broker wants answers without end, and does not take them", peer(c));
 	return moved && c->state != LOST;
 }
 
@@ -745,14 +774,11 @@ static void run(struct client *c)
 
 static void on_transport(struct transport *t, void *userdata)
 {
-	(void)t;
 	run(userdata);
 }
 
 static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	(void)source;
-	(void)usec;
 	run(userdata);
 	return 0;
 }
@@ -760,7 +786,8 @@ static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 static void check_ping(struct client *c, uint64_t now)
 {
 	if (c->ping_since && now >= c->ping_since + c->answer_timeout_us) {
-		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping within %llu s", peer(c),
+		lose(c, CLIENT_LOSS_TIMEOUT, 0,
+		     "%s: no answer to the keep-alive ping within %llu s", peer(c),
 		     (unsigned long long)(c->answer_timeout_us / USEC_PER_SEC));
 		return;
 	}
@@ -777,15 +804,13 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	struct client *c = userdata;
 	uint64_t now = loop_usec(c);
 
-	(void)source;
-	(void)usec;
 	c->timer_set = 0;
 	if (c->state == HELLO && now >= c->connack_deadline)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no CONNACK within %llu s", peer(c),
 		     (unsigned long long)c->options.config->mqtt.connect_timeout_s);
 	if (c->state == READY && c->in_flight > 0 && now >= c->head_since + c->ack_timeout_us)
-		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no PUBACK within %llu s, %u events in flight", peer(c),
-		     (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no PUBACK within %llu s, %u events in flight",
+		     peer(c), (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
 	if (c->state == READY)
 		check_ping(c, now);
 	run(c);
@@ -803,8 +828,9 @@ static void library_init(void)
 	done = true;
 }
 
-/* Under 3.1.1 a broker cannot say how much it takes at a time. mosquitto ends the connection, and would for ever, when
-   more than its max_inflight_messages (default: 20) of QoS 2 are under way; with QoS 1 it does not mind. */
+/* Under 3.1.1 a broker cannot say how much it takes at a time. mosquitto ends the connection,
+   and would for ever, when more than its max_inflight_messages (default: 20) of QoS 2 are under
+   way; with QoS 1 it does not mind. */
 static unsigned window_of(const struct config_mqtt *q)
 {
 	unsigned most = q->version == 3 && q->qos == 2 ? WINDOW_QOS2_V3 : 65535;
@@ -822,7 +848,8 @@ static int client_init(struct client *c)
 	c->packet_max = PACKET_MAX;
 	c->ack_timeout_us = q->ack_timeout_s * USEC_PER_SEC;
 	c->answer_timeout_us =
-		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) * USEC_PER_SEC;
+		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) *
+		USEC_PER_SEC;
 	c->inbound.want_publish = c->handlers.message != NULL;
 	c->inbound.publish_max = PUBLISH_IN_MAX;
 	c->inbound.v5 = q->version == 5;
@@ -839,12 +866,13 @@ static int client_init(struct client *c)
 	r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	return transport_open(c->loop, c->options.broker, &c->options.config->tls, c->options.credentials,
-			      q->connect_timeout_s, on_transport, c, &c->transport);
+	return transport_open(c->loop, c->options.broker, &c->options.config->tls,
+			      c->options.credentials, q->connect_timeout_s, on_transport, c,
+			      &c->transport);
 }
 
-int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h, void *userdata,
-		struct client **ret_client)
+int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h,
+		void *userdata, struct client **ret_client)
 {
 	struct client *c;
 	int r;
@@ -874,7 +902,8 @@ static void say_goodbye(struct client *c)
 	mosquitto_property *properties = NULL;
 
 	if (c->options.session_expiry_s && c->options.config->mqtt.version == 5)
-		(void)mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL, 0);
+		(void)mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
+						   0);
 	(void)mosquitto_disconnect_v5(c->mosq, 0, properties);
 	mosquitto_property_free_all(&properties);
 }
@@ -931,7 +960,8 @@ static unsigned length_of_length(size_t n)
 }
 
 /* Of the whole PUBLISH packet, as the broker's maximum counts it. */
-static size_t packet_size(const struct client *c, const char *topic, size_t size, const char *content_type)
+static size_t packet_size(const struct client *c, const char *topic, size_t size,
+			  const char *content_type)
 {
 	size_t properties = content_type ? 3 + strlen(content_type) : 0;
 	size_t n = 2 + strlen(topic) + 2 + size;
@@ -951,7 +981,8 @@ static int set_content_type(struct client *c, const char *content_type)
 	c->content_type = strdup(content_type);
 	if (!c->content_type)
 		return -ENOMEM;
-	return mosquitto_error(mosquitto_property_add_string(&c->properties, MQTT_PROP_CONTENT_TYPE, content_type));
+	return mosquitto_error(mosquitto_property_add_string(&c->properties, MQTT_PROP_CONTENT_TYPE,
+							     content_type));
 }
 
 static void note_publish(struct client *c, int mid, size_t size)
@@ -966,8 +997,8 @@ static void note_publish(struct client *c, int mid, size_t size)
 	c->in_flight_bytes += size;
 }
 
-int client_publish(struct client *c, const char *topic, const void *payload, size_t size, const char *content_type,
-		   int *ret_mid)
+int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
+		   const char *content_type, int *ret_mid)
 {
 	size_t whole;
 	int r, mid;
@@ -992,13 +1023,16 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 			return r;
 	}
 	errno = 0;
-	r = mosquitto_error(mosquitto_publish_v5(c->mosq, &mid, topic, (int)size, payload, (int)c->qos, false,
+	r = mosquitto_error(mosquitto_publish_v5(c->mosq, &mid, topic, (int)size, payload,
+						 (int)c->qos, false,
 						 content_type ? c->properties : NULL));
 	if (r == -ENOTCONN)
-		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone", peer(c));
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone",
+		     peer(c));
 	else if (r < 0 && r != -EINVAL &&
 		 r != -EMSGSIZE) /* it may keep the message all the same, under an id of its own */
-		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: libmosquitto cannot take an event: %s", peer(c), strerror(-r));
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: libmosquitto cannot take an event: %s",
+		     peer(c), strerror(-r));
 	if (r < 0)
 		return r;
 	note_publish(c, mid, size);

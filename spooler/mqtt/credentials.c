@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * credentials - from the files that the configuration names to what GnuTLS wants: trust (CA file or the system's
- * store, CRL, pins), our own certificate with its key (files or PKCS#11 objects), a pre-shared key, and the priorities.
+ * credentials - from the files that the configuration names to what GnuTLS wants: trust (CA file or
+ * the system's store, CRL, pins), our own certificate with its key (files or PKCS#11 objects), a
+ * pre-shared key, and the priorities.
  *
- * Everything is read and checked when it is loaded, so that a broken file is told at start or reload and the old
- * credentials go on. Secrets are wiped from our memory once GnuTLS has them. A relative path is looked for in
- * $CREDENTIALS_DIRECTORY, where systemd puts what LoadCredential= names.
+ * Everything is read and checked when it is loaded, so that a broken file is told at start or
+ * reload and the old credentials go on. Secrets are wiped from our memory once GnuTLS has them. A
+ * relative path is looked for in $CREDENTIALS_DIRECTORY, where systemd puts what LoadCredential=
+ * names.
  */
 #include <ctype.h>
 #include <gnutls/x509.h>
@@ -34,7 +36,8 @@ static void secret_release(struct secret *s)
 }
 
 /* Sets the sentence and passes the error through, so that a check reads `return fail(...)`. */
-static int __attribute__((format(printf, 3, 4))) fail(int error, char **ret_error, const char *format, ...)
+static int __attribute__((format(printf, 3, 4)))
+fail(int error, char **ret_error, const char *format, ...)
 {
 	va_list ap;
 
@@ -45,14 +48,16 @@ static int __attribute__((format(printf, 3, 4))) fail(int error, char **ret_erro
 	return error;
 }
 
-static int read_secret(const char *what, const char *path, struct secret *ret_secret, char **ret_error)
+static int read_secret(const char *what, const char *path, struct secret *ret_secret,
+		       char **ret_error)
 {
 	const char *why = NULL;
 	int r;
 
 	r = config_read_secret(path, &ret_secret->data, &ret_secret->size, &why);
 	if (r < 0)
-		return fail(r, ret_error, "cannot use the %s '%s': %s", what, path, why ? why : strerror(-r));
+		return fail(r, ret_error, "cannot use the %s '%s': %s", what, path,
+			    why ? why : strerror(-r));
 	return 0;
 }
 
@@ -104,7 +109,8 @@ static int load_trust(const struct config_tls *t, struct credentials *c, char **
 			return 0;
 		r = gnutls_certificate_set_x509_system_trust(c->certificates);
 		if (r < 0)
-			return fail(-ENOENT, ret_error, "cannot load %s: %s", SYSTEM_STORE, gnutls_strerror(r));
+			return fail(-ENOENT, ret_error, "cannot load %s: %s", SYSTEM_STORE,
+				    gnutls_strerror(r));
 		if (r == 0)
 			return fail(-ENOENT, ret_error,
 				    "%s holds no CA certificate (package ca-certificates); "
@@ -121,9 +127,11 @@ static int load_trust(const struct config_tls *t, struct credentials *c, char **
 		return r;
 	r = gnutls_certificate_set_x509_trust_mem(c->certificates, &pem, GNUTLS_X509_FMT_PEM);
 	if (r < 0)
-		return fail(-EINVAL, ret_error, "cannot read the CA file '%s': %s", t->ca_file, gnutls_strerror(r));
+		return fail(-EINVAL, ret_error, "cannot read the CA file '%s': %s", t->ca_file,
+			    gnutls_strerror(r));
 	if (r == 0)
-		return fail(-EINVAL, ret_error, "the CA file '%s' holds no certificate", t->ca_file);
+		return fail(-EINVAL, ret_error, "the CA file '%s' holds no certificate",
+			    t->ca_file);
 	return 0;
 }
 
@@ -135,8 +143,9 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 	if (!t->crl_file)
 		return 0;
 	if (!c->verify_chain)
-		return fail(-EINVAL, ret_error,
-			    "tls.crl_file needs tls.ca_file: where only tls.pins are trusted, nobody can revoke");
+		return fail(
+			-EINVAL, ret_error,
+			"tls.crl_file needs tls.ca_file: where only tls.pins are trusted, nobody can revoke");
 	if (asprintf(&c->crl_name, "'%s'", t->crl_file) < 0) {
 		c->crl_name = NULL;
 		return -ENOMEM;
@@ -146,12 +155,13 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 		return r;
 	r = gnutls_certificate_set_x509_crl_mem(c->certificates, &pem, GNUTLS_X509_FMT_PEM);
 	if (r <= 0)
-		return fail(-EINVAL, ret_error, "the CRL file '%s' holds no revocation list: %s", t->crl_file,
-			    r < 0 ? gnutls_strerror(r) : "none found");
+		return fail(-EINVAL, ret_error, "the CRL file '%s' holds no revocation list: %s",
+			    t->crl_file, r < 0 ? gnutls_strerror(r) : "none found");
 	/* Once more, to be looked at by verify.c. */
 	r = gnutls_x509_crl_list_import2(&c->crls, &c->n_crls, &pem, GNUTLS_X509_FMT_PEM, 0);
 	if (r < 0)
-		return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s", t->crl_file, gnutls_strerror(r));
+		return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s", t->crl_file,
+			    gnutls_strerror(r));
 	return 0;
 }
 
@@ -159,38 +169,43 @@ static int certificate_error(int code, const struct config_tls *t, char **ret_er
 {
 	if (code == GNUTLS_E_DECRYPTION_FAILED)
 		return fail(-EINVAL, ret_error,
-			    t->key_password_file ? "the password in tls.key_password_file does not open "
-						   "the key '%s'"
-						 : "the key '%s' is encrypted and tls.key_password_file "
-						   "is not set",
+			    t->key_password_file
+				    ? "the password in tls.key_password_file does not open "
+				      "the key '%s'"
+				    : "the key '%s' is encrypted and tls.key_password_file "
+				      "is not set",
 			    t->key_file);
 	if (code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
-		return fail(-EINVAL, ret_error, "the key '%s' is not the one of the certificate '%s'", t->key_file,
+		return fail(-EINVAL, ret_error,
+			    "the key '%s' is not the one of the certificate '%s'", t->key_file,
 			    t->certificate_file);
 	if (code == GNUTLS_E_PKCS11_PIN_ERROR || code == GNUTLS_E_PKCS11_PIN_LOCKED)
-		return fail(-EINVAL, ret_error, "the token refuses the PIN of '%s' (%s)", t->key_file,
-			    gnutls_strerror(code));
-	return fail(-EINVAL, ret_error, "cannot use the certificate '%s' with the key '%s': %s", t->certificate_file,
-		    t->key_file, gnutls_strerror(code));
+		return fail(-EINVAL, ret_error, "the token refuses the PIN of '%s' (%s)",
+			    t->key_file, gnutls_strerror(code));
+	return fail(-EINVAL, ret_error, "cannot use the certificate '%s' with the key '%s': %s",
+		    t->certificate_file, t->key_file, gnutls_strerror(code));
 }
 
 /* Objects of a token, or a mix: GnuTLS opens them itself. The password is the token's PIN. */
-static int load_own_from_token(const struct config_tls *t, struct credentials *c, const char *password,
-			       char **ret_error)
+static int load_own_from_token(const struct config_tls *t, struct credentials *c,
+			       const char *password, char **ret_error)
 {
-	_cleanup_free_ char *certificate =
-		is_uri(t->certificate_file) ? strdup(t->certificate_file) : resolve_path(t->certificate_file);
-	_cleanup_free_ char *key = is_uri(t->key_file) ? strdup(t->key_file) : resolve_path(t->key_file);
+	_cleanup_free_ char *certificate = is_uri(t->certificate_file)
+						   ? strdup(t->certificate_file)
+						   : resolve_path(t->certificate_file);
+	_cleanup_free_ char *key =
+		is_uri(t->key_file) ? strdup(t->key_file) : resolve_path(t->key_file);
 	int r;
 
 	if (!certificate || !key)
 		return -ENOMEM;
-	r = gnutls_certificate_set_x509_key_file2(c->certificates, certificate, key, GNUTLS_X509_FMT_PEM, password, 0);
+	r = gnutls_certificate_set_x509_key_file2(c->certificates, certificate, key,
+						  GNUTLS_X509_FMT_PEM, password, 0);
 	return r < 0 ? certificate_error(r, t, ret_error) : 0;
 }
 
-static int load_own_from_files(const struct config_tls *t, struct credentials *c, const char *password,
-			       char **ret_error)
+static int load_own_from_files(const struct config_tls *t, struct credentials *c,
+			       const char *password, char **ret_error)
 {
 	_cleanup_(gnutls_datum_release) gnutls_datum_t certificate = {0};
 	_cleanup_(secret_release) struct secret key = {0};
@@ -204,8 +219,8 @@ static int load_own_from_files(const struct config_tls *t, struct credentials *c
 	if (r < 0)
 		return r;
 	key_data = (gnutls_datum_t){.data = (unsigned char *)key.data, .size = (unsigned)key.size};
-	r = gnutls_certificate_set_x509_key_mem2(c->certificates, &certificate, &key_data, GNUTLS_X509_FMT_PEM,
-						 password, 0);
+	r = gnutls_certificate_set_x509_key_mem2(c->certificates, &certificate, &key_data,
+						 GNUTLS_X509_FMT_PEM, password, 0);
 	return r < 0 ? certificate_error(r, t, ret_error) : 0;
 }
 
@@ -217,7 +232,8 @@ static int load_own(const struct config_tls *t, struct credentials *c, char **re
 	if (!t->certificate_file && !t->key_file)
 		return 0;
 	if (!t->certificate_file || !t->key_file)
-		return fail(-EINVAL, ret_error, "tls.certificate_file and tls.key_file belong together");
+		return fail(-EINVAL, ret_error,
+			    "tls.certificate_file and tls.key_file belong together");
 	if (t->key_password_file) {
 		r = read_secret("key password file", t->key_password_file, &password, ret_error);
 		if (r < 0)
@@ -238,7 +254,8 @@ static int load_psk(const struct config_tls *t, struct credentials *c, char **re
 	int r;
 
 	if (!t->psk_identity || !t->psk_key_file)
-		return fail(-EINVAL, ret_error, "tls.psk_identity and tls.psk_key_file belong together");
+		return fail(-EINVAL, ret_error,
+			    "tls.psk_identity and tls.psk_key_file belong together");
 	r = read_secret("PSK key file", t->psk_key_file, &file, ret_error);
 	if (r < 0)
 		return r;
@@ -246,17 +263,18 @@ static int load_psk(const struct config_tls *t, struct credentials *c, char **re
 	hex = hex ? hex + 1 : file.data;
 	n = strspn(hex, "0123456789abcdefABCDEF");
 	if (n < 32 || n % 2 || hex[n + strspn(hex + n, " \t\r\n")])
-		return fail(-EINVAL, ret_error,
-			    "the PSK key file '%s' must hold an even number of hexadecimal digits, at least 32",
-			    t->psk_key_file);
+		return fail(
+			-EINVAL, ret_error,
+			"the PSK key file '%s' must hold an even number of hexadecimal digits, at least 32",
+			t->psk_key_file);
 	r = gnutls_psk_allocate_client_credentials(&c->psk);
 	if (r < 0)
 		return -ENOMEM;
 	key = (gnutls_datum_t){.data = (unsigned char *)hex, .size = (unsigned)n};
 	r = gnutls_psk_set_client_credentials(c->psk, t->psk_identity, &key, GNUTLS_PSK_KEY_HEX);
 	if (r < 0)
-		return fail(-EINVAL, ret_error, "cannot use the PSK key file '%s': %s", t->psk_key_file,
-			    gnutls_strerror(r));
+		return fail(-EINVAL, ret_error, "cannot use the PSK key file '%s': %s",
+			    t->psk_key_file, gnutls_strerror(r));
 	return 0;
 }
 
@@ -297,7 +315,8 @@ static int load_pins(const struct config_tls *t, struct credentials *c, char **r
 		return -ENOMEM;
 	for (; c->n_pins < t->pins.n; c->n_pins++)
 		if (parse_pin(t->pins.list[c->n_pins], c->pins[c->n_pins]) < 0)
-			return fail(-EINVAL, ret_error, "the pin '%s' is not sha256: and 64 hexadecimal digits",
+			return fail(-EINVAL, ret_error,
+				    "the pin '%s' is not sha256: and 64 hexadecimal digits",
 				    t->pins.list[c->n_pins]);
 	return 0;
 }
@@ -315,7 +334,8 @@ static int load_priority(const struct config_tls *t, struct credentials *c, char
 		r = asprintf(&text, "%s:-VERS-SSL3.0:-VERS-TLS1.0:-VERS-TLS1.1%s", t->priority,
 			     only_13 ? ":-VERS-TLS1.2" : "");
 	else
-		r = asprintf(&text, "%s:-VERS-ALL:+VERS-TLS1.3%s", c->psk ? PRIORITY_PSK : PRIORITY_CERTIFICATES,
+		r = asprintf(&text, "%s:-VERS-ALL:+VERS-TLS1.3%s",
+			     c->psk ? PRIORITY_PSK : PRIORITY_CERTIFICATES,
 			     only_13 ? "" : ":+VERS-TLS1.2");
 	if (r < 0) {
 		text = NULL;
@@ -323,7 +343,8 @@ static int load_priority(const struct config_tls *t, struct credentials *c, char
 	}
 	r = gnutls_priority_init(&c->priority, text, &position);
 	if (r < 0)
-		return fail(-EINVAL, ret_error, "the priority string '%s' is not understood at '%s': %s", text,
+		return fail(-EINVAL, ret_error,
+			    "the priority string '%s' is not understood at '%s': %s", text,
 			    position ? position : text, gnutls_strerror(r));
 	return 0;
 }
@@ -356,7 +377,8 @@ static int credentials_fill(struct credentials *c, const struct config_tls *t, c
 	return load_priority(t, c, ret_error);
 }
 
-int credentials_load(const struct config_tls *t, struct credentials **ret_credentials, char **ret_error)
+int credentials_load(const struct config_tls *t, struct credentials **ret_credentials,
+		     char **ret_error)
 {
 	struct credentials *c;
 	char *error = NULL;
@@ -369,7 +391,8 @@ int credentials_load(const struct config_tls *t, struct credentials **ret_creden
 			c->n_ref = 1;
 			credentials_unref(c);
 		}
-		*ret_error = error ? error : strdup("out of memory while loading the TLS credentials");
+		*ret_error =
+			error ? error : strdup("out of memory while loading the TLS credentials");
 		return r;
 	}
 	c->n_ref = 1;

@@ -44,13 +44,18 @@ static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_s
 	uint8_t type = byte >> 4, flags = byte & 15, qos = (flags >> 1) & 3;
 
 	if (!i->connack && byte != CONNACK << 4) {
-		(void)snprintf(why, why_size, "the peer does not speak MQTT (it begins with byte 0x%02x, no CONNACK)",
-			       byte);
+		(void)snprintf(
+			why, why_size,
+			"the peer does not speak MQTT (it begins with byte 0x%02x, no CONNACK)",
+			byte);
 		return -EPROTO;
 	}
-	if ((i->connack && type == CONNACK) || flags_of[type] < 0 || (type != PUBLISH && flags != flags_of[type]) ||
-	    (type == PUBLISH && qos == 3) || (type == DISCONNECT && !i->v5)) {
-		(void)snprintf(why, why_size, "the broker sent what is no valid MQTT packet (first byte 0x%02x)", byte);
+	if ((i->connack && type == CONNACK) || flags_of[type] < 0 ||
+	    (type != PUBLISH && flags != flags_of[type]) || (type == PUBLISH && qos == 3) ||
+	    (type == DISCONNECT && !i->v5)) {
+		(void)snprintf(why, why_size,
+			       "the broker sent what is no valid MQTT packet (first byte 0x%02x)",
+			       byte);
 		return -EPROTO;
 	}
 	i->connack = true;
@@ -63,15 +68,17 @@ static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_s
 	return 0;
 }
 
-/* How a property's value is written, by its identifier (table 2-4); 0: there is no such property. */
+/* How a property's value is written, by its identifier (table 2-4); 0: there is no such
+   property. */
 enum { NONE, BYTE = 1, TWO_BYTES = 2, FOUR_BYTES = 4, VARINT, STRING, STRING_PAIR };
 static const uint8_t property_form[0x2b] = {
-	[0x01] = BYTE,	 [0x02] = FOUR_BYTES, [0x03] = STRING,	    [0x08] = STRING,	 [0x09] = STRING,
-	[0x0b] = VARINT, [0x11] = FOUR_BYTES, [0x12] = STRING,	    [0x13] = TWO_BYTES,	 [0x15] = STRING,
-	[0x16] = STRING, [0x17] = BYTE,	      [0x18] = FOUR_BYTES,  [0x19] = BYTE,	 [0x1a] = STRING,
-	[0x1c] = STRING, [0x1f] = STRING,     [0x21] = TWO_BYTES,   [0x22] = TWO_BYTES,	 [0x23] = TWO_BYTES,
-	[0x24] = BYTE,	 [0x25] = BYTE,	      [0x26] = STRING_PAIR, [0x27] = FOUR_BYTES, [0x28] = BYTE,
-	[0x29] = BYTE,	 [0x2a] = BYTE,
+	[0x01] = BYTE,	     [0x02] = FOUR_BYTES, [0x03] = STRING,	[0x08] = STRING,
+	[0x09] = STRING,     [0x0b] = VARINT,	  [0x11] = FOUR_BYTES,	[0x12] = STRING,
+	[0x13] = TWO_BYTES,  [0x15] = STRING,	  [0x16] = STRING,	[0x17] = BYTE,
+	[0x18] = FOUR_BYTES, [0x19] = BYTE,	  [0x1a] = STRING,	[0x1c] = STRING,
+	[0x1f] = STRING,     [0x21] = TWO_BYTES,  [0x22] = TWO_BYTES,	[0x23] = TWO_BYTES,
+	[0x24] = BYTE,	     [0x25] = BYTE,	  [0x26] = STRING_PAIR, [0x27] = FOUR_BYTES,
+	[0x28] = BYTE,	     [0x29] = BYTE,	  [0x2a] = BYTE,
 };
 
 static int bad_properties(char *why, size_t why_size)
@@ -129,8 +136,10 @@ static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_si
 		return 0;
 	/* What is skipped takes no memory, whatever its length. */
 	if (!i->skip && i->length > max) {
-		(void)snprintf(why, why_size, "the broker sent a packet of %u bytes, more than the %u that are taken",
-			       i->length, max);
+		(void)snprintf(
+			why, why_size,
+			"the broker sent a packet of %u bytes, more than the %u that are taken",
+			i->length, max);
 		return -EPROTO;
 	}
 	begin_body(i);
@@ -151,9 +160,11 @@ static void next_property(struct inbound *i)
 }
 
 /* A run of bytes that nobody looks at: a fixed part, a string, a number. */
-static int begin_run(struct inbound *i, enum inbound_part part, uint32_t length, char *why, size_t why_size)
+static int begin_run(struct inbound *i, enum inbound_part part, uint32_t length, char *why,
+		     size_t why_size)
 {
-	uint32_t room = part == INBOUND_VALUE ? i->properties_left : i->left - 1; /* less this byte */
+	uint32_t room =
+		part == INBOUND_VALUE ? i->properties_left : i->left - 1; /* less this byte */
 
 	if (length > room)
 		return bad_properties(why, why_size);
@@ -169,7 +180,8 @@ static int take_identifier(struct inbound *i, uint8_t byte, char *why, size_t wh
 
 	switch (form) {
 	case NONE:
-		(void)snprintf(why, why_size, "the broker sent a property that MQTT does not know (0x%02x)", byte);
+		(void)snprintf(why, why_size,
+			       "the broker sent a property that MQTT does not know (0x%02x)", byte);
 		return -EPROTO;
 	case VARINT:
 		begin_part(i, INBOUND_VARINT, 0);
@@ -193,8 +205,10 @@ static int take_byte(struct inbound *i, uint8_t byte, char *why, size_t why_size
 		i->value = i->value << 8 | byte;
 		if (--i->part_left > 0)
 			return 0;
-		if (i->part == INBOUND_TOPIC_LENGTH) /* the topic, and with QoS 1 the packet identifier */
-			return begin_run(i, INBOUND_FIXED, i->value + (i->qos ? 2 : 0), why, why_size);
+		if (i->part ==
+		    INBOUND_TOPIC_LENGTH) /* the topic, and with QoS 1 the packet identifier */
+			return begin_run(i, INBOUND_FIXED, i->value + (i->qos ? 2 : 0), why,
+					 why_size);
 		i->strings--;
 		return begin_run(i, INBOUND_VALUE, i->value, why, why_size);
 	case INBOUND_PROPERTIES_LENGTH:
@@ -220,7 +234,8 @@ static int take_byte(struct inbound *i, uint8_t byte, char *why, size_t why_size
 }
 
 /* Takes what can be taken in one step from n bytes of the body. Returns how many. */
-static ssize_t take_body(struct inbound *i, const uint8_t *bytes, size_t n, char *why, size_t why_size)
+static ssize_t take_body(struct inbound *i, const uint8_t *bytes, size_t n, char *why,
+			 size_t why_size)
 {
 	bool in_properties = i->part >= INBOUND_IDENTIFIER && i->part < INBOUND_REST;
 	bool is_run = i->part == INBOUND_FIXED || i->part == INBOUND_VALUE;

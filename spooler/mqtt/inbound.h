@@ -2,12 +2,13 @@
 /*
  * inbound - what a broker sends is looked at before libmosquitto sees it.
  *
- * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes that nobody asked for,
- * and aborts the whole process on a property that it does not know (seen with 2.0.11). Here each packet's fixed header
- * and, with MQTT 5, its properties are read as the bytes pass: what a server may not send, or what is larger than we
- * said we take, ends the connection; publishes that we have not subscribed to are left out.
- * Pure: bytes in, bytes out. Knows MQTT's fixed header and properties (MQTT 5 sections 2.1 and 2.2.2), and how long
- * what stands before the properties is; nothing else.
+ * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes that
+ * nobody asked for, and aborts the whole process on a property that it does not know (seen with
+ * 2.0.11). Here each packet's fixed header and, with MQTT 5, its properties are read as the bytes
+ * pass: what a server may not send, or what is larger than we said we take, ends the connection;
+ * publishes that we have not subscribed to are left out. Pure: bytes in, bytes out. Knows MQTT's
+ * fixed header and properties (MQTT 5 sections 2.1 and 2.2.2), and how long what stands before the
+ * properties is; nothing else.
  */
 #pragma once
 
@@ -16,7 +17,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define INBOUND_CONTROL_MAX (192 * 1024) /* of packets other than PUBLISH: reason string and user properties */
+#define INBOUND_CONTROL_MAX                                                                        \
+	(192 * 1024) /* of packets other than PUBLISH: reason string and user properties */
 
 struct inbound {
 	/* to be set */
@@ -38,7 +40,8 @@ struct inbound {
 	unsigned shift;
 	uint32_t length, left;
 	bool skip;
-	/* Where in the body: what stands before the properties, the properties, what follows them. */
+	/* Where in the body: what stands before the properties, the properties, what follows
+	   them. */
 	enum inbound_part {
 		INBOUND_FIXED,
 		INBOUND_TOPIC_LENGTH,
@@ -49,15 +52,15 @@ struct inbound {
 		INBOUND_VALUE,
 		INBOUND_REST,
 	} part;
-	uint32_t part_left;	  /* bytes of INBOUND_FIXED and INBOUND_VALUE, or of a length field */
-	uint32_t value;		  /* of the length field, as far as it has been read */
+	uint32_t part_left; /* bytes of INBOUND_FIXED and INBOUND_VALUE, or of a length field */
+	uint32_t value;	    /* of the length field, as far as it has been read */
 	uint32_t properties_left; /* bytes */
 	unsigned strings;	  /* of the property, still to come */
 	uint8_t qos;		  /* of a PUBLISH */
 };
 
 /*
- * Takes n bytes from the broker and leaves those that libmosquitto shall see at the beginning of buf. Returns how
- * many, or -EPROTO with a sentence in why.
+ * Takes n bytes from the broker and leaves those that libmosquitto shall see at the beginning of
+ * buf. Returns how many, or -EPROTO with a sentence in why.
  */
 ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, size_t why_size);

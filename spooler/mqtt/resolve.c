@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * resolve - see resolve.h. One struct is shared by the loop and the thread, counted; what the thread writes (error,
- * list) is read by the loop only after the eventfd has said so, what the loop owns (source, done) the thread never
- * touches.
+ * resolve - see resolve.h. One struct is shared by the loop and the thread, counted; what the
+ * thread writes (error, list) is read by the loop only after the eventfd has said so, what the loop
+ * owns (source, done) the thread never touches.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -98,16 +98,13 @@ static int on_answer(sd_event_source *source, int fd, uint32_t revents, void *us
 	struct resolve *r = userdata;
 	struct addrinfo *list = TAKE_PTR(r->list);
 
-	(void)source;
-	(void)fd;
-	(void)revents;
 	r->source = sd_event_source_disable_unref(r->source);
 	r->done(list, r->error, r->userdata); /* may free r */
 	return 0;
 }
 
-int resolve_start(sd_event *loop, const char *host, uint16_t port, resolve_done done, void *userdata,
-		  struct resolve **ret_resolve)
+int resolve_start(sd_event *loop, const char *host, uint16_t port, resolve_done done,
+		  void *userdata, struct resolve **ret_resolve)
 {
 	struct resolve *r;
 	int error;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * transport-tls - what transport.c, credentials.c and verify.c share and nobody else sees: these three files are all
- * that knows GnuTLS.
+ * transport-tls - what transport.c, credentials.c and verify.c share and nobody else sees: these
+ * three files are all that knows GnuTLS.
  */
 #pragma once
 
@@ -16,8 +16,9 @@
 
 struct credentials {
 	unsigned n_ref;
-	gnutls_certificate_credentials_t certificates; /* trust, CRL and our own certificate; NULL with a PSK */
-	gnutls_psk_client_credentials_t psk;	       /* NULL without */
+	gnutls_certificate_credentials_t
+		certificates; /* trust, CRL and our own certificate; NULL with a PSK */
+	gnutls_psk_client_credentials_t psk; /* NULL without */
 	gnutls_priority_t priority;
 	gnutls_protocol_t minimum_version;
 	unsigned char (*pins)[PIN_SIZE];
@@ -35,7 +36,8 @@ static inline void gnutls_datum_release(gnutls_datum_t *d)
 }
 
 /*
- * Is the peer of this session, whose certificate has just arrived, the server `name`? Returns 0, or -EKEYREJECTED
- * with the reason in `why`, worded to follow "HOST (ADDRESS): ".
+ * Is the peer of this session, whose certificate has just arrived, the server `name`? Returns 0, or
+ * -EKEYREJECTED with the reason in `why`, worded to follow "HOST (ADDRESS): ".
  */
-int verify_server(gnutls_session_t session, const struct credentials *c, const char *name, char *why, size_t size);
+int verify_server(gnutls_session_t session, const struct credentials *c, const char *name,
+		  char *why, size_t size);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * transport - see transport.h. A state machine over one socket: resolve, connect, shake hands, carry bytes, lost.
+ * transport - see transport.h. A state machine over one socket: resolve, connect, shake hands,
+ * carry bytes, lost.
  *
  * What it promises beyond the header, and how:
  * - Nothing of the user's goes through before the server is verified. The certificate is judged inside the handshake,
@@ -29,8 +30,10 @@
 #define PULL_BUFFER (32 * 1024) /* two records */
 #define NOT_SENT_MAX (128 * 1024)
 #define ERROR_SIZE 1024
-#define READ_ROUNDS 64	       /* records without application data in one read, before others get their turn */
-#define DRAIN_MAX (256 * 1024) /* unread bytes thrown away at close, so that the last words are not reset */
+#define READ_ROUNDS                                                                                \
+	64 /* records without application data in one read, before others get their turn */
+#define DRAIN_MAX                                                                                  \
+	(256 * 1024) /* unread bytes thrown away at close, so that the last words are not reset */
 
 struct transport {
 	sd_event *loop;
@@ -102,10 +105,11 @@ lose(struct transport *t, enum transport_failure failure, const char *format, ..
 static void lose_by_errno(struct transport *t, int error)
 {
 	if (error == ECONNRESET || error == EPIPE)
-		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the broker has reset the connection%s", t->peer,
-		     t->state == TRANSPORT_HANDSHAKING ? " during the TLS handshake" : "");
+		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the broker has reset the connection%s",
+		     t->peer, t->state == TRANSPORT_HANDSHAKING ? " during the TLS handshake" : "");
 	else
-		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the connection is lost: %s", t->peer, strerror(error));
+		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the connection is lost: %s", t->peer,
+		     strerror(error));
 }
 
 static void set_io_events(struct transport *t, uint32_t events)
@@ -165,8 +169,8 @@ static ssize_t tls_pull(gnutls_transport_ptr_t userdata, void *data, size_t size
 			return 0;
 		/* A short read has emptied the socket; what comes later wakes the loop. */
 		t->drained = (size_t)n < sizeof(t->pull);
-		/* A broker with Nagle's algorithm holds its CONNACK behind the session tickets until they are
-		   acknowledged, 40 ms by default. */
+		/* A broker with Nagle's algorithm holds its CONNACK behind the session tickets
+		   until they are acknowledged, 40 ms by default. */
 		if (t->quick_ack)
 			(void)setsockopt(t->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
 		t->pull_begin = 0;
@@ -224,9 +228,8 @@ static const char *alert_advice(gnutls_alert_description_t alert)
 		return ": it does not know our tls.psk_identity";
 	case GNUTLS_A_HANDSHAKE_FAILURE:
 	case GNUTLS_A_INSUFFICIENT_SECURITY:
-		return ": nothing that both sides speak (TLS versions, ciphers), or it demands a client certificate or "
-		       "a "
-		       "pre-shared key";
+		return ": no common TLS version or cipher, or it demands a client "
+		       "certificate or a pre-shared key";
 	case GNUTLS_A_NO_APPLICATION_PROTOCOL:
 		return ": it does not offer the protocol 'mqtt' (ALPN)";
 	case GNUTLS_A_UNRECOGNIZED_NAME:
@@ -251,16 +254,18 @@ static void lose_by_tls(struct transport *t, int code)
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		alert = gnutls_alert_get(t->session);
 		name = gnutls_alert_get_name(alert);
-		if (alert == GNUTLS_A_USER_CANCELED) { /* Java's goodbye in TLS 1.3, ahead of its close_notify */
-			lose(t, TRANSPORT_FAILURE_CLOSED, "%s: the broker has closed the connection%s", t->peer, when);
+		if (alert ==
+		    GNUTLS_A_USER_CANCELED) { /* Java's goodbye in TLS 1.3, ahead of its close_notify */
+			lose(t, TRANSPORT_FAILURE_CLOSED,
+			     "%s: the broker has closed the connection%s", t->peer, when);
 			return;
 		}
-		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s", t->peer, when,
-		     (int)alert, name ? name : "unknown", alert_advice(alert));
+		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s",
+		     t->peer, when, (int)alert, name ? name : "unknown", alert_advice(alert));
 		return;
 	case GNUTLS_E_PREMATURE_TERMINATION:
-		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the connection was cut%s, without TLS's close_notify", t->peer,
-		     when);
+		lose(t, TRANSPORT_FAILURE_NETWORK,
+		     "%s: the connection was cut%s, without TLS's close_notify", t->peer, when);
 		return;
 	case GNUTLS_E_PULL_ERROR:
 	case GNUTLS_E_PUSH_ERROR:
@@ -270,7 +275,8 @@ static void lose_by_tls(struct transport *t, int code)
 	case GNUTLS_E_UNEXPECTED_PACKET:
 	case GNUTLS_E_RECORD_OVERFLOW:
 		if (t->state == TRANSPORT_HANDSHAKING) {
-			lose(t, TRANSPORT_FAILURE_TLS, "%s: the peer does not answer with TLS; is this its plain port?",
+			lose(t, TRANSPORT_FAILURE_TLS,
+			     "%s: the peer does not answer with TLS; is this its plain port?",
 			     t->peer);
 			return;
 		}
@@ -283,15 +289,16 @@ static void lose_by_tls(struct transport *t, int code)
 		return;
 	case GNUTLS_E_DECRYPTION_FAILED:
 		if (t->state == TRANSPORT_HANDSHAKING && t->credentials->psk) {
-			lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker does not have our pre-shared key",
-			     t->peer);
+			lose(t, TRANSPORT_FAILURE_VERIFICATION,
+			     "%s: the broker does not have our pre-shared key", t->peer);
 			return;
 		}
 		break;
 	default:
 		break;
 	}
-	lose(t, TRANSPORT_FAILURE_TLS, "%s: TLS failed%s: %s", t->peer, when, gnutls_strerror(code));
+	lose(t, TRANSPORT_FAILURE_TLS, "%s: TLS failed%s: %s", t->peer, when,
+	     gnutls_strerror(code));
 }
 
 /* --- handshake */
@@ -300,7 +307,8 @@ static int on_certificate(gnutls_session_t session)
 {
 	struct transport *t = gnutls_session_get_ptr(session);
 
-	if (verify_server(session, t->credentials, t->name, t->verify_error, sizeof(t->verify_error)) < 0)
+	if (verify_server(session, t->credentials, t->name, t->verify_error,
+			  sizeof(t->verify_error)) < 0)
 		return GNUTLS_E_CERTIFICATE_ERROR;
 	t->verified = true;
 	return 0;
@@ -319,7 +327,8 @@ static int session_start(struct transport *t)
 	struct credentials *c = t->credentials;
 	int r;
 
-	r = gnutls_init(&t->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS);
+	r = gnutls_init(&t->session,
+			GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS);
 	if (r < 0)
 		return r;
 	gnutls_session_set_ptr(t->session, t);
@@ -355,18 +364,21 @@ static bool session_is_trusted(struct transport *t)
 	bool authentic;
 
 	if (gnutls_session_is_resumed(t->session)) {
-		lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker resumed a session that was not offered",
-		     t->peer);
+		lose(t, TRANSPORT_FAILURE_VERIFICATION,
+		     "%s: the broker resumed a session that was not offered", t->peer);
 		return false;
 	}
 	if (gnutls_protocol_get_version(t->session) < t->credentials->minimum_version) {
-		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker speaks only %s (tls.minimum_version)", t->peer,
+		lose(t, TRANSPORT_FAILURE_TLS,
+		     "%s: the broker speaks only %s (tls.minimum_version)", t->peer,
 		     gnutls_protocol_get_name(gnutls_protocol_get_version(t->session)));
 		return false;
 	}
-	authentic = t->credentials->psk ? type == GNUTLS_CRD_PSK : type == GNUTLS_CRD_CERTIFICATE && t->verified;
+	authentic = t->credentials->psk ? type == GNUTLS_CRD_PSK
+					: type == GNUTLS_CRD_CERTIFICATE && t->verified;
 	if (!authentic)
-		lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker has not proven who it is", t->peer);
+		lose(t, TRANSPORT_FAILURE_VERIFICATION, "%s: the broker has not proven who it is",
+		     t->peer);
 	return authentic;
 }
 
@@ -381,7 +393,8 @@ static void established(struct transport *t)
 	}
 	(void)snprintf(t->protocol, sizeof(t->protocol), "%s (%s%s)",
 		       gnutls_protocol_get_name(gnutls_protocol_get_version(t->session)),
-		       t->credentials->psk ? "PSK, " : "", gnutls_cipher_get_name(gnutls_cipher_get(t->session)));
+		       t->credentials->psk ? "PSK, " : "",
+		       gnutls_cipher_get_name(gnutls_cipher_get(t->session)));
 }
 
 static void shake_hands(struct transport *t)
@@ -429,12 +442,14 @@ static void connect_failed(struct transport *t, int error)
 		(void)close(t->fd);
 	t->fd = -1;
 	describe_address(t->address, address, sizeof(address));
-	(void)snprintf(t->refusals + n, sizeof(t->refusals) - n, "%s%s: %s", n ? "; " : "", address, strerror(error));
+	(void)snprintf(t->refusals + n, sizeof(t->refusals) - n, "%s%s: %s", n ? "; " : "", address,
+		       strerror(error));
 	t->address = t->address->ai_next;
 	connect_next(t);
 }
 
-/* On loopback and a port of the ephemeral range, a socket can connect to itself when nobody listens. */
+/* On loopback and a port of the ephemeral range, a socket can connect to itself when nobody
+   listens. */
 static bool connected_to_itself(int fd)
 {
 	struct sockaddr_storage here = {0}, there = {0};
@@ -467,7 +482,8 @@ static void connected(struct transport *t)
 	t->state = TRANSPORT_HANDSHAKING;
 	r = session_start(t);
 	if (r < 0) {
-		lose(t, TRANSPORT_FAILURE_TLS, "%s: cannot begin TLS: %s", t->peer, gnutls_strerror(r));
+		lose(t, TRANSPORT_FAILURE_TLS, "%s: cannot begin TLS: %s", t->peer,
+		     gnutls_strerror(r));
 		return;
 	}
 	(void)set_deadline(t, loop_usec(t) + t->timeout_us);
@@ -508,7 +524,8 @@ static void connect_next(struct transport *t)
 	int r;
 
 	if (!t->address) {
-		lose(t, TRANSPORT_FAILURE_NETWORK, "cannot connect to '%s': %s", t->host, t->refusals);
+		lose(t, TRANSPORT_FAILURE_NETWORK, "cannot connect to '%s': %s", t->host,
+		     t->refusals);
 		return;
 	}
 	r = connect_begin(t);
@@ -532,7 +549,8 @@ static void on_resolved(struct addrinfo *list, int error, void *userdata)
 	if (list)
 		addresses_known(t, list);
 	else
-		lose(t, TRANSPORT_FAILURE_NETWORK, "cannot resolve '%s': %s", t->host, gai_strerror(error));
+		lose(t, TRANSPORT_FAILURE_NETWORK, "cannot resolve '%s': %s", t->host,
+		     gai_strerror(error));
 	t->changed(t, t->userdata);
 }
 
@@ -555,8 +573,6 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 {
 	struct transport *t = userdata;
 
-	(void)source;
-	(void)fd;
 	t->drained = false;
 	switch (t->state) {
 	case TRANSPORT_CONNECTING:
@@ -580,17 +596,17 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct transport *t = userdata;
 
-	(void)source;
-	(void)usec;
 	switch (t->state) {
 	case TRANSPORT_RESOLVING:
-		lose(t, TRANSPORT_FAILURE_NETWORK, "cannot resolve '%s': no answer from the name service", t->host);
+		lose(t, TRANSPORT_FAILURE_NETWORK,
+		     "cannot resolve '%s': no answer from the name service", t->host);
 		break;
 	case TRANSPORT_CONNECTING:
 		connect_failed(t, ETIMEDOUT);
 		break;
 	case TRANSPORT_HANDSHAKING:
-		lose(t, TRANSPORT_FAILURE_NETWORK, "%s: the TLS handshake was not done within %llu s", t->peer,
+		lose(t, TRANSPORT_FAILURE_NETWORK,
+		     "%s: the TLS handshake was not done within %llu s", t->peer,
 		     (unsigned long long)(t->timeout_us / USEC_PER_SEC));
 		break;
 	default:
@@ -604,8 +620,6 @@ static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct transport *t = userdata;
 
-	(void)source;
-	(void)usec;
 	if (t->state == TRANSPORT_RESOLVING && t->addresses)
 		addresses_known(t, t->addresses);
 	t->changed(t, t->userdata);
@@ -630,7 +644,8 @@ static int resolve_begin(struct transport *t)
 	return set_deadline(t, loop_usec(t) + t->timeout_us);
 }
 
-static int transport_init(struct transport *t, const struct broker *broker, const struct config_tls *tls)
+static int transport_init(struct transport *t, const struct broker *broker,
+			  const struct config_tls *tls)
 {
 	size_t n;
 	int r;
@@ -640,7 +655,9 @@ static int transport_init(struct transport *t, const struct broker *broker, cons
 	if (!t->host || !t->name)
 		return -ENOMEM;
 	n = strlen(t->name);
-	if (n > 1 && t->name[n - 1] == '.') /* of a fully qualified name, which certificates write without it */
+	if (n > 1 &&
+	    t->name[n - 1] ==
+		    '.') /* of a fully qualified name, which certificates write without it */
 		t->name[n - 1] = '\0';
 	(void)snprintf(t->peer, sizeof(t->peer), "%s (port %u)", t->host, t->port);
 	r = sd_event_add_time(t->loop, &t->timer, CLOCK_MONOTONIC, 0, 0, on_timer, t);
@@ -656,8 +673,8 @@ static int transport_init(struct transport *t, const struct broker *broker, cons
 }
 
 int transport_open(sd_event *loop, const struct broker *broker, const struct config_tls *tls,
-		   struct credentials *credentials, uint64_t timeout_s, transport_changed changed, void *userdata,
-		   struct transport **ret_transport)
+		   struct credentials *credentials, uint64_t timeout_s, transport_changed changed,
+		   void *userdata, struct transport **ret_transport)
 {
 	struct transport *t;
 	int r;
@@ -685,7 +702,8 @@ int transport_open(sd_event *loop, const struct broker *broker, const struct con
 	return 0;
 }
 
-/* Bytes that lie unread when a socket is closed turn the FIN into a reset, which may destroy what we sent last. */
+/* Bytes that lie unread when a socket is closed turn the FIN into a reset, which may destroy
+   what we sent last. */
 static void close_socket(struct transport *t)
 {
 	size_t drained = 0;
@@ -740,10 +758,12 @@ static ssize_t tls_read(struct transport *t, void *buf, size_t size)
 		}
 		switch (n) {
 		case 0:
-			lose(t, TRANSPORT_FAILURE_CLOSED, "%s: the broker has closed the connection", t->peer);
+			lose(t, TRANSPORT_FAILURE_CLOSED,
+			     "%s: the broker has closed the connection", t->peer);
 			return -ECONNRESET;
 		case GNUTLS_E_AGAIN:
-			/* Whatever is still buffered is worth another try; what is in the socket wakes the loop. */
+			/* Whatever is still buffered is worth another try; what is in the socket
+			   wakes the loop. */
 			if (t->pull_begin == t->pull_end)
 				return -EAGAIN;
 			break;
@@ -751,7 +771,8 @@ static ssize_t tls_read(struct transport *t, void *buf, size_t size)
 		case GNUTLS_E_WARNING_ALERT_RECEIVED:
 			break;
 		case GNUTLS_E_REHANDSHAKE: /* TLS 1.2; a new handshake could bring a new peer */
-			(void)gnutls_alert_send(t->session, GNUTLS_AL_WARNING, GNUTLS_A_NO_RENEGOTIATION);
+			(void)gnutls_alert_send(t->session, GNUTLS_AL_WARNING,
+						GNUTLS_A_NO_RENEGOTIATION);
 			break;
 		default:
 			lose_by_tls(t, (int)n);
@@ -772,7 +793,8 @@ static ssize_t plain_read(struct transport *t, void *buf, size_t size)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return -EAGAIN;
 	if (n == 0)
-		lose(t, TRANSPORT_FAILURE_CLOSED, "%s: the broker has closed the connection", t->peer);
+		lose(t, TRANSPORT_FAILURE_CLOSED, "%s: the broker has closed the connection",
+		     t->peer);
 	else
 		lose_by_errno(t, errno);
 	return -ECONNRESET;
@@ -792,7 +814,8 @@ static ssize_t tls_write(struct transport *t, const char *buf, size_t size)
 {
 	ssize_t n;
 
-	/* GnuTLS has encrypted the bytes of a send that said "again"; it wants to be asked for the same ones. */
+	/* GnuTLS has encrypted the bytes of a send that said "again"; it wants to be asked for
+	   the same ones. */
 	if (t->pending)
 		size = t->pending;
 	t->pending = size;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * transport - a TCP connection with GnuTLS on the event loop, verified before a byte of the user's goes through.
+ * transport - a TCP connection with GnuTLS on the event loop, verified before a byte of the user's
+ * goes through.
  *
- * The only file that knows GnuTLS. One struct transport is one attempt: transport_open() resolves the name, connects
- * (all addresses in turn), shakes hands and verifies chain, host name and expiry; `changed` is called whenever the
- * state or what can be read or written may have changed. Never calls back from inside a call of the user's. A lost
- * connection is one state with one sentence, whatever the code was; a TLS connection that ends without close_notify
- * is lost, not ended.
+ * The only file that knows GnuTLS. One struct transport is one attempt: transport_open() resolves
+ * the name, connects (all addresses in turn), shakes hands and verifies chain, host name and
+ * expiry; `changed` is called whenever the state or what can be read or written may have changed.
+ * Never calls back from inside a call of the user's. A lost connection is one state with one
+ * sentence, whatever the code was; a TLS connection that ends without close_notify is lost, not
+ * ended.
  */
 #pragma once
 
@@ -18,16 +20,21 @@
 
 #include "spooler/config/config.h"
 
-/* What a session needs that comes from files: trust, own certificate, PSK. Loaded at start and on reload; shared by
-   sessions and counted, so that an old one lives as long as its last session. */
+/* What a session needs that comes from files: trust, own certificate, PSK. Loaded at start and
+   on reload; shared by sessions and counted, so that an old one lives as long as its last
+   session. */
 struct credentials;
-/* Returns 0, or a negative errno with a sentence in *ret_error (to be freed) that names the file. */
-int credentials_load(const struct config_tls *c, struct credentials **ret_credentials, char **ret_error);
+/* Returns 0, or a negative errno with a sentence in *ret_error (to be freed) that names the
+   file. */
+int credentials_load(const struct config_tls *c, struct credentials **ret_credentials,
+		     char **ret_error);
 struct credentials *credentials_ref(struct credentials *c);
 void credentials_unref(struct credentials *c);
-/* When our own certificate, or one of its chain, ends: s since 1970; 0: there is none, or a token keeps it. */
+/* When our own certificate, or one of its chain, ends: s since 1970; 0: there is none, or a
+   token keeps it. */
 int64_t credentials_own_expiry(const struct credentials *c);
-/* The same of the authorities in tls.ca_file, the first that ends; 0: the system's trust store is used. */
+/* The same of the authorities in tls.ca_file, the first that ends; 0: the system's trust store
+   is used. */
 int64_t credentials_trust_expiry(const struct config_tls *c);
 
 enum transport_state {
@@ -38,34 +45,39 @@ enum transport_state {
 	TRANSPORT_LOST,	       /* for good; transport_error() says why */
 };
 
-enum transport_failure { /* what a TRANSPORT_LOST was */
-			 TRANSPORT_FAILURE_NONE,
-			 TRANSPORT_FAILURE_NETWORK,	 /* unresolvable, refused, reset, timed out */
-			 TRANSPORT_FAILURE_TLS,		 /* handshake or protocol */
-			 TRANSPORT_FAILURE_VERIFICATION, /* the server is not who it must be */
-			 TRANSPORT_FAILURE_CLOSED,	 /* the peer closed, with close_notify */
+/* Why a transport was lost. */
+enum transport_failure {
+	TRANSPORT_FAILURE_NONE,
+	TRANSPORT_FAILURE_NETWORK,	/* unresolvable, refused, reset, timed out */
+	TRANSPORT_FAILURE_TLS,		/* handshake or protocol */
+	TRANSPORT_FAILURE_VERIFICATION, /* the server is not who it must be */
+	TRANSPORT_FAILURE_CLOSED,	/* the peer closed, with close_notify */
 };
 
 struct transport;
 typedef void (*transport_changed)(struct transport *t, void *userdata);
 
-/* Begins. credentials may be NULL only for a broker without tls. timeout_s bounds each of connect and handshake. */
+/* Begins. credentials may be NULL only for a broker without tls. timeout_s bounds each of
+   connect and handshake. */
 int transport_open(sd_event *loop, const struct broker *broker, const struct config_tls *tls,
-		   struct credentials *credentials, uint64_t timeout_s, transport_changed changed, void *userdata,
-		   struct transport **ret_transport);
+		   struct credentials *credentials, uint64_t timeout_s, transport_changed changed,
+		   void *userdata, struct transport **ret_transport);
 /* Sends close_notify if established, and frees. NULL is fine. */
 void transport_close(struct transport *t);
 
 enum transport_state transport_state(const struct transport *t);
 enum transport_failure transport_failure(const struct transport *t);
-const char *transport_error(const struct transport *t);	   /* one sentence: what failed, on what, why */
-const char *transport_peer(const struct transport *t);	   /* "HOST (ADDRESS:PORT)" */
-const char *transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
+const char *
+transport_error(const struct transport *t);	       /* one sentence: what failed, on what, why */
+const char *transport_peer(const struct transport *t); /* "HOST (ADDRESS:PORT)" */
+const char *
+transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
 
-int64_t
-transport_peer_expiry(const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
+int64_t transport_peer_expiry(
+	const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
 
 /* Bytes read; -EAGAIN: nothing now (changed will be called); -ECONNRESET: lost (state says so). */
 ssize_t transport_read(struct transport *t, void *buf, size_t size);
-/* Bytes taken, which may be fewer; -EAGAIN; -ECONNRESET. After -EAGAIN the next call must offer the same bytes. */
+/* Bytes taken, which may be fewer; -EAGAIN; -ECONNRESET. After -EAGAIN the next call must offer
+   the same bytes. */
 ssize_t transport_write(struct transport *t, const void *buf, size_t size);

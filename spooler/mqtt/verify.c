@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * verify - is the server who it must be, and if not, why not in words that an administrator can act upon.
+ * verify - is the server who it must be, and if not, why not in words that an administrator can act
+ * upon.
  *
- * Chain, dates, revocation and host name are GnuTLS's judgement (gnutls_certificate_verify_peers); a stapled OCSP
- * response is part of it. Here it is put into a sentence, revocation lists that do not tell are refused (see
- * check_lists()), and the pins are compared. With pins and no CA the pinned key takes the chain's place, while name and
- * dates are still checked.
+ * Chain, dates, revocation and host name are GnuTLS's judgement (gnutls_certificate_verify_peers);
+ * a stapled OCSP response is part of it. Here it is put into a sentence, revocation lists that do
+ * not tell are refused (see check_lists()), and the pins are compared. With pins and no CA the
+ * pinned key takes the chain's place, while name and dates are still checked.
  */
 #include <arpa/inet.h>
 #include <gnutls/x509.h>
@@ -31,7 +32,8 @@ static void format_time(time_t t, char *buf, size_t size)
 		(void)snprintf(buf, size, "an unreadable date");
 }
 
-static void __attribute__((format(printf, 3, 4))) append(char *buf, size_t size, const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+append(char *buf, size_t size, const char *format, ...)
 {
 	size_t n = strlen(buf);
 	va_list ap;
@@ -84,8 +86,10 @@ static void describe_names(gnutls_x509_crt_t crt, char *buf, size_t size)
 	append(buf, size, "no host name (its subject is '%s')", subject);
 }
 
-/* The certificate of the chain that is out of its dates tells which date it was; often it is not the server's own. */
-static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool expired, char *why, size_t size)
+/* The certificate of the chain that is out of its dates tells which date it was; often it is not
+   the server's own. */
+static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool expired, char *why,
+			  size_t size)
 {
 	char date[64], dn[256];
 	time_t now = time(NULL), limit;
@@ -95,9 +99,11 @@ static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool ex
 	for (i = 0; i < n_chain && i < CHAIN_MAX; i++) {
 		_cleanup_(crt_deinitp) gnutls_x509_crt_t crt = NULL;
 
-		if (gnutls_x509_crt_init(&crt) < 0 || gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) < 0)
+		if (gnutls_x509_crt_init(&crt) < 0 ||
+		    gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) < 0)
 			return -EBADMSG;
-		limit = expired ? gnutls_x509_crt_get_expiration_time(crt) : gnutls_x509_crt_get_activation_time(crt);
+		limit = expired ? gnutls_x509_crt_get_expiration_time(crt)
+				: gnutls_x509_crt_get_activation_time(crt);
 		if (expired ? limit >= now : limit <= now)
 			continue;
 		format_time(limit, date, sizeof(date));
@@ -108,10 +114,11 @@ static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool ex
 					       : "its certificate is not valid before %s",
 				       date);
 		else
-			(void)snprintf(why, size,
-				       expired ? "the certificate of its issuer '%s' expired on %s"
-					       : "the certificate of its issuer '%s' is not valid before %s",
-				       dn, date);
+			(void)snprintf(
+				why, size,
+				expired ? "the certificate of its issuer '%s' expired on %s"
+					: "the certificate of its issuer '%s' is not valid before %s",
+				dn, date);
 		if (!expired) {
 			format_time(now, date, sizeof(date));
 			append(why, size, " (the clock here says %s)", date);
@@ -125,24 +132,28 @@ static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool ex
 	return 0;
 }
 
-static void describe_issuer(gnutls_x509_crt_t crt, const struct credentials *c, char *why, size_t size)
+static void describe_issuer(gnutls_x509_crt_t crt, const struct credentials *c, char *why,
+			    size_t size)
 {
 	char issuer[256];
 	size_t length = sizeof(issuer);
 
 	if (gnutls_x509_crt_check_issuer(crt, crt)) {
-		(void)snprintf(why, size, "its certificate is self-signed and not in %s", c->ca_name);
+		(void)snprintf(why, size, "its certificate is self-signed and not in %s",
+			       c->ca_name);
 		return;
 	}
 	if (gnutls_x509_crt_get_issuer_dn(crt, issuer, &length) < 0)
 		(void)snprintf(issuer, sizeof(issuer), "?");
-	(void)snprintf(why, size, "its certificate is not signed by a CA in %s (its issuer is '%s')", c->ca_name,
-		       issuer);
+	(void)snprintf(why, size,
+		       "its certificate is not signed by a CA in %s (its issuer is '%s')",
+		       c->ca_name, issuer);
 }
 
 /* GnuTLS sets all bits that apply; the most telling one is worded. */
-static void describe_status(unsigned status, const gnutls_datum_t *chain, unsigned n_chain, gnutls_x509_crt_t crt,
-			    const struct credentials *c, const char *name, char *why, size_t size)
+static void describe_status(unsigned status, const gnutls_datum_t *chain, unsigned n_chain,
+			    gnutls_x509_crt_t crt, const struct credentials *c, const char *name,
+			    char *why, size_t size)
 {
 	char names[512];
 	gnutls_datum_t text;
@@ -158,25 +169,34 @@ static void describe_status(unsigned status, const gnutls_datum_t *chain, unsign
 	else if (status & GNUTLS_CERT_NOT_ACTIVATED)
 		(void)describe_dates(chain, n_chain, false, why, size);
 	else if (status & GNUTLS_CERT_PURPOSE_MISMATCH)
-		(void)snprintf(why, size, "its certificate is not meant for a TLS server (extended key usage)");
+		(void)snprintf(
+			why, size,
+			"its certificate is not meant for a TLS server (extended key usage)");
 	else if (status & GNUTLS_CERT_UNEXPECTED_OWNER) {
 		describe_names(crt, names, sizeof(names));
 		(void)snprintf(why, size, "its certificate is for %s, not for '%s'", names, name);
-	} else if (status & (GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED | GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE))
+	} else if (status & (GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED |
+			     GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE))
 		(void)snprintf(why, size, "its OCSP response is %s",
-			       status & GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED ? "out of date" : "from the future");
+			       status & GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED ? "out of date"
+									       : "from the future");
 	else if (status & GNUTLS_CERT_SIGNER_NOT_CA)
 		(void)snprintf(why, size, "its certificate's issuer is not a CA");
 	else if (status & (GNUTLS_CERT_MISSING_OCSP_STATUS | GNUTLS_CERT_INVALID_OCSP_STATUS))
-		(void)snprintf(why, size, "its certificate demands a stapled OCSP response, which is %s",
+		(void)snprintf(why, size,
+			       "its certificate demands a stapled OCSP response, which is %s",
 			       status & GNUTLS_CERT_MISSING_OCSP_STATUS ? "missing" : "not valid");
 	else if (status & GNUTLS_CERT_INSECURE_ALGORITHM)
-		(void)snprintf(why, size, "its certificate uses an algorithm or key that is too weak");
-	else if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) == 0) {
-		(void)snprintf(why, size, "its certificate cannot be trusted: %s", (char *)text.data);
+		(void)snprintf(why, size,
+			       "its certificate uses an algorithm or key that is too weak");
+	else if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) ==
+		 0) {
+		(void)snprintf(why, size, "its certificate cannot be trusted: %s",
+			       (char *)text.data);
 		gnutls_free(text.data);
 	} else
-		(void)snprintf(why, size, "its certificate cannot be trusted (status 0x%x)", status);
+		(void)snprintf(why, size, "its certificate cannot be trusted (status 0x%x)",
+			       status);
 }
 
 static unsigned status_without_ca(gnutls_x509_crt_t crt, const char *name)
@@ -193,13 +213,15 @@ static unsigned status_without_ca(gnutls_x509_crt_t crt, const char *name)
 	return status;
 }
 
-/* 0, or -EKEYREJECTED with the pin that would fit in the sentence: to be compared by another way, not copied. */
+/* 0, or -EKEYREJECTED with the pin that would fit in the sentence: to be compared by another
+   way, not copied. */
 static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *why, size_t size)
 {
 	unsigned char id[PIN_SIZE];
 	size_t length = sizeof(id), i;
 
-	if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, id, &length) < 0 || length != PIN_SIZE) {
+	if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, id, &length) < 0 ||
+	    length != PIN_SIZE) {
 		(void)snprintf(why, size, "its public key cannot be read, so that no pin fits");
 		return -EKEYREJECTED;
 	}
@@ -212,8 +234,8 @@ static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *
 	return -EKEYREJECTED;
 }
 
-/* GnuTLS takes a certificate whose issuer has no list for one that is not revoked, and goes on with a list that was not
-   renewed, which would hide what was revoked since. */
+/* GnuTLS takes a certificate whose issuer has no list for one that is not revoked, and goes on
+   with a list that was not renewed, which would hide what was revoked since. */
 static int check_lists(gnutls_x509_crt_t crt, const struct credentials *c, char *why, size_t size)
 {
 	_cleanup_(gnutls_datum_release) gnutls_datum_t issuer = {0};
@@ -229,8 +251,8 @@ static int check_lists(gnutls_x509_crt_t crt, const struct credentials *c, char 
 	for (unsigned i = 0; i < c->n_crls; i++) {
 		_cleanup_(gnutls_datum_release) gnutls_datum_t of = {0};
 
-		if (gnutls_x509_crl_get_raw_issuer_dn(c->crls[i], &of) < 0 || of.size != issuer.size ||
-		    memcmp(of.data, issuer.data, of.size) != 0)
+		if (gnutls_x509_crl_get_raw_issuer_dn(c->crls[i], &of) < 0 ||
+		    of.size != issuer.size || memcmp(of.data, issuer.data, of.size) != 0)
 			continue;
 		found = true;
 		next = gnutls_x509_crl_get_next_update(c->crls[i]);
@@ -239,20 +261,25 @@ static int check_lists(gnutls_x509_crt_t crt, const struct credentials *c, char 
 	if (!found) {
 		if (gnutls_x509_crt_get_issuer_dn(crt, text, &length) < 0)
 			(void)snprintf(text, sizeof(text), "?");
-		(void)snprintf(why, size, "revocation cannot be checked: there is no list of its issuer '%s' in %s",
-			       text, c->crl_name);
+		(void)snprintf(
+			why, size,
+			"revocation cannot be checked: there is no list of its issuer '%s' in %s",
+			text, c->crl_name);
 		return -EKEYREJECTED;
 	}
 	if (until > 0 && until < time(NULL)) {
 		format_time(until, text, sizeof(text));
-		(void)snprintf(why, size, "revocation cannot be checked: the list in %s should have been renewed by %s",
-			       c->crl_name, text);
+		(void)snprintf(
+			why, size,
+			"revocation cannot be checked: the list in %s should have been renewed by %s",
+			c->crl_name, text);
 		return -EKEYREJECTED;
 	}
 	return 0;
 }
 
-int verify_server(gnutls_session_t session, const struct credentials *c, const char *name, char *why, size_t size)
+int verify_server(gnutls_session_t session, const struct credentials *c, const char *name,
+		  char *why, size_t size)
 {
 	gnutls_typed_vdata_st data[] = {
 		{.type = GNUTLS_DT_DNS_HOSTNAME, .data = (void *)name},
@@ -264,7 +291,8 @@ int verify_server(gnutls_session_t session, const struct credentials *c, const c
 	int r;
 
 	chain = gnutls_certificate_get_peers(session, &n_chain);
-	if (!chain || n_chain == 0 || gnutls_certificate_type_get2(session, GNUTLS_CTYPE_SERVER) != GNUTLS_CRT_X509) {
+	if (!chain || n_chain == 0 ||
+	    gnutls_certificate_type_get2(session, GNUTLS_CTYPE_SERVER) != GNUTLS_CRT_X509) {
 		(void)snprintf(why, size, "it has sent no X.509 certificate");
 		return -EKEYREJECTED;
 	}
@@ -278,7 +306,8 @@ int verify_server(gnutls_session_t session, const struct credentials *c, const c
 	if (c->verify_chain) {
 		r = gnutls_certificate_verify_peers(session, data, ELEMENTSOF(data), &status);
 		if (r < 0) {
-			(void)snprintf(why, size, "its certificate cannot be verified: %s", gnutls_strerror(r));
+			(void)snprintf(why, size, "its certificate cannot be verified: %s",
+				       gnutls_strerror(r));
 			return -EKEYREJECTED;
 		}
 	} else {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* filter - see filter.h. The parsers take what they know from the text's front and want nothing to be left over. */
+/* filter - see filter.h. The parsers take what they know from the text's front and want nothing
+   to be left over. */
 #include <ctype.h>
 #include <fnmatch.h>
 #include <strings.h>
@@ -144,8 +145,8 @@ static bool take_date(const char **s, struct when *w)
 {
 	int year, month, day;
 
-	if (!take_digits(s, 4, &year) || !take(s, '-') || !take_digits(s, 2, &month) || !take(s, '-') ||
-	    !take_digits(s, 2, &day))
+	if (!take_digits(s, 4, &year) || !take(s, '-') || !take_digits(s, 2, &month) ||
+	    !take(s, '-') || !take_digits(s, 2, &day))
 		return false;
 	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days_of(year, month))
 		return false;
@@ -238,7 +239,8 @@ static bool take_calendar(const char **s, int64_t now_s, struct when *w)
 		when_day(w, now_s, 0);
 	} else if (take_word(s, "yesterday")) {
 		when_day(w, now_s, 1);
-	} else if (isdigit((unsigned char)(*s)[0]) && isdigit((unsigned char)(*s)[1]) && (*s)[2] == ':') {
+	} else if (isdigit((unsigned char)(*s)[0]) && isdigit((unsigned char)(*s)[1]) &&
+		   (*s)[2] == ':') {
 		when_day(w, now_s, 0);
 		return take_clock(s, w) && take_zone(s, w);
 	} else if (!take_date(s, w)) {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * filter - which events are meant: --vm, --op, --driver, --since and --until, as every command understands them.
+ * filter - which events are meant: --vm, --op, --driver, --since and --until, as every command
+ * understands them.
  *
- * Pure: text in, answer out; the time zone is the only thing that it asks the system for. The time of an event is in
- * its id, hence in its file's name: filter_matches_time() needs no file to be opened. What is left to ask of a record
- * is filter_matches(), and only where filter_needs_record() says so.
+ * Pure: text in, answer out; the time zone is the only thing that it asks the system for. The time
+ * of an event is in its id, hence in its file's name: filter_matches_time() needs no file to be
+ * opened. What is left to ask of a record is filter_matches(), and only where filter_needs_record()
+ * says so.
  */
 #pragma once
 
@@ -14,7 +16,7 @@
 #include "hook/record.h"
 
 struct filter {
-	const char *vm;	       /* name, UUID or glob of them; NULL: any. Borrowed, as all strings here */
+	const char *vm; /* name, UUID or glob of them; NULL: any. Borrowed, as all strings here */
 	const char *operation; /* glob */
 	const char *driver;    /* glob */
 	uint64_t since_ms;     /* not before; 0: any */

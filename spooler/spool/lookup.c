@@ -14,9 +14,12 @@
 static const struct {
 	const char *name, *path;
 } place_names[N_PLACES] = {
-	[PLACE_NEW] = {"new", SPOOL_NEW},	   [PLACE_EMERGENCY] = {"emergency", SPOOL_EMERGENCY "/" SPOOL_NEW},
-	[PLACE_REPLAY] = {"replay", SPOOL_REPLAY}, [PLACE_FAILED] = {"failed", SPOOL_FAILED},
-	[PLACE_SENT] = {"sent", SPOOL_SENT},	   [PLACE_SKIPPED] = {"skipped", SPOOL_SKIPPED},
+	[PLACE_NEW] = {"new", SPOOL_NEW},
+	[PLACE_EMERGENCY] = {"emergency", SPOOL_EMERGENCY "/" SPOOL_NEW},
+	[PLACE_REPLAY] = {"replay", SPOOL_REPLAY},
+	[PLACE_FAILED] = {"failed", SPOOL_FAILED},
+	[PLACE_SENT] = {"sent", SPOOL_SENT},
+	[PLACE_SKIPPED] = {"skipped", SPOOL_SKIPPED},
 };
 
 const char *place_name(enum place place)
@@ -44,10 +47,12 @@ bool places_parse(const char *word, unsigned *ret_places)
 
 /* --- the directories */
 
-/* The spool itself may lie behind a link. Its directories may not: they belong to virtspool, and root may be asking. */
+/* The spool itself may lie behind a link. Its directories may not: they belong to virtspool, and
+   root may be asking. */
 static int open_directory(int at, const char *path)
 {
-	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
+	int fd = openat(at, path,
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
 
 	return fd < 0 ? -errno : fd;
 }
@@ -96,7 +101,8 @@ static DIR *read_directory(const struct lookup *l, enum place place)
 	return d;
 }
 
-static int scan_place(struct lookup *l, enum place place, const struct filter *f, size_t limit, struct id_list *list)
+static int scan_place(struct lookup *l, enum place place, const struct filter *f, size_t limit,
+		      struct id_list *list)
 {
 	DIR *d = read_directory(l, place);
 	const struct dirent *de;
@@ -137,7 +143,8 @@ static void keep_stray(struct stray_list *list, const struct filter *f)
 	stray_cut(list, kept);
 }
 
-int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit, struct id_list *list)
+int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit,
+		struct id_list *list)
 {
 	int r = 0;
 
@@ -174,7 +181,8 @@ int lookup_count(struct lookup *l, enum place place, bool with_size, struct plac
 		c.records++;
 		if (c.oldest_ms == 0 || spool_id_ms(&id) < c.oldest_ms)
 			c.oldest_ms = spool_id_ms(&id);
-		if (with_size && c.records <= SIZED_MAX && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		if (with_size && c.records <= SIZED_MAX &&
+		    fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			c.bytes += spool_bytes_on_disk(&st);
 	}
 	if (d)
@@ -194,7 +202,8 @@ static bool same_id(const struct spool_id *a, const struct spool_id *b)
 }
 
 /* Goes through a directory for names that begin with prefix. */
-static int find_in(struct lookup *l, enum place place, const char *prefix, struct spool_id *id, int found)
+static int find_in(struct lookup *l, enum place place, const char *prefix, struct spool_id *id,
+		   int found)
 {
 	DIR *d = read_directory(l, place);
 	const struct dirent *de;
@@ -203,7 +212,8 @@ static int find_in(struct lookup *l, enum place place, const char *prefix, struc
 	if (!d)
 		return found;
 	while (found >= 0 && (de = readdir(d))) {
-		if (strncmp(de->d_name, prefix, strlen(prefix)) != 0 || !spool_id_parse(de->d_name, &e))
+		if (strncmp(de->d_name, prefix, strlen(prefix)) != 0 ||
+		    !spool_id_parse(de->d_name, &e))
 			continue;
 		e.source = (unsigned char)place;
 		if (found == 0) {
@@ -256,7 +266,8 @@ int lookup_find_stray(struct lookup *l, unsigned places, const char *text)
 	for (enum place p = 0; p < N_PLACES; p++) {
 		size_t before = l->strays.n;
 
-		if (!(places & PLACE_BIT(p)) || l->directories[p] < 0 || !stray_is(l->directories[p], name))
+		if (!(places & PLACE_BIT(p)) || l->directories[p] < 0 ||
+		    !stray_is(l->directories[p], name))
 			continue;
 		if (stray_add(&l->strays, p, l->directories[p], name) < 0)
 			return -ENOMEM;
@@ -315,7 +326,8 @@ int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, stru
 	r = record_file_read(l->directories[f.place], f.name, &l->buffer, &f.size, &f.problem);
 	if (r < 0 && r != -EBADMSG)
 		return r;
-	if (r == 0 && !(want & LOOKUP_RAW) && record_parse(l->buffer.data, f.size, &f.record, &f.problem) == 0)
+	if (r == 0 && !(want & LOOKUP_RAW) &&
+	    record_parse(l->buffer.data, f.size, &f.record, &f.problem) == 0)
 		f.problem = NULL;
 	if (want & LOOKUP_UUID)
 		find_uuid(&f);

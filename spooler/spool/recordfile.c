@@ -45,7 +45,8 @@ static int read_all(int fd, char *buffer, size_t size)
 	return 0;
 }
 
-int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size_t *ret_size, const char **ret_reason)
+int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size_t *ret_size,
+		     const char **ret_reason)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* sequence - see sequence.h. Holes are a short sorted list of ranges: losses are rare, and late comers soon come. */
+/* sequence - see sequence.h. Holes are a short sorted list of ranges: losses are rare, and late
+   comers soon come. */
 #include "spooler/spool/sequence.h"
 #include "spooler/base/util.h"
 

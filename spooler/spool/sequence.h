@@ -2,15 +2,17 @@
 /*
  * sequence - what (epoch, sequence) tells about completeness.
  *
- * One struct sequence follows one epoch of one host. It is shown each event's sequence number and says what that
- * means; numbers that were passed over are remembered as holes, until they come late or for good.
+ * One struct sequence follows one epoch of one host. It is shown each event's sequence number and
+ * says what that means; numbers that were passed over are remembered as holes, until they come late
+ * or for good.
  */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEQUENCE_HOLES_MAX 64 /* ranges that are remembered; beyond, the oldest is taken for lost for good */
+#define SEQUENCE_HOLES_MAX                                                                         \
+	64 /* ranges that are remembered; beyond, the oldest is taken for lost for good */
 
 struct sequence {
 	char epoch[33];
@@ -27,7 +29,7 @@ enum sequence_meaning {
 	SEQUENCE_HOLE,	 /* numbers before it have not been seen: highest + 1 ... sequence - 1 */
 	SEQUENCE_LATE,	 /* fills a hole */
 	SEQUENCE_REPEAT, /* seen before */
-	SEQUENCE_EPOCH,	 /* another epoch begins with it; the holes of the one before are forgotten */
+	SEQUENCE_EPOCH, /* another epoch begins with it; the holes of the one before are forgotten */
 };
 
 /* What would it mean? Changes nothing. */

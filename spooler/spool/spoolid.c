@@ -91,7 +91,8 @@ static void swap_entries(struct spool_id *a, struct spool_id *b)
 	*b = t;
 }
 
-/* Orders the array so that the k first ids stand in its first k places (quickselect, median of three). */
+/* Orders the array so that the k first ids stand in its first k places (quickselect, median of
+   three). */
 static void select_first(struct spool_id *a, size_t n, size_t k, bool newest)
 {
 	while (n > 1) {
@@ -156,7 +157,8 @@ void id_list_sort(struct id_list *s, size_t limit)
 		s->partial = true;
 	}
 	if (s->n > 0)
-		qsort(s->entries, s->n, sizeof(*s->entries), s->newest ? compare_newest : spool_id_compare);
+		qsort(s->entries, s->n, sizeof(*s->entries),
+		      s->newest ? compare_newest : spool_id_compare);
 }
 
 void id_list_unique(struct id_list *s)

@@ -2,8 +2,9 @@
 /*
  * spoolid - the names in a spool: ids as 16 bytes, and bounded sorted lists of them.
  *
- * A directory may hold a million records. A struct id_list takes one name after the other and keeps the oldest (or
- * the newest) of them in bounded memory: a pass over the directory costs no more than the names it returns.
+ * A directory may hold a million records. A struct id_list takes one name after the other and keeps
+ * the oldest (or the newest) of them in bounded memory: a pass over the directory costs no more
+ * than the names it returns.
  */
 #pragma once
 
@@ -38,7 +39,8 @@ struct id_list {
 	bool newest;	 /* keep the newest, newest first, instead of the oldest */
 };
 
-/* Adds one; when there are twice `limit`, those that cannot be among the `limit` first are thrown away. -ENOMEM. */
+/* Adds one; when there are twice `limit`, those that cannot be among the `limit` first are
+   thrown away. -ENOMEM. */
 int id_list_add(struct id_list *l, const struct spool_id *e, size_t limit);
 /* Cuts the list to the `limit` first and sorts it. */
 void id_list_sort(struct id_list *l, size_t limit);

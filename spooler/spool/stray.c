@@ -95,7 +95,8 @@ int stray_add(struct stray_list *l, unsigned place, int dir_fd, const char *name
 
 const char *stray_problem(const struct stray *f)
 {
-	return f->regular ? "not a record: its name is not an event's id" : "not a record: not a regular file";
+	return f->regular ? "not a record: its name is not an event's id"
+			  : "not a record: not a regular file";
 }
 
 static int compare_oldest(const void *a, const void *b)
@@ -113,7 +114,8 @@ static int compare_newest(const void *a, const void *b)
 void stray_sort(struct stray_list *l, bool newest_first)
 {
 	if (l->n > 0)
-		qsort(l->entries, l->n, sizeof(*l->entries), newest_first ? compare_newest : compare_oldest);
+		qsort(l->entries, l->n, sizeof(*l->entries),
+		      newest_first ? compare_newest : compare_oldest);
 }
 
 void stray_cut(struct stray_list *l, size_t n)

@@ -2,8 +2,9 @@
 /*
  * stray - what lies in a directory of the spool and does not have an event's id as its name.
  *
- * Nobody but an administrator, or a program gone astray, puts such a thing there. It is shown, and can be removed,
- * under its name, escaped as in a record: one line of ASCII that can be typed and means this file only.
+ * Nobody but an administrator, or a program gone astray, puts such a thing there. It is shown, and
+ * can be removed, under its name, escaped as in a record: one line of ASCII that can be typed and
+ * means this file only.
  */
 #pragma once
 
@@ -24,7 +25,8 @@ struct stray_list {
 	size_t n, allocated;
 };
 
-/* Is this name in this directory one of those? The reason that lies beside what has failed belongs to that. */
+/* Is this name in this directory one of those? The reason that lies beside what has failed
+   belongs to that. */
 bool stray_is(int dir_fd, const char *name);
 /* Notes it, or passes over what is gone. -ENOMEM. */
 int stray_add(struct stray_list *l, unsigned place, int dir_fd, const char *name);

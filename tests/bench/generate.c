@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * generate - a backlog: COUNT records with this document in DIRECTORY, in the hook's own format, not fsynced.
+ * generate - a backlog: COUNT records with this document in DIRECTORY, in the hook's own format,
+ * not fsynced.
  *
  *   generate DIRECTORY COUNT DOCUMENT
  */
@@ -49,12 +50,12 @@ int main(int argc, char **argv)
 		int fd;
 
 		snprintf(r.stamp.epoch, sizeof(r.stamp.epoch), "%032llx", ms);
-		snprintf(r.stamp.id, sizeof(r.stamp.id), "%08x-%04x-7000-8000-%012x", (unsigned)((ms + i) >> 16),
-			 (unsigned)((ms + i) & 0xffff), (unsigned)i);
+		snprintf(r.stamp.id, sizeof(r.stamp.id), "%08x-%04x-7000-8000-%012x",
+			 (unsigned)((ms + i) >> 16), (unsigned)((ms + i) & 0xffff), (unsigned)i);
 		n = record_format_header(&r, header, sizeof(header));
 		fd = open(r.stamp.id, O_WRONLY | O_CREAT | O_EXCL, 0640);
-		if (fd < 0 || write(fd, header, n) != (ssize_t)n || write(fd, document, size) != (ssize_t)size ||
-		    close(fd) < 0) {
+		if (fd < 0 || write(fd, header, n) != (ssize_t)n ||
+		    write(fd, document, size) != (ssize_t)size || close(fd) < 0) {
 			perror(r.stamp.id);
 			return 1;
 		}

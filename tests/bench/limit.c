@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * limit - the durable limit: the least sequence of system calls that puts a document onto the disk whole or not at
- * all and keeps it there. No stamp, no record format, no checks, no bounds: what a hook cannot be faster than.
+ * limit - the durable limit: the least sequence of system calls that puts a document onto the disk
+ * whole or not at all and keeps it there. No stamp, no record format, no checks, no bounds: what a
+ * hook cannot be faster than.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,7 +24,8 @@ int main(void)
 	snprintf(tmp, sizeof(tmp), "%s/tmp/%d", spool, getpid());
 	snprintf(final, sizeof(final), "%s/new/%d", spool, getpid());
 	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL, 0640);
-	if (fd < 0 || write(fd, document, size) != (ssize_t)size || fsync(fd) < 0 || rename(tmp, final) < 0)
+	if (fd < 0 || write(fd, document, size) != (ssize_t)size || fsync(fd) < 0 ||
+	    rename(tmp, final) < 0)
 		return 1;
 	snprintf(tmp, sizeof(tmp), "%s/new", spool);
 	dir = open(tmp, O_RDONLY | O_DIRECTORY);

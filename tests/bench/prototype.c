@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * prototype - the least drainer: reads the files of a directory, publishes their bytes as they are with QoS 1 through
- * libmosquitto's own TLS, and unlinks each on its PUBACK. No order, no checks, no reconnect.
+ * prototype - the least drainer: reads the files of a directory, publishes their bytes as they are
+ * with QoS 1 through libmosquitto's own TLS, and unlinks each on its PUBACK. No order, no checks,
+ * no reconnect.
  *
  *   prototype DIRECTORY PORT CERTS WINDOW             drains the directory, ends when it is empty
  *   prototype -m COUNT SIZE PORT CERTS WINDOW         publishes COUNT times SIZE bytes from memory: the broker's limit
@@ -73,7 +74,8 @@ static void publish(struct mosquitto *m, const char *name, const char *data, int
 
 	while (in_flight >= window)
 		turn(m, 1000);
-	if (mosquitto_publish(m, &mid, "virtspool/v1/host/qemu/uuid/started", size, data, 1, false) != MOSQ_ERR_SUCCESS)
+	if (mosquitto_publish(m, &mid, "virtspool/v1/host/qemu/uuid/started", size, data, 1,
+			      false) != MOSQ_ERR_SUCCESS)
 		exit(1);
 	if (name)
 		snprintf(names[mid & 0xffff], sizeof(names[0]), "%s", name);

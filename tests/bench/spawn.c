@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * spawn - times programs called as libvirt calls a hook: posix_spawn, five arguments, a document on a pipe, stdout and
- * stderr on pipes that are read to their end, waitpid. Several programs are called in turn, so that what the machine
- * does meanwhile hits all of them alike.
+ * spawn - times programs called as libvirt calls a hook: posix_spawn, five arguments, a document on
+ * a pipe, stdout and stderr on pipes that are read to their end, waitpid. Several programs are
+ * called in turn, so that what the machine does meanwhile hits all of them alike.
  *
  *   spawn -n CALLS -j AT-A-TIME -d DOCUMENT PROGRAM...
  *
- * A PROGRAM is a path; it is called as PATH vm1 started begin -. Prints one line a program: its path, and every call's
- * microseconds.
+ * A PROGRAM is a path; it is called as PATH vm1 started begin -. Prints one line a program: its
+ * path, and every call's microseconds.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -66,7 +66,8 @@ static void converse(int in, int out, int err)
 			}
 		}
 		for (int i = 1; i < 3; i++)
-			if (p[i].fd >= 0 && p[i].revents && read(p[i].fd, buffer, sizeof(buffer)) <= 0) {
+			if (p[i].fd >= 0 && p[i].revents &&
+			    read(p[i].fd, buffer, sizeof(buffer)) <= 0) {
 				close(p[i].fd);
 				p[i].fd = -1;
 			}
@@ -76,8 +77,9 @@ static void converse(int in, int out, int err)
 static uint64_t call(const char *program)
 {
 	char *argv[] = {(char *)program, "vm1", "started", "begin", "-", NULL};
-	static char *const environment[] = {"LC_ALL=C",
-					    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+	static char *const environment[] = {
+		"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		NULL};
 	static char *own[64];
 	int in[2], out[2], err[2], status;
 	posix_spawn_file_actions_t fa;

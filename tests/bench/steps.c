@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * steps - how many instructions a program and the processes that it makes execute in user mode, counted one by one with
- * ptrace(2). callgrind cannot follow a child that shares memory, and virtual machines often have no counters for perf.
+ * steps - how many instructions a program and the processes that it makes execute in user mode,
+ * counted one by one with ptrace(2). callgrind cannot follow a child that shares memory, and
+ * virtual machines often have no counters for perf.
  *
  *   steps PROGRAM ARGUMENT...	prints the count on stderr, as the last line
  */
@@ -12,8 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define OPTIONS                                                                                                        \
-	(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC)
+#define OPTIONS                                                                                    \
+	(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |      \
+	 PTRACE_O_TRACEEXEC)
 
 /* A step, or what stands between two: the program's begin, a new process, a signal. */
 static int signal_to_deliver(int status, unsigned long *steps)
@@ -44,14 +46,16 @@ int main(int argc, char **argv)
 		execv(argv[1], argv + 1);
 		_exit(127);
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || ptrace(PTRACE_SETOPTIONS, pid, NULL, OPTIONS) < 0) {
+	if (pid < 0 || waitpid(pid, &status, 0) != pid ||
+	    ptrace(PTRACE_SETOPTIONS, pid, NULL, OPTIONS) < 0) {
 		perror("steps");
 		return 1;
 	}
 	(void)ptrace(PTRACE_CONT, pid, NULL, NULL); /* up to the execve */
 	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR)
 		if (pid > 0 && WIFSTOPPED(status))
-			(void)ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(long)signal_to_deliver(status, &steps));
+			(void)ptrace(PTRACE_SINGLESTEP, pid, NULL,
+				     (void *)(long)signal_to_deliver(status, &steps));
 	fprintf(stderr, "%lu\n", steps);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inject - runs a program, counts the system calls of it and of its children, and makes one of them go wrong.
+ * inject - runs a program, counts the system calls of it and of its children, and makes one of them
+ * go wrong.
  *
  *	inject [-o REPORT] [-i POINT:ACTION] [-c SECONDS] [-C SECONDS] -- PROGRAM ARGUMENT...
  *
@@ -15,10 +16,10 @@
  *	         kill-all     SIGKILL for all the processes before the call
  *	-c, -C   CLOCK_REALTIME is shifted by SECONDS, or begins at SECONDS
  *
- * The report has one line "PROCESS.N NUMBER" for each call and "end STATUS" when the first process has ended. stdin,
- * stdout and stderr are the program's. inject ends when all the processes have, with the status of the first one (or
- * 128 + its signal). strace can inject too, but counts per process without telling the processes apart, cannot
- * shorten a call and takes ten times as long.
+ * The report has one line "PROCESS.N NUMBER" for each call and "end STATUS" when the first process
+ * has ended. stdin, stdout and stderr are the program's. inject ends when all the processes have,
+ * with the status of the first one (or 128 + its signal). strace can inject too, but counts per
+ * process without telling the processes apart, cannot shorten a call and takes ten times as long.
  */
 #include <elf.h>
 #include <errno.h>
@@ -44,9 +45,9 @@ int main(void)
 #else
 
 #define PROCESSES_MAX 16
-#define OPTIONS                                                                                                        \
-	(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |  \
-	 PTRACE_O_TRACEEXEC)
+#define OPTIONS                                                                                    \
+	(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |    \
+	 PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC)
 
 enum action {
 	NOTHING,
@@ -169,7 +170,8 @@ static void inject(struct process *p, struct user_regs_struct *regs)
 		skip(p, regs, 0);
 		break;
 	case HALF:
-		if (number == SYS_read || number == SYS_write || number == SYS_pread64 || number == SYS_pwrite64) {
+		if (number == SYS_read || number == SYS_write || number == SYS_pread64 ||
+		    number == SYS_pwrite64) {
 			regs->rdx = (regs->rdx + 1) / 2;
 			(void)ptrace(PTRACE_SETREGS, p->pid, NULL, regs);
 		} else if (number == SYS_writev) {
@@ -199,8 +201,10 @@ static void entered(struct process *p)
 
 	if (ptrace(PTRACE_GETREGS, p->pid, NULL, &regs) < 0)
 		return; /* killed meanwhile */
-	/* The loader's and AddressSanitizer's, which take no failure for an answer; the hook has neither. */
-	if (regs.orig_rax == SYS_sigaltstack || regs.orig_rax == SYS_mmap || regs.orig_rax == SYS_munmap)
+	/* The loader's and AddressSanitizer's, which take no failure for an answer; the hook has
+	   neither. */
+	if (regs.orig_rax == SYS_sigaltstack || regs.orig_rax == SYS_mmap ||
+	    regs.orig_rax == SYS_munmap)
 		return;
 	if (report)
 		fprintf(report, "%d.%ld %ld\n", (int)(p - processes), p->n, (long)regs.orig_rax);
@@ -214,7 +218,8 @@ static void change_clock(struct process *p, const struct user_regs_struct *regs)
 	static bool started;
 	long seconds;
 
-	if ((long)regs->orig_rax != SYS_clock_gettime || regs->rdi != CLOCK_REALTIME || (long)regs->rax != 0)
+	if ((long)regs->orig_rax != SYS_clock_gettime || regs->rdi != CLOCK_REALTIME ||
+	    (long)regs->rax != 0)
 		return;
 	seconds = ptrace(PTRACE_PEEKDATA, p->pid, (void *)regs->rsi, NULL);
 	if (arg_set_clock && !started)
@@ -242,7 +247,8 @@ static void left(struct process *p)
 	}
 }
 
-/* Without the kernel's page of fast calls the program asks for the time by a system call, where it can be changed. */
+/* Without the kernel's page of fast calls the program asks for the time by a system call, where
+   it can be changed. */
 static void hide_vdso(pid_t pid)
 {
 	struct user_regs_struct regs;
@@ -252,8 +258,9 @@ static void hide_vdso(pid_t pid)
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0)
 		die("PTRACE_GETREGS");
 	p = regs.rsp;
-	p += 8 * (unsigned long)(2 + ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL)); /* argc, argv, NULL */
-	while (ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL))			     /* the environment */
+	p += 8 * (unsigned long)(2 + ptrace(PTRACE_PEEKDATA, pid, (void *)p,
+					    NULL));	      /* argc, argv, NULL */
+	while (ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL)) /* the environment */
 		p += 8;
 	for (p += 8; (word = ptrace(PTRACE_PEEKDATA, pid, (void *)p, NULL)) != AT_NULL; p += 16) {
 		if (word == AT_SYSINFO_EHDR)

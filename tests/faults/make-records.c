@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * make-records - a backlog, quickly: writes whole records of one epoch into a directory, as so many hooks would have.
+ * make-records - a backlog, quickly: writes whole records of one epoch into a directory, as so many
+ * hooks would have.
  *
  *	make-records DIRECTORY COUNT
  *
- * The events are those of 16 domains, in turn, one tick apart, an hour old. Each tells its number as `extra`.
+ * The events are those of 16 domains, in turn, one tick apart, an hour old. Each tells its number
+ * as `extra`.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -29,7 +31,8 @@ static void set_id(struct stamp *s)
 
 	char id[80];
 
-	(void)snprintf(id, sizeof(id), "%08" PRIx64 "-%04" PRIx64 "-7%03" PRIx64 "-8000-%012" PRIx64, ms >> 16,
+	(void)snprintf(id, sizeof(id),
+		       "%08" PRIx64 "-%04" PRIx64 "-7%03" PRIx64 "-8000-%012" PRIx64, ms >> 16,
 		       ms & 0xffff, fraction, s->sequence);
 	memcpy(s->id, id, sizeof(s->id) - 1);
 }
@@ -68,7 +71,8 @@ int main(int argc, char **argv)
 	for (unsigned long i = 1; i <= count; i++) {
 		(void)snprintf(object, sizeof(object), "vm%lu", i % 16);
 		(void)snprintf(extra, sizeof(extra), "call-%lu", i);
-		(void)snprintf(document, sizeof(document), "<domain type='qemu'><name>%s</name></domain>\n", object);
+		(void)snprintf(document, sizeof(document),
+			       "<domain type='qemu'><name>%s</name></domain>\n", object);
 		r.object = bytes_of(object);
 		r.extra = bytes_of(extra);
 		r.document = bytes_of(document);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-config - any bytes as a configuration. What is accepted is what the rest of the program relies on; what is
- * refused is told in lines that a terminal shows as they are.
+ * fuzz-config - any bytes as a configuration. What is accepted is what the rest of the program
+ * relies on; what is refused is told in lines that a terminal shows as they are.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */
@@ -34,7 +34,8 @@ static void check_messages(const char *s, size_t size, bool refused)
 	for (size_t i = 0; i < size; i++)
 		if (s[i] != '\n')
 			lines[n++] = s[i];
-	check(utf8_replace_controls((struct bytes){lines, n}, clean) == n && memcmp(lines, clean, n) == 0);
+	check(utf8_replace_controls((struct bytes){lines, n}, clean) == n &&
+	      memcmp(lines, clean, n) == 0);
 	free(clean);
 	free(lines);
 }
@@ -51,10 +52,12 @@ static void check_config(const struct config *c)
 	check(c->mqtt.window >= 1 && c->mqtt.window <= 65535);
 	check(c->mqtt.retry_min_s >= 1 && c->mqtt.retry_min_s <= c->mqtt.retry_max_s);
 	check(topic_check(c->mqtt.topic, TOPIC_ALL_FIELDS, &why) == 0);
-	check(!c->mqtt.status_topic || topic_check(c->mqtt.status_topic, 1U << TOPIC_HOST, &why) == 0);
+	check(!c->mqtt.status_topic ||
+	      topic_check(c->mqtt.status_topic, 1U << TOPIC_HOST, &why) == 0);
 	check(!c->mqtt.password_file || c->mqtt.username);
 	check(!c->tls.certificate_file == !c->tls.key_file);
-	check(strcmp(c->tls.minimum_version, "1.2") == 0 || strcmp(c->tls.minimum_version, "1.3") == 0);
+	check(strcmp(c->tls.minimum_version, "1.2") == 0 ||
+	      strcmp(c->tls.minimum_version, "1.3") == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

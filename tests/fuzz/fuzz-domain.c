@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-domain - any bytes as a domain's document. What is read from it is UTF-8 and bounded, and metadata is
- * well-formed XML by itself.
+ * fuzz-domain - any bytes as a domain's document. What is read from it is UTF-8 and bounded, and
+ * metadata is well-formed XML by itself.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */
@@ -36,8 +36,9 @@ static void check_uuid(const char *s)
 
 static void check_metadata(const struct domain_metadata *m)
 {
-	xmlDocPtr document = xmlReadMemory(m->xml, (int)strlen(m->xml), NULL, NULL,
-					   XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	xmlDocPtr document =
+		xmlReadMemory(m->xml, (int)strlen(m->xml), NULL, NULL,
+			      XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
 
 	check(utf8_valid((struct bytes){m->xml, strlen(m->xml)}));
 	check(document != NULL);
@@ -64,7 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_uuid(d.uuid);
 	check_uuid(d.port_uuid);
 	check_uuid(d.owner_uuid);
-	check(d.id >= -1 && d.vcpus >= -1 && d.vcpus_max >= -1 && d.memory_kib >= -1 && d.memory_max_kib >= -1);
+	check(d.id >= -1 && d.vcpus >= -1 && d.vcpus_max >= -1 && d.memory_kib >= -1 &&
+	      d.memory_max_kib >= -1);
 	for (size_t i = 0; i < d.n_metadata; i++) {
 		metadata += strlen(d.metadata[i].xml);
 		check_metadata(&d.metadata[i]);

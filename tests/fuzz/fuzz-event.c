@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-event - any bytes as driver, object, operation, sub-operation, extra, one more argument (and detail) and
- * document, each ended by a newline but the last. The payload is always JSON with the attributes that CloudEvents
- * demands, and the topic has as many levels as its template.
+ * fuzz-event - any bytes as driver, object, operation, sub-operation, extra, one more argument (and
+ * detail) and document, each ended by a newline but the last. The payload is always JSON with the
+ * attributes that CloudEvents demands, and the topic has as many levels as its template.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */
@@ -45,8 +45,9 @@ static unsigned levels(const char *topic)
 
 static void check_event(const struct config *c, const struct event *e)
 {
-	static const char *const demanded[] = {"specversion", "id",    "source",       "type",		 "time",
-					       "sequence",    "epoch", "recordedtime", "datacontenttype"};
+	static const char *const demanded[] = {"specversion", "id",	      "source",
+					       "type",	      "time",	      "sequence",
+					       "epoch",	      "recordedtime", "datacontenttype"};
 	json_t *event = json_loadb(e->payload, e->payload_size, JSON_REJECT_DUPLICATES, NULL);
 
 	check(json_is_object(event));
@@ -54,7 +55,8 @@ static void check_event(const struct config *c, const struct event *e)
 		check(json_string_length(json_object_get(event, demanded[i])) > 0);
 	check(json_is_boolean(json_object_get(event, "replayed")));
 	check(json_is_object(json_object_get(event, "data")));
-	check(strncmp(json_string_value(json_object_get(event, "type")), "org.virtspool.", 14) == 0);
+	check(strncmp(json_string_value(json_object_get(event, "type")), "org.virtspool.", 14) ==
+	      0);
 	check(levels(e->topic) == levels(c->mqtt.topic));
 	check(!strpbrk(e->topic, "+#") && e->topic[0] != '$');
 	check(strlen(e->topic) <= TOPIC_MAX);

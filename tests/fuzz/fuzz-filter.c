@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-filter - any text as a time, a length of time, and a glob over a record whose name is the text's second half.
+ * fuzz-filter - any text as a time, a length of time, and a glob over a record whose name is the
+ * text's second half.
  *
  *	clang -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz-filter.c spooler/spool/filter.c
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-inbound - a byte that says who we are, then what a broker sends. However the bytes are cut into pieces, the same
- * comes out; and what has come out goes through once more as it is.
+ * fuzz-inbound - a byte that says who we are, then what a broker sends. However the bytes are cut
+ * into pieces, the same comes out; and what has come out goes through once more as it is.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */
@@ -67,7 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (n >= 0) {
 		check(memcmp(a, b, (size_t)n) == 0);
 		check(whole.packets == pieces.packets && whole.dropped == pieces.dropped);
-		check(whole.disconnected == pieces.disconnected && whole.disconnect_reason == pieces.disconnect_reason);
+		check(whole.disconnected == pieces.disconnected &&
+		      whole.disconnect_reason == pieces.disconnect_reason);
 		check(filter(&again, b, a, (size_t)n, size) == n);
 		check(again.dropped == 0 && again.packets == whole.packets - whole.dropped);
 		check(memcmp(a, b, (size_t)n) == 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-record - any bytes as a record, as a document to redact, and as a record with a right checksum (which a fuzzer
- * would not guess). What parses must come out of the writer and the parser as it was.
+ * fuzz-record - any bytes as a record, as a document to redact, and as a record with a right
+ * checksum (which a fuzzer would not guess). What parses must come out of the writer and the parser
+ * as it was.
  *
  *	clang -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz-record.c hook/{record,stamp,redact,crc32c}.c
  */
@@ -39,8 +40,8 @@ static void parse_and_write_again(const char *data, size_t size)
 		same(a.object, b.object);
 		same(a.extra, b.extra);
 		same(a.document, b.document);
-		if (a.recorded_ns != b.recorded_ns || a.flags != b.flags || a.n_arguments != b.n_arguments ||
-		    strcmp(a.stamp.id, b.stamp.id) != 0)
+		if (a.recorded_ns != b.recorded_ns || a.flags != b.flags ||
+		    a.n_arguments != b.n_arguments || strcmp(a.stamp.id, b.stamp.id) != 0)
 			abort();
 	} else if (!reason) {
 		abort();
@@ -53,7 +54,8 @@ static void with_checksum(const uint8_t *data, size_t size)
 {
 	static const char first[] = "virtspool-record 1\n";
 	const uint8_t *end = memmem(data, size, "\n\n", 2);
-	size_t header = end ? (size_t)(end - data) + 1 : size, document = end ? size - header - 1 : 0;
+	size_t header = end ? (size_t)(end - data) + 1 : size,
+	       document = end ? size - header - 1 : 0;
 	char *built = malloc(sizeof(first) + size + 32), sum[32];
 	size_t n = sizeof(first) - 1;
 

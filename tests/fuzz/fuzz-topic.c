@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-topic - a line of any bytes as a template, and what follows it as the value of every field. What a template that
- * passes the check makes is a topic that MQTT allows, with the template's levels.
+ * fuzz-topic - a line of any bytes as a template, and what follows it as the value of every field.
+ * What a template that passes the check makes is a topic that MQTT allows, with the template's
+ * levels.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */
@@ -50,7 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int r;
 
 	for (int f = 0; f < TOPIC_FIELDS; f++)
-		values[f] = end ? (struct bytes){(const char *)end + 1, size - n - 1} : (struct bytes){};
+		values[f] = end ? (struct bytes){(const char *)end + 1, size - n - 1}
+				: (struct bytes){};
 	r = topic_check(template, TOPIC_ALL_FIELDS, &why);
 	check(r == 0 || why);
 	check(topic_format(template, values, &topic) == r);

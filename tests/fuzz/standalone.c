@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * standalone - runs a libFuzzer entry over files, or, with -r N, also over N random variations of each: what a compiler
- * without libFuzzer can do. Without arguments, as `make check` runs it, fuzz-NAME goes over tests/fuzz/corpus-NAME.
+ * standalone - runs a libFuzzer entry over files, or, with -r N, also over N random variations of
+ * each: what a compiler without libFuzzer can do. Without arguments, as `make check` runs it,
+ * fuzz-NAME goes over tests/fuzz/corpus-NAME.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -80,7 +81,8 @@ static int run_corpus(const char *program)
 	name = name ? name + 1 : program;
 	if (strncmp(name, "fuzz-", 5) == 0)
 		name += 5;
-	snprintf(directory, sizeof(directory), "%s/tests/fuzz/corpus-%s", srcdir ? srcdir : ".", name);
+	snprintf(directory, sizeof(directory), "%s/tests/fuzz/corpus-%s", srcdir ? srcdir : ".",
+		 name);
 	d = opendir(directory);
 	if (!d) {
 		perror(directory);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client-probe - one connection of client.c by hand, for the tests and for a developer: connects, publishes N
- * messages, subscribes, and prints one line for each thing that a handler was told. Not installed.
+ * client-probe - one connection of client.c by hand, for the tests and for a developer: connects,
+ * publishes N messages, subscribes, and prints one line for each thing that a handler was told. Not
+ * installed.
  *
  *   connected PROTOCOL | ack MID CODE | subscribed CODE | message SIZE TOPIC | lost LOSS CODE TEXT | done ACKED
  *
@@ -116,7 +117,8 @@ static void on_acknowledged(struct client *c, int mid, unsigned code, void *user
 	check_done(p);
 }
 
-static void on_message(struct client *c, const char *topic, const void *payload, size_t size, void *userdata)
+static void on_message(struct client *c, const char *topic, const void *payload, size_t size,
+		       void *userdata)
 {
 	struct probe *p = userdata;
 
@@ -128,7 +130,8 @@ static void on_message(struct client *c, const char *topic, const void *payload,
 	check_done(p);
 }
 
-static void on_lost(struct client *c, enum client_loss loss, unsigned code, const char *text, void *userdata)
+static void on_lost(struct client *c, enum client_loss loss, unsigned code, const char *text,
+		    void *userdata)
 {
 	struct probe *p = userdata;
 
@@ -226,7 +229,8 @@ static int parse_arguments(int argc, char **argv)
 	int o;
 
 	for (i = 0; i < ELEMENTSOF(values); i++)
-		options[i] = (struct option){values[i].name, required_argument, NULL, NUMBER + (int)i};
+		options[i] =
+			(struct option){values[i].name, required_argument, NULL, NUMBER + (int)i};
 	options[i++] = (struct option){"plain", no_argument, NULL, PLAIN};
 	options[i++] = (struct option){"acks", no_argument, NULL, ACKS};
 	options[i++] = (struct option){"hold", no_argument, NULL, HOLD};

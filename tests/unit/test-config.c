@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a configuration may say, what each mistake is told as, and that example and manual know the same keys. */
+/* What a configuration may say, what each mistake is told as, and that example and manual know
+   the same keys. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +21,8 @@
 
 #define B "brokers: [mqtts://b]\n"
 
-static char directory[] = "/tmp/test-config-XXXXXX"; /* with the files that configurations name; see setup() */
+static char directory[] =
+	"/tmp/test-config-XXXXXX"; /* with the files that configurations name; see setup() */
 
 /* DIR in a text stands for the directory. */
 static char *expand(const char *text)
@@ -101,7 +103,8 @@ static void defaults(void **state)
 	assert_int_equal(c->log_level, LOG_INFO);
 	config_free(c);
 
-	assert_int_equal(parse(B, &c, &warnings), 0); /* warns of a machine that is called localhost */
+	assert_int_equal(parse(B, &c, &warnings),
+			 0); /* warns of a machine that is called localhost */
 	free(warnings);
 	assert_true(strlen(c->host) > 0);
 	assert_int_equal(strncmp(c->mqtt.client_id, "virtspool-", 10), 0);
@@ -206,7 +209,8 @@ static void credentials(void **state)
 
 static const struct {
 	const char *text;
-	const char *errors; /* parts, one for each line that must be told, in order, "|" between them */
+	const char *
+		errors; /* parts, one for each line that must be told, in order, "|" between them */
 } mistakes[] = {
 	/* the brokers */
 	{"", "F:1:1: brokers is missing"},
@@ -216,7 +220,8 @@ static const struct {
 	{"brokers:\n", "F:1:9: brokers: wrong type; allowed: a list of mqtts://"},
 	{"brokers: mqtts://b\n", "F:1:10: brokers: wrong type"},
 	{"brokers: [b]\n", "F:1:11: brokers: 'b': allowed: mqtts://HOST[:PORT], or"},
-	{"brokers: ['ssl://b', wss://b]\n", "F:1:11: brokers: 'ssl://b'|F:1:22: brokers: 'wss://b'"},
+	{"brokers: ['ssl://b', wss://b]\n",
+	 "F:1:11: brokers: 'ssl://b'|F:1:22: brokers: 'wss://b'"},
 	{"brokers: ['mqtts://']\n", "DNS name"},
 	{"brokers: ['mqtts://b:0']\n", ":PORT"},
 	{"brokers: ['mqtts://b:65536']\n", ":PORT"},
@@ -241,7 +246,8 @@ static const struct {
 	{B "? {a: b}\n: {c: [d]}\nhost: h\nhost: i\n", "a key is plain text|F:5:1: duplicate"},
 	{B "zz: {a: {b: [c, {d: e}]}}\nhost: ''\n", "unknown key 'zz'|F:3:7: host has no value"},
 	{B B, "F:2:1: duplicate key 'brokers'; it stands in line 1 already"},
-	{B "mqtt: {qos: 1}\nmqtt: {qos: 2}\n", "F:3:8: duplicate key 'mqtt.qos'; it stands in line 2"},
+	{B "mqtt: {qos: 1}\nmqtt: {qos: 2}\n",
+	 "F:3:8: duplicate key 'mqtt.qos'; it stands in line 2"},
 	{B "mqtt: 5\n", "F:2:7: mqtt: wrong type; allowed: a section with keys"},
 	{B "mqtt: [5]\n", "F:2:7: mqtt: wrong type"},
 	{B "host: {a: b}\n", "F:2:7: host: wrong type; allowed: text"},
@@ -250,7 +256,8 @@ static const struct {
 	{B "mqtt: {password: hunter2}\n",
 	 "F:2:8: unknown key 'mqtt.password': secrets are not written here; name a file"},
 	{B "tls: {psk_key: 00}\n", "tls.psk_key_file"},
-	{B "tls: {key_file: 'pkcs11:x?pin-value=1', certificate_file: 'pkcs11:x'}\n", "secrets are not written here"},
+	{B "tls: {key_file: 'pkcs11:x?pin-value=1', certificate_file: 'pkcs11:x'}\n",
+	 "secrets are not written here"},
 	{B "tls: {insecure: true}\n", "always verified"},
 	{B "mqtt: {retain: true}\n", "never retained"},
 	/* values */
@@ -262,17 +269,20 @@ static const struct {
 	{B "mqtt: {qos: 0}\n", "F:2:13: mqtt.qos: 0 is refused: without acknowledgements"},
 	{B "mqtt: {qos: 3}\n", "'3' is not one of: 1 or 2"},
 	{B "mqtt: {version: 4}\n", "'4' is not one of: 5 or 3.1.1"},
-	{B "mqtt: {window: 0}\n", "mqtt.window: '0' is out of range; allowed: an integer from 1 to 65535"},
+	{B "mqtt: {window: 0}\n",
+	 "mqtt.window: '0' is out of range; allowed: an integer from 1 to 65535"},
 	{B "mqtt: {window: 65536}\n", "out of range"},
 	{B "mqtt: {window: -1}\n", "no integer"},
 	{B "mqtt: {window: 1k}\n", "no integer"},
 	{B "mqtt: {window: 99999999999999999999}\n", "no integer"},
-	{B "mqtt: {keep_alive: 4s}\n", "'4s' is out of range; allowed: a duration from 5s to 65535s"},
+	{B "mqtt: {keep_alive: 4s}\n",
+	 "'4s' is out of range; allowed: a duration from 5s to 65535s"},
 	{B "mqtt: {keep_alive: soon}\n", "'soon' is no duration; allowed:"},
 	{B "mqtt: {keep_alive: 100ms}\n", "'100ms' is no duration"},
 	{B "mqtt: {keep_alive: 1 m}\n", "no duration"},
 	{B "mqtt: {keep_alive: 9999999999999999999d}\n", "no duration"},
-	{B "mqtt: {retry_min: 5m}\n", "F:2:19: mqtt.retry_min (300s) is more than mqtt.retry_max (60s)"},
+	{B "mqtt: {retry_min: 5m}\n",
+	 "F:2:19: mqtt.retry_min (300s) is more than mqtt.retry_max (60s)"},
 	{B "spool: {sent_size: 1X}\n", "'1X' is no size; allowed: a size, like 512M or 1G"},
 	{B "spool: {sent_size: 99999999T}\n", "no size"},
 	{B "spool: {sent_size: 9000000T}\n", "out of range"},
@@ -286,7 +296,8 @@ static const struct {
 	{B "mqtt: {topic: '{vm}'}\n", "allowed: {host} {driver}"},
 	{B "mqtt: {status_topic: '{uuid}'}\n", "only {host}"},
 	{B "tls: {pins: ['sha256:00']}\n", "64 hexadecimal digits"},
-	{B "tls: {pins: ['sha1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef']}\n",
+	{B
+	 "tls: {pins: ['sha1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef']}\n",
 	 "64 hexadecimal"},
 	{B "tls: {minimum_version: 1.1}\n", "allowed: 1.2, 1.3"},
 	{B "tls: {server_name: 'a b'}\n", "allowed: a DNS name or an IP address"},
@@ -295,8 +306,10 @@ static const struct {
 	{B "tls: {ca_file: DIR/file/x}\n", "does not exist"},
 	{B "tls: {ca_file: DIR}\n", "is a directory"},
 	{B "tls: {ca_file: 'pkcs11:x'}\n", "a pkcs11: URI is not possible here"},
-	{B "mqtt: {username: u, password_file: DIR/world-readable}\n", "can be read by others (mode 644); chmod o-r"},
-	{B "mqtt: {username: u, password_file: DIR/group-writable}\n", "can be written by others (mode 660)"},
+	{B "mqtt: {username: u, password_file: DIR/world-readable}\n",
+	 "can be read by others (mode 644); chmod o-r"},
+	{B "mqtt: {username: u, password_file: DIR/group-writable}\n",
+	 "can be written by others (mode 660)"},
 	{B "mqtt: {username: u, password_file: DIR/missing}\n", "does not exist"},
 	{B "metrics: {file: x.prom}\n", "is relative; allowed: an absolute path, or none"},
 	/* what belongs together */
@@ -340,12 +353,14 @@ static void told(void **state)
 		if (parse(text, &c, &errors) != -EINVAL)
 			fail_msg("accepted: %s", text);
 		assert_null(c);
-		for (line = strtok_r(errors, "\n", &rest_lines); line; line = strtok_r(NULL, "\n", &rest_lines)) {
+		for (line = strtok_r(errors, "\n", &rest_lines); line;
+		     line = strtok_r(NULL, "\n", &rest_lines)) {
 			part = strsep(&rest_parts, "|");
 			if (!part)
 				fail_msg("%s\n  is also told: %s", text, line);
 			if (strncmp(line, "F:", 2) != 0 || !strstr(line, part))
-				fail_msg("%s\n  is told:    %s\n  instead of: %s", text, line, part);
+				fail_msg("%s\n  is told:    %s\n  instead of: %s", text, line,
+					 part);
 		}
 		if (rest_parts && *rest_parts)
 			fail_msg("%s\n  is not told: %s", text, rest_parts);
@@ -450,7 +465,8 @@ static void secrets(void **state)
 			size_t size;
 			int r;
 
-			snprintf(path, sizeof(path), "%s%s%s", relative ? "." : directory, "/", table[i].name);
+			snprintf(path, sizeof(path), "%s%s%s", relative ? "." : directory, "/",
+				 table[i].name);
 			r = config_read_secret(path, &secret, &size, &why);
 			assert_int_equal(r, table[i].r);
 			if (r < 0) {
@@ -496,7 +512,8 @@ static char *file_of_source(const char *name)
 }
 
 /* Calls f for each key of the table with its path and its default. */
-static void for_each_key(void (*f)(const char *path, const char *fallback, const char *text), const char *text)
+static void for_each_key(void (*f)(const char *path, const char *fallback, const char *text),
+			 const char *text)
 {
 	char *keys, *line, *rest;
 	size_t size;
@@ -523,7 +540,8 @@ static void for_each_key(void (*f)(const char *path, const char *fallback, const
 static void in_example(const char *path, const char *fallback, const char *text)
 {
 	const char *dot = strchr(path, '.'), *section = text;
-	char line[128], shown[128], exclusive[128]; /* the last cannot be used together with what is active */
+	char line[128], shown[128],
+		exclusive[128]; /* the last cannot be used together with what is active */
 
 	(void)fallback;
 	if (dot) {

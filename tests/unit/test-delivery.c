@@ -51,13 +51,15 @@ static void test_attempts(void **state)
 
 static struct record record(const char *driver, const char *object)
 {
-	return (struct record){.driver = {driver, strlen(driver)}, .object = {object, strlen(object)}};
+	return (struct record){.driver = {driver, strlen(driver)},
+			       .object = {object, strlen(object)}};
 }
 
 static void test_lane_keys(void **state)
 {
-	struct record web = record("qemu", "web"), again = record("qemu", "web"), other = record("qemu", "web2"),
-		      driver = record("lxc", "web"), shifted = record("qemu/w", "eb");
+	struct record web = record("qemu", "web"), again = record("qemu", "web"),
+		      other = record("qemu", "web2"), driver = record("lxc", "web"),
+		      shifted = record("qemu/w", "eb");
 
 	(void)state;
 	assert_true(lane_key(&web) == lane_key(&again));
@@ -92,7 +94,9 @@ static void test_lanes(void **state)
 	lanes_forget_waiting(&l);
 	assert_false(two->waiting);
 	lanes_count_denial(&l);
-	lanes_open(&l, one); /* the broker has granted a right: the other is due at once, and nothing is counted */
+	lanes_open(
+		&l,
+		one); /* the broker has granted a right: the other is due at once, and nothing is counted */
 	assert_null(lanes_find(&l, 1));
 	assert_int_equal(lanes_find(&l, 2)->retry_usec, 0);
 	assert_int_equal(l.denials, 0);
@@ -133,11 +137,13 @@ static void test_denials(void **state)
 	assert_int_equal(made, LANES_DENIALS_PER_MINUTE);
 }
 
-/* --- the suspect: what happens to connections, a letter each, and what is thought of event 1 then */
+/* --- the suspect: what happens to connections, a letter each, and what is thought of event 1
+   then */
 
 static const struct {
 	const char *name;
-	const char *story; /* 1, 2: the connection was lost over it; a, b: 1, 2 was taken; n: there is no other event */
+	const char *
+		story; /* 1, 2: the connection was lost over it; a, b: 1, 2 was taken; n: there is no other event */
 	bool alone, control, convicted;
 } stories[] = {
 	{"nothing happened", "", false, false, false},
@@ -169,8 +175,10 @@ static void test_suspect(void **state)
 			else
 				(void)suspect_taken(&s, *p == 'a' ? &one : &two);
 		}
-		if (suspect_needs_alone(&s) != stories[i].alone || suspect_needs_control(&s) != stories[i].control ||
-		    suspect_is_convicted(&s, &one) != stories[i].convicted || suspect_is_convicted(&s, &two))
+		if (suspect_needs_alone(&s) != stories[i].alone ||
+		    suspect_needs_control(&s) != stories[i].control ||
+		    suspect_is_convicted(&s, &one) != stories[i].convicted ||
+		    suspect_is_convicted(&s, &two))
 			fail_msg("%s: %u strikes", stories[i].name, s.strikes);
 	}
 }
@@ -200,8 +208,9 @@ static void test_suspect_bars(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attempts), cmocka_unit_test(test_lane_keys), cmocka_unit_test(test_lanes),
-		cmocka_unit_test(test_denials),	 cmocka_unit_test(test_suspect),   cmocka_unit_test(test_suspect_bars),
+		cmocka_unit_test(test_attempts), cmocka_unit_test(test_lane_keys),
+		cmocka_unit_test(test_lanes),	 cmocka_unit_test(test_denials),
+		cmocka_unit_test(test_suspect),	 cmocka_unit_test(test_suspect_bars),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

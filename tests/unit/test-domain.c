@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is read from libvirt's documents, and that no document, however hostile, does more than be refused. */
+/* What is read from libvirt's documents, and that no document, however hostile, does more than
+   be refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +41,8 @@ static char *describe(const struct domain *d)
 	if (d->vcpus >= 0 || d->vcpus_max >= 0)
 		fprintf(f, "vcpus=%lld/%lld ", (long long)d->vcpus, (long long)d->vcpus_max);
 	if (d->memory_kib >= 0 || d->memory_max_kib >= 0)
-		fprintf(f, "memory=%lld/%lld ", (long long)d->memory_kib, (long long)d->memory_max_kib);
+		fprintf(f, "memory=%lld/%lld ", (long long)d->memory_kib,
+			(long long)d->memory_max_kib);
 	if (*d->port_uuid)
 		fprintf(f, "port=%s ", d->port_uuid);
 	if (d->port_mac)
@@ -65,27 +67,34 @@ static void reads(void **state)
 		const char *document, *expected;
 		const char *why; /* part of the reason; NULL: no error */
 	} table[] = {
-		{"<domain type='kvm' id='7'><name>web</name><uuid>" UUID "</uuid><title>A &amp; B</title>"
+		{"<domain type='kvm' id='7'><name>web</name><uuid>" UUID
+		 "</uuid><title>A &amp; B</title>"
 		 "<memory unit='KiB'>2048</memory><currentMemory unit='KiB'>1024</currentMemory>"
 		 "<vcpu placement='static' current='2'>4</vcpu><os/></domain>",
-		 "type=kvm name=web uuid=" UUID " title=A & B id=7 vcpus=2/4 memory=1024/2048", NULL},
+		 "type=kvm name=web uuid=" UUID " title=A & B id=7 vcpus=2/4 memory=1024/2048",
+		 NULL},
 		/* behind <vcpu> nothing is read */
 		{"<domain><name>n</name><uuid>" UUID "</uuid><memory>1</memory><vcpu>1</vcpu><junk",
 		 "name=n uuid=" UUID " vcpus=1/1 memory=-1/1", NULL},
 		/* unless something is missing */
-		{"<domain><vcpu>1</vcpu><name>n</name><memory>1</memory><uuid>" UUID "</uuid></domain>",
+		{"<domain><vcpu>1</vcpu><name>n</name><memory>1</memory><uuid>" UUID
+		 "</uuid></domain>",
 		 "name=n uuid=" UUID " vcpus=1/1 memory=-1/1", NULL},
-		{"<?xml version='1.0' encoding='UTF-8'?>\n<!-- c --><domain><name>n</name></domain>\n", "name=n", NULL},
+		{"<?xml version='1.0' encoding='UTF-8'?>\n<!-- c --><domain><name>n</name></domain>\n",
+		 "name=n", NULL},
 		{"<domain/>", "", NULL},
 		/* names */
-		{"<domain><name>gr\303\274n &lt;&#x26;&gt; /+#$</name></domain>", "name=gr\303\274n <&> /+#$", NULL},
+		{"<domain><name>gr\303\274n &lt;&#x26;&gt; /+#$</name></domain>",
+		 "name=gr\303\274n <&> /+#$", NULL},
 		{"<domain><name><![CDATA[a<b]]></name></domain>", "name=a<b", NULL},
 		{"<domain><name>a<b>c</b>d</name></domain>", "name=ad", NULL},
 		{"<domain><name/><title></title></domain>", "name= title=", NULL},
 		{"<domain><x:name xmlns:x='urn:x'>other</x:name></domain>", "", NULL},
 		{"<domain xmlns='urn:x'><name>other</name></domain>", "", "neither"},
 		/* only at their place */
-		{"<domain><devices><name>x</name><uuid>" UUID "</uuid><vcpu>9</vcpu></devices></domain>", "", NULL},
+		{"<domain><devices><name>x</name><uuid>" UUID
+		 "</uuid><vcpu>9</vcpu></devices></domain>",
+		 "", NULL},
 		/* numbers and units */
 		{"<domain><memory unit='b'>4096</memory></domain>", "memory=-1/4", NULL},
 		{"<domain><memory unit='KB'>1024</memory></domain>", "memory=-1/1000", NULL},
@@ -98,24 +107,32 @@ static void reads(void **state)
 		{"<domain><memory>-1</memory><vcpu>two</vcpu></domain>", "", NULL},
 		{"<domain id='-1'><vcpu current='x'>3</vcpu></domain>", "vcpus=3/3", NULL},
 		/* uuids */
-		{"<domain><uuid>C7A5FDBD-EDAF-9455-926A-D65C16DB1809</uuid></domain>", "uuid=" UUID, NULL},
+		{"<domain><uuid>C7A5FDBD-EDAF-9455-926A-D65C16DB1809</uuid></domain>", "uuid=" UUID,
+		 NULL},
 		{"<domain><uuid>../../../etc/passwd</uuid></domain>", "", NULL},
 		{"<domain><uuid>c7a5fdbdedaf9455926ad65c16db1809</uuid></domain>", "", NULL},
 		{"<domain><uuid>c7a5fdbd-edaf-9455-926a-d65c16db180g</uuid></domain>", "", NULL},
 		/* networks */
-		{"<network><name>default</name><uuid>" UUID "</uuid><domain name='example.org'/></network>",
+		{"<network><name>default</name><uuid>" UUID
+		 "</uuid><domain name='example.org'/></network>",
 		 "name=default uuid=" UUID, NULL},
-		{"<hookData>\n  <network connections='1'><name>default</name><uuid>" UUID "</uuid></network>\n"
-		 "<networkport><uuid>" UUID2 "</uuid><owner><name>web</name><uuid>" UUID "</uuid></owner>"
+		{"<hookData>\n  <network connections='1'><name>default</name><uuid>" UUID
+		 "</uuid></network>\n"
+		 "<networkport><uuid>" UUID2 "</uuid><owner><name>web</name><uuid>" UUID
+		 "</uuid></owner>"
 		 "<mac address='52:54:00:00:00:01'/></networkport></hookData>",
-		 "name=default uuid=" UUID " port=" UUID2 " mac=52:54:00:00:00:01 owner=web owner_uuid=" UUID, NULL},
+		 "name=default uuid=" UUID " port=" UUID2
+		 " mac=52:54:00:00:00:01 owner=web owner_uuid=" UUID,
+		 NULL},
 		{"<hookData><interface type='network'><mac address='x'/></interface><network><name>n</name></network>"
-		 "<domain type='kvm' id='2'><name>web</name><uuid>" UUID "</uuid></domain></hookData>",
+		 "<domain type='kvm' id='2'><name>web</name><uuid>" UUID
+		 "</uuid></domain></hookData>",
 		 "name=n owner=web owner_uuid=" UUID, NULL},
 		/* metadata */
 		{"<domain><metadata><a:x xmlns:a='http://example.org/a' n='1'><a:y>t</a:y></a:x>"
 		 "<c:z xmlns:c='urn:c'/></metadata></domain>",
-		 "http://example.org/a={<a:x xmlns:a=\"http://example.org/a\" n=\"1\"><a:y>t</a:y></a:x>}", NULL},
+		 "http://example.org/a={<a:x xmlns:a=\"http://example.org/a\" n=\"1\"><a:y>t</a:y></a:x>}",
+		 NULL},
 		{"<domain><metadata><x xmlns='urn:b'/><y xmlns='http://example.org/a'>1</y></metadata></domain>",
 		 "urn:b={<x xmlns=\"urn:b\"></x>} http://example.org/a={<y xmlns=\"http://example.org/a\">1</y>}",
 		 NULL},
@@ -126,7 +143,8 @@ static void reads(void **state)
 		 NULL},
 		{"<domain><metadata><b:x xmlns:b='urn:b' "
 		 "a='&lt;&amp;&quot;&#9;&#10;&gt;'>&lt;&amp;&gt;&#13;\"</b:x></metadata></domain>",
-		 "urn:b={<b:x xmlns:b=\"urn:b\" a=\"&lt;&#38;&#34;&#9;&#10;&gt;\">&lt;&amp;&gt;&#13;\"</b:x>}", NULL},
+		 "urn:b={<b:x xmlns:b=\"urn:b\" a=\"&lt;&#38;&#34;&#9;&#10;&gt;\">&lt;&amp;&gt;&#13;\"</b:x>}",
+		 NULL},
 		{"<domain><devices><b:x xmlns:b='urn:b'/></devices></domain>", "", NULL},
 		{"<domain><metadata><b:x xmlns:b='urn:b'><unclosed", "", "well-formed"},
 		/* what is none */
@@ -139,15 +157,18 @@ static void reads(void **state)
 		{"<domain><name>a&b;c</name></domain>", "", "well-formed"},
 		{"<domain><name>a\001</name></domain>", "", "well-formed"},
 		/* declared encodings are libvirt's: UTF-8 */
-		{"<?xml version='1.0' encoding='ISO-8859-1'?><domain><name>\303\274</name></domain>", "name=\303\274",
-		 NULL},
+		{"<?xml version='1.0' encoding='ISO-8859-1'?><domain><name>\303\274</name></domain>",
+		 "name=\303\274", NULL},
 		/* entities */
 		{"<!DOCTYPE domain><domain/>", "", "document type"},
-		{"<!DOCTYPE d [<!ENTITY a 'x'>]><domain><name>&a;</name></domain>", "", "document type"},
-		{"<!DOCTYPE d [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><domain><name>&a;</name></domain>", "",
+		{"<!DOCTYPE d [<!ENTITY a 'x'>]><domain><name>&a;</name></domain>", "",
 		 "document type"},
-		{"<!DOCTYPE d SYSTEM 'http://127.0.0.1:1/d.dtd'><domain><name>n</name></domain>", "", "document type"},
-		{"<!DOCTYPE d [<!ENTITY % p SYSTEM 'file:///dev/zero'> %p;]><domain/>", "", "document type"},
+		{"<!DOCTYPE d [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><domain><name>&a;</name></domain>",
+		 "", "document type"},
+		{"<!DOCTYPE d SYSTEM 'http://127.0.0.1:1/d.dtd'><domain><name>n</name></domain>",
+		 "", "document type"},
+		{"<!DOCTYPE d [<!ENTITY % p SYSTEM 'file:///dev/zero'> %p;]><domain/>", "",
+		 "document type"},
 		{"<!DOCTYPE d [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;'>"
 		 "<!ENTITY c '&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;'>]><domain><name>&c;</name></domain>",
 		 "", "document type"},
@@ -165,8 +186,8 @@ static void reads(void **state)
 
 		if ((r < 0) != (table[i].why != NULL) || strcmp(text, table[i].expected) != 0 ||
 		    (r < 0 && !strstr(why, table[i].why)))
-			fail_msg("'%s'\n  gives    '%s' (%d, %s)\n  instead of '%s'", table[i].document, text, r,
-				 why ? why : "", table[i].expected);
+			fail_msg("'%s'\n  gives    '%s' (%d, %s)\n  instead of '%s'",
+				 table[i].document, text, r, why ? why : "", table[i].expected);
 		free(text);
 		domain_release(&d);
 	}
@@ -211,28 +232,37 @@ static void survives(void **state)
 		{"nested elements that end", "<domain><name>n</name><devices>", "<a></a>", 200000,
 		 "</devices></domain>", NULL},
 		{"nested names", "<domain><name>n</name>", "<name>", 100000, "", "nested"},
-		{"attributes", "<domain><name>n</name><x", " a%d=''", 500000, "/></domain>", "attributes"},
-		{"attributes with >", "<domain><name>n</name><x", " a%d='>'", 500000, "/></domain>", "attributes"},
+		{"attributes", "<domain><name>n</name><x", " a%d=''", 500000, "/></domain>",
+		 "attributes"},
+		{"attributes with >", "<domain><name>n</name><x", " a%d='>'", 500000, "/></domain>",
+		 "attributes"},
 		{"elements with many attributes", "<domain><name>n</name>",
 		 "<x a='' b='' c='' d='' e='' f='' g='' h='' i='' j='' k='' l='' m='' n='' o='' p='' q='' r='' s='' "
 		 "t=''/>",
 		 60000, "</domain>", "larger"},
-		{"namespaces", "<domain><name>n</name><x", " xmlns:a%d='u'", 1000, "/></domain>", "namespaces"},
-		{"many namespaces", "<domain><name>n</name><x", " xmlns:a%d='u'", 500000, "/></domain>", "attributes"},
-		{"a huge attribute", "<domain><name>n</name><x a='", "aaaaaaaaaa", 190000, "'/></domain>", NULL},
-		{"a huge attribute of =", "<domain><name>n</name><x a='", "==========", 190000, "'/></domain>",
-		 "attributes"},
+		{"namespaces", "<domain><name>n</name><x", " xmlns:a%d='u'", 1000, "/></domain>",
+		 "namespaces"},
+		{"many namespaces", "<domain><name>n</name><x", " xmlns:a%d='u'", 500000,
+		 "/></domain>", "attributes"},
+		{"a huge attribute", "<domain><name>n</name><x a='", "aaaaaaaaaa", 190000,
+		 "'/></domain>", NULL},
+		{"a huge attribute of =", "<domain><name>n</name><x a='", "==========", 190000,
+		 "'/></domain>", "attributes"},
 		{"a huge name", "<domain><name>", "aaaaaaaaaa", 190000, "</name></domain>", NULL},
-		{"a huge comment", "<domain><name>n</name><!--", "aaaaaaaaaa", 190000, "--></domain>", NULL},
-		{"a huge tag", "<domain><name>n</name><", "aaaaaaaaaa", 190000, "/></domain>", "well-formed"},
+		{"a huge comment", "<domain><name>n</name><!--", "aaaaaaaaaa", 190000,
+		 "--></domain>", NULL},
+		{"a huge tag", "<domain><name>n</name><", "aaaaaaaaaa", 190000, "/></domain>",
+		 "well-formed"},
 		{"many comments", "<domain><name>n</name>", "<!---->", 250000, "</domain>", NULL},
 		{"many names", "<domain><name>n</name>", "<a%d/>", 200000, "</domain>", NULL},
-		{"more than is read", "<domain><name>n</name><x>", "aaaaaaaaaa", 800000, "</x></domain>", "larger"},
-		{"metadata", "<domain><name>n</name><metadata><x xmlns='urn:b'>", "<y a='&quot;&quot;&quot;&quot;'/>",
-		 60000, "</x></metadata></domain>", NULL},
-		{"many metadata", "<domain><name>n</name><metadata>", "<x xmlns='urn:b'>aaaaaaaaaaaaaa</x>", 40000,
-		 "</metadata></domain>", NULL},
-		{"entities", "<domain><name>n</name><title>", "&lt;", 400000, "</title></domain>", NULL},
+		{"more than is read", "<domain><name>n</name><x>", "aaaaaaaaaa", 800000,
+		 "</x></domain>", "larger"},
+		{"metadata", "<domain><name>n</name><metadata><x xmlns='urn:b'>",
+		 "<y a='&quot;&quot;&quot;&quot;'/>", 60000, "</x></metadata></domain>", NULL},
+		{"many metadata", "<domain><name>n</name><metadata>",
+		 "<x xmlns='urn:b'>aaaaaaaaaaaaaa</x>", 40000, "</metadata></domain>", NULL},
+		{"entities", "<domain><name>n</name><title>", "&lt;", 400000, "</title></domain>",
+		 NULL},
 	};
 
 	(void)state;
@@ -246,8 +276,10 @@ static void survives(void **state)
 		int r = domain_parse((struct bytes){s, size}, &namespaces, &d, &why);
 
 		took = seconds() - start;
-		if ((r < 0) != (table[i].why != NULL) || (r < 0 && !strstr(why, table[i].why)) || !d.name)
-			fail_msg("%s: %d, %s, name %s", table[i].name, r, why ? why : "", d.name ? d.name : "(none)");
+		if ((r < 0) != (table[i].why != NULL) || (r < 0 && !strstr(why, table[i].why)) ||
+		    !d.name)
+			fail_msg("%s: %d, %s, name %s", table[i].name, r, why ? why : "",
+				 d.name ? d.name : "(none)");
 		if (took > 5) /* with a sanitizer and a busy machine; some 10 ms without */
 			fail_msg("%s: took %.1f s", table[i].name, took);
 		assert_true(strlen(d.name) <= DOMAIN_TEXT_MAX);

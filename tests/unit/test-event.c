@@ -19,13 +19,17 @@
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 #define ID "01990a3c-7bbd-7123-8123-0123456789ab"
 #define EPOCH "0123456789abcdef0123456789abcdef"
-#define DOMAIN_XML                                                                                                     \
-	"<domain type='kvm' id='3'><name>web</name><uuid>" UUID "</uuid><title>T</title><metadata>"                    \
+#define DOMAIN_XML                                                                                 \
+	"<domain type='kvm' id='3'><name>web</name><uuid>" UUID                                    \
+	"</uuid><title>T</title><metadata>"                                                        \
 	"<x xmlns='urn:x'>y</x></metadata><memory>2048</memory><vcpu>2</vcpu></domain>"
-#define HEAD(time, sequence, type, subject)                                                                            \
-	"{\"specversion\":\"1.0\",\"id\":\"" ID "\",\"source\":\"/virtspool/node1.example\",\"type\":\"" type          \
-	"\"," subject "\"time\":\"" time "\",\"datacontenttype\":\"application/json\",\"sequence\":\"" sequence "\","  \
-	"\"epoch\":\"" EPOCH "\",\"recordedtime\":\"2026-09-21T14:13:20.123456Z\",\"replayed\":false,\"data\":"
+#define HEAD(time, sequence, type, subject)                                                        \
+	"{\"specversion\":\"1.0\",\"id\":\"" ID                                                    \
+	"\",\"source\":\"/virtspool/node1.example\",\"type\":\"" type "\"," subject                \
+	"\"time\":\"" time "\",\"datacontenttype\":\"application/json\",\"sequence\":\"" sequence  \
+	"\","                                                                                      \
+	"\"epoch\":\"" EPOCH                                                                       \
+	"\",\"recordedtime\":\"2026-09-21T14:13:20.123456Z\",\"replayed\":false,\"data\":"
 #define TICKS_1 (1790000000123ULL * 4096 + 2048)
 
 static char *metadata_list[] = {"urn:x"};
@@ -71,8 +75,9 @@ static int load_schema(void **state)
 	(void)state;
 	snprintf(path, sizeof(path), "%s/etc/event.schema.json", srcdir ? srcdir : ".");
 	schema = json_load_file(path, 0, NULL);
-	known_fields =
-		json_object_get(json_object_get(json_object_get(schema, "definitions"), "transition"), "properties");
+	known_fields = json_object_get(
+		json_object_get(json_object_get(schema, "definitions"), "transition"),
+		"properties");
 	json_incref(known_fields);
 	json_decref(schema);
 	return known_fields ? 0 : -1;
@@ -94,44 +99,57 @@ static void payloads(void **state)
 	} table[] = {
 		{"qemu", "web", "started", "begin", "-", DOMAIN_XML, 0, 4,
 		 "virtspool/v1/node1.example/qemu/" UUID "/started",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.started.begin",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.qemu.started.begin",
 		      "\"subject\":\"web\",") "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":"
 					      "\"started\",\"suboperation\":\"begin\","
-					      "\"name\":\"web\",\"transition\":\"" ID "\",\"uuid\":\"" UUID
+					      "\"name\":\"web\",\"transition\":\"" ID
+					      "\",\"uuid\":\"" UUID
 					      "\",\"title\":\"T\",\"domain_type\":\"kvm\",\"domain_id\":3,"
 					      "\"vcpus\":2,\"vcpus_max\":2,\"memory_kib\":2048,\"memory_max_kib\":2048}"
 					      "}"},
-		{"qemu", "web", "release", "end", "from snapshot", "<domain type='kvm'><name>web</name></domain>", 0, 4,
+		{"qemu", "web", "release", "end", "from snapshot",
+		 "<domain type='kvm'><name>web</name></domain>", 0, 4,
 		 "virtspool/v1/node1.example/qemu/-/release",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.release.end",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.qemu.release.end",
 		      "\"subject\":\"web\",") "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":"
 					      "\"release\",\"suboperation\":\"end\","
 					      "\"reason\":\"from "
 					      "snapshot\",\"name\":\"web\",\"domain_type\":\"kvm\"}}"},
-		{"daemon", "-", "reload", "begin", "SIGHUP", "", 0, 4, "virtspool/v1/node1.example/daemon/-/reload",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.daemon.reload.begin",
+		{"daemon", "-", "reload", "begin", "SIGHUP", "", 0, 4,
+		 "virtspool/v1/node1.example/daemon/-/reload",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.daemon.reload.begin",
 		      "") "{\"host\":\"node1.example\",\"driver\":\"daemon\",\"operation\":\"reload\",\"suboperation\":"
 			  "\"begin\","
 			  "\"reason\":\"SIGHUP\"}}"},
-		{"daemon", "-", "start", "-", "start", "", 0, 4, "virtspool/v1/node1.example/daemon/-/start",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.daemon.start",
+		{"daemon", "-", "start", "-", "start", "", 0, 4,
+		 "virtspool/v1/node1.example/daemon/-/start",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.daemon.start",
 		      "") "{\"host\":\"node1.example\",\"driver\":\"daemon\",\"operation\":\"start\",\"reason\":"
 			  "\"start\"}}"},
 		/* a domain may be called "-" */
-		{"lxc", "-", "prepare", "begin", "-", "", 0, 4, "virtspool/v1/node1.example/lxc/-/prepare",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.lxc.prepare.begin",
+		{"lxc", "-", "prepare", "begin", "-", "", 0, 4,
+		 "virtspool/v1/node1.example/lxc/-/prepare",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.lxc.prepare.begin",
 		      "\"subject\":\"-\",") "{\"host\":\"node1.example\",\"driver\":\"lxc\",\"operation\":\"prepare\","
 					    "\"suboperation\":\"begin\","
 					    "\"name\":\"-\"}}"},
 		/* called without arguments */
-		{"qemu", "", "", "", "", "junk", RECORD_UNORDERED, 0, "virtspool/v1/node1.example/qemu/-/-",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.unknown",
+		{"qemu", "", "", "", "", "junk", RECORD_UNORDERED, 0,
+		 "virtspool/v1/node1.example/qemu/-/-",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.qemu.unknown",
 		      "") "{\"host\":\"node1.example\",\"driver\":\"qemu\",\"operation\":\"\",\"argument_count\":0,"
 			  "\"unordered\":true,\"document_error\":\"it is not well-formed XML\"}}"},
 		{"qemu", "w\377\nb", "st.op/ped", "e\303nd", "b\200d", "",
 		 RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED, 4,
 		 "virtspool/v1/node1.example/qemu/-/st%2Eop%2Fped",
-		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042", "org.virtspool.qemu.st%2Eop%2Fped.e%C3nd",
+		 HEAD("2026-09-21T14:13:20.123500Z", "00000000000000000042",
+		      "org.virtspool.qemu.st%2Eop%2Fped.e%C3nd",
 		      "\"subject\":\"w\357\277\275\357\277\275b\",") "{\"host\":\"node1.example\",\"driver\":\"qemu\","
 								     "\"operation\":\"st.op/ped\","
 								     "\"suboperation\":\"e\357\277\275nd\",\"reason\":"
@@ -210,7 +228,8 @@ static void api(void **state)
 	r.n_details = 3;
 	event = built(&c, &r, false);
 	data = json_object_get(event, "data");
-	assert_string_equal(string_at(event, NULL, "type"), "org.virtspool.qemu.lifecycle-stopped.event");
+	assert_string_equal(string_at(event, NULL, "type"),
+			    "org.virtspool.qemu.lifecycle-stopped.event");
 	assert_string_equal(string_at(event, "data", "origin"), "api");
 	assert_string_equal(string_at(event, "data", "reason"), "destroyed");
 	assert_true(json_is_false(json_object_get(data, "authoritative")));
@@ -245,8 +264,9 @@ static void asked_for(void **state)
 	assert_true(json_is_true(json_object_get(event, "replayed")));
 	assert_string_equal(string_at(event, "data", "xml"), DOMAIN_XML);
 	assert_int_equal(json_integer_value(json_object_get(data, "redacted")), 2);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(data, "metadata"), "urn:x")),
-			    "<x xmlns=\"urn:x\">y</x>");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(data, "metadata"), "urn:x")),
+		"<x xmlns=\"urn:x\">y</x>");
 	json_decref(event);
 
 	r.document = b("<domain>\377</domain>");
@@ -274,7 +294,9 @@ static void arguments(void **state)
 	assert_int_equal(json_array_size(list), RECORD_ARGUMENTS_MAX);
 	assert_string_equal(json_string_value(json_array_get(list, 0)), "more");
 	assert_string_equal(json_string_value(json_array_get(list, 3)), "x\357\277\275/");
-	assert_string_equal(json_string_value(json_object_get(json_object_get(data, "exact"), "arguments.3")), "x%FF/");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(data, "exact"), "arguments.3")),
+		"x%FF/");
 	json_decref(event);
 }
 
@@ -287,10 +309,14 @@ static void times(void **state)
 	} table[] = {
 		{0, 0, "1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:00.000000Z"},
 		{4095, 999, "1970-01-01T00:00:00.000999Z", "1970-01-01T00:00:00.000000Z"},
-		{4096ULL * 951782399999, -1, "2000-02-28T23:59:59.999000Z", "1969-12-31T23:59:59.999999Z"},
-		{4096ULL * 951868800000, INT64_MIN, "2000-03-01T00:00:00.000000Z", "1677-09-21T00:12:43.145224Z"},
-		{4096ULL * 253402300799999, INT64_MAX, "9999-12-31T23:59:59.999000Z", "2262-04-11T23:47:16.854775Z"},
-		{4096ULL * 253402300800000, 0, "9999-12-31T23:59:59.000000Z", "1970-01-01T00:00:00.000000Z"},
+		{4096ULL * 951782399999, -1, "2000-02-28T23:59:59.999000Z",
+		 "1969-12-31T23:59:59.999999Z"},
+		{4096ULL * 951868800000, INT64_MIN, "2000-03-01T00:00:00.000000Z",
+		 "1677-09-21T00:12:43.145224Z"},
+		{4096ULL * 253402300799999, INT64_MAX, "9999-12-31T23:59:59.999000Z",
+		 "2262-04-11T23:47:16.854775Z"},
+		{4096ULL * 253402300800000, 0, "9999-12-31T23:59:59.000000Z",
+		 "1970-01-01T00:00:00.000000Z"},
 		{UINT64_MAX, 0, "9999-12-31T23:59:59.495999Z", "1970-01-01T00:00:00.000000Z"},
 	};
 
@@ -321,23 +347,28 @@ static void any_bytes(void **state)
 		struct config config = config_default();
 		struct record r = record_default();
 		char text[3] = {'a', (char)c, 'b'};
-		struct bytes value = c == 256 ? (struct bytes){huge, sizeof(huge)} : (struct bytes){text, 3};
+		struct bytes value =
+			c == 256 ? (struct bytes){huge, sizeof(huge)} : (struct bytes){text, 3};
 		json_t *event;
 		const char *type;
 
 		memset(huge, '\377', sizeof(huge));
-		r.driver = r.object = r.operation = r.suboperation = r.extra = r.arguments[0] = r.document = value;
+		r.driver = r.object = r.operation = r.suboperation = r.extra = r.arguments[0] =
+			r.document = value;
 		r.n_arguments = 1;
 		config.host = "h/+#\303\274";
 		config.events.xml = true;
 		event = built(&config, &r, false);
 		assert_string_equal(string_at(event, NULL, "specversion"), "1.0");
 		assert_string_equal(string_at(event, NULL, "id"), ID);
-		assert_string_equal(string_at(event, NULL, "source"), "/virtspool/h%2F%2B%23%C3%BC");
+		assert_string_equal(string_at(event, NULL, "source"),
+				    "/virtspool/h%2F%2B%23%C3%BC");
 		type = string_at(event, NULL, "type");
 		assert_int_equal(strncmp(type, "org.virtspool.", 14), 0);
-		assert_int_equal(strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~%."),
-				 strlen(type));
+		assert_int_equal(
+			strspn(type,
+			       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~%."),
+			strlen(type));
 		assert_true(strlen(string_at(event, NULL, "subject")) > 0);
 		json_decref(event);
 	}
@@ -347,7 +378,10 @@ static void refuses(void **state)
 {
 	static const struct {
 		const char *id, *epoch;
-	} table[] = {{"", EPOCH}, {ID, ""}, {"../../../etc/passwd", EPOCH}, {ID, "0123456789ABCDEF0123456789ABCDEF"}};
+	} table[] = {{"", EPOCH},
+		     {ID, ""},
+		     {"../../../etc/passwd", EPOCH},
+		     {ID, "0123456789ABCDEF0123456789ABCDEF"}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -377,10 +411,12 @@ static void status(void **state)
 		event = json_loads(e.payload, 0, &error);
 		assert_non_null(event);
 		assert_string_equal(string_at(event, NULL, "type"),
-				    online ? "org.virtspool.status.online" : "org.virtspool.status.offline");
+				    online ? "org.virtspool.status.online"
+					   : "org.virtspool.status.offline");
 		assert_int_equal(strlen(string_at(event, NULL, "id")), 36);
 		assert_null(string_at(event, NULL, "sequence"));
-		assert_string_equal(string_at(event, "data", "status"), online ? "online" : "offline");
+		assert_string_equal(string_at(event, "data", "status"),
+				    online ? "online" : "offline");
 		assert_true((string_at(event, "data", "epoch") != NULL) == online);
 		json_decref(event);
 		event_release(&e);
@@ -413,7 +449,8 @@ static char *file_of_source(const char *name)
 /* The example in virtspool-events(7) is what is published. */
 static void manual_example(void **state)
 {
-	char *text = file_of_source("spooler/event/virtspool-events.7"), *example = strstr(text, "\n{\n"), *end;
+	char *text = file_of_source("spooler/event/virtspool-events.7"),
+	     *example = strstr(text, "\n{\n"), *end;
 	struct config c = config_default();
 	struct record r = record_default();
 	json_error_t error;
@@ -437,7 +474,8 @@ static void manual_example(void **state)
 /* Every field of the schema is in the manual. */
 static void manual_fields(void **state)
 {
-	char *text = file_of_source("etc/event.schema.json"), *manual = file_of_source("spooler/event/virtspool-events.7");
+	char *text = file_of_source("etc/event.schema.json"),
+	     *manual = file_of_source("spooler/event/virtspool-events.7");
 	json_error_t error;
 	json_t *schema = json_loads(text, JSON_REJECT_DUPLICATES, &error), *definitions, *value;
 	json_t *objects[3];
@@ -457,7 +495,8 @@ static void manual_fields(void **state)
 
 			snprintf(item, sizeof(item), "\n.It Cm %s\n", key);
 			snprintf(second, sizeof(second), " , %s\n", key);
-			if (strcmp(key, "data") && !strstr(manual, item) && !strstr(manual, second)) {
+			if (strcmp(key, "data") && !strstr(manual, item) &&
+			    !strstr(manual, second)) {
 				snprintf(item, sizeof(item), "\n.It Cm %s ,", key);
 				if (!strstr(manual, item))
 					fail_msg("%s is not in virtspool-events(7)", key);
@@ -506,8 +545,9 @@ static void filters(void **state)
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct config c = config_default();
 		struct record r = record_default();
-		struct strings *lists[] = {&c.events.drivers,	   &c.events.operations,      &c.events.domains,
-					   &c.events.skip_drivers, &c.events.skip_operations, &c.events.skip_domains};
+		struct strings *lists[] = {&c.events.drivers,	      &c.events.operations,
+					   &c.events.domains,	      &c.events.skip_drivers,
+					   &c.events.skip_operations, &c.events.skip_domains};
 		char *glob = (char *)(uintptr_t)table[i].glob;
 		const char *why;
 		struct event e;
@@ -519,8 +559,8 @@ static void filters(void **state)
 		r.document = b(DOMAIN_XML);
 		assert_int_equal(event_build(&c, &r, false, &e, &why), 0);
 		if (event_wanted(&c, &r, &e) != table[i].wanted)
-			fail_msg("%d '%s' with %s %s %s", table[i].key, table[i].glob, table[i].driver, table[i].object,
-				 table[i].operation);
+			fail_msg("%d '%s' with %s %s %s", table[i].key, table[i].glob,
+				 table[i].driver, table[i].object, table[i].operation);
 		event_release(&e);
 	}
 }
@@ -528,10 +568,12 @@ static void filters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(payloads),	  cmocka_unit_test(api),	   cmocka_unit_test(asked_for),
-		cmocka_unit_test(arguments),	  cmocka_unit_test(times),	   cmocka_unit_test(any_bytes),
-		cmocka_unit_test(refuses),	  cmocka_unit_test(status),	   cmocka_unit_test(filters),
-		cmocka_unit_test(manual_example), cmocka_unit_test(manual_fields),
+		cmocka_unit_test(payloads),	 cmocka_unit_test(api),
+		cmocka_unit_test(asked_for),	 cmocka_unit_test(arguments),
+		cmocka_unit_test(times),	 cmocka_unit_test(any_bytes),
+		cmocka_unit_test(refuses),	 cmocka_unit_test(status),
+		cmocka_unit_test(filters),	 cmocka_unit_test(manual_example),
+		cmocka_unit_test(manual_fields),
 	};
 
 	return cmocka_run_group_tests_name("event", tests, load_schema, free_schema);

@@ -94,7 +94,8 @@ static const struct {
 	const char *text;
 	int64_t seconds;
 } durations[] = {
-	{"7d", 604800}, {"1h30m", 5400}, {"10", -1}, {"", -1}, {"1h ago", -1}, {"5 min", 300}, {"0s", 0},
+	{"7d", 604800}, {"1h30m", 5400}, {"10", -1}, {"", -1},
+	{"1h ago", -1}, {"5 min", 300},	 {"0s", 0},
 };
 
 static void test_durations(void **state)
@@ -125,7 +126,13 @@ static const struct {
 	{"brackets in a name", {.vm = "a[1]"}, "a[1]", "start", "qemu", true, true},
 	{"brackets as a glob", {.vm = "a[1]"}, "a1", "start", "qemu", true, true},
 	{"UUID", {.vm = UUID}, "web1", "start", "qemu", true, true},
-	{"UUID in upper case", {.vm = "6A1F0C2E-1111-4222-8333-944445555666"}, "w", "start", "qemu", true, true},
+	{"UUID in upper case",
+	 {.vm = "6A1F0C2E-1111-4222-8333-944445555666"},
+	 "w",
+	 "start",
+	 "qemu",
+	 true,
+	 true},
 	{"glob of a UUID", {.vm = "6a1f*"}, "web1", "start", "qemu", true, true},
 	{"another UUID", {.vm = "7a1f*"}, "web1", "start", "qemu", true, false},
 	{"a name of hexadecimal digits", {.vm = "beef"}, "beef", "start", "qemu", false, true},
@@ -134,8 +141,20 @@ static const struct {
 	{"operation", {.operation = "re*"}, "web1", "release", "qemu", false, true},
 	{"another operation", {.operation = "start"}, "web1", "started", "qemu", false, false},
 	{"driver", {.driver = "lxc"}, "web1", "start", "qemu", false, false},
-	{"all of them", {.vm = "w*", .operation = "start", .driver = "qemu"}, "web1", "start", "qemu", false, true},
-	{"all but one", {.vm = "w*", .operation = "stop", .driver = "qemu"}, "web1", "start", "qemu", false, false},
+	{"all of them",
+	 {.vm = "w*", .operation = "start", .driver = "qemu"},
+	 "web1",
+	 "start",
+	 "qemu",
+	 false,
+	 true},
+	{"all but one",
+	 {.vm = "w*", .operation = "stop", .driver = "qemu"},
+	 "web1",
+	 "start",
+	 "qemu",
+	 false,
+	 false},
 };
 
 static struct bytes bytes(const char *s)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a broker sends, as far as libmosquitto may see it. Each row is given in one piece, then byte by byte, and in
- * both cases the same must come out.
+ * What a broker sends, as far as libmosquitto may see it. Each row is given in one piece, then byte
+ * by byte, and in both cases the same must come out.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -33,77 +33,98 @@ static const struct {
 	{"CONNACK and PUBACKs", 0, 0, BYTES(OK, 0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x87),
 	 BYTES(OK, 0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x87), NULL, 3, 0, -1},
 	{"empty packet", 0, 0, BYTES(OK, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 2, 0, -1},
-	{"properties, and one byte too many", 0, 0, BYTES(OK, 0x40, 12, 0, 1, 0, 8, 0x1f, 0, 1, 'x', 0x21, 0, 1, 0),
-	 NULL, 0, "does not know (0x00)", 0, 0, -1},
+	{"properties, and one byte too many", 0, 0,
+	 BYTES(OK, 0x40, 12, 0, 1, 0, 8, 0x1f, 0, 1, 'x', 0x21, 0, 1, 0), NULL, 0,
+	 "does not know (0x00)", 0, 0, -1},
 	{"reason string and user property", 0, 0,
 	 BYTES(OK, 0x40, 15, 0, 1, 0x87, 11, 0x1f, 0, 1, 'x', 0x26, 0, 1, 'k', 0, 1, 'v'),
-	 BYTES(OK, 0x40, 15, 0, 1, 0x87, 11, 0x1f, 0, 1, 'x', 0x26, 0, 1, 'k', 0, 1, 'v'), NULL, 2, 0, -1},
+	 BYTES(OK, 0x40, 15, 0, 1, 0x87, 11, 0x1f, 0, 1, 'x', 0x26, 0, 1, 'k', 0, 1, 'v'), NULL, 2,
+	 0, -1},
 	{"empty strings", 0, 0, BYTES(OK, 0x40, 9, 0, 1, 0, 5, 0x26, 0, 0, 0, 0),
 	 BYTES(OK, 0x40, 9, 0, 1, 0, 5, 0x26, 0, 0, 0, 0), NULL, 2, 0, -1},
-	{"unknown property", 0, 0, BYTES(OK, 0x40, 6, 0, 1, 0, 2, 0x04, 0), NULL, 0, "does not know (0x04)", 0, 0, -1},
-	{"unknown property, high", 0, 0, BYTES(OK, 0x40, 6, 0, 1, 0, 2, 0xff, 0), NULL, 0, "does not know (0xff)", 0, 0,
-	 -1},
-	{"unknown property in CONNACK", 0, 0, BYTES(0x20, 5, 0, 0, 2, 0x2b, 0), NULL, 0, "does not know (0x2b)", 0, 0,
-	 -1},
+	{"unknown property", 0, 0, BYTES(OK, 0x40, 6, 0, 1, 0, 2, 0x04, 0), NULL, 0,
+	 "does not know (0x04)", 0, 0, -1},
+	{"unknown property, high", 0, 0, BYTES(OK, 0x40, 6, 0, 1, 0, 2, 0xff, 0), NULL, 0,
+	 "does not know (0xff)", 0, 0, -1},
+	{"unknown property in CONNACK", 0, 0, BYTES(0x20, 5, 0, 0, 2, 0x2b, 0), NULL, 0,
+	 "does not know (0x2b)", 0, 0, -1},
 	{"properties of CONNACK", 0, 0, BYTES(0x20, 11, 0, 0, 8, 0x21, 0, 1, 0x27, 0, 1, 0, 0),
 	 BYTES(0x20, 11, 0, 0, 8, 0x21, 0, 1, 0x27, 0, 1, 0, 0), NULL, 1, 0, -1},
-	{"properties longer than the packet", 0, 0, BYTES(OK, 0x40, 4, 0, 1, 0, 9), NULL, 0, "malformed properties", 0,
-	 0, -1},
-	{"string longer than the properties", 0, 0, BYTES(OK, 0x40, 8, 0, 1, 0, 4, 0x1f, 0, 9, 'x'), NULL, 0,
+	{"properties longer than the packet", 0, 0, BYTES(OK, 0x40, 4, 0, 1, 0, 9), NULL, 0,
 	 "malformed properties", 0, 0, -1},
-	{"number longer than the properties", 0, 0, BYTES(OK, 0x40, 6, 0, 1, 0, 2, 0x27, 0), NULL, 0,
-	 "malformed properties", 0, 0, -1},
-	{"length of the properties of five bytes", 0, 0, BYTES(OK, 0x40, 9, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 1), NULL,
+	{"string longer than the properties", 0, 0, BYTES(OK, 0x40, 8, 0, 1, 0, 4, 0x1f, 0, 9, 'x'),
+	 NULL, 0, "malformed properties", 0, 0, -1},
+	{"number longer than the properties", 0, 0, BYTES(OK, 0x40, 6, 0, 1, 0, 2, 0x27, 0), NULL,
 	 0, "malformed properties", 0, 0, -1},
-	{"unknown property in SUBACK", 1, 0, BYTES(OK, 0x90, 6, 0, 1, 2, 0x04, 0, 0), NULL, 0, "does not know (0x04)",
-	 0, 0, -1},
-	{"unknown property in DISCONNECT", 0, 0, BYTES(OK, 0xe0, 3, 0x8e, 1, 0x04), NULL, 0, "does not know (0x04)", 0,
+	{"length of the properties of five bytes", 0, 0,
+	 BYTES(OK, 0x40, 9, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 1), NULL, 0, "malformed properties", 0,
 	 0, -1},
-	{"unknown property in PUBLISH", 1, 0, BYTES(OK, 0x32, 8, 0, 1, 'a', 0, 9, 2, 0x04, 0), NULL, 0,
+	{"unknown property in SUBACK", 1, 0, BYTES(OK, 0x90, 6, 0, 1, 2, 0x04, 0, 0), NULL, 0,
 	 "does not know (0x04)", 0, 0, -1},
-	{"subscription identifier in PUBLISH", 1, 0, BYTES(OK, 0x30, 8, 0, 1, 'a', 3, 0x0b, 0x80, 1, 'p'),
+	{"unknown property in DISCONNECT", 0, 0, BYTES(OK, 0xe0, 3, 0x8e, 1, 0x04), NULL, 0,
+	 "does not know (0x04)", 0, 0, -1},
+	{"unknown property in PUBLISH", 1, 0, BYTES(OK, 0x32, 8, 0, 1, 'a', 0, 9, 2, 0x04, 0), NULL,
+	 0, "does not know (0x04)", 0, 0, -1},
+	{"subscription identifier in PUBLISH", 1, 0,
+	 BYTES(OK, 0x30, 8, 0, 1, 'a', 3, 0x0b, 0x80, 1, 'p'),
 	 BYTES(OK, 0x30, 8, 0, 1, 'a', 3, 0x0b, 0x80, 1, 'p'), NULL, 2, 0, -1},
-	{"topic longer than the packet", 1, 0, BYTES(OK, 0x30, 3, 0, 9, 'a'), NULL, 0, "malformed properties", 0, 0,
+	{"topic longer than the packet", 1, 0, BYTES(OK, 0x30, 3, 0, 9, 'a'), NULL, 0,
+	 "malformed properties", 0, 0, -1},
+	{"what is skipped is not looked at", 0, 0, BYTES(OK, 0x30, 5, 0, 1, 'a', 1, 4), BYTES(OK),
+	 NULL, 2, 1, -1},
+	{"3.1.1 has no properties", 0, 1, BYTES(0x20, 2, 0, 0, 0x40, 2, 4, 4),
+	 BYTES(0x20, 2, 0, 0, 0x40, 2, 4, 4), NULL, 2, 0, -1},
+	{"half a packet passes", 0, 0, BYTES(OK, 0x40, 2, 0), BYTES(OK, 0x40, 2, 0), NULL, 1, 0,
 	 -1},
-	{"what is skipped is not looked at", 0, 0, BYTES(OK, 0x30, 5, 0, 1, 'a', 1, 4), BYTES(OK), NULL, 2, 1, -1},
-	{"3.1.1 has no properties", 0, 1, BYTES(0x20, 2, 0, 0, 0x40, 2, 4, 4), BYTES(0x20, 2, 0, 0, 0x40, 2, 4, 4),
-	 NULL, 2, 0, -1},
-	{"half a packet passes", 0, 0, BYTES(OK, 0x40, 2, 0), BYTES(OK, 0x40, 2, 0), NULL, 1, 0, -1},
-	{"publish unasked", 0, 0, BYTES(OK, 0x30, 4, 0, 1, 'a', 0, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 3, 1, -1},
-	{"retained publish unasked", 0, 0, BYTES(OK, 0x31, 4, 0, 1, 'a', 0), BYTES(OK), NULL, 2, 1, -1},
-	{"publish, empty, unasked", 0, 0, BYTES(OK, 0x30, 0, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 3, 1, -1},
-	{"publish of 256 MiB unasked begins", 0, 0, BYTES(OK, 0x30, 0xff, 0xff, 0xff, 0x7f, 1, 2), BYTES(OK), NULL, 1,
-	 0, -1},
-	{"publish wanted", 1, 0, BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), NULL,
-	 2, 0, -1},
-	{"publish of QoS 2 was not asked for", 1, 0, BYTES(OK, 0x34, 6, 0, 1, 'a', 0, 9, 0), BYTES(OK), NULL, 2, 1, -1},
-	{"publish of the largest size", 1, 0, BYTES(OK, 0x30, 0x80, 0x08, 1), BYTES(OK, 0x30, 0x80, 0x08, 1), NULL, 1,
-	 0, -1},
+	{"publish unasked", 0, 0, BYTES(OK, 0x30, 4, 0, 1, 'a', 0, 0xd0, 0), BYTES(OK, 0xd0, 0),
+	 NULL, 3, 1, -1},
+	{"retained publish unasked", 0, 0, BYTES(OK, 0x31, 4, 0, 1, 'a', 0), BYTES(OK), NULL, 2, 1,
+	 -1},
+	{"publish, empty, unasked", 0, 0, BYTES(OK, 0x30, 0, 0xd0, 0), BYTES(OK, 0xd0, 0), NULL, 3,
+	 1, -1},
+	{"publish of 256 MiB unasked begins", 0, 0, BYTES(OK, 0x30, 0xff, 0xff, 0xff, 0x7f, 1, 2),
+	 BYTES(OK), NULL, 1, 0, -1},
+	{"publish wanted", 1, 0, BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0),
+	 BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), NULL, 2, 0, -1},
+	{"publish of QoS 2 was not asked for", 1, 0, BYTES(OK, 0x34, 6, 0, 1, 'a', 0, 9, 0),
+	 BYTES(OK), NULL, 2, 1, -1},
+	{"publish of the largest size", 1, 0, BYTES(OK, 0x30, 0x80, 0x08, 1),
+	 BYTES(OK, 0x30, 0x80, 0x08, 1), NULL, 1, 0, -1},
 	{"publish larger than that", 1, 0, BYTES(OK, 0x30, 0x81, 0x08, 1), NULL, 0,
 	 "a packet of 1025 bytes, more than the 1024", 0, 0, -1},
-	{"PUBACK of 256 MiB", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0x7f), NULL, 0, "a packet of 268435455 bytes", 0,
-	 0, -1},
-	{"length of five bytes", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0xff, 1), NULL, 0, "malformed packet length",
-	 0, 0, -1},
-	{"DISCONNECT with a code", 0, 0, BYTES(OK, 0xe0, 2, 0x8e, 0), BYTES(OK, 0xe0, 2, 0x8e, 0), NULL, 2, 0, 0x8e},
+	{"PUBACK of 256 MiB", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0x7f), NULL, 0,
+	 "a packet of 268435455 bytes", 0, 0, -1},
+	{"length of five bytes", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0xff, 1), NULL, 0,
+	 "malformed packet length", 0, 0, -1},
+	{"DISCONNECT with a code", 0, 0, BYTES(OK, 0xe0, 2, 0x8e, 0), BYTES(OK, 0xe0, 2, 0x8e, 0),
+	 NULL, 2, 0, 0x8e},
 	{"DISCONNECT without", 0, 0, BYTES(OK, 0xe0, 0), BYTES(OK, 0xe0, 0), NULL, 2, 0, 0},
-	{"DISCONNECT in 3.1.1", 0, 1, BYTES(OK, 0xe0, 0), NULL, 0, "no valid MQTT packet", 0, 0, -1},
-	{"HTTP", 0, 0, BYTES('H', 'T', 'T', 'P'), NULL, 0, "does not speak MQTT (it begins with byte 0x48", 0, 0, -1},
-	{"PUBACK before CONNACK", 0, 0, BYTES(0x40, 2, 0, 1), NULL, 0, "does not speak MQTT", 0, 0, -1},
-	{"CONNACK with flags", 0, 0, BYTES(0x21, 2, 0, 0), NULL, 0, "does not speak MQTT", 0, 0, -1},
-	{"second CONNACK", 0, 0, BYTES(OK, OK), NULL, 0, "no valid MQTT packet (first byte 0x20)", 0, 0, -1},
-	{"what only a client sends", 0, 0, BYTES(OK, 0x10, 0), NULL, 0, "(first byte 0x10)", 0, 0, -1},
+	{"DISCONNECT in 3.1.1", 0, 1, BYTES(OK, 0xe0, 0), NULL, 0, "no valid MQTT packet", 0, 0,
+	 -1},
+	{"HTTP", 0, 0, BYTES('H', 'T', 'T', 'P'), NULL, 0,
+	 "does not speak MQTT (it begins with byte 0x48", 0, 0, -1},
+	{"PUBACK before CONNACK", 0, 0, BYTES(0x40, 2, 0, 1), NULL, 0, "does not speak MQTT", 0, 0,
+	 -1},
+	{"CONNACK with flags", 0, 0, BYTES(0x21, 2, 0, 0), NULL, 0, "does not speak MQTT", 0, 0,
+	 -1},
+	{"second CONNACK", 0, 0, BYTES(OK, OK), NULL, 0, "no valid MQTT packet (first byte 0x20)",
+	 0, 0, -1},
+	{"what only a client sends", 0, 0, BYTES(OK, 0x10, 0), NULL, 0, "(first byte 0x10)", 0, 0,
+	 -1},
 	{"SUBSCRIBE", 0, 0, BYTES(OK, 0x82, 0), NULL, 0, "(first byte 0x82)", 0, 0, -1},
 	{"AUTH", 0, 0, BYTES(OK, 0xf0, 0), NULL, 0, "(first byte 0xf0)", 0, 0, -1},
 	{"type 0", 0, 0, BYTES(OK, 0, 0), NULL, 0, "(first byte 0x00)", 0, 0, -1},
-	{"PUBACK with flags", 0, 0, BYTES(OK, 0x42, 2, 0, 1), NULL, 0, "(first byte 0x42)", 0, 0, -1},
-	{"PUBREL without its flags", 0, 0, BYTES(OK, 0x60, 2, 0, 1), NULL, 0, "(first byte 0x60)", 0, 0, -1},
+	{"PUBACK with flags", 0, 0, BYTES(OK, 0x42, 2, 0, 1), NULL, 0, "(first byte 0x42)", 0, 0,
+	 -1},
+	{"PUBREL without its flags", 0, 0, BYTES(OK, 0x60, 2, 0, 1), NULL, 0, "(first byte 0x60)",
+	 0, 0, -1},
 	{"PUBREL", 0, 0, BYTES(OK, 0x62, 2, 0, 1), NULL, 0, "(first byte 0x62)", 0, 0, -1},
-	{"publish of QoS 3", 1, 0, BYTES(OK, 0x36, 2, 0, 0), NULL, 0, "(first byte 0x36)", 0, 0, -1},
+	{"publish of QoS 3", 1, 0, BYTES(OK, 0x36, 2, 0, 0), NULL, 0, "(first byte 0x36)", 0, 0,
+	 -1},
 };
 
-static ssize_t filter(struct inbound *state, const uint8_t *in, size_t n, size_t step, uint8_t *out, char *why,
-		      size_t size)
+static ssize_t filter(struct inbound *state, const uint8_t *in, size_t n, size_t step, uint8_t *out,
+		      char *why, size_t size)
 {
 	size_t done = 0, kept = 0;
 	ssize_t k;
@@ -124,19 +145,23 @@ static void test_rows(void **state)
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(rows) * 2; i++) {
 		__typeof__(rows[0]) *row = &rows[i / 2];
-		struct inbound inbound = {.want_publish = row->subscriber, .publish_max = 1024, .v5 = !row->v311};
+		struct inbound inbound = {
+			.want_publish = row->subscriber, .publish_max = 1024, .v5 = !row->v311};
 		uint8_t out[64];
 		char why[200] = "";
 		ssize_t n;
 
-		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why, sizeof(why));
+		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why,
+			   sizeof(why));
 		if (!row->out) {
 			if (n != -EPROTO || !strstr(why, row->why))
-				fail_msg("%s: refused with '%s', not '%s'", row->name, why, row->why);
+				fail_msg("%s: refused with '%s', not '%s'", row->name, why,
+					 row->why);
 			continue;
 		}
 		if (n != (ssize_t)row->n_out || memcmp(out, row->out, row->n_out) != 0)
-			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out, why);
+			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out,
+				 why);
 		if (inbound.packets != row->packets || inbound.dropped != row->dropped)
 			fail_msg("%s: %u packets, %u dropped", row->name, (unsigned)inbound.packets,
 				 (unsigned)inbound.dropped);
@@ -171,8 +196,10 @@ static void test_large_publish_is_dropped(void **state)
 /* What libmosquitto answers, and nothing else. */
 static void test_answers(void **state)
 {
-	uint8_t in[] = {OK, 0x32, 6, 0, 1, 'a', 0, 9, 0, 0x50, 2, 0, 1, 0x30, 4, 0, 1, 'a', 0, 0x40, 2, 0, 1, 0xd0, 0};
-	struct inbound subscriber = {.v5 = true, .want_publish = true, .publish_max = 1024}, publisher = {.v5 = true};
+	uint8_t in[] = {OK,   0x32, 6, 0, 1,   'a', 0,	  9, 0, 0x50, 2,    0, 1,
+			0x30, 4,    0, 1, 'a', 0,   0x40, 2, 0, 1,    0xd0, 0};
+	struct inbound subscriber = {.v5 = true, .want_publish = true, .publish_max = 1024},
+		       publisher = {.v5 = true};
 	uint8_t copy[sizeof(in)];
 	char why[200];
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The listener against libvirt's own test driver, in this process: what is done there, and what is recorded of it; and
- * what it keeps of the domains' states, and how it names drivers.
+ * The listener against libvirt's own test driver, in this process: what is done there, and what is
+ * recorded of it; and what it keeps of the domains' states, and how it names drivers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -113,8 +113,8 @@ static char *describe(const char *name)
 	assert_int_equal(record_parse(data, (size_t)n, &r, &reason), 0);
 	FILE *f = open_memstream(&line, &size);
 
-	fprintf(f, "%.*s %.*s %.*s", (int)r.operation.size, r.operation.data, (int)r.suboperation.size,
-		r.suboperation.data, (int)r.extra.size, r.extra.data);
+	fprintf(f, "%.*s %.*s %.*s", (int)r.operation.size, r.operation.data,
+		(int)r.suboperation.size, r.suboperation.data, (int)r.extra.size, r.extra.data);
 	if (r.flags & RECORD_TOLD_BY_HOOK)
 		fprintf(f, " told-by-hook");
 	for (unsigned i = 0; i < r.n_details; i++)
@@ -124,7 +124,8 @@ static char *describe(const char *name)
 	return line;
 }
 
-/* Waits until the expected lines stand in the spool, removes them, and fails if it is anything else. */
+/* Waits until the expected lines stand in the spool, removes them, and fails if it is anything
+   else. */
 static void expect(const char *const *lines)
 {
 	char *names[RECORDS_MAX], path[256];
@@ -144,7 +145,8 @@ static void expect(const char *const *lines)
 		char *line = describe(names[i]);
 
 		if (i >= wanted || strcmp(line, lines[i]) != 0)
-			fail_msg("record %zu is '%s', not '%s'", i, line, i < wanted ? lines[i] : "(nothing)");
+			fail_msg("record %zu is '%s', not '%s'", i, line,
+				 i < wanted ? lines[i] : "(nothing)");
 		free(line);
 		snprintf(path, sizeof(path), "%s/spool/new/%s", base, names[i]);
 		assert_int_equal(unlink(path), 0);
@@ -179,10 +181,11 @@ static struct connection *start(void)
 
 static int define(virDomainPtr domain)
 {
-	virDomainPtr made = virDomainDefineXML(virDomainGetConnect(domain),
-					       "<domain type='test'><name>a&lt;b</name><memory>1024</memory>"
-					       "<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid>"
-					       "<os><type>hvm</type></os></domain>");
+	virDomainPtr made =
+		virDomainDefineXML(virDomainGetConnect(domain),
+				   "<domain type='test'><name>a&lt;b</name><memory>1024</memory>"
+				   "<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid>"
+				   "<os><type>hvm</type></os></domain>");
 
 	return made ? virDomainFree(made) : -1;
 }
@@ -199,12 +202,14 @@ static int undefine(virDomainPtr domain)
 
 static int title(virDomainPtr domain)
 {
-	return virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_TITLE, "T", NULL, NULL, VIR_DOMAIN_AFFECT_LIVE);
+	return virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_TITLE, "T", NULL, NULL,
+				    VIR_DOMAIN_AFFECT_LIVE);
 }
 
 static int element(virDomainPtr domain)
 {
-	return virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, "<x/>", "x", "urn:x", VIR_DOMAIN_AFFECT_LIVE);
+	return virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, "<x/>", "x", "urn:x",
+				    VIR_DOMAIN_AFFECT_LIVE);
 }
 
 static int reboot_it(virDomainPtr domain)
@@ -362,7 +367,10 @@ static void states_on_disk(void **state)
 /* A hook's record ties itself to the API's event of the same domain, once. */
 static void pairs(void **state)
 {
-	struct record r = {.driver = {"qemu", 4}, .object = {"web", 3}, .operation = {"started", 7}, .argc = 4};
+	struct record r = {.driver = {"qemu", 4},
+			   .object = {"web", 3},
+			   .operation = {"started", 7},
+			   .argc = 4};
 	char *names[RECORDS_MAX], id[37], path[256];
 
 	(void)state;
@@ -407,8 +415,9 @@ static void numbers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(drivers), cmocka_unit_test(numbers), cmocka_unit_test(states_on_disk),
-		cmocka_unit_test(pairs),   cmocka_unit_test(actions),
+		cmocka_unit_test(drivers),	  cmocka_unit_test(numbers),
+		cmocka_unit_test(states_on_disk), cmocka_unit_test(pairs),
+		cmocka_unit_test(actions),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

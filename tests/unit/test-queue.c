@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The queue over real directories: order, sources, what ends an entry, what does not belong there, bounds. */
+/* The queue over real directories: order, sources, what ends an entry, what does not belong
+   there, bounds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,8 +23,9 @@ struct fixture {
 };
 
 static const char *const directories[] = {
-	"spool",	 "spool/tmp", "spool/new",     "spool/replay",	    "spool/sent",	 "spool/failed",
-	"spool/skipped", "run",	      "run/emergency", "run/emergency/tmp", "run/emergency/new",
+	"spool",	 "spool/tmp",	      "spool/new",	   "spool/replay",
+	"spool/sent",	 "spool/failed",      "spool/skipped",	   "run",
+	"run/emergency", "run/emergency/tmp", "run/emergency/new",
 };
 
 static int setup(void **state)
@@ -75,7 +77,8 @@ static const char *name_of(unsigned n)
 	return name;
 }
 
-static void put(const struct fixture *f, const char *directory, const char *name, const char *content)
+static void put(const struct fixture *f, const char *directory, const char *name,
+		const char *content)
 {
 	char path[256];
 	FILE *file;
@@ -155,7 +158,8 @@ static void test_what_comes_goes_before_replays(void **state)
 	expect_next(f, 2, &e);
 }
 
-/* A hook that gave the disk up while the record was being moved: it is in both places, and one event. */
+/* A hook that gave the disk up while the record was being moved: it is in both places, and one
+   event. */
 static void test_twins(void **state)
 {
 	struct fixture *f = *state;
@@ -169,7 +173,8 @@ static void test_twins(void **state)
 		expect_next(f, i, &e);
 		assert_int_equal(queue_done(f->queue, &e, true), 0);
 		assert_true(there(f, "spool/sent", name_of(i)));
-		assert_false(there(f, "spool/new", name_of(i)) || there(f, "run/emergency/new", name_of(i)));
+		assert_false(there(f, "spool/new", name_of(i)) ||
+			     there(f, "run/emergency/new", name_of(i)));
 	}
 	expect_empty(f);
 	assert_int_equal(queue_length(f->queue, NULL), 0);
@@ -194,7 +199,8 @@ static void test_endings(void **state)
 	expect_next(f, 3, &e);
 	assert_int_equal(queue_fail(f->queue, &e, "because"), 0);
 	assert_true(there(f, "spool/failed", name_of(3)) && !there(f, "spool/new", name_of(3)));
-	assert_true(there(f, "spool/failed", "01930000-0003-7000-8000-000000000003" SPOOL_REASON_SUFFIX));
+	assert_true(there(f, "spool/failed",
+			  "01930000-0003-7000-8000-000000000003" SPOOL_REASON_SUFFIX));
 	expect_next(f, 4, &e);
 	assert_int_equal(queue_skip(f->queue, &e, true), 0);
 	assert_true(there(f, "spool/skipped", name_of(4)));
@@ -202,7 +208,8 @@ static void test_endings(void **state)
 	assert_int_equal(queue_hold(f->queue, &e), 0);
 	expect_next(f, 6, &e);
 	assert_int_equal(queue_done(f->queue, &e, true), 0); /* across file systems: a copy */
-	assert_true(there(f, "spool/sent", name_of(6)) && !there(f, "run/emergency/new", name_of(6)));
+	assert_true(there(f, "spool/sent", name_of(6)) &&
+		    !there(f, "run/emergency/new", name_of(6)));
 	assert_true(there(f, "spool/tmp", name_of(6)));
 	queue_changed(f->queue);
 	expect_empty(f);
@@ -236,7 +243,8 @@ static void test_hanging_disk(void **state)
 	hangs = true;
 	assert_int_equal(queue_done(f->queue, &on_disk, true), -ETIMEDOUT);
 	assert_int_equal(queue_done(f->queue, &e, true), 0);
-	assert_false(there(f, "run/emergency/new", name_of(2)) || there(f, "spool/sent", name_of(2)));
+	assert_false(there(f, "run/emergency/new", name_of(2)) ||
+		     there(f, "spool/sent", name_of(2)));
 	expect_next(f, 3, &e);
 	assert_int_equal(queue_fail(f->queue, &e, "because"), -ETIMEDOUT);
 	assert_true(there(f, "run/emergency/new", name_of(3)));
@@ -352,10 +360,12 @@ static void test_stray(void **state)
 		assert_int_equal(queue_read(f->queue, &e, &data, &size, &reason), -EBADMSG);
 		assert_non_null(reason);
 		assert_int_equal(queue_fail(f->queue, &e, reason), 0);
-		assert_true(there(f, "spool/failed", name_of(i)) || i == 3); /* a dangling link is not "there" */
+		assert_true(there(f, "spool/failed", name_of(i)) ||
+			    i == 3); /* a dangling link is not "there" */
 	}
 	expect_empty(f);
-	assert_true(there(f, "spool/failed", "core") && there(f, "spool/failed", "core" SPOOL_REASON_SUFFIX));
+	assert_true(there(f, "spool/failed", "core") &&
+		    there(f, "spool/failed", "core" SPOOL_REASON_SUFFIX));
 	assert_true(there(f, "spool/failed", ".hidden") && there(f, "spool/failed", "a\nname"));
 	assert_true(there(f, "spool/failed", "01930000-0001-4000-8000-000000000001"));
 }
@@ -390,7 +400,8 @@ static void test_id_list(void **state)
 
 	(void)state;
 	for (int newest = 0; newest <= 1; newest++)
-		for (unsigned step = 1; step < 50; step += 6) { /* 5000 and these steps have no common divisor but 1 */
+		for (unsigned step = 1; step < 50;
+		     step += 6) { /* 5000 and these steps have no common divisor but 1 */
 			l.newest = newest;
 			if (step % 5 == 0)
 				continue;
@@ -413,7 +424,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_comes_goes_before_replays, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_comes_goes_before_replays, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_endings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hanging_disk, setup, teardown),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The record: every byte comes back, and what is torn, forged or foreign is refused with its reason. */
+/* The record: every byte comes back, and what is torn, forged or foreign is refused with its
+   reason. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -144,7 +145,8 @@ static void test_every_byte(void **state)
 	(void)state;
 	for (int i = 0; i < 512; i++)
 		all[i] = (char)i;
-	r.driver = r.object = r.operation = r.suboperation = r.extra = r.document = (struct bytes){all, sizeof(all)};
+	r.driver = r.object = r.operation = r.suboperation = r.extra = r.document =
+		(struct bytes){all, sizeof(all)};
 	assert_round_trip(&r);
 	for (int i = 0; i < 256; i++) { /* alone, first and last */
 		r.object = (struct bytes){all + i, 1};
@@ -208,7 +210,8 @@ static void test_longest(void **state)
 	r.stamp.sequence = UINT64_MAX;
 	r.argc = UINT32_MAX;
 	r.redacted = UINT32_MAX;
-	r.flags = RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED | RECORD_UNORDERED | RECORD_TOLD_BY_HOOK;
+	r.flags = RECORD_DOCUMENT_TRUNCATED | RECORD_ARGUMENTS_TRUNCATED | RECORD_UNORDERED |
+		  RECORD_TOLD_BY_HOOK;
 	assert_round_trip(&r);
 	free(value);
 }
@@ -244,7 +247,8 @@ static void test_times(void **state)
 	for (int i = 0; i < 10000; i++) {
 		struct record r = a_record();
 
-		r.recorded_ns = (int64_t)((uint64_t)random() << 32 ^ (uint64_t)random()) % 9214646400000000000;
+		r.recorded_ns = (int64_t)((uint64_t)random() << 32 ^ (uint64_t)random()) %
+				9214646400000000000;
 		assert_round_trip(&r);
 	}
 }
@@ -285,7 +289,8 @@ static void test_damage(void **state)
 /* What a writer with a right sum may have written, and what comes of it. */
 static void test_headers(void **state)
 {
-#define HEAD "virtspool-record 1\nid: 01a1fcd2-c1c2-764d-8efb-0eff7cd3bec2\nepoch: 0123456789abcdef0123456789abcdef\n"
+#define HEAD                                                                                       \
+	"virtspool-record 1\nid: 01a1fcd2-c1c2-764d-8efb-0eff7cd3bec2\nepoch: 0123456789abcdef0123456789abcdef\n"
 #define REST "recorded: 2026-11-21T06:36:33.026453604Z\ndriver: qemu\narguments: 0\n"
 	static const struct {
 		const char *header, *document, *reason;
@@ -294,8 +299,10 @@ static void test_headers(void **state)
 		{HEAD "sequence: 1\n" REST "colour: blue\nlength: 1\n", "x", NULL},
 		{HEAD "sequence: 1\n" REST "flags: unordered purple\nlength: 1\n", "x", NULL},
 		{HEAD "sequence: 1\n" REST "object: %41%4a%4A\nlength: 1\n", "x", NULL},
-		{HEAD "sequence: 1\n" REST "object: %4\nlength: 1\n", "x", "the object is badly escaped"},
-		{HEAD "sequence: 1\n" REST "object: %zz\nlength: 1\n", "x", "the object is badly escaped"},
+		{HEAD "sequence: 1\n" REST "object: %4\nlength: 1\n", "x",
+		 "the object is badly escaped"},
+		{HEAD "sequence: 1\n" REST "object: %zz\nlength: 1\n", "x",
+		 "the object is badly escaped"},
 		{HEAD "sequence: 1\n" REST "object: \t\nlength: 1\n", "x", "not printable"},
 		{HEAD "sequence: 1\n" REST "object: \xc3\xa4\nlength: 1\n", "x", "not printable"},
 		{HEAD "sequence: 0\n" REST "length: 0\n", "", "the sequence"},
@@ -333,13 +340,15 @@ static void test_headers(void **state)
 		char *data;
 		int n, r;
 
-		n = asprintf(&data, "%scrc32c: %08x\n\n%s", table[i].header, crc, table[i].document);
+		n = asprintf(&data, "%scrc32c: %08x\n\n%s", table[i].header, crc,
+			     table[i].document);
 		assert_true(n > 0);
 		r = record_parse(data, (size_t)n, &back, &reason);
 		if (!table[i].reason && r != 0)
 			fail_msg("%s\n is refused: %s", table[i].header, reason);
 		if (table[i].reason && (r != -EBADMSG || !strstr(reason, table[i].reason)))
-			fail_msg("%s\n gives %d %s, not %s", table[i].header, r, reason ?: "", table[i].reason);
+			fail_msg("%s\n gives %d %s, not %s", table[i].header, r, reason ?: "",
+				 table[i].reason);
 		free(data);
 	}
 }
@@ -363,9 +372,11 @@ static void test_crc32c(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_arguments),
-		cmocka_unit_test(test_api),    cmocka_unit_test(test_longest),	  cmocka_unit_test(test_times),
-		cmocka_unit_test(test_damage), cmocka_unit_test(test_headers),	  cmocka_unit_test(test_crc32c),
+		cmocka_unit_test(test_layout),	  cmocka_unit_test(test_every_byte),
+		cmocka_unit_test(test_arguments), cmocka_unit_test(test_api),
+		cmocka_unit_test(test_longest),	  cmocka_unit_test(test_times),
+		cmocka_unit_test(test_damage),	  cmocka_unit_test(test_headers),
+		cmocka_unit_test(test_crc32c),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

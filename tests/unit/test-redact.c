@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What redact() takes out and what it leaves, and that a document cut off anywhere shows nothing of a secret. */
+/* What redact() takes out and what it leaves, and that a document cut off anywhere shows nothing
+   of a secret. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,14 +20,16 @@ static const struct {
 	{"", "", 0},
 	{"no markup", "no markup", 0},
 	{"<a/>", "<a/>", 0},
-	{"<graphics type='vnc' passwd='secret' port='1'/>", "<graphics type='vnc' passwd='' port='1'/>", 1},
+	{"<graphics type='vnc' passwd='secret' port='1'/>",
+	 "<graphics type='vnc' passwd='' port='1'/>", 1},
 	{"<graphics passwd=\"it's\" b='c'>", "<graphics passwd=\"\" b='c'>", 1},
 	{"<g passwd='a>b/>' x='1'><h/></g>", "<g passwd='' x='1'><h/></g>", 1},
 	{"<g passwd=''/>", "<g passwd=''/>", 0},
 	{"<g\n\tpasswd \n = \t'secret'\n/>", "<g\n\tpasswd \n = \t''\n/>", 1},
-	{"<g password='a'/><g Passphrase='b'/><g x:passwd='c'/>", "<g password=''/><g Passphrase=''/><g x:passwd=''/>",
-	 3},
-	{"<g passwdValidTo='2030-01-01' nopasswd='b'/>", "<g passwdValidTo='2030-01-01' nopasswd='b'/>", 0},
+	{"<g password='a'/><g Passphrase='b'/><g x:passwd='c'/>",
+	 "<g password=''/><g Passphrase=''/><g x:passwd=''/>", 3},
+	{"<g passwdValidTo='2030-01-01' nopasswd='b'/>",
+	 "<g passwdValidTo='2030-01-01' nopasswd='b'/>", 0},
 	{"<g x=' passwd=' y='z'/>", "<g x=' passwd=' y='z'/>", 0},
 	{"<g x='>' passwd='s'/>", "<g x='>' passwd=''/>", 1},
 	{"<cookies><cookie name='a'>secret</cookie><cookie name='b'>s2</cookie></cookies>",
@@ -49,7 +52,8 @@ static const struct {
 	{"<![CDATA[it's <g ]]><g passwd='s'/>", "<![CDATA[it's <g ]]><g passwd=''/>", 1},
 	{"<?xml version='1.0'?><g passwd='s'/>", "<?xml version='1.0'?><g passwd=''/>", 1},
 	{"<?x it's?><g passwd='s'/>", "<?x it's?><g passwd=''/>", 1},
-	{"<!DOCTYPE d [<!ENTITY e '>]'>]><g passwd='s'/>", "<!DOCTYPE d [<!ENTITY e '>]'>]><g passwd=''/>", 1},
+	{"<!DOCTYPE d [<!ENTITY e '>]'>]><g passwd='s'/>",
+	 "<!DOCTYPE d [<!ENTITY e '>]'>]><g passwd=''/>", 1},
 	{"<t>it's \"</t><g passwd='s'/>", "<t>it's \"</t><g passwd=''/>", 1},
 	/* no XML at all */
 	{"<g passwd=secret x=y>", "<g passwd= x=y>", 1},
@@ -77,13 +81,15 @@ static void test_table(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		size_t n = strlen(table[i].in);
-		char *copy = malloc(n ? n : 1); /* no byte more: a sanitizer sees what reads beyond */
+		char *copy =
+			malloc(n ? n : 1); /* no byte more: a sanitizer sees what reads beyond */
 		unsigned count = 99;
 
 		memcpy(copy, table[i].in, n);
 		n = redact(copy, n, &count);
 		if (n != strlen(table[i].out) || memcmp(copy, table[i].out, n) != 0)
-			fail_msg("%s\n became %.*s\n not    %s", table[i].in, (int)n, copy, table[i].out);
+			fail_msg("%s\n became %.*s\n not    %s", table[i].in, (int)n, copy,
+				 table[i].out);
 		assert_int_equal(count, table[i].count);
 		free(copy);
 	}
@@ -99,7 +105,8 @@ static const char domain[] =
 	"    <graphics type='vnc' port='-1' passwd='5ECRET3' passwdValidTo='2030-01-01T00:00:00'/>\n"
 	"    <graphics type='spice' passwd=\"5ECRET4\"/>\n  </devices>\n</domain>\n";
 
-/* Wherever in a document a secret stands, it is found; and what only looks like one does not hide it, nor counts. */
+/* Wherever in a document a secret stands, it is found; and what only looks like one does not
+   hide it, nor counts. */
 static void test_every_place(void **state)
 {
 	static const struct {
@@ -110,7 +117,8 @@ static void test_every_place(void **state)
 		{"<passphrase>s</passphrase>", "<passphrase></passphrase>", 1},
 		{"<Cookie>s</Cookie>", "<Cookie></Cookie>", 1},
 		{"<cpu mode='host-passthrough'/>", "<cpu mode='host-passthrough'/>", 0},
-		{"<c m='host-passthrough'/><g password='s'/>", "<c m='host-passthrough'/><g password=''/>", 1},
+		{"<c m='host-passthrough'/><g password='s'/>",
+		 "<c m='host-passthrough'/><g password=''/>", 1},
 	};
 	char in[512], out[512];
 	unsigned count;
@@ -119,8 +127,10 @@ static void test_every_place(void **state)
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		for (int before = 0; before < 140; before++) {
 			for (int behind = 0; behind < 140; behind += 23) {
-				int n = snprintf(in, sizeof(in), "%*s%s%*s", before, "", parts[i].in, behind, "");
-				int m = snprintf(out, sizeof(out), "%*s%s%*s", before, "", parts[i].out, behind, "");
+				int n = snprintf(in, sizeof(in), "%*s%s%*s", before, "",
+						 parts[i].in, behind, "");
+				int m = snprintf(out, sizeof(out), "%*s%s%*s", before, "",
+						 parts[i].out, behind, "");
 
 				assert_int_equal(redact(in, (size_t)n, &count), m);
 				assert_memory_equal(in, out, m);
@@ -130,7 +140,8 @@ static void test_every_place(void **state)
 	}
 }
 
-/* Cut anywhere, not a part of a secret comes out; and what was redacted stays as it is when redacted again. */
+/* Cut anywhere, not a part of a secret comes out; and what was redacted stays as it is when
+   redacted again. */
 static void test_cut_off(void **state)
 {
 	(void)state;
@@ -175,8 +186,9 @@ static void test_rest_is_left(void **state)
 static void test_random(void **state)
 {
 	static const char *const pieces[] = {
-		"<",  ">",  "/",  "'", "\"", "=", " ", "passwd", "cookie", "<!--", "-->", "<![CDATA[", "]]>",
-		"<?", "?>", "<!", "[", "]",  "x", ":", "\n",	 "\xff",   "</",   "/>",  "a='b'",
+		"<",	">",   "/",	    "'",    "\"", "=",	" ",	 "passwd", "cookie",
+		"<!--", "-->", "<![CDATA[", "]]>",  "<?", "?>", "<!",	 "[",	   "]",
+		"x",	":",   "\n",	    "\xff", "</", "/>", "a='b'",
 	};
 	const size_t n_pieces = sizeof(pieces) / sizeof(pieces[0]);
 
@@ -207,8 +219,8 @@ static void test_random(void **state)
 /* Linear: eight MiB of what makes a scanner look ahead for ever. */
 static void test_time(void **state)
 {
-	static const char *const patterns[] = {"<!--", "<cookie>", "<a b='", "<![CDATA[", "<", "<password><password/>",
-					       "<!"};
+	static const char *const patterns[] = {
+		"<!--", "<cookie>", "<a b='", "<![CDATA[", "<", "<password><password/>", "<!"};
 	const size_t size = 8 * 1024 * 1024;
 	char *data = malloc(size);
 
@@ -226,8 +238,9 @@ static void test_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),	     cmocka_unit_test(test_every_place), cmocka_unit_test(test_cut_off),
-		cmocka_unit_test(test_rest_is_left), cmocka_unit_test(test_random),	 cmocka_unit_test(test_time),
+		cmocka_unit_test(test_table),	cmocka_unit_test(test_every_place),
+		cmocka_unit_test(test_cut_off), cmocka_unit_test(test_rest_is_left),
+		cmocka_unit_test(test_random),	cmocka_unit_test(test_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

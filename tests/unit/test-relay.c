@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The delivery policy against a client that does what the test says: what each answer does to the event, in which
- * order events go, how lost connections, refusals and poison are told apart. Real queue, real records, real loop.
+ * The delivery policy against a client that does what the test says: what each answer does to the
+ * event, in which order events go, how lost connections, refusals and poison are told apart. Real
+ * queue, real records, real loop.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,8 +49,8 @@ static struct {
 	int last_mid;
 } fake;
 
-int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h, void *userdata,
-		struct client **ret_client)
+int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h,
+		void *userdata, struct client **ret_client)
 {
 	(void)loop;
 	assert_null(fake.client);
@@ -95,8 +96,8 @@ unsigned client_room(const struct client *c)
 	return fake.room;
 }
 
-int client_publish(struct client *c, const char *topic, const void *payload, size_t size, const char *content_type,
-		   int *ret_mid)
+int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
+		   const char *content_type, int *ret_mid)
 {
 	const char *name = topic, *sequence = memmem(payload, size, "\"sequence\":\"", 12);
 
@@ -136,13 +137,15 @@ struct fixture {
 	sd_event *loop;
 	struct queue *queue;
 	struct relay *relay;
-	unsigned made;	 /* events */
-	uint64_t now_ms; /* the time of all of them: holes are waited for only while they are young */
+	unsigned made; /* events */
+	uint64_t
+		now_ms; /* the time of all of them: holes are waited for only while they are young */
 	bool stopped;
 };
 
 static const char *const directories[] = {
-	"spool", "spool/tmp", "spool/new", "spool/replay", "spool/sent", "spool/failed", "spool/skipped", "run",
+	"spool",      "spool/tmp",    "spool/new",     "spool/replay",
+	"spool/sent", "spool/failed", "spool/skipped", "run",
 };
 
 static void on_changed(void *userdata)
@@ -155,7 +158,8 @@ static void on_stopped(void *userdata)
 	((struct fixture *)userdata)->stopped = true;
 }
 
-static struct config *make_config(const struct fixture *f, const char *brokers, unsigned window, unsigned retry_s)
+static struct config *make_config(const struct fixture *f, const char *brokers, unsigned window,
+				  unsigned retry_s)
 {
 	struct config *c = NULL;
 	char path[128];
@@ -164,7 +168,8 @@ static struct config *make_config(const struct fixture *f, const char *brokers, 
 	(void)snprintf(path, sizeof(path), "%s/virtspool.yaml", f->top);
 	file = fopen(path, "we");
 	assert_non_null(file);
-	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: %u\n  topic: '{name}'\n", brokers, window);
+	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: %u\n  topic: '{name}'\n", brokers,
+		window);
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(config_load(path, stderr, &c), 0);
 	c->mqtt.retry_min_s = c->mqtt.retry_max_s = retry_s;
@@ -269,8 +274,9 @@ static void put_numbered(struct fixture *f, const char *domain, uint64_t sequenc
 	FILE *file;
 
 	(void)snprintf(r.stamp.epoch, sizeof(r.stamp.epoch), "%032d", 1);
-	(void)snprintf(r.stamp.id, sizeof(r.stamp.id), "%08x-%04x-7000-8000-%012x", (unsigned)(f->now_ms >> 16),
-		       (unsigned)(f->now_ms & 0xffff), (unsigned)sequence);
+	(void)snprintf(r.stamp.id, sizeof(r.stamp.id), "%08x-%04x-7000-8000-%012x",
+		       (unsigned)(f->now_ms >> 16), (unsigned)(f->now_ms & 0xffff),
+		       (unsigned)sequence);
 	n = record_format_header(&r, header, sizeof(header));
 	(void)snprintf(path, sizeof(path), "%s/new/%s", f->spool, r.stamp.id);
 	file = fopen(path, "we");
@@ -300,12 +306,12 @@ static unsigned count(const struct fixture *f, const char *directory)
 }
 
 /* Runs the loop until the condition holds; the test fails at the deadline. */
-#define run_until(f, condition)                                                                                        \
-	do {                                                                                                           \
-		for (uint64_t waited = 0; !(condition); waited += 1000) {                                              \
-			assert_true(waited < DEADLINE_USEC);                                                           \
-			assert_true(sd_event_run((f)->loop, 1000) >= 0);                                               \
-		}                                                                                                      \
+#define run_until(f, condition)                                                                    \
+	do {                                                                                       \
+		for (uint64_t waited = 0; !(condition); waited += 1000) {                          \
+			assert_true(waited < DEADLINE_USEC);                                       \
+			assert_true(sd_event_run((f)->loop, 1000) >= 0);                           \
+		}                                                                                  \
 	} while (0)
 
 /* Runs what is due now, and nothing that takes time. */
@@ -329,7 +335,8 @@ static void answer(int mid, unsigned reason_code)
 
 static void lose(void)
 {
-	fake.client->handlers->lost(fake.client, CLIENT_LOSS_TRANSPORT, 0, "lost", fake.client->userdata);
+	fake.client->handlers->lost(fake.client, CLIENT_LOSS_TRANSPORT, 0, "lost",
+				    fake.client->userdata);
 }
 
 static void expect_published(const char *const *domains, size_t n)
@@ -339,10 +346,10 @@ static void expect_published(const char *const *domains, size_t n)
 	assert_int_equal(fake.n_published, n);
 }
 
-#define EXPECT_PUBLISHED(...)                                                                                          \
-	do {                                                                                                           \
-		const char *const wanted[] = {__VA_ARGS__};                                                            \
-		expect_published(wanted, ELEMENTSOF(wanted));                                                          \
+#define EXPECT_PUBLISHED(...)                                                                      \
+	do {                                                                                       \
+		const char *const wanted[] = {__VA_ARGS__};                                        \
+		expect_published(wanted, ELEMENTSOF(wanted));                                      \
 	} while (0)
 
 /* --- pure parts */
@@ -353,9 +360,10 @@ static void test_outcomes(void **state)
 		unsigned code;
 		enum relay_outcome outcome;
 	} table[] = {
-		{0x00, RELAY_DELIVERED}, {0x10, RELAY_DELIVERED}, {0x80, RELAY_BUSY},	  {0x83, RELAY_BUSY},
-		{0x87, RELAY_DENIED},	 {0x90, RELAY_REJECTED},  {0x91, RELAY_BUSY},	  {0x92, RELAY_BUSY},
-		{0x95, RELAY_REJECTED},	 {0x97, RELAY_BUSY},	  {0x99, RELAY_REJECTED}, {0xff, RELAY_BUSY},
+		{0x00, RELAY_DELIVERED}, {0x10, RELAY_DELIVERED}, {0x80, RELAY_BUSY},
+		{0x83, RELAY_BUSY},	 {0x87, RELAY_DENIED},	  {0x90, RELAY_REJECTED},
+		{0x91, RELAY_BUSY},	 {0x92, RELAY_BUSY},	  {0x95, RELAY_REJECTED},
+		{0x97, RELAY_BUSY},	 {0x99, RELAY_REJECTED},  {0xff, RELAY_BUSY},
 	};
 
 	(void)state;
@@ -455,7 +463,8 @@ static void test_denied(void **state)
 	put(f, "b");
 	forget();
 	relay_wake(f->relay);
-	EXPECT_PUBLISHED("b"); /* the back-off is over, and what came last does not go before what waits */
+	EXPECT_PUBLISHED(
+		"b"); /* the back-off is over, and what came last does not go before what waits */
 	run_until(f, fake.n_published >= 2); /* the probe */
 	EXPECT_PUBLISHED("b", "denied");
 	assert_int_equal(count(f, SPOOL_NEW), 3);
@@ -483,8 +492,9 @@ static void test_denied_for_ever(void **state)
 		while (answered < fake.n_published)
 			answer(fake.published[answered++].mid, 0x87);
 	}
-	assert_in_range(answered, 2,
-			30); /* of 500 turns of the loop; 20 a minute are allowed, and what was in flight */
+	assert_in_range(
+		answered, 2,
+		30); /* of 500 turns of the loop; 20 a minute are allowed, and what was in flight */
 	assert_int_equal(count(f, SPOOL_NEW), 10);
 }
 
@@ -509,7 +519,8 @@ static void test_many_domains_denied(void **state)
 	assert_int_equal(count(f, SPOOL_NEW), 100);
 }
 
-/* More domains are denied than can be told apart: what is denied is given again before what comes after it. */
+/* More domains are denied than can be told apart: what is denied is given again before what
+   comes after it. */
 static void test_more_denied_than_lanes(void **state)
 {
 	struct fixture *f = *state;
@@ -622,8 +633,8 @@ static void test_unreadable(void **state)
 
 	put(f, "a");
 	put(f, "b");
-	(void)snprintf(path, sizeof(path), "new/%08x-%04x-7000-8000-%012x", (unsigned)(f->now_ms >> 16),
-		       (unsigned)(f->now_ms & 0xffff), 1U);
+	(void)snprintf(path, sizeof(path), "new/%08x-%04x-7000-8000-%012x",
+		       (unsigned)(f->now_ms >> 16), (unsigned)(f->now_ms & 0xffff), 1U);
 	be_nobody(f);
 	change_mode(f, path, 0);
 	connect_client(f);
@@ -635,7 +646,8 @@ static void test_unreadable(void **state)
 	EXPECT_PUBLISHED("b", "a");
 }
 
-/* What is delivered and cannot be moved away is not delivered again, and is moved when it can be. */
+/* What is delivered and cannot be moved away is not delivered again, and is moved when it can
+   be. */
 static void test_immovable(void **state)
 {
 	struct fixture *f = *state;
@@ -692,13 +704,15 @@ static void test_reconnect_backs_off(void **state)
 	lose();
 	run_until(f, fake.client);
 	/* The timer counts from when the loop's turn began, a little before. */
-	assert_in_range(now_usec(CLOCK_MONOTONIC) - lost, 2 * USEC_PER_SEC - USEC_PER_SEC / 10, 4 * USEC_PER_SEC - 1);
+	assert_in_range(now_usec(CLOCK_MONOTONIC) - lost, 2 * USEC_PER_SEC - USEC_PER_SEC / 10,
+			4 * USEC_PER_SEC - 1);
 }
 
 static void test_brokers_in_order(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const tried[] = {"mqtt://first", "mqtt://second", "mqtt://first", "mqtt://second"};
+	static const char *const tried[] = {"mqtt://first", "mqtt://second", "mqtt://first",
+					    "mqtt://second"};
 
 	for (size_t i = 0; i < ELEMENTSOF(tried); i++) {
 		run_until(f, fake.client);
@@ -731,8 +745,10 @@ static void test_poison(void **state)
 		while (fake.client && answered < fake.n_published) {
 			if (strcmp(fake.published[answered].domain, "poison") == 0)
 				lose();
-			else if (strcmp(fake.published[answered].domain, "a") == 0 ||
-				 fake.n_published == 1) /* the broker falls over before it has answered for the rest */
+			else if (
+				strcmp(fake.published[answered].domain, "a") == 0 ||
+				fake.n_published ==
+					1) /* the broker falls over before it has answered for the rest */
 				answer(fake.published[answered].mid, 0);
 			answered++;
 			run_pending(f);
@@ -763,7 +779,8 @@ static void test_suspect_keeps_its_place(void **state)
 	lose();
 	forget();
 	connect_client(f);
-	assert_int_equal(fake.n_published, 1); /* it was not taken either: the suspect's turn again */
+	assert_int_equal(fake.n_published,
+			 1); /* it was not taken either: the suspect's turn again */
 	assert_int_equal(fake.published[0].sequence, 1);
 	lose();
 	connect_client(f);

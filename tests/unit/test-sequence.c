@@ -46,17 +46,20 @@ static void test_table(void **state)
 		struct sequence s = {0};
 		enum sequence_meaning last = SEQUENCE_NEXT;
 
-		for (size_t k = 0; k < ELEMENTSOF(table[i].stream) && table[i].stream[k].epoch; k++) {
+		for (size_t k = 0; k < ELEMENTSOF(table[i].stream) && table[i].stream[k].epoch;
+		     k++) {
 			const struct seen *seen = &table[i].stream[k];
-			enum sequence_meaning peeked = sequence_peek(&s, seen->epoch, seen->sequence);
+			enum sequence_meaning peeked =
+				sequence_peek(&s, seen->epoch, seen->sequence);
 
 			last = sequence_see(&s, seen->epoch, seen->sequence);
 			assert_int_equal(peeked, last);
 		}
-		if (last != table[i].last || s.highest != table[i].highest || s.missing != table[i].missing ||
-		    s.n_holes != table[i].holes)
-			fail_msg("%s: meaning %d, highest %lu, missing %lu, holes %zu", table[i].name, last,
-				 (unsigned long)s.highest, (unsigned long)s.missing, s.n_holes);
+		if (last != table[i].last || s.highest != table[i].highest ||
+		    s.missing != table[i].missing || s.n_holes != table[i].holes)
+			fail_msg("%s: meaning %d, highest %lu, missing %lu, holes %zu",
+				 table[i].name, last, (unsigned long)s.highest,
+				 (unsigned long)s.missing, s.n_holes);
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The put side of the spool: a record is there whole or not at all, and nothing is left of what failed; the emergency
-   spool makes itself, and has its bounds. */
+/* The put side of the spool: a record is there whole or not at all, and nothing is left of what
+   failed; the emergency spool makes itself, and has its bounds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +37,9 @@ static int setup(void **state)
 	(void)setenv("VIRTSPOOL_RUNDIR", f.run, 1);
 	f.fd = open(f.top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	*state = &f;
-	return f.fd < 0 || mkdirat(f.fd, SPOOL_TMP, 0700) < 0 || mkdirat(f.fd, SPOOL_NEW, 0700) < 0 ? -1 : 0;
+	return f.fd < 0 || mkdirat(f.fd, SPOOL_TMP, 0700) < 0 || mkdirat(f.fd, SPOOL_NEW, 0700) < 0
+		       ? -1
+		       : 0;
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -201,7 +203,8 @@ static void test_run_directory(void **state)
 	expect_file(f, "run/" SPOOL_EMERGENCY "/" SPOOL_NEW "/" NAME, "record");
 }
 
-/* A hook may be killed between mkdir() and chmod(); what an administrator has made of a directory stays. */
+/* A hook may be killed between mkdir() and chmod(); what an administrator has made of a
+   directory stays. */
 static void test_half_made_directories_are_finished(void **state)
 {
 	struct fixture *f = *state;
@@ -250,7 +253,8 @@ static void test_bounds(void **state)
 
 	assert_int_equal(spool_make_run_directory((gid_t)-1), 0);
 	for (int i = 0; i < SPOOL_EMERGENCY_RECORDS_MAX; i++) {
-		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/%d", directories[i % 2], i);
+		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/%d",
+			       directories[i % 2], i);
 		make_file(f, path, "");
 	}
 	assert_int_equal(put_emergency(), -ENOSPC);
@@ -258,8 +262,10 @@ static void test_bounds(void **state)
 	assert_int_equal(put_emergency(), 0);
 
 	for (size_t i = 0; i < 2; i++) {
-		assert_int_equal(unlinkat(f->fd, "run/" SPOOL_EMERGENCY "/" SPOOL_NEW "/" NAME, 0), 0);
-		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/large", directories[i]);
+		assert_int_equal(unlinkat(f->fd, "run/" SPOOL_EMERGENCY "/" SPOOL_NEW "/" NAME, 0),
+				 0);
+		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/large",
+			       directories[i]);
 		assert_int_equal(unlinkat(f->fd,
 					  i == 0 ? "run/" SPOOL_EMERGENCY "/" SPOOL_TMP "/0"
 						 : "run/" SPOOL_EMERGENCY "/" SPOOL_TMP "/large",

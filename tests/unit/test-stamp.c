@@ -110,10 +110,12 @@ static void test_damage_begins_an_epoch(void **state)
 		{"empty", CONTENT("")},
 		{"garbage", CONTENT("\0\1\2garbage")},
 		{"newline", CONTENT("\n")},
-		{"no sum", CONTENT("virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
-				   "00000000000000000009 00000000\n")},
-		{"long", CONTENT("virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
-				 "00000000000000000009 00000000\nvirtspool-stamp 1 0123456789abcdef")},
+		{"no sum",
+		 CONTENT("virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
+			 "00000000000000000009 00000000\n")},
+		{"long",
+		 CONTENT("virtspool-stamp 1 0123456789abcdef0123456789abcdef 00000000000000000007 "
+			 "00000000000000000009 00000000\nvirtspool-stamp 1 0123456789abcdef")},
 #undef CONTENT
 	};
 	struct fixture *f = *state;

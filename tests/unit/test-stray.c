@@ -20,8 +20,12 @@ static void escapes(void **state)
 	static const struct {
 		const char *name, *text;
 	} table[] = {
-		{"notes.txt", "notes.txt"}, {"a b'c\"d", "a b'c\"d"}, {"a\x1b[2J\n\x7f", "a%1B[2J%0A%7F"},
-		{"100%", "100%25"},	    {"%41", "%2541"},	      {"m\303\274ller\377", "m%C3%BCller%FF"},
+		{"notes.txt", "notes.txt"},
+		{"a b'c\"d", "a b'c\"d"},
+		{"a\x1b[2J\n\x7f", "a%1B[2J%0A%7F"},
+		{"100%", "100%25"},
+		{"%41", "%2541"},
+		{"m\303\274ller\377", "m%C3%BCller%FF"},
 	};
 
 	(void)state;
@@ -37,7 +41,8 @@ static void escapes(void **state)
 
 static void takes_no_other_form(void **state)
 {
-	static const char *const table[] = {"%", "100%", "%4", "%41", "%1b", "%zz", "m\303\274ller", "a\nb", "%00"};
+	static const char *const table[] = {"%",   "100%",	    "%4",   "%41", "%1b",
+					    "%zz", "m\303\274ller", "a\nb", "%00"};
 	char name[64];
 
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which templates are allowed, and that no value of a field can get anything but itself into a topic. */
+/* Which templates are allowed, and that no value of a field can get anything but itself into a
+   topic. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +25,8 @@ static void checks_templates(void **state)
 		const char *why; /* part of the reason; NULL: allowed */
 	} table[] = {
 		{"virtspool/v1/{host}/{driver}/{uuid}/{operation}", TOPIC_ALL_FIELDS, NULL},
-		{"{host}{driver}{uuid}{name}{operation}{suboperation}{epoch}", TOPIC_ALL_FIELDS, NULL},
+		{"{host}{driver}{uuid}{name}{operation}{suboperation}{epoch}", TOPIC_ALL_FIELDS,
+		 NULL},
 		{"a", TOPIC_ALL_FIELDS, NULL},
 		{"/a//b/", TOPIC_ALL_FIELDS, NULL},
 		{"a/$b", TOPIC_ALL_FIELDS, NULL},
@@ -106,14 +108,16 @@ static void fills_in(void **state)
 	}
 }
 
-/* Every byte, alone and at a value's end, in every field: at most the host's "." is left of what is special. */
+/* Every byte, alone and at a value's end, in every field: at most the host's "." is left of what
+   is special. */
 static void lets_no_byte_through(void **state)
 {
 	(void)state;
 	for (int f = 0; f < TOPIC_FIELDS; f++)
 		for (int c = 0; c < 256; c++) {
-			static const char *const names[] = {"host",	 "driver",	 "uuid", "name",
-							    "operation", "suboperation", "epoch"};
+			static const char *const names[] = {"host", "driver",	 "uuid",
+							    "name", "operation", "suboperation",
+							    "epoch"};
 			char byte = (char)c, template[32], *topic;
 			struct bytes values[TOPIC_FIELDS] = {[0] = {"h", 1}};
 
@@ -121,7 +125,8 @@ static void lets_no_byte_through(void **state)
 			snprintf(template, sizeof(template), "{%s}", names[f]);
 			assert_int_equal(topic_format(template, values, &topic), 0);
 			assert_int_equal(
-				strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~.%"),
+				strspn(topic,
+				       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~.%"),
 				strlen(topic));
 			assert_true(strlen(topic) == 1 || (strlen(topic) == 3 && topic[0] == '%'));
 			assert_true(f == TOPIC_HOST || !strchr(topic, '.'));
