@@ -14,7 +14,7 @@ import pytest
 from lib import BUILD, ROOT, program, wait_until
 from lib.recipes import block
 
-PAGES = sorted(p for d in ("hook", "spooler", "listener") for p in (ROOT / d).glob("*.[1-8]"))
+PAGES = sorted(p for pattern in ("hook/*.[1-8]", "spooler/*/*.[1-8]") for p in ROOT.glob(pattern))
 COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "test", "doctor", "hooks", "watch"]
 GIVEN_BY_ARGP = {"-?", "--help", "--usage", "-V", "--version"}
 SIMPLE = {"virtspoold": "spooler/daemon/virtspoold.8", "virtspool-listen": "spooler/listener/virtspool-listen.8"}
@@ -84,13 +84,14 @@ def test_every_program_tells_its_version(name):
 @pytest.mark.parametrize(
     "sources, pages",
     [
-        ("hook", ["hook/virtspool-hook.8"]),
-        ("spooler", ["spooler/admin/virtspool.1", "spooler/daemon/virtspoold.8"]),
-        ("listener", ["spooler/listener/virtspool-listen.8"]),
+        (["hook"], ["hook/virtspool-hook.8"]),
+        (["spooler/*"], ["spooler/admin/virtspool.1", "spooler/daemon/virtspoold.8"]),
+        (["spooler/listener"], ["spooler/listener/virtspool-listen.8"]),
     ],
 )
 def test_variables(sources, pages):
-    used = {v for f in (ROOT / sources).glob("*.c") for v in re.findall(r'getenv\("(\w+)"\)', f.read_text())}
+    files = [f for d in sources for f in ROOT.glob(f"{d}/*.c")]
+    used = {v for f in files for v in re.findall(r'getenv\("(\w+)"\)', f.read_text())}
     told = {v for p in pages for line in re.findall(r"\bEv (.*)", page(p)) for v in re.findall(r"[A-Z_]{4,}", line)}
     assert used <= told
     from_elsewhere = {"VIRTSPOOL_SPOOLDIR", "VIRTSPOOL_RUNDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "DESTDIR"}
@@ -106,10 +107,11 @@ def test_the_events_of_libvirts_api():
 
 
 def test_exit_codes():
-    for directory, name in (("spooler", "virtspoold.8"), ("listener", "virtspool-listen.8")):
-        sources = [p for p in (ROOT / directory).glob("*.c") if p.name in ("virtspoold.c", "daemon.c", "listen.c", "listener.c")]
-        used = {c for p in sources for c in re.findall(r"\bEX_[A-Z]+", p.read_text())} - {"EX_OK"}
-        assert used == set(re.findall(r"\.Pq Dv (EX_\w+)", page(f"{directory}/{name}"))), name
+    programs = {"daemon/virtspoold.8": ("virtspoold.c", "daemon.c"), "listener/virtspool-listen.8": ("listen.c", "listener.c")}
+    for manual, names in programs.items():
+        room = (ROOT / "spooler" / manual).parent
+        used = {c for name in names for c in re.findall(r"\bEX_[A-Z]+", (room / name).read_text())} - {"EX_OK"}
+        assert used == set(re.findall(r"\.Pq Dv (EX_\w+)", page(f"spooler/{manual}"))), manual
     used = set(re.findall(r"COMMAND_\w+ = (\d+)", page("spooler/admin/command.h")))
     told = set(re.findall(r"^\.It (\d+)$", section(page("spooler/admin/virtspool.1"), "EXIT STATUS"), re.M))
     assert told == used | {"2"}  # status
@@ -131,17 +133,18 @@ def test_links_of_the_pages_lead_somewhere():
 
 
 def test_the_map_of_the_code():
-    """What the README tells of is there, and what is there it tells of."""
-    lines = page("README.md").split("## Map of the code")[1].splitlines()
-    told, directory = set(), None
+    """Each room is on the README's map under its folder's name, and each file that the map names is in its room."""
+    lines = page("README.md").split("## Map of the code")[1].split("Dependencies run")[0].splitlines()
+    rooms, directory = {}, None
     for line in lines:
-        found = re.match(r"    (\w+)/ ", line)
-        directory = found[1] if found else directory
-        for name in re.findall(r"[\w*-]+\.c\b", line):
-            files = set((ROOT / directory).glob(name))
-            assert files, f"{directory}/{name}"
-            told |= files
-    assert told == {p for d in ("hook", "listener", "spooler") for p in (ROOT / d).glob("*.c")}
+        if found := re.match(r"    (\w+)/ ", line):
+            directory = top = ROOT / found[1]
+        elif found := re.match(r"      (\w+)/ ", line):
+            directory = top / found[1]
+        rooms.setdefault(directory, set()).update(re.findall(r"[\w-]+\.c\b", line))
+    for directory, names in rooms.items():
+        assert all((directory / name).exists() for name in names), (directory, names)
+    assert {p.parent for p in ROOT.glob("spooler/*/*.c")} <= set(rooms)
     scripts = re.search(r"^ +scripts/ (.*?)\n    \w+/", "\n".join(lines), re.M | re.S)[1]
     assert {p.name for p in (ROOT / "scripts").iterdir()} == set(re.split(r"[\s,]+", scripts.strip()))
 
