@@ -15,16 +15,6 @@ START = ["prepare", "start", "started"]
 STOP = ["stopped", "release"]
 
 
-@pytest.fixture
-def running(bed):
-    """Broker, subscriber and daemon, connected."""
-    bed.broker.start()
-    bed.subscribed = bed.subscriber()
-    bed.daemon.start()
-    bed.daemon.wait_connected()
-    return bed
-
-
 # --- what arrives
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
 The manual pages know each option, variable and exit code, and no other. Elsewhere: the keys of the configuration
-(tests/unit/test-config.c), the fields of events and their example (tests/unit/test-event.c), the metrics and the shell's
-completion (test_admin.py), what hooks and event API tell (test_listener.py), a migration (test_migration.py).
+(tests/unit/test-config.c), the fields of events and their example (tests/unit/test-event.c), the metrics (test_metrics.py),
+the shells' completion (test_completion.py), the operations of hooks and event API (test_listener.py), a migration
+(test_migration.py).
 
 And the commands and configurations that README and pages show work, as far as they can be run here.
 """

@@ -9,15 +9,7 @@ import shutil
 
 import pytest
 from lib import Ledger, wait_until
-from lib.mounts import Mounts
 from lib.spool import DIRECTORIES
-
-
-@pytest.fixture
-def mounts(tmp_path):
-    mounts = Mounts(tmp_path)
-    yield mounts
-    mounts.close()
 
 
 @pytest.fixture

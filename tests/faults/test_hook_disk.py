@@ -16,19 +16,12 @@ from pathlib import Path
 
 import pytest
 from lib import Hook, Spool, wait_until
-from lib.mounts import Mounts, kinds
+from lib.mounts import kinds
 from lib.programs import tool
 from lib.record import read_records
 
 EMERGENCY_RECORDS = 4096
 EMERGENCY_BYTES = 64 << 20
-
-
-@pytest.fixture
-def mounts(tmp_path):
-    mounts = Mounts(tmp_path)
-    yield mounts
-    mounts.close()
 
 
 @pytest.fixture

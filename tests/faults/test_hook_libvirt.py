@@ -5,17 +5,7 @@ import os
 import shutil
 import time
 
-import pytest
-
-from lib.mounts import Mounts
 from lib.record import read_records
-
-
-@pytest.fixture
-def mounts(tmp_path):
-    mounts = Mounts(tmp_path)
-    yield mounts
-    mounts.close()
 
 
 def operations(bed, directory):

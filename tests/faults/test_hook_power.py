@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from lib import Hook, Spool, domain_xml, wait_until
 from lib.inject import Injector, syscall_names
-from lib.mounts import Mounts, kinds, make_filesystem
+from lib.mounts import kinds, make_filesystem
 from lib.programs import missing, tool
 from lib.record import Record, Torn
 
@@ -78,13 +78,6 @@ class Recorder:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-
-
-@pytest.fixture
-def mounts(tmp_path):
-    mounts = Mounts(tmp_path)
-    yield mounts
-    mounts.close()
 
 
 def record_hooks(directory, mounts, kind, hooks, lie=False):

@@ -9,6 +9,9 @@ Fixtures. `bed` is nearly always enough: it makes what is asked for and takes ev
     bed.listener(uri or node, ...)          virtspool-listen on this spool, not started
     bed.node(...)                           a booted Node on bed.spool (boot=False: not yet), removed after the test
     bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
+
+More of them: `running` (a bed whose broker, subscriber and daemon are connected), `at_rest` (a bed with events that nobody
+drains), `terminal` (tmux), `mounts` (file systems to break).
 """
 
 import contextlib
@@ -25,13 +28,25 @@ from .certs import Certs
 from .daemon import Daemon
 from .hook import Hook
 from .listener import Listener
+from .mounts import Mounts
 from .node import Node
 from .programs import program
 from .scripted_broker import ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
+from .terminal import Terminal
 
-__all__ = ["bed", "certs", "libvirt_cache", "no_cgroup_left", "no_process_left"]
+__all__ = [
+    "at_rest",
+    "bed",
+    "certs",
+    "libvirt_cache",
+    "mounts",
+    "no_cgroup_left",
+    "no_process_left",
+    "running",
+    "terminal",
+]
 
 
 @pytest.fixture(scope="session")
@@ -154,3 +169,44 @@ def bed(tmp_path, certs, libvirt_cache):
     process.stop_all()
     bed.close()
     bed.check_sanitizers()
+
+
+@pytest.fixture
+def running(bed):
+    """Broker, subscriber and daemon, connected."""
+    bed.broker.start()
+    bed.subscribed = bed.subscriber()
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    return bed
+
+
+@pytest.fixture
+def at_rest(bed):
+    """web1 started and stopped, db1 started; nobody drains it."""
+    bed.hook.start("web1")
+    bed.hook.stop("web1", extra="shutdown")
+    bed.hook.start("db1")
+    return bed
+
+
+@pytest.fixture
+def terminal(bed):
+    """terminal(environment, ...) opens one; see lib/terminal.py."""
+    opened = []
+
+    def make(*arguments, **options):
+        opened.append(Terminal(bed, *arguments, **options))
+        return opened[-1]
+
+    yield make
+    for t in opened:
+        t.close()
+
+
+@pytest.fixture
+def mounts(tmp_path):
+    """File systems in a mount namespace of their own; see lib/mounts.py."""
+    mounts = Mounts(tmp_path)
+    yield mounts
+    mounts.close()

@@ -20,6 +20,7 @@
 #include "spooler/listener/pairing.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
+#include "tests/unit/tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -61,12 +62,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[256];
-
 	(void)state;
 	listener_stop_events();
-	snprintf(command, sizeof(command), "rm -rf %s", base);
-	return system(command);
+	return tree_remove(base);
 }
 
 /* --- what lies in the spool */

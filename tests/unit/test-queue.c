@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
 #include "hook/record.h"
@@ -16,6 +15,7 @@
 #include "spooler/daemon/disk.h"
 #include "spooler/daemon/queue.h"
 #include "spooler/base/util.h"
+#include "tests/unit/tree.h"
 
 struct fixture {
 	char top[64], spool[80], run[80];
@@ -47,21 +47,13 @@ static int setup(void **state)
 	return queue_new(f->spool, f->run, &f->queue);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
 	int r;
 
 	queue_free(f->queue);
-	r = nftw(f->top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	r = tree_remove(f->top);
 	free(f);
 	return r;
 }

@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include <dirent.h>
-#include <ftw.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
@@ -21,6 +20,7 @@
 #include "spooler/base/log.h"
 #include "spooler/daemon/relay.h"
 #include "spooler/base/util.h"
+#include "tests/unit/tree.h"
 
 #define PUBLISHED_MAX 512
 #define DEADLINE_USEC (5 * USEC_PER_SEC)
@@ -229,14 +229,6 @@ static int setup_two_brokers(void **state)
 	return setup_with(state, "['mqtt://first', 'mqtt://second']", 4, 0);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
@@ -245,7 +237,7 @@ static int teardown(void **state)
 	relay_free(f->relay);
 	queue_free(f->queue);
 	sd_event_unref(f->loop);
-	r = nftw(f->top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	r = tree_remove(f->top);
 	free(f);
 	return r;
 }

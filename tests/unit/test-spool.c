@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "hook/spool.h"
+#include "tests/unit/tree.h"
 
 #define NAME "01a1fce9-c414-789b-b42c-b6dae2370565"
 
@@ -42,20 +42,12 @@ static int setup(void **state)
 		       : 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
 	(void)close(f->fd);
-	return nftw(f->top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return tree_remove(f->top);
 }
 
 static int put(int fd)

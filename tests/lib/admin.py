@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests of the subcommands share."""
+
+import json
+
+COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch", "test", "doctor"]
+
+# A guest's name that tries to drive the terminal.
+EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7fb"
+
+
+def listed(bed, *arguments, **options):
+    """The objects that `virtspool list --json` prints."""
+    done = bed.run("virtspool", "list", "--json", *arguments, check=True, **options)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def move(bed, names, to, reason=None):
+    """As the daemon moves events out of new/."""
+    for n in names:
+        (bed.spool.path("new") / n).rename(bed.spool.path(to) / n)
+        if reason:
+            (bed.spool.path(to) / f"{n}.reason").write_text(reason + "\n")
