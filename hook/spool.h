@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * spool - the directories' names and the put side: how a record gets into a spool, whole or not at
- * all.
+ * spool - the put side: how a record gets into a spool, whole or not at all. The directories are
+ * those of place.h; the run directory also holds
  *
- *   SPOOLDIR (disk)             RUNDIR (tmpfs)
- *     tmp/     being written      stamp            epoch, sequence, time
- *                                 hung             the disk did not answer, lately
- *     new/     waiting            emergency/tmp/   as above, while the disk cannot take a record
- *     replay/  waiting, again     emergency/new/
- *     sent/    delivered
- *     failed/  cannot be delivered, each with NAME.reason
- *     skipped/ filtered out by the configuration
- *
- * A record's file is named by its id, in every directory.
+ *   stamp   epoch, sequence, time: see stamp.h
+ *   hung    the disk did not answer lately
  */
 #pragma once
 
@@ -21,16 +13,10 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define SPOOL_TMP "tmp"
-#define SPOOL_NEW "new"
-#define SPOOL_REPLAY "replay"
-#define SPOOL_SENT "sent"
-#define SPOOL_FAILED "failed"
-#define SPOOL_SKIPPED "skipped"
-#define SPOOL_EMERGENCY "emergency"
+#include "hook/place.h"
+
 #define SPOOL_STAMP "stamp"
 #define SPOOL_HUNG "hung"
-#define SPOOL_REASON_SUFFIX ".reason"
 
 #define SPOOL_PARTS_MAX 2 /* of one record: its header, its document */
 

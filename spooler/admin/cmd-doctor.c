@@ -312,24 +312,17 @@ static void check_owner(struct doctor *d, const char *path, const char *owner, m
 
 static void check_directories(struct doctor *d)
 {
-	static const char *const names[] = {"",
-					    "/" SPOOL_TMP,
-					    "/" SPOOL_NEW,
-					    "/" SPOOL_REPLAY,
-					    "/" SPOOL_SENT,
-					    "/" SPOOL_FAILED,
-					    "/" SPOOL_SKIPPED};
 	unsigned before = d->bad + d->warnings;
 
 	if (!getpwnam("virtspool") || !getgrnam("virtspool"))
 		finding(d, GRADE_BAD, "spool", "systemd-sysusers virtspool.conf",
 			"there is no user and group virtspool");
-	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+	check_owner(d, spool_directory(), "virtspool", 02770);
+	for (enum place p = 0; p < N_PLACES && access(spool_directory(), F_OK) == 0; p++) {
 		_cleanup_free_ char *path = NULL;
 
-		if (i == 1 && access(spool_directory(), F_OK) < 0)
-			break; /* said once is enough */
-		if (asprintf(&path, "%s%s", spool_directory(), names[i]) >= 0)
+		if (!place_table[p].in_run_directory &&
+		    asprintf(&path, "%s/%s", spool_directory(), place_table[p].path) >= 0)
 			check_owner(d, path, "virtspool", 02770);
 	}
 	check_owner(d, spool_run_directory(), "root", 01775);

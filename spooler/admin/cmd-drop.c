@@ -98,10 +98,10 @@ static void tell(struct dropper *d, const char *kind, const char *name, enum pla
 		 const char *what)
 {
 	d->dropped++;
-	syslog(LOG_NOTICE, "%s dropped %s %s from %s/: %s", d->who, kind, name, place_name(place),
-	       what ? what : "");
+	syslog(LOG_NOTICE, "%s dropped %s %s from %s/: %s", d->who, kind, name,
+	       place_table[place].name, what ? what : "");
 	if (d->dropped <= SHOWN_MAX || !d->log_answers)
-		fprintf(stderr, "dropped %s from %s/: %s\n", name, place_name(place),
+		fprintf(stderr, "dropped %s from %s/: %s\n", name, place_table[place].name,
 			what ? what : "");
 }
 
@@ -136,7 +136,7 @@ static int drop_stray(struct dropper *d, const struct lookup *l, const struct st
 		d->gone++;
 		return COMMAND_OK;
 	}
-	if (asprintf(&what, "cannot remove '%s' in %s/", f->text, place_name(f->place)) < 0)
+	if (asprintf(&what, "cannot remove '%s' in %s/", f->text, place_table[f->place].name) < 0)
 		return COMMAND_FAILED;
 	return command_failure(what, r);
 }

@@ -77,10 +77,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
  * already have written another. In tmp/ the daemon's archive removes it, should this program not
  * come to it.
  */
-static int replay_failed(const struct lookup *l, int tmp_fd, const char *name)
+static int replay_failed(const struct lookup *l, const char *name)
 {
 	char reason[64];
-	int failed_fd = l->directories[PLACE_FAILED], r;
+	int failed_fd = l->directories[PLACE_FAILED], tmp_fd = l->directories[PLACE_TMP], r;
 	bool moved;
 
 	(void)snprintf(reason, sizeof(reason), "%s" SPOOL_REASON_SUFFIX, name);
@@ -93,13 +93,13 @@ static int replay_failed(const struct lookup *l, int tmp_fd, const char *name)
 	return r;
 }
 
-static int replay_one(const struct lookup *l, int tmp_fd, const struct spool_id *id)
+static int replay_one(const struct lookup *l, const struct spool_id *id)
 {
 	char name[37];
 
 	spool_id_name(id, name);
 	if (id->source == PLACE_FAILED)
-		return replay_failed(l, tmp_fd, name);
+		return replay_failed(l, name);
 	return atomic_file_move(l->directories[id->source], name, l->directories[PLACE_REPLAY]);
 }
 
@@ -116,8 +116,6 @@ static void wait_until_usec(uint64_t usec)
 
 static int replay_all(const struct lookup *l, const struct id_list *list, uint64_t interval_usec)
 {
-	_cleanup_close_ int tmp_fd = openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP,
-					    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
 	struct progress progress;
 	char count[48];
@@ -128,7 +126,7 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 	for (i = 0; i < list->n; i++) {
 		if (interval_usec > 0)
 			wait_until_usec(start + i * interval_usec);
-		r = replay_one(l, tmp_fd, &list->entries[i]);
+		r = replay_one(l, &list->entries[i]);
 		if (r == 0)
 			replayed++;
 		else if (r == -ENOENT ||

@@ -128,11 +128,9 @@ static void line_bytes(const char *key, struct bytes value)
 
 static void print_where(enum place place)
 {
-	bool emergency = place == PLACE_EMERGENCY;
-
-	printf("%-14s %s (%s%s/%s)\n", "where", place_name(place),
-	       emergency ? spool_run_directory() : spool_directory(),
-	       emergency ? "/" SPOOL_EMERGENCY : "", emergency ? SPOOL_NEW : place_name(place));
+	printf("%-14s %s (%s/%s)\n", "where", place_table[place].name,
+	       place_table[place].in_run_directory ? spool_run_directory() : spool_directory(),
+	       place_table[place].path);
 }
 
 static void print_record(const struct found *f)

@@ -101,7 +101,7 @@ static void look(struct report *rp, bool quiet)
 	rp->daemon = status_read(spool_run_directory(), &rp->daemon_error);
 	rp->spool_error = lookup_open(&l); /* what can be opened is looked at nevertheless */
 	for (enum place p = 0; p < N_PLACES; p++)
-		if (!quiet || PLACE_BIT(p) & PLACES_JUDGED)
+		if (PLACE_BIT(p) & (quiet ? PLACES_JUDGED : PLACES_ALL))
 			(void)lookup_count(&l, p, !(PLACES_WAITING & PLACE_BIT(p)), &rp->places[p]);
 	count_retried(rp, &l);
 	if (run_fd >= 0 && stamp_peek(run_fd, SPOOL_STAMP, &rp->stamp) < 0)
@@ -278,7 +278,7 @@ static void print_archive(const struct report *rp, enum place p, const char *kep
 
 	format_count(c->records, "event", count);
 	format_size(c->bytes, size);
-	line(place_name(p), "%s%s, %s%s", count, kept, c->estimated ? "about " : "", size);
+	line(place_table[p].name, "%s%s, %s%s", count, kept, c->estimated ? "about " : "", size);
 }
 
 static void print_spool(const struct report *rp)

@@ -117,7 +117,7 @@ int command_event_failure(const char *what, const struct spool_id *id, int error
 
 	spool_id_name(id, name);
 	(void)snprintf(text, sizeof(text), "%s event %s in %s/", what, name,
-		       place_name(id->source));
+		       place_table[id->source].name);
 	return command_failure(text, error);
 }
 
@@ -193,7 +193,7 @@ int command_check_places(const struct lookup *l, unsigned places)
 
 		if (!(places & PLACE_BIT(p)) || l->errors[p] == 0)
 			continue;
-		if (asprintf(&what, "cannot open %s/ in the spool", place_name(p)) >= 0)
+		if (asprintf(&what, "cannot open %s/ in the spool", place_table[p].name) >= 0)
 			code = command_failure(what, l->errors[p]);
 	}
 	return code;

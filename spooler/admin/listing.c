@@ -41,7 +41,7 @@ static json_t *place_json(const char *key, const char *name, enum place place, u
 
 	format_time_utc(ms, when);
 	set(o, key, json_string(name));
-	set(o, "where", json_string(place_name(place)));
+	set(o, "where", json_string(place_table[place].name));
 	set(o, "time", json_string(when));
 	set(o, "size", json_integer((json_int_t)size));
 	return o;
@@ -96,7 +96,7 @@ static void print_place(struct listing *g, const char *name, uint64_t ms, enum p
 	if (!g->colour)
 		colour = "";
 	format_time(ms, when);
-	printf("%-36s  %-23s  %s%-9s%s  ", name, when, colour, place_name(place),
+	printf("%-36s  %-23s  %s%-9s%s  ", name, when, colour, place_table[place].name,
 	       *colour ? TERMINAL_RESET : "");
 }
 

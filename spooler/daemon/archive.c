@@ -2,7 +2,7 @@
 /*
  * archive - see archive.h.
  *
- * A sweep visits the directories of `passes` one after the other. For each it reads the names in
+ * A sweep visits the directories of `swept` one after the other. For each it reads the names in
  * slices (a defer source, so that publishing goes on in between), removes what is too old, sums up
  * the sizes, and remembers the oldest names in a bounded list; if the sum is above the limit, it
  * removes from that list, in slices too.
@@ -36,14 +36,15 @@
 #define KEEP_PERCENT 90		/* of a limit, once it is crossed, so that not each event sweeps */
 #define REST 20			/* after a sweep for what came: so many times as long as it took */
 
-enum pass {
-	PASS_SENT, /* first what is archived */
-	PASS_SKIPPED,
-	PASS_NEW, /* then what waits, if that is bounded */
-	PASS_TMP,
-	PASS_EMERGENCY_TMP,
-	PASS_FAILED,
-	N_PASSES,
+/* In this order: first what is archived, then what waits, if that is bounded, then the rest. */
+static const enum place swept[] = {
+	PLACE_SENT, PLACE_SKIPPED, PLACE_NEW, PLACE_TMP, PLACE_EMERGENCY_TMP, PLACE_FAILED,
+};
+
+enum extent { /* how many of them a sweep visits */
+	      SWEEP_ARCHIVED = 2,
+	      SWEEP_WAITING = 3,
+	      SWEEP_ALL = ELEMENTSOF(swept),
 };
 
 struct archive {
@@ -53,9 +54,10 @@ struct archive {
 	sd_event_source *work, *timer, *rest;
 
 	bool running;
-	enum pass pass, end; /* of this sweep */
-	enum pass again;     /* the end of the next, which begins when this one is over; 0: none */
-	bool come;	     /* since the last look at what came */
+	size_t pass;	    /* of this sweep: an index of `swept` */
+	enum extent extent; /* of this sweep */
+	enum extent again;  /* of the next, which begins when this one is over; 0: none */
+	bool come;	    /* since the last look at what came */
 	uint64_t began_usec, rested_usec;
 	DIR *directory;
 	struct id_list oldest;
@@ -67,16 +69,7 @@ struct archive {
 	struct archive_counts counts;
 };
 
-static const char *const pass_path[N_PASSES] = {
-	[PASS_SENT] = SPOOL_SENT,
-	[PASS_SKIPPED] = SPOOL_SKIPPED,
-	[PASS_NEW] = SPOOL_NEW,
-	[PASS_TMP] = SPOOL_TMP,
-	[PASS_EMERGENCY_TMP] = SPOOL_EMERGENCY "/" SPOOL_TMP,
-	[PASS_FAILED] = SPOOL_FAILED,
-};
-
-static void sweep(struct archive *a, enum pass end);
+static void sweep(struct archive *a, enum extent extent);
 
 static uint64_t now_ms(void)
 {
@@ -86,15 +79,25 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static bool is_archive(enum pass pass)
+static enum place place_of(const struct archive *a)
 {
-	return pass == PASS_SENT || pass == PASS_SKIPPED;
+	return swept[a->pass];
+}
+
+static bool is_archive(const struct archive *a)
+{
+	return place_table[place_of(a)].kind == PLACE_KIND_ARCHIVED;
+}
+
+static bool is_scratch(const struct archive *a)
+{
+	return place_table[place_of(a)].kind == PLACE_KIND_SCRATCH;
 }
 
 /* A million waiting events are not looked at for nothing. */
 static bool is_needed(const struct archive *a)
 {
-	return a->pass != PASS_NEW || a->limits.queue_size > 0;
+	return place_of(a) != PLACE_NEW || a->limits.queue_size > 0;
 }
 
 /* --- one pass */
@@ -103,13 +106,13 @@ static int pass_open(struct archive *a)
 {
 	_cleanup_close_ int top = -1, fd = -1;
 
-	top = open(a->pass == PASS_EMERGENCY_TMP ? a->run_dir : a->spool_dir,
+	top = open(place_table[place_of(a)].in_run_directory ? a->run_dir : a->spool_dir,
 		   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0)
 		return -errno;
-	fd = openat(top, pass_path[a->pass], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = place_open(top, top, place_of(a));
 	if (fd < 0)
-		return -errno;
+		return fd;
 	a->directory = fdopendir(fd);
 	if (!a->directory)
 		return -errno;
@@ -123,13 +126,13 @@ static int pass_open(struct archive *a)
    has left. */
 static uint64_t pass_limit(const struct archive *a)
 {
-	uint64_t limit = is_archive(a->pass)   ? a->limits.sent_size
-			 : a->pass == PASS_NEW ? a->limits.queue_size
-					       : UINT64_MAX;
+	uint64_t limit = is_archive(a)		    ? a->limits.sent_size
+			 : place_of(a) == PLACE_NEW ? a->limits.queue_size
+						    : UINT64_MAX;
 	uint64_t wanted, available;
 	struct statvfs fs;
 
-	if (!is_archive(a->pass) || fstatvfs(dirfd(a->directory), &fs) < 0 || fs.f_blocks == 0)
+	if (!is_archive(a) || fstatvfs(dirfd(a->directory), &fs) < 0 || fs.f_blocks == 0)
 		return limit;
 	available = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT) {
@@ -147,9 +150,9 @@ static bool too_old(const struct archive *a, const struct spool_id *e, const str
 {
 	uint64_t now = now_ms();
 
-	if (is_archive(a->pass)) /* by the event's time, as everywhere */
+	if (is_archive(a)) /* by the event's time, as everywhere */
 		return spool_id_ms(e) + a->limits.sent_age_s * 1000 < now;
-	if (a->pass == PASS_TMP || a->pass == PASS_EMERGENCY_TMP)
+	if (is_scratch(a))
 		return (uint64_t)st->st_mtim.tv_sec * 1000 + a->limits.tmp_age_s * 1000 < now;
 	return false;
 }
@@ -160,7 +163,7 @@ static void look_at(struct archive *a, const char *name)
 	bool is_record = spool_id_parse(name, &e);
 	struct stat st;
 
-	if (!is_record && a->pass != PASS_TMP && a->pass != PASS_EMERGENCY_TMP)
+	if (!is_record && !is_scratch(a))
 		return;
 	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
@@ -170,7 +173,7 @@ static void look_at(struct archive *a, const char *name)
 	}
 	a->names++;
 	a->bytes += spool_bytes_on_disk(&st);
-	if (is_archive(a->pass) || a->pass == PASS_NEW)
+	if (is_archive(a) || place_of(a) == PLACE_NEW)
 		(void)id_list_add(&a->oldest, &e,
 				  OLDEST_MAX); /* without memory the next sweep removes more */
 }
@@ -186,7 +189,7 @@ static void remove_oldest(struct archive *a)
 		return;
 	a->names--;
 	a->bytes -= spool_bytes_on_disk(&st) < a->bytes ? spool_bytes_on_disk(&st) : a->bytes;
-	if (a->pass == PASS_NEW) {
+	if (place_of(a) == PLACE_NEW) {
 		a->counts.dropped++;
 		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size",
 			  name);
@@ -218,16 +221,16 @@ static void pass_abandon(struct archive *a)
 static void pass_close(struct archive *a)
 {
 	if (a->bytes > a->limit && a->oldest.n > 0 && a->oldest.partial)
-		sweep(a, a->end);
-	switch (a->pass) {
-	case PASS_SENT:
+		sweep(a, a->extent);
+	switch (place_of(a)) {
+	case PLACE_SENT:
 		a->counts.sent = a->names;
 		a->counts.sent_bytes = a->bytes;
 		break;
-	case PASS_SKIPPED:
+	case PLACE_SKIPPED:
 		a->counts.skipped = a->names;
 		break;
-	case PASS_FAILED:
+	case PLACE_FAILED:
 		a->counts.failed = a->names;
 		break;
 	default:
@@ -261,7 +264,7 @@ static bool pass_slice(struct archive *a)
 static void sweep_finish(struct archive *a)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
-	enum pass again = a->again;
+	enum extent again = a->again;
 
 	(void)sd_event_source_set_enabled(a->work, SD_EVENT_OFF);
 	a->running = false;
@@ -279,10 +282,10 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 
 	if (disk_hangs(a->disk)) {
 		pass_abandon(a);
-		a->pass = a->end;
+		a->pass = a->extent;
 	}
 	while (!a->directory) {
-		if (a->pass == a->end || a->pass == N_PASSES) {
+		if (a->pass == a->extent || a->pass == SWEEP_ALL) {
 			sweep_finish(a);
 			return 0;
 		}
@@ -296,22 +299,22 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void sweep(struct archive *a, enum pass end)
+static void sweep(struct archive *a, enum extent extent)
 {
 	if (a->running) {
-		a->again = end > a->again ? end : a->again;
+		a->again = extent > a->again ? extent : a->again;
 		return;
 	}
 	a->running = true;
 	a->began_usec = now_usec(CLOCK_MONOTONIC);
 	a->pass = 0;
-	a->end = end;
+	a->extent = extent;
 	(void)sd_event_source_set_enabled(a->work, SD_EVENT_ON);
 }
 
 static void sweep_all(struct archive *a)
 {
-	sweep(a, N_PASSES);
+	sweep(a, SWEEP_ALL);
 	(void)sd_event_source_set_time_relative(a->timer, SWEEP_USEC);
 	(void)sd_event_source_set_enabled(a->timer, SD_EVENT_ONESHOT);
 }
@@ -328,7 +331,7 @@ void archive_spool_changed(struct archive *a)
 	if (a->running)
 		return;
 	if (!a->come) {
-		sweep(a, a->limits.queue_size > 0 ? PASS_NEW + 1 : PASS_NEW);
+		sweep(a, a->limits.queue_size > 0 ? SWEEP_WAITING : SWEEP_ARCHIVED);
 		return;
 	}
 	(void)sd_event_source_set_time(a->rest, a->rested_usec);
@@ -360,11 +363,11 @@ void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
 	a->unlooked_events += events;
 	a->unlooked_bytes += bytes;
 	if (a->counts.sent_bytes > a->limits.sent_size) {
-		sweep(a, PASS_NEW);
+		sweep(a, SWEEP_ARCHIVED);
 	} else if (a->unlooked_events >= LOOK_EVENTS || a->unlooked_bytes >= LOOK_BYTES) {
 		a->unlooked_events = a->unlooked_bytes = 0;
 		if (space_is_low(a))
-			sweep(a, PASS_NEW);
+			sweep(a, SWEEP_ARCHIVED);
 	}
 }
 

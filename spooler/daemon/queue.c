@@ -32,42 +32,20 @@ struct idset {
 	size_t n;
 };
 
-enum archive_directory {
-	ARCHIVE_SENT,
-	ARCHIVE_FAILED,
-	ARCHIVE_SKIPPED,
-	ARCHIVE_TMP,
-	N_ARCHIVES,
-};
-
 struct queue {
 	char *spool_dir, *run_dir;
 	struct disk *disk;
-	bool hangs;			  /* the disk, as of the last scan */
-	int directories[QUEUE_N_SOURCES]; /* as of the last scan; -1 if not there */
-	int archives[N_ARCHIVES];
+	bool hangs;		   /* the disk, as of the last scan */
+	int directories[N_PLACES]; /* as of the last scan; negative if not there */
 	struct id_list live, replay;
 	struct idset taken, held, stuck;
 	bool changed;
-	uint64_t counted[QUEUE_N_SOURCES]; /* names seen by the last scan */
-	uint64_t ended;			   /* entries that left since */
+	uint64_t counted[N_PLACES]; /* names seen by the last scan */
+	uint64_t ended;		    /* entries that left since */
 	uint64_t oldest_ms;
 	char *error;
 	bool missing; /* that is the error */
 	struct record_buffer buffer;
-};
-
-static const char *const source_path[QUEUE_N_SOURCES] = {
-	[QUEUE_NEW] = SPOOL_NEW,
-	[QUEUE_EMERGENCY] = SPOOL_EMERGENCY "/" SPOOL_NEW,
-	[QUEUE_REPLAY] = SPOOL_REPLAY,
-};
-
-static const char *const archive_path[N_ARCHIVES] = {
-	[ARCHIVE_SENT] = SPOOL_SENT,
-	[ARCHIVE_FAILED] = SPOOL_FAILED,
-	[ARCHIVE_SKIPPED] = SPOOL_SKIPPED,
-	[ARCHIVE_TMP] = SPOOL_TMP,
 };
 
 /* --- sets of ids */
@@ -137,10 +115,8 @@ static int open_directory(int at, const char *path)
 
 static void close_directories(struct queue *q)
 {
-	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
-		close_fdp(&q->directories[i]);
-	for (size_t i = 0; i < N_ARCHIVES; i++)
-		close_fdp(&q->archives[i]);
+	for (enum place p = 0; p < N_PLACES; p++)
+		close_fdp(&q->directories[p]);
 }
 
 /* Makes one that somebody has removed. Its set-group-ID bit comes from the spool's own
@@ -155,6 +131,15 @@ static int make_archive(int spool_fd, const char *path)
 	return r;
 }
 
+static void open_place(struct queue *q, int spool_fd, int run_fd, enum place p)
+{
+	q->directories[p] = place_open(spool_fd, run_fd, p);
+	if (q->directories[p] == -ENOENT && place_table[p].kind != PLACE_KIND_WAITING &&
+	    !place_table[p].in_run_directory && q->directories[PLACE_NEW] >= 0 &&
+	    make_archive(spool_fd, place_table[p].path) == 0)
+		q->directories[p] = place_open(spool_fd, run_fd, p);
+}
+
 /* Opens all directories anew. What is not there stays negative. */
 static void open_directories(struct queue *q)
 {
@@ -164,26 +149,15 @@ static void open_directories(struct queue *q)
 	q->hangs = disk_hangs(q->disk);
 	set_error(q, NULL, NULL, 0);
 	run_fd = open_directory(AT_FDCWD, q->run_dir);
-	if (run_fd >= 0)
-		q->directories[QUEUE_EMERGENCY] =
-			open_directory(run_fd, source_path[QUEUE_EMERGENCY]);
-	else if (run_fd != -ENOENT)
+	if (run_fd < 0 && run_fd != -ENOENT)
 		set_error(q, "open the run directory", q->run_dir, run_fd);
 	spool_fd = q->hangs ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
-	if (spool_fd < 0) {
+	for (enum place p = 0; p < N_PLACES; p++)
+		open_place(q, spool_fd, run_fd, p);
+	if (spool_fd < 0)
 		set_error(q, "open the spool", q->spool_dir, spool_fd);
-		return;
-	}
-	q->directories[QUEUE_NEW] = open_directory(spool_fd, source_path[QUEUE_NEW]);
-	if (q->directories[QUEUE_NEW] < 0)
-		set_error(q, "open new/ in the spool", q->spool_dir, q->directories[QUEUE_NEW]);
-	q->directories[QUEUE_REPLAY] = open_directory(spool_fd, source_path[QUEUE_REPLAY]);
-	for (size_t i = 0; i < N_ARCHIVES; i++) {
-		q->archives[i] = open_directory(spool_fd, archive_path[i]);
-		if (q->archives[i] == -ENOENT && q->directories[QUEUE_NEW] >= 0 &&
-		    make_archive(spool_fd, archive_path[i]) == 0)
-			q->archives[i] = open_directory(spool_fd, archive_path[i]);
-	}
+	else if (q->directories[PLACE_NEW] < 0)
+		set_error(q, "open new/ in the spool", q->spool_dir, q->directories[PLACE_NEW]);
 }
 
 static int write_reason(int failed_fd, const char *name, const char *reason)
@@ -204,10 +178,10 @@ static int write_reason(int failed_fd, const char *name, const char *reason)
 
 /* Moves what is called `name` from a source into another directory of the spool, without
    replacing anything. */
-static int move_name(struct queue *q, int from_fd, const char *name, enum archive_directory to,
+static int move_name(struct queue *q, int from_fd, const char *name, enum place to,
 		     const char *reason)
 {
-	int to_fd = q->archives[to], r;
+	int to_fd = q->directories[to], r;
 
 	if (to_fd < 0)
 		return -ENOTDIR;
@@ -224,15 +198,14 @@ static int move_name(struct queue *q, int from_fd, const char *name, enum archiv
 static void refuse_stray(struct queue *q, int fd, const char *name)
 {
 	_cleanup_free_ char *text = stray_escape(name);
-	int r = move_name(q, fd, name, ARCHIVE_FAILED,
-			  "not a record: its name is not an event's id");
+	int r = move_name(q, fd, name, PLACE_FAILED, "not a record: its name is not an event's id");
 
 	if (r == 0)
 		log_warning("file '%s' moved to failed/: its name is not an event's id",
 			    text ? text : "?");
 }
 
-static int scan_source(struct queue *q, enum queue_source source, struct id_list *s)
+static int scan_source(struct queue *q, enum place source, struct id_list *s)
 {
 	_cleanup_close_ int fd = -1;
 	struct spool_id e;
@@ -242,13 +215,13 @@ static int scan_source(struct queue *q, enum queue_source source, struct id_list
 
 	q->counted[source] = 0;
 	if (q->directories[source] < 0 && q->directories[source] != -ENOENT && !q->error)
-		set_error(q, "open", source_path[source], q->directories[source]);
+		set_error(q, "open", place_table[source].path, q->directories[source]);
 	if (q->directories[source] < 0)
 		return 0;
 	fd = open_directory(q->directories[source], ".");
 	d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d) {
-		set_error(q, "open", source_path[source], -errno);
+		set_error(q, "open", place_table[source].path, -errno);
 		return 0;
 	}
 	TAKE_FD(fd);
@@ -264,7 +237,7 @@ static int scan_source(struct queue *q, enum queue_source source, struct id_list
 		r = id_list_add(s, &e, QUEUE_SNAPSHOT_MAX);
 	}
 	if (r >= 0 && errno != 0)
-		set_error(q, "read", source_path[source], -errno);
+		set_error(q, "read", place_table[source].path, -errno);
 	(void)closedir(d);
 	return r;
 }
@@ -278,13 +251,13 @@ static int queue_scan(struct queue *q)
 	id_list_clear(&q->live);
 	id_list_clear(&q->replay);
 	open_directories(q);
-	r = scan_source(q, QUEUE_NEW, &q->live);
+	r = scan_source(q, PLACE_NEW, &q->live);
 	if (r >= 0)
-		r = scan_source(q, QUEUE_EMERGENCY, &q->live);
+		r = scan_source(q, PLACE_EMERGENCY, &q->live);
 	if (r >= 0)
-		r = scan_source(q, QUEUE_REPLAY, &q->replay);
+		r = scan_source(q, PLACE_REPLAY, &q->replay);
 	id_list_sort(&q->live, QUEUE_SNAPSHOT_MAX);
-	if (q->counted[QUEUE_EMERGENCY] > 0)
+	if (q->counted[PLACE_EMERGENCY] > 0)
 		id_list_unique(&q->live);
 	id_list_sort(&q->replay, QUEUE_SNAPSHOT_MAX);
 	q->oldest_ms = q->live.n > 0 ? spool_id_ms(&q->live.entries[0]) : 0;
@@ -355,10 +328,8 @@ int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_que
 
 	if (!q)
 		return -ENOMEM;
-	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
-		q->directories[i] = -1;
-	for (size_t i = 0; i < N_ARCHIVES; i++)
-		q->archives[i] = -1;
+	for (enum place p = 0; p < N_PLACES; p++)
+		q->directories[p] = -1;
 	q->changed = true;
 	q->spool_dir = strdup(spool_dir);
 	q->run_dir = strdup(run_dir);
@@ -425,11 +396,12 @@ bool queue_has(const struct queue *q, const struct spool_id *e)
 		NULL; /* the directories may be closed: nothing is held while idle */
 	char name[37];
 
-	if (e->source != QUEUE_EMERGENCY && disk_hangs(q->disk))
+	if (e->source != PLACE_EMERGENCY && disk_hangs(q->disk))
 		return true;
 	spool_id_name(e, name);
-	if (asprintf(&path, "%s/%s/%s", e->source == QUEUE_EMERGENCY ? q->run_dir : q->spool_dir,
-		     source_path[e->source], name) < 0)
+	if (asprintf(&path, "%s/%s/%s",
+		     place_table[e->source].in_run_directory ? q->run_dir : q->spool_dir,
+		     place_table[e->source].path, name) < 0)
 		return true;
 	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
@@ -458,10 +430,9 @@ static int write_all(int fd, const char *data, size_t size)
 /* From tmpfs to disk there is no rename: a copy in tmp/, which is moved when it is whole. The
    name is not the event's: the hook that went to the emergency spool may still be hanging in a
    write to that. */
-static int copy_to(struct queue *q, const struct spool_id *e, const char *name,
-		   enum archive_directory to)
+static int copy_to(struct queue *q, const struct spool_id *e, const char *name, enum place to)
 {
-	int to_fd = q->archives[to], tmp_fd = q->archives[ARCHIVE_TMP], r;
+	int to_fd = q->directories[to], tmp_fd = q->directories[PLACE_TMP], r;
 	_cleanup_close_ int fd = -1;
 	char copy[37 + sizeof(COPY_SUFFIX)];
 	const char *reason;
@@ -490,14 +461,14 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name,
  */
 static void remove_twin(struct queue *q, const struct spool_id *e, const char *name)
 {
-	enum queue_source other = e->source == QUEUE_NEW ? QUEUE_EMERGENCY : QUEUE_NEW;
+	enum place other = e->source == PLACE_NEW ? PLACE_EMERGENCY : PLACE_NEW;
 
-	if (e->source != QUEUE_REPLAY && q->counted[QUEUE_EMERGENCY] > 0 &&
+	if (e->source != PLACE_REPLAY && q->counted[PLACE_EMERGENCY] > 0 &&
 	    q->directories[other] >= 0 && unlinkat(q->directories[other], name, 0) == 0)
 		q->ended++;
 }
 
-static int archive(struct queue *q, const struct spool_id *e, enum archive_directory to, bool keep)
+static int archive(struct queue *q, const struct spool_id *e, enum place to, bool keep)
 {
 	int fd = q->directories[e->source], r = 0;
 	bool hangs = disk_hangs(q->disk);
@@ -505,14 +476,14 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 
 	spool_id_name(e, name);
 	keep = keep && !hangs;
-	if (keep && e->source == QUEUE_EMERGENCY)
+	if (keep && e->source == PLACE_EMERGENCY)
 		(void)copy_to(q, e, name,
 			      to); /* delivered in any case; the archive is a convenience */
-	if (keep && e->source != QUEUE_EMERGENCY)
+	if (keep && e->source != PLACE_EMERGENCY)
 		r = move_name(q, fd, name, to, NULL);
-	if (hangs && e->source != QUEUE_EMERGENCY)
+	if (hangs && e->source != PLACE_EMERGENCY)
 		r = -ETIMEDOUT;
-	else if (!keep || e->source == QUEUE_EMERGENCY || r < 0)
+	else if (!keep || e->source == PLACE_EMERGENCY || r < 0)
 		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
 	if (r < 0 && r != -ENOENT)
 		(void)idset_add(&q->stuck, e);
@@ -526,7 +497,7 @@ static int archive(struct queue *q, const struct spool_id *e, enum archive_direc
 
 int queue_done(struct queue *q, const struct spool_id *e, bool keep)
 {
-	return archive(q, e, ARCHIVE_SENT, keep);
+	return archive(q, e, PLACE_SENT, keep);
 }
 
 void queue_gone(struct queue *q, const struct spool_id *e)
@@ -537,7 +508,7 @@ void queue_gone(struct queue *q, const struct spool_id *e)
 
 int queue_skip(struct queue *q, const struct spool_id *e, bool keep)
 {
-	return archive(q, e, ARCHIVE_SKIPPED, keep);
+	return archive(q, e, PLACE_SKIPPED, keep);
 }
 
 /* Never removes what could not be kept: an entry that cannot be moved to failed/ stays, held. */
@@ -551,9 +522,9 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
 		return -ETIMEDOUT;
 	}
 	spool_id_name(e, name);
-	r = move_name(q, q->directories[e->source], name, ARCHIVE_FAILED, reason);
+	r = move_name(q, q->directories[e->source], name, PLACE_FAILED, reason);
 	if (r == -EXDEV) {
-		r = copy_to(q, e, name, ARCHIVE_FAILED);
+		r = copy_to(q, e, name, PLACE_FAILED);
 		if (r == 0 && unlinkat(q->directories[e->source], name, 0) < 0)
 			r = -errno;
 	}
@@ -588,7 +559,7 @@ size_t queue_held(const struct queue *q)
    meanwhile are gone from the directory, and those still taken are passed over. */
 void queue_put_back(struct queue *q, const struct spool_id *e)
 {
-	struct id_list *s = e->source == QUEUE_REPLAY ? &q->replay : &q->live;
+	struct id_list *s = e->source == PLACE_REPLAY ? &q->replay : &q->live;
 	const struct spool_id *found = NULL;
 
 	entry_ended(q, e, false);
@@ -604,7 +575,7 @@ uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms)
 {
 	uint64_t n = 0;
 
-	for (size_t i = 0; i < QUEUE_N_SOURCES; i++)
+	for (enum place i = 0; i < N_PLACES; i++)
 		n += q->counted[i];
 	n = n > q->ended ? n - q->ended : 0;
 	if (ret_oldest_ms) {
@@ -619,7 +590,7 @@ uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms)
 
 uint64_t queue_emergency_length(const struct queue *q)
 {
-	return q->counted[QUEUE_EMERGENCY];
+	return q->counted[PLACE_EMERGENCY];
 }
 
 const char *queue_error(const struct queue *q)

@@ -5,7 +5,7 @@
  * The disk is the truth. queue_next() gives the entries of new/ and emergency/new/ in the order of
  * their ids and, once nothing live is left, those of replay/. Underneath it reads the directories'
  * names and keeps the oldest QUEUE_SNAPSHOT_MAX as 16-byte ids; when these are used up it reads
- * again. Each entry that was given is ended by exactly one of queue_done(), queue_fail(),
+ * again. An entry's source is its place. Each entry that was given is ended by exactly one of queue_done(), queue_fail(),
  * queue_skip(), queue_hold() or queue_put_back().
  *
  * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is
@@ -19,17 +19,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hook/place.h"
 #include "spooler/spool/spoolid.h"
 
 #define QUEUE_SNAPSHOT_MAX (256 * 1024)
 #define QUEUE_HELD_MAX (64 * 1024)
-
-enum queue_source {
-	QUEUE_NEW,
-	QUEUE_EMERGENCY,
-	QUEUE_REPLAY,
-	QUEUE_N_SOURCES,
-};
 
 struct queue;
 struct disk;

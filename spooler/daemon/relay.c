@@ -260,7 +260,7 @@ static bool keeps(const struct relay *r)
 /* What is replayed was counted when it came into the archive the first time. */
 static void note_archived(struct relay *r, const struct spool_id *e, uint64_t size)
 {
-	if (!keeps(r) || e->source == QUEUE_REPLAY)
+	if (!keeps(r) || e->source == PLACE_REPLAY)
 		return;
 	r->stats.archived++;
 	r->stats.archived_bytes +=
@@ -460,7 +460,7 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 
-	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED) ||
+	if (e->source == PLACE_REPLAY || (record->flags & RECORD_UNORDERED) ||
 	    spool_id_ms(e) + SETTLE_AGE_MS < now_usec(CLOCK_REALTIME) / 1000 ||
 	    sequence_peek(&r->sequence, record->stamp.epoch, record->stamp.sequence) !=
 		    SEQUENCE_HOLE)
@@ -478,9 +478,9 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 	uint64_t before = r->sequence.highest;
 	enum sequence_meaning meaning;
 
-	if (e->source == QUEUE_REPLAY || (record->flags & RECORD_UNORDERED)) {
+	if (e->source == PLACE_REPLAY || (record->flags & RECORD_UNORDERED)) {
 		if (!attempts_find(&r->attempts, e))
-			*(e->source == QUEUE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
+			*(e->source == PLACE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
 		return;
 	}
 	meaning = sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence);
@@ -560,14 +560,14 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		return FEED_WAIT;
 	}
 	note_sequence(r, e, record);
-	k = event_build(r->config, record, e->source == QUEUE_REPLAY, &event, &reason);
+	k = event_build(r->config, record, e->source == PLACE_REPLAY, &event, &reason);
 	if (k == -EBADMSG) {
 		fail_entry(r, e, RELAY_FAILURE_RECORD, reason);
 		return FEED_NEXT;
 	}
 	if (k < 0)
 		return surroundings(r, e, "build", k);
-	if (e->source != QUEUE_REPLAY && !event_wanted(r->config, record, &event)) {
+	if (e->source != PLACE_REPLAY && !event_wanted(r->config, record, &event)) {
 		r->stats.skipped++;
 		note_archived(r, e, size);
 		(void)queue_skip(r->queue, e, keeps(r));

@@ -16,11 +16,9 @@
 #include "spooler/daemon/watch.h"
 
 #define RETRY_USEC (2 * USEC_PER_SEC) /* while a directory is there and cannot be watched */
-#define N_DIRECTORIES 3
-#define EMERGENCY 2 /* the one that is not on the disk */
 
 struct directory {
-	char *path;
+	char *path;		  /* NULL: nothing waits in this place, so it is not watched */
 	sd_event_source *inotify; /* on it, or on the nearest above it */
 	char awaited[NAME_MAX +
 		     1]; /* what has to appear there; empty if it is the directory itself */
@@ -29,7 +27,7 @@ struct directory {
 struct watch {
 	sd_event *loop;
 	struct disk *disk;
-	struct directory directories[N_DIRECTORIES];
+	struct directory directories[N_PLACES];
 	sd_event_source *mounts, *retry, *first;
 	int mounts_fd;
 	watch_changed changed;
@@ -94,11 +92,13 @@ static void watch_arm(struct watch *w)
 {
 	bool again = false;
 
-	for (size_t i = 0; i < N_DIRECTORIES; i++) {
-		struct directory *d = &w->directories[i];
+	for (enum place p = 0; p < N_PLACES; p++) {
+		struct directory *d = &w->directories[p];
 
-		if (!d->inotify &&
-		    ((i != EMERGENCY && disk_hangs(w->disk)) || directory_watch(w, d) < 0))
+		if (!d->path)
+			continue;
+		if (!d->inotify && ((!place_table[p].in_run_directory && disk_hangs(w->disk)) ||
+				    directory_watch(w, d) < 0))
 			again = true;
 		if (d->awaited[0] && w->mounts_fd < 0)
 			again = true;
@@ -111,9 +111,9 @@ static void watch_arm(struct watch *w)
 
 static void watch_arm_anew(struct watch *w)
 {
-	for (size_t i = 0; i < N_DIRECTORIES; i++)
-		w->directories[i].inotify =
-			sd_event_source_disable_unref(w->directories[i].inotify);
+	for (enum place p = 0; p < N_PLACES; p++)
+		w->directories[p].inotify =
+			sd_event_source_disable_unref(w->directories[p].inotify);
 	watch_arm(w);
 }
 
@@ -123,8 +123,8 @@ static int on_inotify(sd_event_source *s, const struct inotify_event *e, void *u
 	bool gone =
 		e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED | IN_Q_OVERFLOW);
 
-	for (size_t i = 0; i < N_DIRECTORIES; i++) {
-		struct directory *d = &w->directories[i];
+	for (enum place p = 0; p < N_PLACES; p++) {
+		struct directory *d = &w->directories[p];
 
 		if (d->inotify != s)
 			continue;
@@ -181,11 +181,13 @@ int watch_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct
 	w->userdata = userdata;
 	w->mounts_fd = -1;
 	r = -ENOMEM;
-	if (asprintf(&w->directories[0].path, "%s/" SPOOL_NEW, spool_dir) < 0 ||
-	    asprintf(&w->directories[1].path, "%s/" SPOOL_REPLAY, spool_dir) < 0 ||
-	    asprintf(&w->directories[EMERGENCY].path, "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW,
-		     run_dir) < 0)
-		goto fail;
+	for (enum place p = 0; p < N_PLACES; p++) {
+		if (place_table[p].kind == PLACE_KIND_WAITING &&
+		    asprintf(&w->directories[p].path, "%s/%s",
+			     place_table[p].in_run_directory ? run_dir : spool_dir,
+			     place_table[p].path) < 0)
+			goto fail;
+	}
 	r = sd_event_add_time_relative(loop, &w->retry, CLOCK_MONOTONIC, 0, 0, on_retry, w);
 	if (r < 0)
 		goto fail;
@@ -208,9 +210,9 @@ void watch_free(struct watch *w)
 {
 	if (!w)
 		return;
-	for (size_t i = 0; i < N_DIRECTORIES; i++) {
-		sd_event_source_disable_unref(w->directories[i].inotify);
-		free(w->directories[i].path);
+	for (enum place p = 0; p < N_PLACES; p++) {
+		sd_event_source_disable_unref(w->directories[p].inotify);
+		free(w->directories[p].path);
 	}
 	sd_event_source_disable_unref(w->mounts);
 	sd_event_source_disable_unref(w->retry);

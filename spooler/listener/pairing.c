@@ -13,6 +13,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "hook/place.h"
 #include "hook/spool.h"
 #include "spooler/base/util.h"
 
@@ -95,21 +96,28 @@ static int operation_index(const char *operation, size_t size)
 
 /* --- looking at a record */
 
+static int open_in(enum place place, const char *name)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s/%s/%s",
+		     place_table[place].in_run_directory ? spool_run_directory()
+							 : spool_directory(),
+		     place_table[place].path, name) >= (int)sizeof(path))
+		return -1;
+	return open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
+/* The daemon may have moved it on already. */
 static int open_record(bool emergency, const char *name)
 {
-	static const char *const places[] = {SPOOL_NEW, SPOOL_SENT, SPOOL_SKIPPED, SPOOL_FAILED};
-	char path[PATH_MAX];
 	int fd = -1;
 
-	if (emergency) {
-		if (snprintf(path, sizeof(path), "%s/" SPOOL_EMERGENCY "/" SPOOL_NEW "/%s",
-			     spool_run_directory(), name) < (int)sizeof(path))
-			fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	for (enum place p = 0; fd < 0 && p < N_PLACES; p++) {
+		if (place_table[p].kind != PLACE_KIND_SCRATCH && p != PLACE_REPLAY &&
+		    (p != PLACE_EMERGENCY || emergency))
+			fd = open_in(p, name);
 	}
-	for (size_t i = 0; fd < 0 && i < ELEMENTSOF(places); i++)
-		if (snprintf(path, sizeof(path), "%s/%s/%s", spool_directory(), places[i], name) <
-		    (int)sizeof(path))
-			fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	return fd;
 }
 

@@ -11,22 +11,6 @@
 
 #define REASON_MAX 4096
 
-static const struct {
-	const char *name, *path;
-} place_names[N_PLACES] = {
-	[PLACE_NEW] = {"new", SPOOL_NEW},
-	[PLACE_EMERGENCY] = {"emergency", SPOOL_EMERGENCY "/" SPOOL_NEW},
-	[PLACE_REPLAY] = {"replay", SPOOL_REPLAY},
-	[PLACE_FAILED] = {"failed", SPOOL_FAILED},
-	[PLACE_SENT] = {"sent", SPOOL_SENT},
-	[PLACE_SKIPPED] = {"skipped", SPOOL_SKIPPED},
-};
-
-const char *place_name(enum place place)
-{
-	return place_names[place].name;
-}
-
 bool places_parse(const char *word, unsigned *ret_places)
 {
 	if (strcmp(word, "new") == 0) {
@@ -37,9 +21,9 @@ bool places_parse(const char *word, unsigned *ret_places)
 		*ret_places = PLACES_ALL;
 		return true;
 	}
-	for (size_t i = 0; i < N_PLACES; i++)
-		if (strcmp(word, place_names[i].name) == 0) {
-			*ret_places = PLACE_BIT(i);
+	for (enum place p = 0; p < N_PLACES; p++)
+		if (PLACES_ALL & PLACE_BIT(p) && strcmp(word, place_table[p].name) == 0) {
+			*ret_places = PLACE_BIT(p);
 			return true;
 		}
 	return false;
@@ -63,12 +47,11 @@ int lookup_open(struct lookup *l)
 	_cleanup_close_ int run_fd = open_directory(AT_FDCWD, spool_run_directory());
 
 	*l = (struct lookup){0};
-	for (size_t i = 0; i < N_PLACES; i++) {
-		int top = i == PLACE_EMERGENCY ? run_fd : spool_fd;
-		int fd = top < 0 ? top : open_directory(top, place_names[i].path);
+	for (enum place p = 0; p < N_PLACES; p++) {
+		int fd = place_open(spool_fd, run_fd, p);
 
-		l->directories[i] = fd < 0 ? -1 : fd;
-		l->errors[i] = fd < 0 ? fd : 0;
+		l->directories[p] = fd < 0 ? -1 : fd;
+		l->errors[p] = fd < 0 ? fd : 0;
 	}
 	/* /run begins empty, and the emergency spool with it */
 	if (l->errors[PLACE_EMERGENCY] == -ENOENT)
@@ -143,7 +126,7 @@ static void keep_stray(struct stray_list *list, const struct filter *f)
 	stray_cut(list, kept);
 }
 
-int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit,
+int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t limit,
 		struct id_list *list)
 {
 	int r = 0;
@@ -151,7 +134,7 @@ int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_
 	l->seen = 0;
 	stray_clear(&l->strays);
 	for (enum place p = 0; p < N_PLACES && r >= 0; p++)
-		if (places & PLACE_BIT(p))
+		if (among & PLACE_BIT(p))
 			r = scan_place(l, p, f, limit, list);
 	if (r < 0)
 		return r;
@@ -227,10 +210,10 @@ static int find_in(struct lookup *l, enum place place, const char *prefix, struc
 	return found;
 }
 
-static int find_whole(struct lookup *l, unsigned places, const char *name, struct spool_id *id)
+static int find_whole(struct lookup *l, unsigned among, const char *name, struct spool_id *id)
 {
 	for (enum place p = 0; p < N_PLACES; p++)
-		if (places & PLACE_BIT(p) && l->directories[p] >= 0 &&
+		if (among & PLACE_BIT(p) && l->directories[p] >= 0 &&
 		    faccessat(l->directories[p], name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
 			id->source = (unsigned char)p;
 			return 1;
@@ -238,7 +221,7 @@ static int find_whole(struct lookup *l, unsigned places, const char *name, struc
 	return 0;
 }
 
-int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct spool_id *ret_id)
+int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spool_id *ret_id)
 {
 	struct spool_id id = {0};
 	int found = 0;
@@ -246,10 +229,10 @@ int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct sp
 	if (!prefix[0]) /* a variable of a script that is not set begins every id, and means none */
 		return 0;
 	if (spool_id_parse(prefix, &id)) {
-		found = find_whole(l, places, prefix, &id);
+		found = find_whole(l, among, prefix, &id);
 	} else {
 		for (enum place p = 0; p < N_PLACES; p++)
-			if (places & PLACE_BIT(p))
+			if (among & PLACE_BIT(p))
 				found = find_in(l, p, prefix, &id, found);
 	}
 	if (found == 1)
@@ -257,7 +240,7 @@ int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct sp
 	return found;
 }
 
-int lookup_find_stray(struct lookup *l, unsigned places, const char *text)
+int lookup_find_stray(struct lookup *l, unsigned among, const char *text)
 {
 	char name[NAME_MAX + 1];
 
@@ -266,7 +249,7 @@ int lookup_find_stray(struct lookup *l, unsigned places, const char *text)
 	for (enum place p = 0; p < N_PLACES; p++) {
 		size_t before = l->strays.n;
 
-		if (!(places & PLACE_BIT(p)) || l->directories[p] < 0 ||
+		if (!(among & PLACE_BIT(p)) || l->directories[p] < 0 ||
 		    !stray_is(l->directories[p], name))
 			continue;
 		if (stray_add(&l->strays, p, l->directories[p], name) < 0)

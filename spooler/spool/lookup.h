@@ -13,27 +13,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hook/place.h"
 #include "hook/record.h"
 #include "spooler/spool/filter.h"
 #include "spooler/spool/stray.h"
 #include "spooler/spool/recordfile.h"
 #include "spooler/spool/spoolid.h"
 
-/* In the order in which show looks for an id. */
-enum place {
-	PLACE_NEW,
-	PLACE_EMERGENCY, /* in the run directory */
-	PLACE_REPLAY,
-	PLACE_FAILED,
-	PLACE_SENT,
-	PLACE_SKIPPED,
-	N_PLACES,
-};
+/* Sets of places. */
 #define PLACE_BIT(place) (1U << (place))
 #define PLACES_WAITING (PLACE_BIT(PLACE_NEW) | PLACE_BIT(PLACE_EMERGENCY) | PLACE_BIT(PLACE_REPLAY))
-#define PLACES_ALL (PLACE_BIT(N_PLACES) - 1)
+#define PLACES_ALL                                                                                 \
+	(PLACES_WAITING | PLACE_BIT(PLACE_FAILED) | PLACE_BIT(PLACE_SENT) |                        \
+	 PLACE_BIT(PLACE_SKIPPED)) /* that hold records */
 
-const char *place_name(enum place place); /* new, emergency, replay, failed, sent, skipped */
 /* "new" means all that waits, "all" everything, otherwise one of the names. False if it is none
    of them. */
 bool places_parse(const char *word, unsigned *ret_places);
@@ -55,14 +48,14 @@ void lookup_release(struct lookup *l);
  * The names in these places within the filter's time, at most `limit` (the newest if list->newest,
  * else the oldest), sorted; each entry's source is its place.
  */
-int lookup_scan(struct lookup *l, unsigned places, const struct filter *f, size_t limit,
+int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t limit,
 		struct id_list *list);
 
 /*
  * The one id that begins with `prefix`, a whole id or not. Returns 1; 0 if there is none; -EEXIST
  * if it begins several (one id in two places is one).
  */
-int lookup_find(struct lookup *l, unsigned places, const char *prefix, struct spool_id *ret_id);
+int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spool_id *ret_id);
 
 struct found {
 	struct spool_id id;
@@ -94,7 +87,7 @@ bool found_matches(struct found *found, const struct filter *f);
  * What has no record's name: the one of these places that `text` (see stray.h) means, added to
  * l->strays. Returns 1; 0 if there is none.
  */
-int lookup_find_stray(struct lookup *l, unsigned places, const char *text);
+int lookup_find_stray(struct lookup *l, unsigned among, const char *text);
 /* Why it failed, as the daemon wrote it, without its newline; to be freed. NULL: it is not in
    failed/, or unknown. */
 char *lookup_reason(const struct lookup *l, enum place place, const char *name);

@@ -127,10 +127,10 @@ static void test_order(void **state)
 	expect_next(f, 2, &e);
 	expect_next(f, 3, &e);
 	expect_next(f, 4, &e);
-	assert_int_equal(e.source, QUEUE_EMERGENCY);
+	assert_int_equal(e.source, PLACE_EMERGENCY);
 	expect_next(f, 70000, &e);
 	expect_next(f, 1, &e); /* replays come last, however old */
-	assert_int_equal(e.source, QUEUE_REPLAY);
+	assert_int_equal(e.source, PLACE_REPLAY);
 	expect_empty(f);
 	assert_int_equal(queue_length(f->queue, NULL), 5);
 	assert_int_equal(queue_emergency_length(f->queue), 1);
