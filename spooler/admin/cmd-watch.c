@@ -19,7 +19,7 @@
 #include "spooler/config/config.h"
 #include "spooler/base/log.h"
 #include "spooler/mqtt/reason.h"
-#include "spooler/daemon/relay.h"
+#include "spooler/base/backoff.h"
 #include "spooler/spool/sequence.h"
 #include "spooler/base/terminal.h"
 #include "spooler/event/topic.h"
@@ -294,8 +294,8 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 	w->broker = (w->broker + 1) % w->config->n_brokers;
 	if (w->broker == 0) {
 		w->backoff_usec =
-			relay_backoff(w->backoff_usec, w->config->mqtt.retry_min_s * USEC_PER_SEC,
-				      w->config->mqtt.retry_max_s * USEC_PER_SEC);
+			backoff_next(w->backoff_usec, w->config->mqtt.retry_min_s * USEC_PER_SEC,
+				     w->config->mqtt.retry_max_s * USEC_PER_SEC);
 		delay = w->backoff_usec;
 	}
 	(void)sd_event_source_set_time_relative(w->reconnect, delay);

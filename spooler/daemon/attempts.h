@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * attempts - which events were published without success, how often, and why the last time: for the
- * reason of a failure and for `virtspool show`. Bounded: of what does not find room nothing is
- * remembered, and nothing depends on it.
+ * attempts - which events were published without success: how often, on which topic, why the last
+ * time, when they are tried again, and how many wait after them. For `virtspool list` and `show` and
+ * for the reason of a failure. Bounded: an event that finds no room is not remembered, and nothing
+ * depends on it.
  */
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "spooler/spool/spoolid.h"
 
@@ -15,7 +17,11 @@
 struct attempt {
 	struct spool_id entry;
 	unsigned count;
-	char why[96]; /* the last time */
+	char why[128];	 /* the last time */
+	char topic[256]; /* that was refused, cut to this size; "" if none was */
+	uint64_t
+		next_usec; /* when it is tried again, CLOCK_REALTIME; 0: as soon as there is a connection */
+	uint64_t waiting; /* later events of its domain that wait for this one */
 };
 
 /* A zeroed struct is an empty table. */

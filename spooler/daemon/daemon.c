@@ -95,13 +95,16 @@ static int daemon_configure(struct daemon *d)
 
 static void tell_systemd(const struct daemon *d)
 {
-	const struct relay_stats *s = relay_stats(d->relay);
 	uint64_t waiting = queue_length(d->queue, NULL);
+	const struct relay_stats *s;
+	struct relay_description rd;
 
-	if (relay_is_connected(d->relay))
+	relay_describe(d->relay, &rd);
+	s = rd.stats;
+	if (rd.connected)
 		(void)sd_notifyf(
 			0, "STATUS=Connected to %s; %" PRIu64 " delivered, %" PRIu64 " waiting",
-			relay_broker(d->relay), s->acknowledged, waiting);
+			rd.broker, s->acknowledged, waiting);
 	else
 		(void)sd_notifyf(0,
 				 "STATUS=Not connected (%s); %" PRIu64
@@ -174,8 +177,12 @@ static int on_status_timer(sd_event_source *s, uint64_t usec, void *userdata)
 static void on_relay_changed(void *userdata)
 {
 	struct daemon *d = userdata;
-	const struct relay_stats *s = relay_stats(d->relay);
 	const char *error = queue_error(d->queue);
+	const struct relay_stats *s;
+	struct relay_description rd;
+
+	relay_describe(d->relay, &rd);
+	s = rd.stats;
 
 	if (s->archived > d->archived_events)
 		archive_grown(d->archive, s->archived - d->archived_events,
@@ -188,8 +195,7 @@ static void on_relay_changed(void *userdata)
 	else if (!error && d->spool_error_logged)
 		log_notice("the spool '%s' can be read again", spool_directory());
 	d->spool_error_logged = error;
-	if (relay_is_connected(d->relay) !=
-	    d->connected) { /* what people look for first is told at once */
+	if (rd.connected != d->connected) { /* what people look for first is told at once */
 		d->connected = !d->connected;
 		write_status(d);
 	}

@@ -35,8 +35,10 @@ static void backlog_count(struct backlog *b)
 uint64_t backlog_update(struct backlog *b, const struct status_view *v)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	struct relay_description d;
 
-	if (relay_is_connected(v->relay) ||
+	relay_describe(v->relay, &d);
+	if (d.connected ||
 	    v->disk_hangs) { /* the queue is being read anyway, or knows all there is */
 		b->records = queue_length(v->queue, &b->oldest_ms);
 		b->emergency = queue_emergency_length(v->queue);
@@ -132,7 +134,8 @@ static void events(FILE *f, const struct relay_stats *s, const struct archive_co
 		"Waiting events removed because of spool.queue_size.");
 }
 
-static void queue(FILE *f, const struct status_view *v, const struct backlog *b, uint64_t now_ms)
+static void queue(FILE *f, const struct relay_description *d, const struct backlog *b,
+		  uint64_t now_ms)
 {
 	uint64_t age = b->oldest_ms && b->oldest_ms < now_ms ? now_ms - b->oldest_ms : 0;
 
@@ -145,22 +148,23 @@ static void queue(FILE *f, const struct status_view *v, const struct backlog *b,
 		"Age of the oldest live event that waits, when this file was written; 0: none.");
 	gauge_milli(f, "queue_oldest_timestamp_seconds", b->oldest_ms,
 		    "Time of the oldest live event that waits; 0: none.");
-	gauge(f, "queue_held_events", queue_held(v->queue),
+	gauge(f, "queue_held_events", d->held,
 	      "Waiting events that are held back after a refusal.");
-	gauge(f, "in_flight_events", relay_in_flight(v->relay),
-	      "Events published and not yet answered.");
+	gauge(f, "in_flight_events", d->in_flight, "Events published and not yet answered.");
 }
 
-static void connection(FILE *f, const struct relay *relay, const struct relay_stats *s)
+static void connection(FILE *f, const struct relay_description *d)
 {
-	gauge(f, "connected", relay_is_connected(relay), "1 if there is a connection to a broker.");
+	const struct relay_stats *s = d->stats;
+
+	gauge(f, "connected", d->connected, "1 if there is a connection to a broker.");
 	counter(f, "connections_total", s->connects, "Connections that a broker has accepted.");
 	counter(f, "connection_losses_total", s->connection_losses, "Connections that were lost.");
 	gauge_milli(f, "last_delivered_timestamp_seconds", s->last_delivered_usec / 1000,
 		    "Time of the last acknowledgement; 0: none yet.");
 }
 
-static void certificates(FILE *f, const struct status_view *v)
+static void certificates(FILE *f, const struct status_view *v, const struct relay_description *d)
 {
 	const struct {
 		const char *name;
@@ -168,7 +172,7 @@ static void certificates(FILE *f, const struct status_view *v)
 	} all[] = {
 		{"own", v->own_expiry_s},
 		{"authority", v->authority_expiry_s},
-		{"broker", relay_peer_expiry(v->relay)},
+		{"broker", d->peer_expiry_s},
 	};
 
 	head(f, "certificate_expiry_timestamp_seconds", "gauge",
@@ -202,8 +206,8 @@ static void latency(FILE *f, const struct relay_stats *s)
 
 char *metrics_format(const struct status_view *v, const struct backlog *b, uint64_t now_ms)
 {
-	const struct relay_stats *s = relay_stats(v->relay);
 	const struct archive_counts *a = archive_counts(v->archive);
+	struct relay_description d;
 	char *text = NULL;
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
@@ -214,18 +218,19 @@ char *metrics_format(const struct status_view *v, const struct backlog *b, uint6
 	fputs("virtspool_build_info{version=\"" PACKAGE_VERSION "\"} 1\n", f);
 	gauge_milli(f, "start_time_seconds", v->started_usec / 1000,
 		    "Time at which the daemon started.");
-	events(f, s, a);
-	queue(f, v, b, now_ms);
-	connection(f, v->relay, s);
-	certificates(f, v);
-	gauge(f, "sequence_missing_events", relay_sequence(v->relay)->missing,
+	relay_describe(v->relay, &d);
+	events(f, d.stats, a);
+	queue(f, &d, b, now_ms);
+	connection(f, &d);
+	certificates(f, v, &d);
+	gauge(f, "sequence_missing_events", d.sequence->missing,
 	      "Transitions of this boot that never reached the spool: holes in the hook's sequence.");
-	gauge(f, "sequence_highest", relay_sequence(v->relay)->highest,
+	gauge(f, "sequence_highest", d.sequence->highest,
 	      "Highest sequence number of the hook that was seen.");
 	gauge(f, "sent_events", a->sent, "Delivered events that are kept for replay.");
 	gauge(f, "sent_bytes", a->sent_bytes, "Size of the delivered events that are kept.");
 	gauge(f, "failed_events", a->failed, "Events in failed/, as of the last sweep.");
-	latency(f, s);
+	latency(f, d.stats);
 	if (fclose(f) == EOF) {
 		free(text);
 		return NULL;

@@ -10,11 +10,11 @@
  */
 #include <inttypes.h>
 #include <stdarg.h>
-#include <sys/random.h>
 
 #include "spooler/daemon/attempts.h"
 #include "spooler/event/event.h"
 #include "spooler/daemon/lanes.h"
+#include "spooler/base/backoff.h"
 #include "spooler/base/log.h"
 #include "spooler/daemon/presence.h"
 #include "spooler/mqtt/reason.h"
@@ -67,6 +67,8 @@ struct relay {
 	struct attempts attempts;
 	uint64_t busy_backoff_usec;
 	uint64_t paused_until_usec;
+	uint64_t unheard,
+		unheard_since_usec; /* answers 0x10 in a row; since when (CLOCK_REALTIME) */
 
 	struct sequence sequence;
 	uint64_t settling; /* the sequence number that waits for those before it */
@@ -99,33 +101,17 @@ enum relay_outcome relay_outcome(unsigned reason_code)
 	}
 }
 
-uint64_t relay_backoff(uint64_t previous_usec, uint64_t min_usec, uint64_t max_usec)
-{
-	uint64_t next = previous_usec ? 2 * previous_usec : min_usec;
-
-	return next < min_usec ? min_usec : next > max_usec ? max_usec : next;
-}
-
-uint64_t relay_jitter(uint64_t usec, uint32_t random)
-{
-	return usec - (uint64_t)((usec / 2) * (double)random / UINT32_MAX);
-}
-
 /* --- helpers */
 
-static uint64_t with_jitter(uint64_t usec)
+static const char *broker_url(const struct relay *r)
 {
-	uint32_t random;
-
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-		random = (uint32_t)now_usec(CLOCK_MONOTONIC); /* good enough to scatter hosts */
-	return relay_jitter(usec, random);
+	return r->config ? r->config->brokers[r->broker].url : NULL;
 }
 
 static uint64_t next_backoff(const struct relay *r, uint64_t previous_usec)
 {
-	return relay_backoff(previous_usec, r->config->mqtt.retry_min_s * USEC_PER_SEC,
-			     r->config->mqtt.retry_max_s * USEC_PER_SEC);
+	return backoff_next(previous_usec, r->config->mqtt.retry_min_s * USEC_PER_SEC,
+			    r->config->mqtt.retry_max_s * USEC_PER_SEC);
 }
 
 static void timer_start(sd_event_source *s, uint64_t usec)
@@ -343,7 +329,7 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 		log_warning(
 			"broker %s refuses event %s: %s (0x%02x); it stays in the spool and is tried again; grant "
 			"this host the right to publish it",
-			relay_broker(r), name, reason_name(reason_code), reason_code);
+			broker_url(r), name, reason_name(reason_code), reason_code);
 		lane = lanes_close(&r->lanes, f->lane);
 		if (!lane) {
 			stand_still(r, &f->entry);
@@ -354,11 +340,11 @@ static void denied(struct relay *r, const struct in_flight *f, unsigned reason_c
 			    now)) /* one domain after the other is denied: perhaps all are */
 			pause_feeding(r, LANES_DENIAL_USEC);
 	}
-	note_error(r, "broker %s refuses event %s: %s (0x%02x)", relay_broker(r), name,
+	note_error(r, "broker %s refuses event %s: %s (0x%02x)", broker_url(r), name,
 		   reason_name(reason_code), reason_code);
 	if (lane->probing || lane->backoff_usec == 0)
 		lane->backoff_usec = next_backoff(r, lane->backoff_usec);
-	lane->retry_usec = now + with_jitter(lane->backoff_usec);
+	lane->retry_usec = now + backoff_scatter(lane->backoff_usec);
 	if (!lane->probing)
 		lanes_count_denial(&r->lanes);
 	lane->probing = false;
@@ -372,14 +358,14 @@ static void busy(struct relay *r, const struct in_flight *f, unsigned reason_cod
 	r->stats.busy++;
 	if (r->busy_backoff_usec == 0)
 		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool",
-			    relay_broker(r), reason_name(reason_code), reason_code);
-	note_error(r, "broker %s is busy: %s (0x%02x)", relay_broker(r), reason_name(reason_code),
+			    broker_url(r), reason_name(reason_code), reason_code);
+	note_error(r, "broker %s is busy: %s (0x%02x)", broker_url(r), reason_name(reason_code),
 		   reason_code);
 	queue_put_back(r->queue, &f->entry);
 	if (r->paused_until_usec <=
 	    now_usec(CLOCK_MONOTONIC)) { /* one back-off for all that was in flight */
 		r->busy_backoff_usec = next_backoff(r, r->busy_backoff_usec);
-		pause_feeding(r, with_jitter(r->busy_backoff_usec));
+		pause_feeding(r, backoff_scatter(r->busy_backoff_usec));
 	}
 }
 
@@ -393,10 +379,14 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 		if (mid == r->presence_mid && reason_code >= 0x80)
 			log_warning(
 				"broker %s refuses the message on mqtt.status_topic: %s (0x%02x)",
-				relay_broker(r), reason_name(reason_code), reason_code);
+				broker_url(r), reason_name(reason_code), reason_code);
 		return;
 	}
 	r->stats.answers[reason_code & 0xff]++;
+	if (reason_code != 0x10)
+		r->unheard = r->unheard_since_usec = 0;
+	else if (r->unheard++ == 0)
+		r->unheard_since_usec = now_usec(CLOCK_REALTIME);
 	if (relay_outcome(reason_code) != RELAY_DELIVERED)
 		note_refusal(r, &f.entry, reason_code);
 	switch (relay_outcome(reason_code)) {
@@ -695,7 +685,7 @@ static void on_connected(struct client *c, void *userdata)
 	r->acknowledged_in_connection = 0;
 	r->error_reported = false;
 	release_held(r);
-	log_notice("connected to broker %s, %s, %s", relay_broker(r), client_peer(c),
+	log_notice("connected to broker %s, %s, %s", broker_url(r), client_peer(c),
 		   client_protocol(c));
 	tell_presence(r, true);
 	relay_feed(r);
@@ -716,7 +706,7 @@ static void schedule_reconnect(struct relay *r)
 	if (r->brokers_tried >= r->config->n_brokers) {
 		r->brokers_tried = 0;
 		r->retry_backoff_usec = next_backoff(r, r->retry_backoff_usec);
-		delay = with_jitter(r->retry_backoff_usec);
+		delay = backoff_scatter(r->retry_backoff_usec);
 	}
 	timer_start(r->reconnect, delay);
 }
@@ -762,10 +752,10 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 		r->stats.connection_losses++;
 	if (r->retry_backoff_usec == 0 ||
 	    was_connected) /* the first of a row; the rest is in status */
-		log_warning("broker %s: %s", relay_broker(r), text);
+		log_warning("broker %s: %s", broker_url(r), text);
 	else
-		log_debug("broker %s: %s", relay_broker(r), text);
-	note_error(r, "broker %s: %s", relay_broker(r), text);
+		log_debug("broker %s: %s", broker_url(r), text);
+	note_error(r, "broker %s: %s", broker_url(r), text);
 	judge_oldest(r);
 	if (r->acknowledged_in_connection > 0 ||
 	    (lasted > 0 && lasted >= r->config->mqtt.retry_max_s * USEC_PER_SEC)) {
@@ -1029,50 +1019,45 @@ const struct config *relay_config(const struct relay *r)
 	return r->next_config ? r->next_config : r->config;
 }
 
-const struct relay_stats *relay_stats(const struct relay *r)
-{
-	return &r->stats;
-}
-
-const struct sequence *relay_sequence(const struct relay *r)
-{
-	return &r->sequence;
-}
-
-const struct attempts *relay_attempts(struct relay *r)
+void relay_prune_attempts(struct relay *r)
 {
 	for (size_t i = r->attempts.n; i > 0; i--)
 		if (!queue_has(r->queue, &r->attempts.table[i - 1].entry))
 			attempts_forget(&r->attempts, &r->attempts.table[i - 1].entry);
-	return &r->attempts;
 }
 
-unsigned relay_in_flight(const struct relay *r)
+/* The CLOCK_REALTIME of a timer that is to go off; 0 if it is stopped. */
+static uint64_t timer_due(sd_event_source *s)
 {
-	return (unsigned)r->n_window;
+	int enabled = SD_EVENT_OFF;
+	uint64_t due;
+
+	if (sd_event_source_get_enabled(s, &enabled) < 0 || enabled == SD_EVENT_OFF ||
+	    sd_event_source_get_time(s, &due) < 0)
+		return 0;
+	return now_usec(CLOCK_REALTIME) + due - now_usec(CLOCK_MONOTONIC);
 }
 
-bool relay_is_connected(const struct relay *r)
+void relay_describe(const struct relay *r, struct relay_description *ret_description)
 {
-	return r->client && client_connected(r->client);
-}
+	bool connected = r->client && client_connected(r->client);
 
-const char *relay_broker(const struct relay *r)
-{
-	return r->config ? r->config->brokers[r->broker].url : NULL;
-}
-
-const char *relay_peer(const struct relay *r)
-{
-	return relay_is_connected(r) ? client_peer(r->client) : NULL;
-}
-
-const char *relay_protocol(const struct relay *r)
-{
-	return relay_is_connected(r) ? client_protocol(r->client) : NULL;
-}
-
-int64_t relay_peer_expiry(const struct relay *r)
-{
-	return relay_is_connected(r) ? client_peer_expiry(r->client) : 0;
+	*ret_description = (struct relay_description){
+		.config = r->next_config ? r->next_config : r->config,
+		.stats = &r->stats,
+		.sequence = &r->sequence,
+		.connected = connected,
+		.broker = broker_url(r),
+		.peer = connected ? client_peer(r->client) : NULL,
+		.protocol = connected ? client_protocol(r->client) : NULL,
+		.peer_expiry_s = connected ? client_peer_expiry(r->client) : 0,
+		.next_connect_usec = timer_due(r->reconnect),
+		.in_flight = (unsigned)r->n_window,
+		.held = queue_held(r->queue),
+		.paused_until_usec = timer_due(r->pause),
+		.attempts = r->attempts.table,
+		.n_attempts = r->attempts.n,
+		.unheard = r->unheard,
+		.unheard_since_usec = r->unheard_since_usec,
+	};
 }

@@ -78,12 +78,6 @@ enum relay_outcome {
    3.7.2.1. */
 enum relay_outcome relay_outcome(unsigned reason_code);
 
-/* The next delay after one of `previous` (0: the first): doubled, capped, with up to a half
-   taken off at random so that a thousand hosts do not come back at once. `random` is any number.
-   Microseconds. */
-uint64_t relay_backoff(uint64_t previous_usec, uint64_t min_usec, uint64_t max_usec);
-uint64_t relay_jitter(uint64_t usec, uint32_t random);
-
 struct relay;
 typedef void (*relay_changed)(void *userdata);
 
@@ -106,15 +100,37 @@ void relay_wake(struct relay *r);
    calls `stopped`. */
 void relay_stop(struct relay *r, relay_changed stopped);
 
-const struct relay_stats *relay_stats(const struct relay *r);
-const struct sequence *relay_sequence(const struct relay *r);
-unsigned relay_in_flight(const struct relay *r);
-/* Those that are no longer in the queue are forgotten first. */
-const struct attempts *relay_attempts(struct relay *r);
-bool relay_is_connected(const struct relay *r);
-/* The broker that is connected, or tried: its URL; peer and protocol are NULL unless connected. */
-const char *relay_broker(const struct relay *r);
-const char *relay_peer(const struct relay *r);
-const char *relay_protocol(const struct relay *r);
-int64_t
-relay_peer_expiry(const struct relay *r); /* see transport_peer_expiry(); 0 unless connected */
+/*
+ * All that status, metrics and the verdict read, as of now. Pointers are borrowed and valid until the
+ * loop's next turn; strings that a broker had a say in are UTF-8 without control characters.
+ * Times are CLOCK_REALTIME microseconds; 0: never, or not known.
+ */
+struct relay_description {
+	const struct config *config; /* the one that was taken over last; NULL before the first */
+	const struct relay_stats *stats;
+	const struct sequence *sequence;
+
+	/* the connection */
+	bool connected;
+	const char *broker;    /* URL of the one that is connected, or tried */
+	const char *peer;      /* "HOST (ADDRESS:PORT)"; NULL unless connected */
+	const char *protocol;  /* NULL unless connected */
+	int64_t peer_expiry_s; /* of the broker's certificate; 0 unless connected */
+	uint64_t
+		next_connect_usec; /* when the next attempt is due; 0: there is one, or it succeeded */
+
+	/* what is under way, and what waits for more than its turn */
+	unsigned in_flight;
+	uint64_t held; /* events that wait for a refused, a suspected or an unreadable one */
+	uint64_t paused_until_usec;	/* nothing is published before, as the broker is busy */
+	const struct attempt *attempts; /* events that were published without success, and wait */
+	size_t n_attempts;
+
+	/* 0x10, no matching subscribers: how many answers in a row up to now, since when */
+	uint64_t unheard, unheard_since_usec;
+};
+
+void relay_describe(const struct relay *r, struct relay_description *ret_description);
+/* Forgets attempts at events that are gone, as an administrator may have dropped them. Looks at
+   the disk. */
+void relay_prune_attempts(struct relay *r);

@@ -36,28 +36,36 @@ static uint64_t failed(const struct relay_stats *s)
 }
 
 /* Events that were tried without success and wait: what `virtspool show` tells of attempts. */
-static json_t *retried(struct relay *relay)
+static json_t *retried(const struct relay_description *d)
 {
 	json_t *list = json_array();
-	const struct attempts *attempts = relay_attempts(relay);
 	char name[37];
 
-	for (size_t i = 0; i < attempts->n; i++) {
-		const struct attempt *a = &attempts->table[i];
+	for (size_t i = 0; i < d->n_attempts; i++) {
+		const struct attempt *a = &d->attempts[i];
 
 		spool_id_name(&a->entry, name);
 		(void)json_array_append_new(list,
-					    json_pack("{s:s, s:i, s:s}", "id", name, "attempts",
-						      (int)a->count, "why", a->why));
+					    json_pack("{s:s, s:i, s:s, s:s*, s:o, s:I}", "id", name,
+						      "attempts", (int)a->count, "why", a->why,
+						      "topic", a->topic[0] ? a->topic : NULL,
+						      "next_try", json_time(a->next_usec),
+						      "waiting", (json_int_t)a->waiting));
 	}
 	return list;
 }
 
 static json_t *status_json(const struct status_view *v)
 {
-	const struct relay_stats *s = relay_stats(v->relay);
-	const struct sequence *seq = relay_sequence(v->relay);
 	const struct archive_counts *a = archive_counts(v->archive);
+	const struct relay_stats *s;
+	const struct sequence *seq;
+	struct relay_description d;
+
+	relay_prune_attempts(v->relay);
+	relay_describe(v->relay, &d);
+	s = d.stats;
+	seq = d.sequence;
 
 	/* clang-format off */
 	return json_pack("{s:i, s:s, s:s?, s:s?, s:o,"
@@ -68,16 +76,16 @@ static json_t *status_json(const struct status_view *v)
 			 " s:{s:s, s:I, s:I},"
 			 " s:o, s:s?, s:o}",
 			 "pid", (int)getpid(), "version", PACKAGE_VERSION, "config", v->config_path,
-			 "host", relay_config(v->relay) ? relay_config(v->relay)->host : NULL,
+			 "host", d.config ? d.config->host : NULL,
 			 "started", json_time(v->started_usec),
 
-			 "connected", relay_is_connected(v->relay), "broker", relay_broker(v->relay),
-			 "peer", relay_peer(v->relay), "protocol", relay_protocol(v->relay),
+			 "connected", d.connected, "broker", d.broker,
+			 "peer", d.peer, "protocol", d.protocol,
 			 "connected_since", json_time(s->connected_usec),
 
-			 "in_flight", (json_int_t)relay_in_flight(v->relay),
+			 "in_flight", (json_int_t)d.in_flight,
 			 "last_delivered", json_time(s->last_delivered_usec), "spool_error", queue_error(v->queue),
-			 "retried", retried(v->relay),
+			 "retried", retried(&d),
 
 			 "events", "accepted", (json_int_t)s->accepted, "replayed", (json_int_t)s->replayed,
 			 "read", (json_int_t)s->read, "published", (json_int_t)s->published,

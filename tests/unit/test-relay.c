@@ -17,6 +17,7 @@
 #include "hook/record.h"
 #include "hook/spool.h"
 #include "spooler/daemon/lanes.h"
+#include "spooler/base/backoff.h"
 #include "spooler/base/log.h"
 #include "spooler/daemon/relay.h"
 #include "spooler/base/util.h"
@@ -344,6 +345,14 @@ static void expect_published(const char *const *domains, size_t n)
 		expect_published(wanted, ELEMENTSOF(wanted));                                      \
 	} while (0)
 
+static struct relay_description describe(const struct fixture *f)
+{
+	struct relay_description d;
+
+	relay_describe(f->relay, &d);
+	return d;
+}
+
 /* --- pure parts */
 
 static void test_outcomes(void **state)
@@ -369,12 +378,12 @@ static void test_backoff(void **state)
 
 	(void)state;
 	for (uint64_t wanted = 1; wanted <= 64; wanted *= 2) {
-		b = relay_backoff(b, 1, 60);
+		b = backoff_next(b, 1, 60);
 		assert_int_equal(b, wanted < 60 ? wanted : 60);
 	}
-	assert_int_equal(relay_jitter(1000, 0), 1000);
-	assert_int_equal(relay_jitter(1000, UINT32_MAX), 500);
-	assert_int_equal(relay_jitter(0, 12345), 0);
+	assert_int_equal(backoff_jitter(1000, 0), 1000);
+	assert_int_equal(backoff_jitter(1000, UINT32_MAX), 500);
+	assert_int_equal(backoff_jitter(0, 12345), 0);
 }
 
 /* --- what an answer does */
@@ -395,7 +404,7 @@ static void test_delivered(void **state)
 	answer(77, 0x00); /* never published */
 	assert_int_equal(count(f, SPOOL_SENT), 2);
 	assert_int_equal(count(f, SPOOL_NEW), 0);
-	assert_int_equal(relay_stats(f->relay)->acknowledged, 2);
+	assert_int_equal(describe(f).stats->acknowledged, 2);
 }
 
 static void test_window(void **state)
@@ -449,7 +458,6 @@ static void test_denied(void **state)
 	connect_client(f);
 	put(f, "denied");
 	relay_wake(f->relay);
-	relay_stats(f->relay);
 	answer(1, 0x87);
 	put(f, "denied");
 	put(f, "b");
@@ -467,7 +475,7 @@ static void test_denied(void **state)
 	answer(4, 0x00);
 	assert_int_equal(count(f, SPOOL_SENT), 3);
 	assert_int_equal(count(f, SPOOL_FAILED), 0);
-	assert_int_equal(relay_stats(f->relay)->answers[0x87], 1);
+	assert_int_equal(describe(f).stats->answers[0x87], 1);
 }
 
 /* A broker that denies everything gets a bounded number of attempts, and nothing is lost. */
@@ -674,7 +682,7 @@ static void test_reconnect(void **state)
 	lose();
 	connect_client(f);
 	EXPECT_PUBLISHED("a", "c"); /* in order, and only what was not acknowledged */
-	assert_int_equal(relay_stats(f->relay)->duplicated, 2);
+	assert_int_equal(describe(f).stats->duplicated, 2);
 }
 
 /* All the chance that there may be in a back-off, and always the same. */
@@ -848,11 +856,11 @@ static void test_settling(void **state)
 	put_numbered(f, "two", 2);
 	relay_wake(f->relay);
 	EXPECT_PUBLISHED("one", "two", "three");
-	assert_int_equal(relay_sequence(f->relay)->missing, 0);
+	assert_int_equal(describe(f).sequence->missing, 0);
 	put_numbered(f, "six", 6);
 	relay_wake(f->relay);
 	run_until(f, fake.n_published == 4); /* it does not wait for ever */
-	assert_int_equal(relay_sequence(f->relay)->missing, 2);
+	assert_int_equal(describe(f).sequence->missing, 2);
 }
 
 /* What is missing before an event that is old itself does not come any more. */
@@ -865,7 +873,7 @@ static void test_old_holes(void **state)
 		put_numbered(f, "odd", sequence);
 	connect_client(f);
 	assert_int_equal(fake.n_published, 4);
-	assert_int_equal(relay_sequence(f->relay)->missing, 3);
+	assert_int_equal(describe(f).sequence->missing, 3);
 }
 
 /* --- stop and reload */
