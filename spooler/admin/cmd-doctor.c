@@ -252,7 +252,7 @@ static void check_broker(struct doctor *d, const struct broker *b)
 	r = sd_event_new(&loop);
 	if (r >= 0)
 		r = transport_open(loop, b, &d->config->tls, d->credentials,
-				   d->config->mqtt.connect_timeout_s, on_transport, loop, &t);
+				   d->config->mqtt.connect_timeout_s, 0, on_transport, loop, &t);
 	if (r >= 0)
 		r = sd_event_loop(loop);
 	if (r < 0) {

@@ -374,34 +374,34 @@ static void on_connected(struct client *c, void *userdata)
 {
 	struct prober *p = userdata;
 
-	if (client_subscribe(c, p->filter) < 0) {
+	if (client_subscribe(c, (const char *const *)&p->filter, 1) < 0) {
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "cannot subscribe to %s", p->filter);
 		begin(p);
 	}
 }
 
-static void on_subscribed(struct client *c, unsigned reason_code, void *userdata)
+static void on_subscribed(struct client *c, const char *filter, unsigned reason_code,
+			  void *userdata)
 {
 	struct prober *p = userdata;
 
 	if (reason_code >= 0x80)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL,
-			"the broker does not let us subscribe to %s: %s (0x%02x)", p->filter,
+			"the broker does not let us subscribe to %s: %s (0x%02x)", filter,
 			reason_name(reason_code), reason_code);
 	begin(p);
 }
 
-static void on_message(struct client *c, const char *topic, const void *payload, size_t size,
-		       void *userdata)
+static void on_message(struct client *c, const struct client_message *m, void *userdata)
 {
 	struct prober *p = userdata;
-	json_t *event = json_loadb(payload, size, 0, NULL);
+	json_t *event = json_loadb(m->payload, m->size, 0, NULL);
 	const char *name =
 		json_string_value(json_object_get(json_object_get(event, "data"), "name"));
 	uint64_t took = now_usec(CLOCK_REALTIME) - p->begun_usec;
 
 	if (name && strcmp(name, p->name) == 0)
-		end_leg(p, LEG_BACK, PASSED, took, NULL, "%s", topic);
+		end_leg(p, LEG_BACK, PASSED, took, NULL, "%s", m->topic);
 	json_decref(event);
 	finish_if_over(p);
 }

@@ -226,16 +226,15 @@ static void finish(struct watcher *w, int code)
 	(void)sd_event_exit(w->loop, code);
 }
 
-static void on_message(struct client *c, const char *topic, const void *payload, size_t size,
-		       void *userdata)
+static void on_message(struct client *c, const struct client_message *m, void *userdata)
 {
 	struct watcher *w = userdata;
 	json_error_t error;
-	json_t *event = json_loadb(payload, size, JSON_REJECT_DUPLICATES, &error);
+	json_t *event = json_loadb(m->payload, m->size, JSON_REJECT_DUPLICATES, &error);
 	const char *id = member(event, "id"), *source = member(event, "source");
 
 	if (!json_is_object(event) || !id[0] || !source[0]) {
-		warn(w, "topic %s: not an event: %s", topic, event ? "no CloudEvent" : error.text);
+		warn(w, "topic %s: not an event: %s", m->topic, event ? "no CloudEvent" : error.text);
 	} else if (!note_id(w, source, id)) {
 		w->duplicates++;
 	} else {
@@ -262,19 +261,20 @@ static void on_message(struct client *c, const char *topic, const void *payload,
 static void on_connected(struct client *c, void *userdata)
 {
 	struct watcher *w = userdata;
-	int r = client_subscribe(c, w->filter);
+	int r = client_subscribe(c, (const char *const *)&w->filter, 1);
 
 	if (r < 0)
 		warn(w, "cannot subscribe to '%s': %s", w->filter, strerror(-r));
 }
 
-static void on_subscribed(struct client *c, unsigned reason_code, void *userdata)
+static void on_subscribed(struct client *c, const char *filter, unsigned reason_code,
+			  void *userdata)
 {
 	struct watcher *w = userdata;
 
 	if (reason_code >= 0x80) {
 		warn(w, "broker %s refuses the subscription to '%s': %s (0x%02x)", client_peer(c),
-		     w->filter, reason_name(reason_code), reason_code);
+		     filter, reason_name(reason_code), reason_code);
 		finish(w, COMMAND_FAILED);
 		return;
 	}
@@ -317,7 +317,7 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 		.credentials = w->credentials,
 		.client_id = w->client_id,
 		.session_expiry_s = SESSION_EXPIRY_S,
-		.resume = true,
+		.resume = w->config->mqtt.version == 5,
 	};
 	int r = client_open(w->loop, &o, &handlers, w, &w->client);
 

@@ -510,7 +510,7 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 		return FEED_NEXT;
 	}
 	k = client_publish(r->client, event->topic, event->payload, event->payload_size,
-			   EVENT_CONTENT_TYPE, &mid);
+			   EVENT_CONTENT_TYPE, false, &mid);
 	switch (k) {
 	case 0:
 		break;
@@ -672,7 +672,7 @@ static void tell_presence(struct relay *r, bool online)
 	r->presence_mid = 0;
 	if (r->client && client_connected(r->client) && presence_build(r->config, online, &e) > 0)
 		(void)client_publish(r->client, e.topic, e.payload, e.payload_size,
-				     EVENT_CONTENT_TYPE, &r->presence_mid);
+				     EVENT_CONTENT_TYPE, false, &r->presence_mid);
 }
 
 static void on_connected(struct client *c, void *userdata)

@@ -25,7 +25,9 @@
 
 #include "spooler/mqtt/bridge.h"
 #include "spooler/mqtt/client.h"
+#include "spooler/mqtt/held.h"
 #include "spooler/mqtt/inbound.h"
+#include "spooler/mqtt/outbound.h"
 #include "spooler/mqtt/reason.h"
 #include "spooler/base/loop.h"
 #include "spooler/base/util.h"
@@ -43,6 +45,12 @@
 #define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
 #define WINDOW_QOS2_V3 20		  /* see window_of() */
 #define KEEP_ALIVE_MAX 65535
+#define HOLD_MESSAGES 4000
+#define HOLD_BYTES (16 * 1024 * 1024)
+#define RECEIVE_MAX 1000
+#define FILTERS_MAX 1000
+#define PUBACK_SIZE 4
+#define PINGREQ_SIZE 2
 
 enum client_state {
 	OPENING,
@@ -78,6 +86,7 @@ struct client {
 	char loss_text[1400];
 	bool loss_told;
 	char peer[512]; /* the transport's, when that is closed */
+	unsigned next_address;
 
 	struct mosquitto *mosq;
 	int fd;		/* our end of the bridge */
@@ -90,10 +99,14 @@ struct client {
 	char reason_string[256]; /* the broker's own words for a refusal or a disconnect */
 	unsigned window, qos;
 	uint32_t packet_max;
+	bool can_retain;
 	bool connected_told;
 
+	/* A SUBSCRIBE that waits for its SUBACK, or whose SUBACK the user has not seen yet. */
+	char **filters;
+	unsigned *granted;
+	size_t n_filters;
 	bool suback;
-	unsigned suback_code;
 
 	/* Publishes without an answer, oldest first; answered ones wait for the ones before
 	   them. */
@@ -111,9 +124,16 @@ struct client {
 	uint64_t head_since; /* the oldest publish without an answer is waited for since */
 	uint64_t last_in, last_out;
 	uint64_t ping_since; /* 0: no ping is out */
-	uint64_t timer_set;  /* 0: off */
+	bool ping_wanted;
+	uint64_t timer_set; /* 0: off */
+
+	/* Messages that wait for client_commit(); not read on while there are too many. */
+	struct held held;
+	uint64_t committed;
+	bool paused;
 
 	struct inbound inbound;
+	struct outbound outbound;
 	uint64_t answered; /* of inbound.answers: what libmosquitto has written */
 	size_t in_begin, in_end, out_begin, out_end;
 	uint8_t in[IN_BUFFER];
@@ -133,15 +153,14 @@ static uint64_t loop_usec(const struct client *c)
 	return usec;
 }
 
-/* The moment at which libmosquitto, which counts in whole seconds, certainly finds its
-   keep-alive due. */
+/* While nothing is read, an answer cannot be expected: pings then only show that we are alive. */
 static uint64_t ping_due(const struct client *c)
 {
-	uint64_t last = c->last_in < c->last_out ? c->last_in : c->last_out;
+	uint64_t last = c->last_in < c->last_out && !c->paused ? c->last_in : c->last_out;
 
 	if (c->keep_alive_us == 0) /* the broker wants none */
 		return UINT64_MAX;
-	return last + c->keep_alive_us + USEC_PER_SEC;
+	return last + c->keep_alive_us;
 }
 
 static uint64_t next_deadline(const struct client *c)
@@ -152,7 +171,10 @@ static uint64_t next_deadline(const struct client *c)
 		return c->connack_deadline;
 	if (c->state != READY)
 		return 0;
-	next = c->ping_since ? c->ping_since + c->answer_timeout_us : ping_due(c);
+	if (c->ping_since)
+		next = c->ping_since + c->answer_timeout_us;
+	else
+		next = c->ping_wanted ? UINT64_MAX : ping_due(c);
 	if (c->in_flight > 0 && c->head_since + c->ack_timeout_us < next)
 		next = c->head_since + c->ack_timeout_us;
 	return next;
@@ -232,8 +254,6 @@ static void lose_mosquitto(struct client *c)
 		     c->inbound.disconnect_reason ? reason_name(c->inbound.disconnect_reason)
 						  : "Normal disconnection",
 		     c->inbound.disconnect_reason, *words ? ": " : "", words);
-	else if (c->mosq_code == MOSQ_ERR_KEEPALIVE)
-		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no answer to the keep-alive ping", peer(c));
 	else
 		lose(c, CLIENT_LOSS_PROTOCOL, 0,
 		     "%s: the broker sent what MQTT does not allow (%s)", peer(c),
@@ -259,7 +279,7 @@ static void on_connect(struct mosquitto *m, void *userdata, int code, int flags,
 {
 	struct client *c = userdata;
 	uint16_t receive_max, keep_alive;
-	uint8_t qos_max;
+	uint8_t qos_max, can_retain;
 	uint32_t packet_max;
 
 	c->connack = true;
@@ -278,6 +298,9 @@ static void on_connect(struct mosquitto *m, void *userdata, int code, int flags,
 	if (mosquitto_property_read_byte(properties, MQTT_PROP_MAXIMUM_QOS, &qos_max, false) &&
 	    qos_max < c->qos)
 		c->qos = qos_max;
+	if (mosquitto_property_read_byte(properties, MQTT_PROP_RETAIN_AVAILABLE, &can_retain,
+					 false))
+		c->can_retain = can_retain;
 	if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keep_alive,
 					  false))
 		c->keep_alive_us = keep_alive * USEC_PER_SEC;
@@ -332,23 +355,42 @@ static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n, co
 {
 	struct client *c = userdata;
 
+	/* A SUBACK can claim to hold fewer codes than there were filters, or none. */
+	for (size_t i = 0; i < c->n_filters; i++)
+		c->granted[i] = (int)i < n ? (unsigned)granted[i] : 0x80;
 	c->suback = true;
-	c->suback_code =
-		n > 0 ? (unsigned)granted[0] : 0x80; /* a SUBACK can claim to hold no code at all */
 }
+
+/* The last number given to a message, of any connection: see client_message.number. */
+static uint64_t last_number;
 
 static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message,
 		       const mosquitto_property *properties)
 {
 	struct client *c = userdata;
+	struct client_message to_user = {
+		.topic = message->topic,
+		.payload = message->payload ? message->payload : "",
+		.size = message->payloadlen > 0 ? (size_t)message->payloadlen : 0,
+		.qos = (unsigned)message->qos,
+		.packet_id = message->qos > 0 ? (uint16_t)message->mid : 0,
+		.retain = message->retain,
+	};
 
 	/* Of a session taken up, messages may come together with the CONNACK. */
 	if (c->closed ||
 	    (c->state != READY && !(c->state == HELLO && c->connack && !c->connack_code)) ||
 	    !c->handlers.message)
 		return;
-	c->handlers.message(c, message->topic, message->payload ? message->payload : "",
-			    message->payloadlen > 0 ? (size_t)message->payloadlen : 0, c->userdata);
+	if (c->options.hold && message->qos > 0) {
+		to_user.number = ++last_number;
+		if (held_add(&c->held, to_user.packet_id, to_user.number, (uint32_t)to_user.size) <
+		    0) {
+			lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: no memory for a message", peer(c));
+			return;
+		}
+	}
+	c->handlers.message(c, &to_user, c->userdata);
 }
 
 /* --- the bridge */
@@ -378,6 +420,7 @@ static int mosquitto_begin(struct client *c, const char *path)
 {
 	const struct config_mqtt *q = &c->options.config->mqtt;
 	uint32_t take = c->handlers.message ? PUBLISH_IN_MAX : PUBLISH_IN_NONE;
+	uint16_t receive_max = c->options.receive_max ? c->options.receive_max : RECEIVE_MAX;
 	mosquitto_property *properties = NULL;
 	uint64_t keep_alive = q->keep_alive_s;
 	int code = MOSQ_ERR_SUCCESS;
@@ -385,6 +428,9 @@ static int mosquitto_begin(struct client *c, const char *path)
 	if (q->version == 5)
 		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
 						    take);
+	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->handlers.message)
+		code = mosquitto_property_add_int16(&properties, MQTT_PROP_RECEIVE_MAXIMUM,
+						    receive_max);
 	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->options.session_expiry_s)
 		code = mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
 						    c->options.session_expiry_s);
@@ -439,10 +485,13 @@ static int set_will(struct client *c)
 	if (o->will_content_type && o->config->mqtt.version == 5)
 		code = mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE,
 						     o->will_content_type);
+	if (code == MOSQ_ERR_SUCCESS && o->will_delay_s && o->config->mqtt.version == 5)
+		code = mosquitto_property_add_int32(&properties, MQTT_PROP_WILL_DELAY_INTERVAL,
+						    o->will_delay_s);
 	if (code == MOSQ_ERR_SUCCESS)
 		code = mosquitto_will_set_v5(c->mosq, o->will_topic,
 					     o->will_payload ? (int)strlen(o->will_payload) : 0,
-					     o->will_payload, 1, false, properties);
+					     o->will_payload, 1, o->will_retain, properties);
 	if (code != MOSQ_ERR_SUCCESS) /* otherwise they are the library's */
 		mosquitto_property_free_all(&properties);
 	return code;
@@ -454,8 +503,7 @@ static int mosquitto_make(struct client *c)
 	const struct client_options *o = &c->options;
 	int code;
 
-	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id,
-				!(o->resume && q->version == 5), c);
+	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id, !o->resume, c);
 	if (!c->mosq)
 		return errno == EINVAL ? -EINVAL : -ENOMEM;
 	code = mosquitto_int_option(c->mosq, MOSQ_OPT_PROTOCOL_VERSION,
@@ -507,6 +555,27 @@ static void close_bridge(struct client *c)
 }
 
 /* --- a turn: from the broker */
+
+/* Is so much held that nothing more may be read? */
+static bool must_pause(const struct client *c)
+{
+	size_t messages = c->options.hold_messages ? c->options.hold_messages : HOLD_MESSAGES;
+	uint64_t bytes = c->options.hold_bytes ? c->options.hold_bytes : HOLD_BYTES;
+
+	return c->held.n >= messages || c->held.bytes >= bytes;
+}
+
+/* While paused, an answer that is outstanding is not waited for: nothing is read. */
+static void set_paused(struct client *c, bool paused)
+{
+	if (c->paused == paused)
+		return;
+	c->paused = paused;
+	transport_set_reading(c->transport, !paused);
+	c->ping_since = 0;
+	if (!paused)
+		c->last_in = loop_usec(c);
+}
 
 /* Fills the buffer with what libmosquitto shall see. Returns whether anything came. */
 static bool read_transport(struct client *c)
@@ -569,9 +638,11 @@ static void read_mosquitto(struct client *c)
 
 static bool from_broker(struct client *c)
 {
-	bool moved = read_transport(c);
+	bool moved;
 	ssize_t n;
 
+	set_paused(c, must_pause(c));
+	moved = !c->paused && read_transport(c);
 	while (c->in_begin < c->in_end && !c->mosq_gone && !c->closed && c->state != LOST) {
 		n = send(c->fd, c->in + c->in_begin, c->in_end - c->in_begin,
 			 MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -596,6 +667,41 @@ static void be_patient(struct client *c)
 		c->ping_since = c->last_out;
 }
 
+static void put_packet(struct client *c, const uint8_t *packet, size_t size)
+{
+	memcpy(c->out + c->out_end, packet, size);
+	c->out_end += size;
+}
+
+/* Our own packets, which may only stand between two of libmosquitto's. */
+static void put_own_packets(struct client *c)
+{
+	uint16_t id;
+
+	if (!c->connack || !outbound_is_between(&c->outbound))
+		return;
+	while (sizeof(c->out) - c->out_end >= PUBACK_SIZE + PINGREQ_SIZE &&
+	       held_take(&c->held, c->committed, &id))
+		put_packet(c, (uint8_t[]){0x40, 2, (uint8_t)(id >> 8), (uint8_t)id}, PUBACK_SIZE);
+	if (c->ping_wanted && sizeof(c->out) - c->out_end >= PINGREQ_SIZE) {
+		put_packet(c, (uint8_t[]){0xc0, 0}, PINGREQ_SIZE);
+		c->ping_wanted = false;
+	}
+}
+
+/* Fills the buffer with what libmosquitto has written, less the PUBACKs that are ours to send. */
+static void read_bridge(struct client *c)
+{
+	ssize_t n;
+
+	while (c->out_end < sizeof(c->out)) {
+		n = recv(c->fd, c->out + c->out_end, sizeof(c->out) - c->out_end, MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		c->out_end += outbound_filter(&c->outbound, c->out + c->out_end, (size_t)n);
+	}
+}
+
 static bool to_broker(struct client *c)
 {
 	bool moved = false;
@@ -608,12 +714,8 @@ static bool to_broker(struct client *c)
 			c->answered = c->inbound.answers;
 		if (c->out_begin == c->out_end)
 			c->out_begin = c->out_end = 0;
-		if (c->out_end < sizeof(c->out)) {
-			n = recv(c->fd, c->out + c->out_end, sizeof(c->out) - c->out_end,
-				 MSG_DONTWAIT);
-			if (n > 0)
-				c->out_end += (size_t)n;
-		}
+		read_bridge(c);
+		put_own_packets(c);
 		if (c->out_begin == c->out_end)
 			break;
 		n = transport_write(c->transport, c->out + c->out_begin, c->out_end - c->out_begin);
@@ -661,17 +763,36 @@ static void check_connack(struct client *c)
 		c->handlers.connected(c, c->userdata);
 }
 
+static void free_filters(struct client *c)
+{
+	for (size_t i = 0; i < c->n_filters; i++)
+		free(c->filters[i]);
+	free(c->filters);
+	free(c->granted);
+	c->filters = NULL;
+	c->granted = NULL;
+	c->n_filters = 0;
+}
+
+/* A handler may subscribe again only after the last filter's call. */
+static void tell_subscribed(struct client *c)
+{
+	if (!c->suback)
+		return;
+	for (size_t i = 0; i < c->n_filters && !c->closed; i++)
+		if (c->handlers.subscribed)
+			c->handlers.subscribed(c, c->filters[i], c->granted[i], c->userdata);
+	c->suback = false;
+	free_filters(c);
+}
+
 static void tell(struct client *c)
 {
 	bool answered = c->n_acks > 0;
 
 	check_connack(c);
 	tell_acks(c);
-	if (c->suback && !c->closed) {
-		c->suback = false;
-		if (c->handlers.subscribed)
-			c->handlers.subscribed(c, c->suback_code, c->userdata);
-	}
+	tell_subscribed(c);
 	if (c->closed || c->state != READY || !(answered || c->was_full) || client_room(c) == 0)
 		return;
 	c->was_full = false;
@@ -688,6 +809,7 @@ static void tell_loss(struct client *c)
 	c->timer = sd_event_source_disable_unref(c->timer);
 	close_bridge(c);
 	(void)snprintf(c->peer, sizeof(c->peer), "%s", peer(c));
+	c->next_address = transport_next_address(c->transport);
 	transport_close(TAKE_PTR(c->transport));
 	if (c->handlers.lost)
 		c->handlers.lost(c, c->loss, c->loss_code, c->loss_text, c->userdata);
@@ -732,13 +854,15 @@ static bool turn(struct client *c)
 static void client_free(struct client *c)
 {
 	if (c->state == READY && c->transport)
-		(void)to_broker(c); /* the DISCONNECT */
+		(void)to_broker(c); /* what is committed, and the DISCONNECT */
 	close_bridge(c);
 	transport_close(c->transport);
 	c->kick = sd_event_source_disable_unref(c->kick);
 	c->timer = sd_event_source_disable_unref(c->timer);
 	mosquitto_property_free_all(&c->properties);
 	credentials_unref(c->options.credentials);
+	free_filters(c);
+	held_release(&c->held);
 	free(c->content_type);
 	free(c->ring);
 	free(c->acks);
@@ -783,6 +907,8 @@ static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* The PINGREQ is ours: libmosquitto counts PUBACKs as sent that are held, and ends the connection
+   when it is not given a PINGRESP in time. */
 static void check_ping(struct client *c, uint64_t now)
 {
 	if (c->ping_since && now >= c->ping_since + c->answer_timeout_us) {
@@ -792,10 +918,8 @@ static void check_ping(struct client *c, uint64_t now)
 		return;
 	}
 	if (!c->ping_since && now >= ping_due(c)) {
-		c->mosq_code = mosquitto_loop_misc(c->mosq);
-		if (c->mosq_code != MOSQ_ERR_SUCCESS)
-			c->mosq_gone = true;
-		c->ping_since = now;
+		c->ping_wanted = true;
+		c->ping_since = c->paused ? 0 : now;
 	}
 }
 
@@ -846,6 +970,7 @@ static int client_init(struct client *c)
 	c->ring_size = c->window = window_of(q);
 	c->qos = q->qos == 2 ? 2 : 1;
 	c->packet_max = PACKET_MAX;
+	c->can_retain = true;
 	c->ack_timeout_us = q->ack_timeout_s * USEC_PER_SEC;
 	c->answer_timeout_us =
 		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) *
@@ -853,6 +978,7 @@ static int client_init(struct client *c)
 	c->inbound.want_publish = c->handlers.message != NULL;
 	c->inbound.publish_max = PUBLISH_IN_MAX;
 	c->inbound.v5 = q->version == 5;
+	c->outbound.hold = c->options.hold;
 	c->ring = calloc(c->ring_size, sizeof(*c->ring));
 	c->acks = calloc(c->ring_size, sizeof(*c->acks));
 	if (!c->ring || !c->acks)
@@ -867,8 +993,8 @@ static int client_init(struct client *c)
 	if (r < 0)
 		return r;
 	return transport_open(c->loop, c->options.broker, &c->options.config->tls,
-			      c->options.credentials, q->connect_timeout_s, on_transport, c,
-			      &c->transport);
+			      c->options.credentials, q->connect_timeout_s,
+			      c->options.first_address, on_transport, c, &c->transport);
 }
 
 int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h,
@@ -896,12 +1022,13 @@ int client_open(sd_event *loop, const struct client_options *o, const struct cli
 	return 0;
 }
 
-/* DISCONNECT. A session that was to outlive a lost connection does not outlive its client. */
+/* DISCONNECT. Unless it is kept, the session that was to outlive a lost connection ends here. */
 static void say_goodbye(struct client *c)
 {
 	mosquitto_property *properties = NULL;
 
-	if (c->options.session_expiry_s && c->options.config->mqtt.version == 5)
+	if (c->options.session_expiry_s && !c->options.keep_session &&
+	    c->options.config->mqtt.version == 5)
 		(void)mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
 						   0);
 	(void)mosquitto_disconnect_v5(c->mosq, 0, properties);
@@ -940,6 +1067,16 @@ const char *client_protocol(const struct client *c)
 int64_t client_peer_expiry(const struct client *c)
 {
 	return c->transport ? transport_peer_expiry(c->transport) : 0;
+}
+
+unsigned client_next_address(const struct client *c)
+{
+	return c->transport ? transport_next_address(c->transport) : c->next_address;
+}
+
+bool client_can_retain(const struct client *c)
+{
+	return c->can_retain;
 }
 
 unsigned client_room(const struct client *c)
@@ -998,7 +1135,7 @@ static void note_publish(struct client *c, int mid, size_t size)
 }
 
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
-		   const char *content_type, int *ret_mid)
+		   const char *content_type, bool retain, int *ret_mid)
 {
 	size_t whole;
 	int r, mid;
@@ -1024,7 +1161,7 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	}
 	errno = 0;
 	r = mosquitto_error(mosquitto_publish_v5(c->mosq, &mid, topic, (int)size, payload,
-						 (int)c->qos, false,
+						 (int)c->qos, retain && c->can_retain,
 						 content_type ? c->properties : NULL));
 	if (r == -ENOTCONN)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone",
@@ -1043,15 +1180,52 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	return 0;
 }
 
-int client_subscribe(struct client *c, const char *filter)
+static int copy_filters(struct client *c, const char *const *filters, size_t n)
+{
+	c->filters = calloc(n, sizeof(*c->filters));
+	c->granted = calloc(n, sizeof(*c->granted));
+	if (!c->filters || !c->granted)
+		return -ENOMEM;
+	for (; c->n_filters < n; c->n_filters++) {
+		c->filters[c->n_filters] = strdup(filters[c->n_filters]);
+		if (!c->filters[c->n_filters])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int client_subscribe(struct client *c, const char *const *filters, size_t n)
 {
 	int r;
 
 	if (c->state != READY || c->mosq_gone)
 		return -ENOTCONN;
-	if (mosquitto_sub_topic_check(filter) != MOSQ_ERR_SUCCESS)
+	if (c->n_filters > 0)
+		return -EALREADY;
+	if (n == 0 || n > FILTERS_MAX)
 		return -EINVAL;
-	r = mosquitto_error(mosquitto_subscribe_v5(c->mosq, NULL, filter, 1, 0, NULL));
+	for (size_t i = 0; i < n; i++)
+		if (mosquitto_sub_topic_check(filters[i]) != MOSQ_ERR_SUCCESS)
+			return -EINVAL;
+	r = copy_filters(c, filters, n);
+	if (r >= 0)
+		r = mosquitto_error(mosquitto_subscribe_multiple(c->mosq, NULL, (int)n, c->filters,
+								 1, 0, NULL));
+	if (r < 0)
+		free_filters(c);
 	kick(c);
 	return r;
+}
+
+void client_commit(struct client *c, uint64_t number)
+{
+	if (c->closed || number <= c->committed)
+		return;
+	c->committed = number;
+	kick(c);
+}
+
+size_t client_held(const struct client *c)
+{
+	return c->held.n;
 }

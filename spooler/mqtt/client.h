@@ -2,13 +2,31 @@
 /*
  * client - one MQTT connection: libmosquitto on our event loop, over a transport.
  *
- * The only file that knows libmosquitto. One struct client is one connection attempt: transport,
- * then CONNECT and CONNACK, then publishes and their acknowledgements until it is lost; then it is
- * closed and a new one is made (DESIGN: what the library holds in memory is dropped with the
- * connection). Between libmosquitto and the transport runs a unix socket without a name in the file
- * system, closed to everybody else, see bridge.h.
+ * One struct client is one connection attempt: transport, then CONNECT and CONNACK, then publishes
+ * and messages until it is lost. Then it is closed and a new one is made; nothing is carried over
+ * in memory (DESIGN: what the library holds is dropped with the connection). Between libmosquitto
+ * and the transport runs a unix socket that nobody else can reach, see bridge.h.
  *
- * Handlers are called from the event loop only, never from inside client_publish() and the like; a
+ * A publisher:
+ *
+ *	client_open(loop, &options, &handlers, userdata, &c);
+ *	connected:	client_publish(c, ...) while client_room(c) > 0
+ *	acknowledged:	the broker has answered for one of them
+ *	writable:	room again: publish on
+ *	lost:		client_close(c); publish what was not acknowledged again, on a new client
+ *
+ * A subscriber that acknowledges by itself subscribes in `connected` and gets `message`. One that
+ * must not lose a message sets options.hold and acknowledges after it has stored the message:
+ *
+ *	options = { .hold = true, .resume = true, .keep_session = true, .session_expiry_s = ... }
+ *	connected:	client_subscribe(c, filters, n);	at every connection
+ *	message:	keep a copy, and m->number
+ *	...commit...	client_commit(c, number of the last message that is stored)
+ *
+ * Without `hold` libmosquitto acknowledges a message before the handler is called: a consumer that
+ * is killed then has lost it.
+ *
+ * Handlers are called from the event loop only, never from inside client_publish() and the like. A
  * handler may call client_close(), after which none is called any more.
  */
 #pragma once
@@ -19,7 +37,7 @@
 
 #include "spooler/mqtt/transport.h"
 
-/* Why a client's connection is gone. */
+/* Why a connection is gone. */
 enum client_loss {
 	CLIENT_LOSS_TRANSPORT,	/* network or TLS: see the text */
 	CLIENT_LOSS_REFUSED,	/* CONNACK, reason code >= 0x80 (MQTT 5 3.2.2.2; 3.1.1: 1..5) */
@@ -30,6 +48,20 @@ enum client_loss {
 
 struct client;
 
+/* A message for one of our subscriptions. Everything is valid during the call only. */
+struct client_message {
+	const char *topic;
+	const void *payload; /* never NULL; not terminated */
+	size_t size;
+	unsigned qos;	    /* 0 or 1 */
+	uint16_t packet_id; /* 0 with QoS 0 */
+	bool retain;	    /* it was retained before we subscribed; a live message has false */
+	/* For client_commit(). Grows from message to message, and is never used twice in this
+	   process: a number of an earlier connection commits nothing on a later one. 0 with QoS 0,
+	   which has no acknowledgement, and without options.hold. */
+	uint64_t number;
+};
+
 struct client_handlers {
 	/* CONNACK with success: feed. */
 	void (*connected)(struct client *c, void *userdata);
@@ -39,35 +71,64 @@ struct client_handlers {
 	   or a refusing PUBREC); always 0 with 3.1.1. Called once per mid that is in flight;
 	   unknown ids and repetitions are dropped. */
 	void (*acknowledged)(struct client *c, int mid, unsigned reason_code, void *userdata);
-	/* A message for our subscription. Strings are valid during the call only. */
-	void (*message)(struct client *c, const char *topic, const void *payload, size_t size,
-			void *userdata);
-	/* SUBACK: granted, or refused with the reason code. */
-	void (*subscribed)(struct client *c, unsigned reason_code, void *userdata);
-	/* Gone for good. Everything unacknowledged must be published again. Called once. */
+	/* With options.resume messages may come before `connected`. */
+	void (*message)(struct client *c, const struct client_message *m, void *userdata);
+	/* SUBACK, once for each filter in their order: granted, or refused with a reason code
+	   >= 0x80. */
+	void (*subscribed)(struct client *c, const char *filter, unsigned reason_code,
+			   void *userdata);
+	/* Gone for good. Everything unacknowledged must be published again; messages that were
+	   not committed come again. reason_code is that of a CONNACK or DISCONNECT, otherwise 0.
+	   Called once. */
 	void (*lost)(struct client *c, enum client_loss loss, unsigned reason_code,
 		     const char *text, void *userdata);
 }; /* any may be NULL */
 
 struct client_options {
-	const struct config *config;	       /* mqtt and tls; borrowed for the client's life */
-	const struct broker *broker;	       /* borrowed */
-	struct credentials *credentials;       /* referenced */
-	const char *client_id;		       /* NULL: the configuration's */
-	const char *will_topic, *will_payload; /* NULL: no will; QoS 1, not retained */
-	const char *will_content_type;	       /* NULL: none; 3.1.1 has none */
-	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, so long after
-	   the connection is lost; 0: not at all. client_close() of a living connection ends the
-	   session. */
+	const struct config *config;	 /* mqtt and tls; borrowed for the client's life */
+	const struct broker *broker;	 /* borrowed */
+	struct credentials *credentials; /* referenced */
+	const char *client_id;		 /* NULL: the configuration's */
+
+	/* NULL: no will. QoS 1. */
+	const char *will_topic, *will_payload;
+	const char *will_content_type; /* NULL: none; 3.1.1 has none */
+	bool will_retain;
+	uint32_t will_delay_s; /* MQTT 5 (3.1.3.2.2): a connection that is back within this time,
+				  or a session that ends before, has no will; needs a
+				  session_expiry_s that is not shorter */
+
+	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, for this time after
+	   the connection is lost; 0: not at all. MQTT 3.1.1 has no such limit: see resume. */
 	uint32_t session_expiry_s;
-	bool resume; /* take up the session that a client of this id left, if any. mosquitto 2.0.11 forgets at its
-			own restart the sessions of those who did not say so. Messages may come before `connected`. */
+	/* Take up the session that a client of this id left, if any (clean start 0). mosquitto
+	   2.0.11 forgets at its own restart the sessions of clients that did not ask for it. With
+	   3.1.1 the broker then keeps the session for ever. */
+	bool resume;
+	/* client_close() leaves the session as it is. Otherwise it ends the session (MQTT 5). */
+	bool keep_session;
+
+	/* The PUBACK of a QoS 1 message is sent after client_commit() and not before. */
+	bool hold;
+	/* Stop reading from the broker while more messages, or more bytes of payload, than this
+	   are held; 0: 4,000 messages, 16 MiB. This bounds memory whatever the broker does; the
+	   receive maximum alone does not, some brokers violate it. Keep-alive goes on meanwhile. */
+	size_t hold_messages;
+	uint64_t hold_bytes;
+	/* Unacknowledged messages that the broker may send (MQTT 5 3.1.2.11.3); 0: 1,000. */
+	uint16_t receive_max;
+	/* Which of the addresses of the broker's name to begin with, see client_next_address(). */
+	unsigned first_address;
 };
 
 /* Begins to connect. Returns 0 or a negative errno (nothing is called then). */
 int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h,
 		void *userdata, struct client **ret_client);
-/* Sends DISCONNECT if connected (normal: the will is discarded), frees. NULL is fine. */
+/*
+ * Sends DISCONNECT if connected (the will is discarded), and frees. Messages that were committed are
+ * still acknowledged as far as the socket takes it; held ones are not, and come again if the
+ * session is kept. NULL is fine.
+ */
 void client_close(struct client *c);
 
 bool client_connected(const struct client *c);
@@ -75,15 +136,33 @@ const char *client_peer(const struct client *c);     /* see transport_peer() */
 const char *client_protocol(const struct client *c); /* see transport_protocol() */
 int64_t client_peer_expiry(const struct client *c);  /* see transport_peer_expiry() */
 
+/* The index, for options.first_address, of the address after the one in use; 0: there is none, or
+   it is not known yet. Also valid in `lost`. */
+unsigned client_next_address(const struct client *c);
+
+/* Whether the broker takes retained messages: CONNACK did not deny it (MQTT 5 3.2.2.3.5). */
+bool client_can_retain(const struct client *c);
+
 /* How many more publishes may be handed over now (own window, the broker's receive maximum,
    buffers). */
 unsigned client_room(const struct client *c);
 
 /*
- * Publishes with the configured QoS, never retained. content_type may be NULL (3.1.1 has none).
- * Returns 0 and the message id; -EMSGSIZE if the packet exceeds the broker's maximum packet size;
- * -EAGAIN without room; -EINVAL for a topic that MQTT forbids; -ENOTCONN. The bytes are copied.
+ * Publishes with the configured QoS. content_type may be NULL (3.1.1 has none). `retain` is ignored
+ * if the broker cannot retain. Returns 0 and the message id; -EMSGSIZE if the packet exceeds the
+ * broker's maximum packet size; -EAGAIN without room; -EINVAL for a topic that MQTT forbids;
+ * -ENOTCONN. The bytes are copied.
  */
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
-		   const char *content_type, int *ret_mid);
-int client_subscribe(struct client *c, const char *filter);
+		   const char *content_type, bool retain, int *ret_mid);
+
+/* Subscribes to n filters at QoS 1, in one packet. A shared subscription is the filter
+   "$share/GROUP/FILTER". Returns 0; -EINVAL for a filter that MQTT forbids; -EALREADY while an
+   earlier SUBACK is outstanding; -ENOMEM; -ENOTCONN. The strings are copied. */
+int client_subscribe(struct client *c, const char *const *filters, size_t n);
+
+/* With options.hold: every message up to and including `number` is stored, and is acknowledged in
+   order of arrival within this turn of the loop or the next. Callable from a handler. */
+void client_commit(struct client *c, uint64_t number);
+/* Messages that are held now. */
+size_t client_held(const struct client *c);

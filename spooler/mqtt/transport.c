@@ -55,12 +55,14 @@ struct transport {
 
 	struct resolve *resolve;
 	struct addrinfo *addresses, *address; /* all, and the one that is tried */
+	unsigned first_address;
 	uint64_t connect_deadline;
 	char refusals[ERROR_SIZE - 300]; /* what each address said so far */
 
 	int fd;
 	sd_event_source *io, *timer, *kick;
 	uint32_t io_events;
+	bool not_reading; /* the user does not want to read now */
 
 	gnutls_session_t session;
 	bool verified;
@@ -114,6 +116,8 @@ static void lose_by_errno(struct transport *t, int error)
 
 static void set_io_events(struct transport *t, uint32_t events)
 {
+	if (t->state == TRANSPORT_ESTABLISHED && t->not_reading)
+		events &= ~(uint32_t)EPOLLIN;
 	if (t->io_events == events || !t->io)
 		return;
 	t->io_events = events;
@@ -535,7 +539,11 @@ static void connect_next(struct transport *t)
 
 static void addresses_known(struct transport *t, struct addrinfo *list)
 {
+	unsigned skip = t->first_address;
+
 	t->addresses = t->address = list;
+	for (; skip > 0 && t->address->ai_next; skip--)
+		t->address = t->address->ai_next;
 	t->state = TRANSPORT_CONNECTING;
 	t->connect_deadline = loop_usec(t) + t->timeout_us;
 	connect_next(t);
@@ -554,13 +562,18 @@ static void on_resolved(struct addrinfo *list, int error, void *userdata)
 	t->changed(t, t->userdata);
 }
 
-static void on_connect_result(struct transport *t)
+static int socket_error(int fd)
 {
 	socklen_t size = sizeof(int);
 	int error = 0;
 
-	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-		error = errno;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
+}
+
+static void on_connect_result(struct transport *t)
+{
+	int error = socket_error(t->fd);
+
 	if (error)
 		connect_failed(t, error);
 	else
@@ -584,6 +597,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 	case TRANSPORT_ESTABLISHED:
 		if (revents & EPOLLOUT)
 			set_io_events(t, EPOLLIN);
+		if (t->not_reading && revents & (EPOLLERR | EPOLLHUP))
+			lose_by_errno(t, socket_error(t->fd));
 		break;
 	default:
 		break;
@@ -673,8 +688,8 @@ static int transport_init(struct transport *t, const struct broker *broker,
 }
 
 int transport_open(sd_event *loop, const struct broker *broker, const struct config_tls *tls,
-		   struct credentials *credentials, uint64_t timeout_s, transport_changed changed,
-		   void *userdata, struct transport **ret_transport)
+		   struct credentials *credentials, uint64_t timeout_s, unsigned first_address,
+		   transport_changed changed, void *userdata, struct transport **ret_transport)
 {
 	struct transport *t;
 	int r;
@@ -692,6 +707,7 @@ int transport_open(sd_event *loop, const struct broker *broker, const struct con
 	t->tls = broker->tls;
 	t->credentials = broker->tls ? credentials_ref(credentials) : NULL;
 	t->timeout_us = timeout_s * USEC_PER_SEC;
+	t->first_address = first_address;
 	t->quick_ack = true;
 	r = transport_init(t, broker, tls);
 	if (r < 0) {
@@ -800,6 +816,13 @@ static ssize_t plain_read(struct transport *t, void *buf, size_t size)
 	return -ECONNRESET;
 }
 
+void transport_set_reading(struct transport *t, bool reading)
+{
+	t->not_reading = !reading;
+	if (t->state == TRANSPORT_ESTABLISHED)
+		set_io_events(t, EPOLLIN | (t->io_events & EPOLLOUT));
+}
+
 ssize_t transport_read(struct transport *t, void *buf, size_t size)
 {
 	if (t->state == TRANSPORT_LOST)
@@ -888,6 +911,18 @@ const char *transport_error(const struct transport *t)
 const char *transport_peer(const struct transport *t)
 {
 	return t->peer;
+}
+
+unsigned transport_next_address(const struct transport *t)
+{
+	const struct addrinfo *a = t->addresses;
+	unsigned index = 1;
+
+	if (!t->address || !t->address->ai_next)
+		return 0;
+	for (; a != t->address; a = a->ai_next)
+		index++;
+	return index;
 }
 
 const char *transport_protocol(const struct transport *t)

@@ -58,10 +58,11 @@ struct transport;
 typedef void (*transport_changed)(struct transport *t, void *userdata);
 
 /* Begins. credentials may be NULL only for a broker without tls. timeout_s bounds each of
-   connect and handshake. */
+   connect and handshake. The name's addresses are tried in their order, from the one with the
+   index first_address on (the last one, if there are fewer). */
 int transport_open(sd_event *loop, const struct broker *broker, const struct config_tls *tls,
-		   struct credentials *credentials, uint64_t timeout_s, transport_changed changed,
-		   void *userdata, struct transport **ret_transport);
+		   struct credentials *credentials, uint64_t timeout_s, unsigned first_address,
+		   transport_changed changed, void *userdata, struct transport **ret_transport);
 /* Sends close_notify if established, and frees. NULL is fine. */
 void transport_close(struct transport *t);
 
@@ -76,6 +77,12 @@ transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" 
 int64_t transport_peer_expiry(
 	const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
 
+/* The index of the address after the one in use; 0: there is none, or it is not known yet. */
+unsigned transport_next_address(const struct transport *t);
+
+/* While off, nothing is read and the loop does not wake for what arrives: TCP holds the peer back.
+   A connection that is reset meanwhile is noticed; one that ends in good order is noticed later. */
+void transport_set_reading(struct transport *t, bool reading);
 /* Bytes read; -EAGAIN: nothing now (changed will be called); -ECONNRESET: lost (state says so). */
 ssize_t transport_read(struct transport *t, void *buf, size_t size);
 /* Bytes taken, which may be fewer; -EAGAIN; -ECONNRESET. After -EAGAIN the next call must offer

@@ -75,7 +75,7 @@ static void feed(struct client *c, void *userdata)
 	int r, mid;
 
 	while (p->published < arg_publish && client_room(c) > 0) {
-		r = client_publish(c, arg_topic, p->payload, arg_size, "text/plain", &mid);
+		r = client_publish(c, arg_topic, p->payload, arg_size, "text/plain", false, &mid);
 		if (r < 0) {
 			printf("publish %s\n", strerror(-r));
 			p->status = 1;
@@ -93,13 +93,13 @@ static void on_connected(struct client *c, void *userdata)
 	if (!arg_quiet)
 		printf("connected %s\n", client_protocol(c));
 	if (arg_subscribe)
-		(void)client_subscribe(c, arg_subscribe);
+		(void)client_subscribe(c, &arg_subscribe, 1);
 	else
 		feed(c, userdata);
 	check_done(p);
 }
 
-static void on_subscribed(struct client *c, unsigned code, void *userdata)
+static void on_subscribed(struct client *c, const char *filter, unsigned code, void *userdata)
 {
 	printf("subscribed %u\n", code);
 	feed(c, userdata);
@@ -117,15 +117,12 @@ static void on_acknowledged(struct client *c, int mid, unsigned code, void *user
 	check_done(p);
 }
 
-static void on_message(struct client *c, const char *topic, const void *payload, size_t size,
-		       void *userdata)
+static void on_message(struct client *c, const struct client_message *m, void *userdata)
 {
 	struct probe *p = userdata;
 
-	(void)c;
-	(void)payload;
 	if (!arg_quiet)
-		printf("message %zu %s\n", size, topic);
+		printf("message %zu %s\n", m->size, m->topic);
 	p->messages++;
 	check_done(p);
 }

@@ -98,7 +98,7 @@ unsigned client_room(const struct client *c)
 }
 
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
-		   const char *content_type, int *ret_mid)
+		   const char *content_type, bool retain, int *ret_mid)
 {
 	const char *name = topic, *sequence = memmem(payload, size, "\"sequence\":\"", 12);
 
