@@ -13,6 +13,7 @@
 #include "spooler/admin/command.h"
 #include "spooler/base/log.h"
 #include "spooler/admin/select.h"
+#include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
 #define SHOWN_MAX 20 /* removals that are also told on stderr */
@@ -80,9 +81,9 @@ struct dropper {
 /* What is known of it, as one line. */
 static char *describe(const struct found *f)
 {
-	_cleanup_free_ char *driver = printable(stderr, f->record.driver),
-			    *vm = printable(stderr, f->record.object),
-			    *operation = printable(stderr, f->record.operation);
+	_cleanup_free_ char *driver = terminal_text(stderr, f->record.driver),
+			    *vm = terminal_text(stderr, f->record.object),
+			    *operation = terminal_text(stderr, f->record.operation);
 	char *text;
 
 	if (f->problem || !driver || !vm || !operation)

@@ -98,7 +98,7 @@ static void print_attempts(const struct shower *s, const struct found *f)
 	else if (f->place == PLACE_SKIPPED)
 		printf("%-14s none: filtered out by the configuration\n", "attempts");
 	else if (entry) {
-		_cleanup_free_ char *text = printable(stdout, (struct bytes){why, strlen(why)});
+		_cleanup_free_ char *text = terminal_text(stdout, (struct bytes){why, strlen(why)});
 
 		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
 		       (int64_t)json_integer_value(json_object_get(entry, "attempts")),
@@ -113,14 +113,14 @@ static void print_attempts(const struct shower *s, const struct found *f)
 
 static void line(const char *key, const char *value)
 {
-	_cleanup_free_ char *text = printable(stdout, (struct bytes){value, strlen(value)});
+	_cleanup_free_ char *text = terminal_text(stdout, (struct bytes){value, strlen(value)});
 
 	printf("%-14s %s\n", key, text ? text : "");
 }
 
 static void line_bytes(const char *key, struct bytes value)
 {
-	_cleanup_free_ char *text = value.data ? printable(stdout, value) : NULL;
+	_cleanup_free_ char *text = value.data ? terminal_text(stdout, value) : NULL;
 
 	if (text)
 		printf("%-14s %s\n", key, text);
@@ -179,7 +179,7 @@ static void print_publication(const struct shower *s, const struct found *f, con
 	line("topic", e->topic ? e->topic : "");
 	payload = json_loadb(e->payload, e->payload_size, 0, NULL);
 	if (payload) {
-		_cleanup_free_ char *text = json_dumps(payload, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+		_cleanup_free_ char *text = command_json_text(payload, JSON_INDENT(2));
 
 		printf("payload\n%s\n", text ? text : "");
 		json_decref(payload);
@@ -232,22 +232,28 @@ static void print_json(const struct shower *s, const struct found *f, const stru
 
 /* --- one event */
 
-/* As it is; but on a terminal what drives it is replaced: a guest's document may hold anything. */
+/* As it is; but a terminal gets escapes for whatever drives it, as a guest's document may hold
+   anything. */
 static void write_bytes(const char *data, size_t size)
 {
-	bool clean = isatty(STDOUT_FILENO);
+	bool unfinished = size > 0 && data[size - 1] != '\n';
 
-	while (clean && size > 0) {
-		const char *newline = memchr(data, '\n', size);
-		size_t n = newline ? (size_t)(newline - data) : size;
-		_cleanup_free_ char *text = printable(stdout, (struct bytes){data, n});
-
-		puts(text ? text : "");
-		n += newline ? 1 : 0;
-		data += n;
-		size -= n;
+	if (!isatty(STDOUT_FILENO)) {
+		(void)fwrite(data, 1, size, stdout);
+		return;
 	}
-	(void)fwrite(data, 1, size, stdout);
+	for (size_t n = 0; size > 0; data += n, size -= n) {
+		_cleanup_free_ char *text = NULL;
+
+		for (n = 0; n < size && data[n] != '\n' && data[n] != '\t'; n++)
+			;
+		text = terminal_text(stdout, (struct bytes){data, n});
+		(void)fputs(text ? text : "", stdout);
+		if (n < size)
+			(void)putchar(data[n++]);
+	}
+	if (unfinished)
+		(void)putchar('\n');
 }
 
 static int write_raw(struct lookup *l, const struct found *f)

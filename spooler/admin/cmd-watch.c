@@ -207,7 +207,7 @@ static void print_line(const json_t *event)
 	const json_t *data = json_object_get(event, "data");
 	const char *extra = member(data, "reason"), *sub = member(data, "suboperation"),
 		   *host = member(data, "host");
-	_cleanup_free_ char *line = NULL;
+	_cleanup_free_ char *line = NULL, *text = NULL;
 	bool replayed = json_is_true(json_object_get(event, "replayed"));
 
 	if (asprintf(&line, "%-27.27s  %-20s  %-20s  %-9s %-6s%s%s%s", member(event, "time"),
@@ -216,8 +216,8 @@ static void print_line(const json_t *event)
 		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub,
 		     extra[0] ? "  " : "", extra, replayed ? "  (replayed)" : "") < 0)
 		return;
-	terminal_clean(stdout, line);
-	puts(line);
+	text = terminal_text(stdout, (struct bytes){line, strlen(line)});
+	puts(text ? text : "");
 }
 
 static void finish(struct watcher *w, int code)

@@ -279,20 +279,30 @@ void progress_end(struct progress *p)
 
 void command_print_json(json_t *o)
 {
-	(void)json_dumpf(o, stdout,
-			 JSON_COMPACT | (terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0));
-	(void)putchar('\n');
+	_cleanup_free_ char *text = command_json_text(o, JSON_COMPACT);
+
+	(void)puts(text ? text : "{}");
 	json_decref(o);
+}
+
+char *command_json_text(const json_t *o, size_t flags)
+{
+	_cleanup_free_ char *text =
+		json_dumps(o, flags | (terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0));
+
+	return text ? terminal_json(text) : NULL;
 }
 
 char *command_text(FILE *f, const char *format, va_list ap)
 {
-	char *text;
+	_cleanup_free_ char *text = NULL;
+	int n = vasprintf(&text, format, ap);
 
-	if (vasprintf(&text, format, ap) < 0)
+	if (n < 0) {
+		text = NULL;
 		return NULL;
-	terminal_clean(f, text);
-	return text;
+	}
+	return terminal_text(f, (struct bytes){text, (size_t)n});
 }
 
 static int output_error; /* the first; errno may be of something else at the end */
@@ -392,15 +402,4 @@ void format_age(uint64_t seconds, char ret[static 32])
 		(void)snprintf(ret, 32, "%" PRIu64 " min %" PRIu64 " s", minutes, seconds % 60);
 	else
 		(void)snprintf(ret, 32, "%" PRIu64 " s", seconds);
-}
-
-char *printable(FILE *f, struct bytes b)
-{
-	char *text = malloc(3 * b.size + 1);
-
-	if (!text)
-		return NULL;
-	text[b.size ? utf8_replace_controls(b, text) : 0] = 0;
-	terminal_clean(f, text);
-	return text;
 }

@@ -91,8 +91,10 @@ void progress_start(struct progress *p, const char *what, uint64_t total);
 void progress_step(struct progress *p);
 void progress_end(struct progress *p);
 
-/* One object, one line, on stdout; frees it. */
+/* One object, one line, on stdout; frees it. Nothing in it drives a terminal: see terminal_json(). */
 void command_print_json(json_t *o);
+/* The same as text, with these flags of jansson's; to be freed. NULL without memory. */
+char *command_json_text(const json_t *o, size_t flags);
 /* A line for people: formatted, and cleaned for the terminal that f may be; to be freed. NULL
    without memory. */
 char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
@@ -115,6 +117,3 @@ void format_count(uint64_t n, const char *noun, char ret[static 48]);
 void format_size(uint64_t bytes, char ret[static 32]);
 /* "42 s", "3 min 5 s", "2 h 10 min", "3 d 4 h" */
 void format_age(uint64_t seconds, char ret[static 32]);
-/* Any bytes as one line of UTF-8 that drives no terminal, for f (NULL: for JSON); to be freed.
-   NULL without memory. */
-char *printable(FILE *f, struct bytes b);

@@ -3,6 +3,7 @@
 #include "spooler/admin/command.h"
 #include "spooler/admin/listing.h"
 #include "spooler/base/terminal.h"
+#include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
 
 /* --- for programs */
@@ -18,13 +19,13 @@ static bool is_said(struct bytes b)
 	return b.size > 0 && !(b.size == 1 && b.data[0] == '-');
 }
 
-/* Left out where there is nothing. */
+/* As published in the event: exact, but for bytes that are not UTF-8. Left out where there is nothing. */
 static void set_text(json_t *o, const char *key, struct bytes b)
 {
-	_cleanup_free_ char *text = is_said(b) ? printable(NULL, b) : NULL;
+	_cleanup_free_ char *text = is_said(b) ? malloc(3 * b.size) : NULL;
 
 	if (text)
-		set(o, key, json_string(text));
+		set(o, key, json_stringn(text, utf8_replace(b, text)));
 }
 
 static void set_string(json_t *o, const char *key, const char *s)
@@ -103,7 +104,7 @@ static void print_place(struct listing *g, const char *name, uint64_t ms, enum p
 static void print_reason(const char *reason, const char *problem)
 {
 	_cleanup_free_ char *why =
-		reason ? printable(stdout, (struct bytes){reason, strlen(reason)}) : NULL;
+		reason ? terminal_text(stdout, (struct bytes){reason, strlen(reason)}) : NULL;
 
 	if (why && (!problem || strcmp(why, problem) != 0))
 		printf("  (%s)", why);
@@ -113,10 +114,10 @@ static void print_reason(const char *reason, const char *problem)
 static void print_event(struct listing *g, const struct found *f)
 {
 	const struct record *r = &f->record;
-	_cleanup_free_ char *driver = printable(stdout, r->driver),
-			    *vm = printable(stdout, r->object),
-			    *operation = printable(stdout, r->operation),
-			    *extra = printable(stdout, r->extra);
+	_cleanup_free_ char *driver = terminal_text(stdout, r->driver),
+			    *vm = terminal_text(stdout, r->object),
+			    *operation = terminal_text(stdout, r->operation),
+			    *extra = terminal_text(stdout, r->extra);
 
 	if (!driver || !vm || !operation || !extra)
 		return;

@@ -30,7 +30,7 @@ void log_set_program(const char *name)
 void log_line(int priority, const char *format, ...)
 {
 	int saved = errno;
-	char line[LINE_MAX_BYTES];
+	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
 	size_t n;
 	va_list ap;
 
@@ -42,10 +42,10 @@ void log_line(int priority, const char *format, ...)
 		n = (size_t)snprintf(line, sizeof(line), "%s: ", log_program);
 	va_start(ap, format);
 	errno = saved; /* for %m */
-	(void)vsnprintf(line + n, sizeof(line) - n - 1, format, ap);
+	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	terminal_clean(stderr, line);
-	n = strlen(line);
+	n += terminal_escape(stderr, (struct bytes){text, strlen(text)}, line + n,
+			     sizeof(line) - n - 1);
 	line[n++] = '\n';
 	(void)!write(STDERR_FILENO, line, n); /* nowhere to tell it */
 	errno = saved;

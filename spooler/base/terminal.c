@@ -26,24 +26,134 @@ bool terminal_ascii(FILE *f)
 	return isatty(fileno(f)) && !locale_is_utf8();
 }
 
-static void replace_beyond_ascii(char *text)
-{
-	char *out = text;
+/* --- unsafe characters */
 
-	for (const unsigned char *s = (const unsigned char *)text; *s; s++)
-		if (*s < 0x80 || *s >= 0xc0) /* not the rest of a character */
-			*out++ = *s < 0x80 ? (char)*s : '?';
-	*out = 0;
+/* Unicode 15: categories Cc, Zl, Zp, the default-ignorable code points (DerivedCoreProperties.txt), and
+   Cf but for the few Arabic and Syriac signs that are visible. */
+static const struct {
+	uint32_t first, last;
+} unsafe[] = {
+	{0x0000, 0x001f},   {0x007f, 0x009f},	{0x00ad, 0x00ad},   {0x034f, 0x034f},
+	{0x061c, 0x061c},   {0x115f, 0x1160},	{0x17b4, 0x17b5},   {0x180b, 0x180f},
+	{0x200b, 0x200f},   {0x2028, 0x202e},	{0x2060, 0x206f},   {0x3164, 0x3164},
+	{0xfdd0, 0xfdef},   {0xfe00, 0xfe0f},	{0xfeff, 0xfeff},   {0xffa0, 0xffa0},
+	{0xfff0, 0xfffb},   {0x13430, 0x1343f}, {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a},
+	{0xe0000, 0xe0fff},
+};
+
+bool terminal_unsafe(uint32_t c)
+{
+	if ((c & 0xfffe) == 0xfffe) /* the two noncharacters of each plane */
+		return true;
+	for (size_t i = 0; i < ELEMENTSOF(unsafe) && c >= unsafe[i].first; i++)
+		if (c <= unsafe[i].last)
+			return true;
+	return false;
 }
 
-void terminal_clean(FILE *f, char *text)
+/* --- escaping */
+
+#define ESCAPE_MAX 12 /* two times \uXXXX */
+
+static size_t escape_character(uint32_t c, char ret[static ESCAPE_MAX + 1])
 {
-	for (unsigned char *s = (unsigned char *)text; *s; s++) {
-		if (*s < 0x20 || *s == 0x7f)
-			*s = '?';
-		else if (s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0)
-			s[0] = s[1] = '?';
+	int n;
+
+	if (c == '\n' || c == '\r' || c == '\t')
+		n = snprintf(ret, ESCAPE_MAX + 1, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
+	else if (c < 0x80)
+		n = snprintf(ret, ESCAPE_MAX + 1, "\\x%02x", (unsigned)c);
+	else if (c < 0x10000)
+		n = snprintf(ret, ESCAPE_MAX + 1, "\\u%04x", (unsigned)c);
+	else
+		n = snprintf(ret, ESCAPE_MAX + 1, "\\U%08x", (unsigned)c);
+	return (size_t)n;
+}
+
+/* The next piece of the text: a character as it is, or what stands for it. Takes its bytes from the
+   front of the text. */
+static size_t next_piece(struct bytes *text, bool ascii, char ret[static ESCAPE_MAX + 1])
+{
+	uint32_t c;
+	size_t length = utf8_decode(*text, &c), n;
+
+	if (length == 0)
+		n = (size_t)snprintf(ret, ESCAPE_MAX + 1, "\\x%02x", (unsigned char)text->data[0]);
+	else if (terminal_unsafe(c))
+		n = escape_character(c, ret);
+	else if (ascii && c >= 0x80)
+		n = (size_t)snprintf(ret, ESCAPE_MAX + 1, "?");
+	else
+		memcpy(ret, text->data, n = length);
+	length = length ? length : 1;
+	text->data += length;
+	text->size -= length;
+	return n;
+}
+
+size_t terminal_escape(FILE *f, struct bytes text, char *buf, size_t size)
+{
+	bool ascii = f && terminal_ascii(f);
+	char piece[ESCAPE_MAX + 1];
+	size_t n = 0;
+
+	while (text.size > 0) {
+		size_t length = next_piece(&text, ascii, piece);
+
+		if (length >= size - n)
+			break;
+		memcpy(buf + n, piece, length);
+		n += length;
 	}
-	if (f && terminal_ascii(f))
-		replace_beyond_ascii(text);
+	buf[n] = 0;
+	return n;
+}
+
+char *terminal_text(FILE *f, struct bytes text)
+{
+	size_t size = 4 * text.size +
+		      1; /* the worst: \xff for a byte, as \u202e stands for two or three */
+	char *buf = malloc(size);
+
+	if (buf)
+		(void)terminal_escape(f, text, buf, size);
+	return buf;
+}
+
+static size_t json_escape(uint32_t c, char ret[static ESCAPE_MAX + 1])
+{
+	if (c < 0x10000)
+		return (size_t)snprintf(ret, ESCAPE_MAX + 1, "\\u%04x", (unsigned)c);
+	c -= 0x10000; /* a surrogate pair: RFC 8259, section 7 */
+	return (size_t)snprintf(ret, ESCAPE_MAX + 1, "\\u%04x\\u%04x", 0xd800 + (unsigned)(c >> 10),
+				0xdc00 + (unsigned)(c & 0x3ff));
+}
+
+char *terminal_json(const char *json)
+{
+	struct bytes text = {json, strlen(json)};
+	char *buf = malloc(6 * text.size + 1); /* the worst: DEL */
+	char piece[ESCAPE_MAX + 1];
+	size_t n = 0;
+
+	while (buf && text.size > 0) {
+		const char *from = text.data;
+		uint32_t c;
+		size_t taken = utf8_decode(text, &c), length = taken;
+
+		/* below U+0020 it is the white space between two tokens */
+		if (taken > 0 && c >= 0x20 && terminal_unsafe(c)) {
+			length = json_escape(c, piece);
+			from = piece;
+		} else if (taken == 0) {
+			taken = length = 1;
+		}
+		memcpy(buf + n, from, length);
+		n += length;
+		text.data += taken;
+		text.size -= taken;
+	}
+	if (buf)
+		buf[n] = 0;
+	return buf;
 }

@@ -4,7 +4,10 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+
+#include "spooler/base/utf8.h"
 
 #define TERMINAL_RED "\033[31m"
 #define TERMINAL_GREEN "\033[32m"
@@ -17,6 +20,25 @@ bool terminal_colour(FILE *f);
 /* Is f a terminal that takes ASCII only, going by the locale? Where UTF-8 is not understood, its bytes may be controls.
  */
 bool terminal_ascii(FILE *f);
-/* Replaces in place every control character of a UTF-8 string, C1 ones (U+0080 to U+009F)
-   included, by '?', and, if f (which may be NULL) takes ASCII only, every character beyond. */
-void terminal_clean(FILE *f, char *text);
+/*
+ * Must this character not reach a terminal as it is? Controls (C0, DEL, C1), everything that has no
+ * glyph of its own or reorders the text around it (zero-width, bidirectional and other format
+ * characters, variation selectors, fillers), line and paragraph separators, noncharacters.
+ */
+bool terminal_unsafe(uint32_t c);
+
+/*
+ * Any bytes as one line that drives no terminal and looks like no other text: unsafe characters
+ * become \n, \x1b or \u202e (beyond U+FFFF \U000e0001), bytes that are not UTF-8 \xff, and, if f
+ * (which may be NULL) is a terminal that takes ASCII only, every other character beyond ASCII '?'.
+ * A backslash stays as it is.
+ *
+ * terminal_escape() writes into buf, which holds size > 0 bytes; text that does not fit is cut between
+ * two characters or escapes. Returns the length. terminal_text() allocates; NULL without memory.
+ */
+size_t terminal_escape(FILE *f, struct bytes text, char *buf, size_t size);
+char *terminal_text(FILE *f, struct bytes text);
+
+/* JSON in which the unsafe characters inside strings are escaped as JSON has it: \u202e, beyond
+   U+FFFF two of them. To be freed; NULL without memory. */
+char *terminal_json(const char *json);

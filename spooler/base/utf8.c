@@ -65,16 +65,25 @@ bool utf8_valid(struct bytes b)
 	return true;
 }
 
-static bool control(const unsigned char *s, size_t length)
+size_t utf8_decode(struct bytes b, uint32_t *ret_c)
 {
+	const unsigned char *s = (const unsigned char *)b.data;
+	size_t length = character(s, b.size);
 	uint32_t c = s[0];
 
-	if (length == 1)
-		return c < 0x20 || c == 0x7f;
-	c &= 0xffU >> (length + 1);
+	if (length > 1)
+		c &= 0xffU >> (length + 1);
 	for (size_t i = 1; i < length; i++)
 		c = c << 6 | (s[i] & 0x3f);
-	return (c >= 0x80 && c < 0xa0) || (c >= 0xfdd0 && c <= 0xfdef) || (c & 0xfffe) == 0xfffe;
+	if (length > 0)
+		*ret_c = c;
+	return length;
+}
+
+static bool control(uint32_t c)
+{
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0xfdd0 && c <= 0xfdef) ||
+	       (c & 0xfffe) == 0xfffe;
 }
 
 static size_t replace(struct bytes b, bool controls, char *buf)
@@ -82,11 +91,11 @@ static size_t replace(struct bytes b, bool controls, char *buf)
 	size_t n = 0;
 
 	for (size_t i = 0; i < b.size;) {
-		const unsigned char *s = (const unsigned char *)b.data + i;
-		size_t length = character(s, b.size - i);
+		uint32_t c;
+		size_t length = utf8_decode((struct bytes){b.data + i, b.size - i}, &c);
 
-		if (length && !(controls && control(s, length))) {
-			memcpy(buf + n, s, length);
+		if (length && !(controls && control(c))) {
+			memcpy(buf + n, b.data + i, length);
 			n += length;
 		} else {
 			memcpy(buf + n, "\xef\xbf\xbd", 3);

@@ -10,10 +10,15 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "hook/record.h"
 
 bool utf8_valid(struct bytes b);
+
+/* The character that b, which is not empty, begins with. Returns its length in bytes; 0 if there is
+   no valid one. */
+size_t utf8_decode(struct bytes b, uint32_t *ret_c);
 
 /* Copies b into buf with each byte that is not part of a valid character replaced by U+FFFD. buf
    takes up to 3 * b.size bytes. Returns the length; no 0 is added. */

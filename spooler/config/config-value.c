@@ -6,21 +6,22 @@
 #include <sys/stat.h>
 
 #include "spooler/config/config-value.h"
-#include "spooler/base/utf8.h"
+#include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
 #define ERRORS_MAX 20
 
 /* --- errors */
 
-const char *config_quoted(const char *s, char buf[static 3 * CONFIG_QUOTED_MAX + 4])
+const char *config_quoted(const char *s, char buf[static CONFIG_QUOTED_SIZE])
 {
 	size_t n = strlen(s), cut = n;
 
 	if (n > CONFIG_QUOTED_MAX)
 		for (cut = CONFIG_QUOTED_MAX; cut && ((unsigned char)s[cut] & 0xc0) == 0x80; cut--)
 			; /* not half a character */
-	strcpy(buf + utf8_replace_controls((struct bytes){s, cut}, buf), cut < n ? "..." : "");
+	strcpy(buf + terminal_escape(NULL, (struct bytes){s, cut}, buf, CONFIG_QUOTED_SIZE - 3),
+	       cut < n ? "..." : "");
 	return buf;
 }
 
@@ -87,7 +88,7 @@ static int set_number(struct config_reader *rd, const struct config_key *k, cons
 	static const uint64_t seconds[] = {1, 60, 3600, 86400, 7 * 86400};
 	static const uint64_t bytes[] = {1ULL << 10, 1ULL << 20, 1ULL << 30, 1ULL << 40};
 	void *target = (char *)rd->config + k->offset;
-	char allowed[256], buf[3 * CONFIG_QUOTED_MAX + 4];
+	char allowed[256], buf[CONFIG_QUOTED_SIZE];
 	uint64_t value;
 	bool good;
 
@@ -116,7 +117,7 @@ static int set_boolean(struct config_reader *rd, const struct config_key *k, con
 		       const yaml_mark_t *at)
 {
 	static const char *const words[] = {"false", "true", "no", "yes", "off", "on"};
-	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	char buf[CONFIG_QUOTED_SIZE];
 
 	for (size_t i = 0; i < ELEMENTSOF(words); i++)
 		if (strcmp(text, words[i]) == 0) {
@@ -130,7 +131,7 @@ static int set_boolean(struct config_reader *rd, const struct config_key *k, con
 static int set_choice(struct config_reader *rd, const struct config_key *k, const char *text,
 		      const yaml_mark_t *at)
 {
-	char allowed[256], buf[3 * CONFIG_QUOTED_MAX + 4];
+	char allowed[256], buf[CONFIG_QUOTED_SIZE];
 
 	for (const struct config_choice *c = k->choices; c->name; c++)
 		if (strcmp(text, c->name) == 0) {
@@ -152,7 +153,7 @@ static int set_choice(struct config_reader *rd, const struct config_key *k, cons
 static int check_file(struct config_reader *rd, const struct config_key *k, const char *path,
 		      const yaml_mark_t *at)
 {
-	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	char buf[CONFIG_QUOTED_SIZE];
 	struct stat st;
 
 	if (stat(path, &st) < 0) {
@@ -184,7 +185,7 @@ static int file_locate(struct config_reader *rd, const struct config_key *k, con
 		       const yaml_mark_t *at, char **ret)
 {
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	char buf[CONFIG_QUOTED_SIZE];
 	char *path;
 
 	if (*text != '/' && k->type == TYPE_OUTPUT)
@@ -243,7 +244,7 @@ static int set_string(struct config_reader *rd, const struct config_key *k, cons
 {
 	char **target = (char **)((char *)rd->config + k->offset);
 	const char *why = k->check ? k->check(text) : NULL;
-	char buf[3 * CONFIG_QUOTED_MAX + 4], *copy;
+	char buf[CONFIG_QUOTED_SIZE], *copy;
 
 	if (why)
 		return config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why);
@@ -260,7 +261,7 @@ static int set_list_item(struct config_reader *rd, const struct config_key *k, c
 {
 	struct strings *target = (struct strings *)((char *)rd->config + k->offset);
 	const char *why = k->check ? k->check(text) : NULL;
-	char buf[3 * CONFIG_QUOTED_MAX + 4], **list;
+	char buf[CONFIG_QUOTED_SIZE], **list;
 
 	if (why)
 		return config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why);
@@ -319,7 +320,7 @@ static int add_broker(struct config_reader *rd, const struct config_key *k, cons
 	struct config *c = rd->config;
 	struct broker b = {}, *list;
 	const char *why = NULL;
-	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	char buf[CONFIG_QUOTED_SIZE];
 
 	if (strncmp(text, "mqtts://", 8) == 0) {
 		b.tls = true;

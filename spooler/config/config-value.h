@@ -32,9 +32,10 @@ void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char 
 	__attribute__((format(printf, 3, 4)));
 
 #define CONFIG_QUOTED_MAX 72
+#define CONFIG_QUOTED_SIZE (4 * CONFIG_QUOTED_MAX + 4)
 /* A part of the file as a message may show it: one line, not too long, nothing that drives a
-   terminal. Returns buf. */
-const char *config_quoted(const char *s, char buf[static 3 * CONFIG_QUOTED_MAX + 4]);
+   terminal (see terminal_escape()). Returns buf. */
+const char *config_quoted(const char *s, char buf[static CONFIG_QUOTED_SIZE]);
 
 /* Sets the key to what the text says; of a list, adds an item. 0, -EINVAL, -EBADMSG, -ENOMEM. */
 int config_set(struct config_reader *rd, const struct config_key *k, const char *text,

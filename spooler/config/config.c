@@ -174,7 +174,7 @@ static int read_value(struct config_reader *rd, const struct config_key *k, cons
 static int unknown_key(struct config_reader *rd, const yaml_mark_t *at, const char *section,
 		       const char *path)
 {
-	char buf[3 * CONFIG_QUOTED_MAX + 4];
+	char buf[CONFIG_QUOTED_SIZE];
 	_cleanup_free_ char *advice = NULL;
 	size_t size;
 	FILE *f = open_memstream(&advice, &size);

@@ -5,12 +5,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
 import pytest
-from lib import program
-from lib.admin import COMMANDS, EVIL, listed, move
+from lib import program, wait_until
+from lib.admin import COMMANDS, EVIL, listed, move, unsafe
 from lib.documents import domain_xml
 from lib.programs import missing, tool
 
@@ -99,8 +100,10 @@ def test_names_do_not_drive_the_terminal(bed):
     for arguments in (["list"], ["list", "--json"], ["show", name], ["show", "--json", name], ["replay", "--all", "--dry-run"]):
         done = bed.run("virtspool", *arguments)
         for stream in (done.stdout, done.stderr):
-            bad = [c for c in stream if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0]
-            assert not bad, (arguments, bad, stream)
+            assert not unsafe(stream), (arguments, stream)
+    shown = r"a\x1b[31mred\x1b]0;title\x07\u009b\u009b2J\r\n\t\x7f\u202e\u2066\u200b\u061c\ufeff\U000e0041b"
+    assert shown in bed.run("virtspool", "show", name).stdout
+    assert listed(bed)[0]["name"] == EVIL
     # --raw and --xml give the bytes, but not to a terminal.
     assert bed.run("virtspool", "show", "--xml", name).stdout.count("\x1b[2J") == 1
     done = bed.run("virtspool", "drop", "--yes", name)
@@ -187,3 +190,25 @@ def test_what_is_no_event_is_listed_shown_and_dropped(running):
     assert os.listdir(bed.spool.path("failed")) == []
     done = bed.run("virtspool", "drop", "--yes", "--all", "--from", "failed", check=True)
     assert done.stderr == "nothing to drop\n"
+
+
+def test_the_daemons_status_does_not_drive_the_terminal(running):
+    """Whoever took over virtspoold writes status.json, and root reads it."""
+    bed = running
+    bed.broker.stop()
+    bed.hook("start")
+    (name,) = bed.spool.names("new")
+    path = bed.spool.rundir / "status.json"
+    wait_until(lambda: bed.daemon.status().get("connected") is False, what="the daemon noticed")
+    os.kill(bed.daemon.pid, signal.SIGSTOP)  # it writes no other
+    try:
+        status = json.loads(path.read_text())
+        status.update({key: EVIL for key in ("version", "broker", "peer", "protocol", "last_error", "config", "host")})
+        status["retried"] = [{"id": name, "attempts": 3, "why": EVIL}]
+        path.write_text(json.dumps(status, ensure_ascii=False, default=str), errors="replace")
+        for arguments in (["status"], ["status", "--json"], ["show", name], ["show", "--json", name], ["list"], ["doctor"]):
+            done = bed.run("virtspool", *arguments)
+            assert not unsafe(done.stdout + done.stderr), (arguments, done)
+        assert "\\u202e" in bed.run("virtspool", "status", "--json").stdout
+    finally:
+        os.kill(bed.daemon.pid, signal.SIGCONT)

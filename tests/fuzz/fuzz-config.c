@@ -12,7 +12,7 @@
 
 #include "spooler/config/config.h"
 #include "spooler/event/topic.h"
-#include "spooler/base/utf8.h"
+#include "spooler/base/terminal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,7 +25,7 @@ static void check(bool good)
 static void check_messages(const char *s, size_t size, bool refused)
 {
 	struct bytes message = {s, size};
-	char *clean = malloc(3 * size + 1), *lines = malloc(size + 1);
+	char *clean, *lines = malloc(size + 1);
 	size_t n = 0;
 
 	check(size > 0 || !refused);
@@ -34,8 +34,8 @@ static void check_messages(const char *s, size_t size, bool refused)
 	for (size_t i = 0; i < size; i++)
 		if (s[i] != '\n')
 			lines[n++] = s[i];
-	check(utf8_replace_controls((struct bytes){lines, n}, clean) == n &&
-	      memcmp(lines, clean, n) == 0);
+	clean = terminal_text(NULL, (struct bytes){lines, n});
+	check(strlen(clean) == n && memcmp(lines, clean, n) == 0);
 	free(clean);
 	free(lines);
 }

@@ -2,11 +2,17 @@
 """What the tests of the subcommands share."""
 
 import json
+import unicodedata
 
 COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch", "test", "doctor"]
 
-# A guest's name that tries to drive the terminal.
-EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7fb"
+# A guest's name that tries to drive the terminal, and to look like another.
+EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7f\u202e\u2066\u200b\u061c\ufeff\U000e0041b"
+
+
+def unsafe(text):
+    """The characters of a text that no terminal may get: controls, and format characters without a glyph."""
+    return [c for c in text if c != "\n" and (unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") or c == "\ufffe")]
 
 
 def listed(bed, *arguments, **options):
