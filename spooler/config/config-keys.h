@@ -48,7 +48,7 @@ struct config_key {
 	const char *help;
 };
 
-#define CONFIG_N_KEYS 41
+#define CONFIG_N_KEYS 44
 extern const struct config_key config_keys[CONFIG_N_KEYS];
 
 /* The key with this path ("section.key"), or NULL. */

@@ -62,7 +62,9 @@ struct config {
 	} tls;
 
 	struct config_events {
-		bool xml;		 /* include the (redacted) document */
+		bool xml;				     /* include the (redacted) document */
+		bool sign;				     /* add the verifiability extension */
+		char *sign_key_file, *sign_certificate_file; /* NULL: those of tls */
 		struct strings metadata; /* namespaces of <metadata> children to include */
 		struct strings drivers, operations, domains; /* globs; empty: everything */
 		struct strings skip_drivers, skip_operations,

@@ -7,8 +7,6 @@
  *  - The JSON is valid, and every string in it is UTF-8. What is not UTF-8 shows U+FFFD in its place, and its exact
  *    bytes stand percent-encoded below data.exact.
  *  - type, source and topic are made of percent-encoded parts, so that no part can pass for another one.
- *
- * The only file that knows jansson.
  */
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -24,6 +22,7 @@
 #define TYPE_PREFIX "org.virtspool"
 #define SOURCE_PREFIX "/virtspool/"
 #define PAYLOAD_USUAL 4096
+#define DATA_MEMBER ",\"data\":"
 #define TIME_LATEST_S 253402300799ULL /* 9999-12-31T23:59:59Z, the last that RFC 3339 can write */
 
 struct builder {
@@ -394,32 +393,58 @@ static void builder_release(struct builder *b)
 	json_decref(b->exact);
 }
 
-/* Most events fit into a buffer at once, which saves jansson from growing one. */
-static int payload_dump(const json_t *event, struct event *e)
+/* {ATTRIBUTES,"data":DATA}: data is the last member, so that its bytes are easy to find
+   (verifiable.h). Most events fit into a buffer at once, which saves jansson from growing one. */
+static int payload_join(const json_t *attributes, const char *data, size_t size, struct event *e)
 {
-	char buf[PAYLOAD_USUAL];
-	size_t n = json_dumpb(event, buf, sizeof(buf), JSON_COMPACT);
+	char *end;
+	size_t n;
 
-	if (n && n < sizeof(buf)) {
-		buf[n] = 0;
-		e->payload = strdup(buf);
-	} else {
-		e->payload = json_dumps(event, JSON_COMPACT);
-	}
+	e->payload = malloc(PAYLOAD_USUAL + size);
 	if (!e->payload)
 		return -ENOMEM;
-	e->payload_size = n && n < sizeof(buf) ? n : strlen(e->payload);
+	n = json_dumpb(attributes, e->payload, PAYLOAD_USUAL - sizeof(DATA_MEMBER), JSON_COMPACT);
+	if (n > PAYLOAD_USUAL - sizeof(DATA_MEMBER)) {
+		end = realloc(e->payload, n + sizeof(DATA_MEMBER) + size + 1);
+		if (!end)
+			return -ENOMEM;
+		e->payload = end;
+		n = json_dumpb(attributes, e->payload, n, JSON_COMPACT);
+	}
+	if (n < 2)
+		return -ENOMEM;
+	end = mempcpy(e->payload + n - 1, DATA_MEMBER, strlen(DATA_MEMBER));
+	end = mempcpy(end, data, size);
+	*end++ = '}';
+	*end = '\0';
+	e->payload_size = (size_t)(end - e->payload);
 	return 0;
+}
+
+static int payload_dump(const json_t *attributes, const json_t *data, struct event *e)
+{
+	_cleanup_free_ char *large = NULL;
+	char buf[PAYLOAD_USUAL];
+	size_t n = json_dumpb(data, buf, sizeof(buf), JSON_COMPACT);
+
+	if (n == 0)
+		return -ENOMEM;
+	if (n > sizeof(buf)) {
+		large = json_dumps(data, JSON_COMPACT);
+		if (!large)
+			return -ENOMEM;
+	}
+	return payload_join(attributes, large ? large : buf, n, e);
 }
 
 static int builder_finish(struct builder *b, struct event *e)
 {
 	if (b->exact)
 		put(b, b->data, "exact", TAKE_PTR(b->exact));
-	put(b, b->event, "data", TAKE_PTR(b->data));
 	if (b->failed)
 		return -ENOMEM;
-	return payload_dump(b->event, e);
+	e->attributes = TAKE_PTR(b->event);
+	return payload_dump(e->attributes, b->data, e);
 }
 
 static void domain_releasep(struct domain *d)
@@ -565,8 +590,34 @@ void event_release(struct event *e)
 {
 	free(e->topic);
 	free(e->payload);
+	json_decref(e->attributes);
 	free(e->domain);
 	*e = (struct event){};
+}
+
+/* --- signing */
+
+int event_parts(const struct event *e, struct verifiable *ret_parts)
+{
+	const char *data;
+	size_t size;
+	int r = verifiable_data(e->payload, e->payload_size, &data, &size);
+
+	return r < 0 ? r : verifiable_parts(e->attributes, data, size, ret_parts);
+}
+
+int event_attach(struct event *e, const char *material)
+{
+	char *payload;
+	int n = asprintf(&payload, "{\"" VERIFIABLE_MATERIAL "\":\"%s\",%s", material,
+			 e->payload + 1);
+
+	if (n < 0)
+		return -ENOMEM;
+	free(e->payload);
+	e->payload = payload;
+	e->payload_size = (size_t)n;
+	return 0;
 }
 
 /* --- filters */

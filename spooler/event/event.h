@@ -9,11 +9,13 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "hook/record.h"
 #include "spooler/config/config.h"
+#include "spooler/event/verifiable.h"
 
 #define EVENT_CONTENT_TYPE "application/cloudevents+json"
 
@@ -21,8 +23,9 @@ struct event {
 	char *topic;
 	char *payload;
 	size_t payload_size;
-	char *domain;  /* name, valid UTF-8, for the log and the filters */
-	char uuid[37]; /* of the domain or network; "" if the document has none */
+	json_t *attributes; /* the event without its data */
+	char *domain;	    /* name, valid UTF-8, for the log and the filters */
+	char uuid[37];	    /* of the domain or network; "" if the document has none */
 };
 
 /* Builds the event. Returns 0; -EBADMSG with a sentence in *ret_reason (static) if nothing valid
@@ -30,6 +33,14 @@ struct event {
 int event_build(const struct config *c, const struct record *r, bool replayed,
 		struct event *ret_event, const char **ret_reason);
 void event_release(struct event *e);
+
+/*
+ * To sign an event: event_parts() lists what is signed (the parts live as long as the event), and
+ * event_attach() puts the signature into the payload. -EBADMSG does not happen to an event of ours;
+ * -ENOMEM.
+ */
+int event_parts(const struct event *e, struct verifiable *ret_parts);
+int event_attach(struct event *e, const char *material);
 
 /*
  * The host's status as an event, for the status topic: online, or offline for the will, with what

@@ -672,6 +672,8 @@ static int setup(void **state)
 	make_file("crl.pem", "", 0644);
 	make_file("host.pem", "", 0644);
 	make_file("host.key", "", 0640);
+	make_file("sign.pem", "", 0644);
+	make_file("sign.key", "", 0640);
 	make_file("host.key.password", "", 0640);
 	make_file("password", "", 0640);
 	make_file("psk.key", "", 0640);
