@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The Debian package, built once, and copies of this system to install it in."""
+"""The Debian packages, built once, and copies of this system to install them in."""
 
 import os
 import re
@@ -12,7 +12,8 @@ from lib.system import System
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory):
+def packages(tmp_path_factory):
+    """All of them, without those for debugging."""
     if os.geteuid() != 0:
         missing("needs root: a mount namespace")
     for needed in ("dpkg-buildpackage", "dh", "dh_apparmor", "lintian"):
@@ -26,8 +27,14 @@ def package(tmp_path_factory):
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search("^E: ", done.stdout, re.M), done.stdout
-    return next(directory.glob("virtspool_*.deb"))
+    assert not re.search("^[EW]: ", done.stdout, re.M), done.stdout
+    return [p for p in directory.glob("*.deb") if "-dbgsym_" not in p.name]
+
+
+@pytest.fixture(scope="session")
+def package(packages):
+    """The main one: hook, daemon and admin tool."""
+    return next(p for p in packages if p.name.startswith("virtspool_"))
 
 
 @pytest.fixture

@@ -63,11 +63,11 @@ def test_versions(bed, built, library, libvirt):
 
 
 @pytest.fixture(params=UNITS, ids=["monolithic", "modular"])
-def host(request, bed, package, tmp_path):
+def host(request, bed, packages, tmp_path):
     """Not booted yet: the package of this system, libvirt with its own units, and a guest that starts with the host."""
     bed.broker.start()
     system = System(tmp_path / "system", of=NEWER / "root")
-    system.install(package)
+    system.install(*packages)
     system.configure(bed)
     subprocess.run([ROOT / "tests/lib/node.sh", "guest", tmp_path, "vm1"], check=True, timeout=30)
     shutil.copy(tmp_path / "vm1.qcow2", system.path("var/lib/libvirt/images"))

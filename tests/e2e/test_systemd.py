@@ -23,10 +23,10 @@ WantedBy=multi-user.target
 
 
 @pytest.fixture
-def booted(bed, system, package):
+def booted(bed, system, packages):
     """Installed, configured and booted; the daemon is enabled and started."""
     bed.broker.start()
-    system.install(package)
+    system.install(*packages)
     system.configure(bed)
     system.boot()
     system.run("systemctl", "enable", "--now", "virtspool")
@@ -170,3 +170,29 @@ def test_a_broken_configuration_is_not_tried_for_ever(booted):
     wait_until(lambda: show(booted, "ActiveState") == "failed", 20, "it has failed")
     assert show(booted, "ExecMainStatus") == "78" and show(booted, "NRestarts") == "0"
     assert "did you mean 'brokers'" in booted.run("journalctl", "--no-pager", "-u", "virtspool")
+
+
+def test_an_upgrade_restarts_the_services_and_a_removal_stops_them(booted, packages):
+    services = ("virtspool", "virtspool-listen")
+
+    def pids():
+        return [booted.run("systemctl", "show", "--value", "-p", "MainPID", s).strip() for s in services]
+
+    booted.run("systemctl", "enable", "--now", "virtspool-listen")
+    before = pids()
+    booted.install(*packages)  # a reinstallation goes the same way
+    after = pids()
+    assert "0" not in before + after and not set(before) & set(after), (before, after)
+
+    booted.run("dpkg", "--remove", "virtspool-listen", "virtspool")
+    running = [p for p in after if booted.path(f"proc/{p}").exists()]
+    assert not running, running
+    booted.run("dpkg", "--purge", "virtspool-listen", "virtspool")
+    assert "virtspool" not in booted.run("getent", "passwd") + booted.run("getent", "group")
+
+
+def test_a_service_that_is_off_stays_off(booted, packages):
+    booted.run("systemctl", "disable", "--now", "virtspool")
+    booted.install(*packages)
+    assert show(booted, "ActiveState") == "inactive"
+    assert booted.run("systemctl", "show", "--value", "-p", "ActiveState", "virtspool-listen").strip() == "inactive"

@@ -6,7 +6,7 @@ as a container. Needs root.
 
     system.run(COMMAND...)          inside; its output; fails the test if it fails
     system.path("etc/...")          a file inside, seen from outside
-    system.install(package)         dpkg --install
+    system.install(package, ...)    dpkg --install
     system.configure(bed)           what the admin does: certificates, and the broker's host name
     system.event("started")         runs the installed hook as libvirt does
     system.names("new")             files in the spool's directory
@@ -93,9 +93,10 @@ class System:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
-    def install(self, package):
-        shutil.copy(package, self.path("root"))
-        return self.run("dpkg", "--install", f"/root/{package.name}")
+    def install(self, *packages):
+        for package in packages:
+            shutil.copy(package, self.path("root"))
+        return self.run("dpkg", "--install", *(f"/root/{p.name}" for p in packages))
 
     def configure(self, bed):
         """Returns the configuration file's path."""
