@@ -42,7 +42,7 @@ def test_rpmlint_accepts_the_spec():
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
+def built(tmp_path_factory):
     if not (BUILD / "Makefile").exists():
         missing("no build tree")
     top = tmp_path_factory.mktemp("rpm")
@@ -51,15 +51,29 @@ def package(tmp_path_factory):
     run("mv", next(BUILD.glob("virtspool-*.tar.xz")), top / "SOURCES")
     defines = [x for name, value in MACROS.items() for x in ("--define", f"{name} {value}")]
     run(tool("rpmbuild"), "-bb", "--nodeps", "--nocheck", "--define", f"_topdir {top}", *defines, SPEC)
-    return next(top.glob("RPMS/*/virtspool-[0-9]*.rpm"))
+    return top.glob("RPMS/*/virtspool*.rpm")
 
 
-def test_the_package_holds_what_make_install_puts_there(package, tmp_path):
+@pytest.fixture(scope="module")
+def packages(built):
+    """All of them, by name, without those for debugging."""
+    names = {re.match("[a-z-]+[a-z]", p.name)[0]: p for p in built}
+    return {name: path for name, path in names.items() if "-debug" not in name}
+
+
+@pytest.fixture(scope="module")
+def package(packages):
+    return packages["virtspool"]
+
+
+def test_the_packages_hold_what_make_install_puts_there(packages, tmp_path):
     run("make", "-s", "-C", BUILD, "install", f"DESTDIR={tmp_path}")
     installed = {f"/{p.relative_to(tmp_path)}" for p in tmp_path.rglob("*") if p.is_file()}
-    listed = set(run("rpm", "-qlp", package).split())
+    listed = {line for p in packages.values() for line in run("rpm", "-qlp", p).split()}
     assert installed - listed == {"/etc/libvirt/hooks/qemu"}  # the scriptlets put it there
-    assert run("rpm", "-qp", "--configfiles", package).split() == ["/etc/virtspool/virtspool.yaml"]
+    assert run("rpm", "-qp", "--configfiles", packages["virtspool"]).split() == ["/etc/virtspool/virtspool.yaml"]
+    control = (ROOT / "etc/debian/control").read_text()
+    assert set(packages) == set(re.findall("^Package: (.*)", control, re.M))  # as Debian's
 
 
 def test_the_scriptlets_look_after_the_hook(package):
@@ -69,6 +83,6 @@ def test_the_scriptlets_look_after_the_hook(package):
     assert "posted virtspool.service" in scripts and "postun virtspool.service" in scripts
 
 
-def test_rpmlint_accepts_the_package(package):
-    said = run(tool("rpmlint"), package, check=False)
+def test_rpmlint_accepts_the_packages(packages):
+    said = run(tool("rpmlint"), *packages.values(), check=False)
     assert errors(said) == [], said
