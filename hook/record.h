@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * record - one event as it lies in the spool: a text header, a blank line, the document as it came
+ * record - one event as it lies in the spool: a text header, a blank line, the document as received
  * (redacted).
  *
- * Writer and parser stand together in record.c, where the format is described; virtspool-spool(5)
- * tells it to users. Values in the header are percent-escaped, so that no byte of a guest's name
- * can forge a line. The checksum (CRC-32C) covers the header before it and the body after it: what
- * is torn is told from what is whole.
+ * record.c describes the format, and virtspool-spool(5) documents it for users. Values in the
+ * header are percent-escaped, so that no byte of a guest's name can forge a line. The checksum
+ * (CRC-32C) covers the header before it and the document after it, so a torn record is recognised.
  */
 #pragma once
 
@@ -28,6 +27,11 @@
 #define RECORD_DETAILS_MAX 64  /* details that a record can have */
 #define RECORD_DETAIL_MAX 1024 /* bytes of one detail, "key=value" */
 
+#define RECORD_FORMAT "virtspool-record " /* the first line, before the version */
+#define RECORD_VERSION "1"
+#define RECORD_CHECKSUM_KEY "crc32c: "
+#define RECORD_N_FLAGS 4
+
 struct bytes {
 	const char *data;
 	size_t size;
@@ -42,6 +46,13 @@ enum record_flags {
 	RECORD_TOLD_BY_HOOK =
 		1 << 3, /* of virtspool-listen: hooks tell this transition too, and they count */
 };
+
+struct record_flag_word {
+	const char *word;
+	unsigned flag;
+};
+
+extern const struct record_flag_word record_flag_words[RECORD_N_FLAGS];
 
 struct record {
 	struct stamp stamp;
@@ -73,10 +84,3 @@ struct record {
  * document must be complete and redacted. Returns the length.
  */
 size_t record_format_header(const struct record *r, char *buf, size_t size);
-
-/*
- * Parses a whole record. data is changed in place (values are unescaped) and must outlive
- * ret_record, which points into it. Unknown header fields are ignored; an unknown version is not.
- * Returns 0, or -EBADMSG with *ret_reason set to a constant sentence that says what is wrong.
- */
-int record_parse(char *data, size_t size, struct record *ret_record, const char **ret_reason);

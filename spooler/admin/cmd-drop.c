@@ -81,9 +81,12 @@ struct dropper {
 /* What is known of it, as one line. */
 static char *describe(const struct found *f)
 {
-	_cleanup_free_ char *driver = terminal_text(stderr, f->record.driver),
-			    *vm = terminal_text(stderr, f->record.object),
-			    *operation = terminal_text(stderr, f->record.operation);
+	_cleanup_free_ char *driver = terminal_text(stderr, f->record.driver.data,
+						    f->record.driver.size),
+			    *vm = terminal_text(stderr, f->record.object.data,
+						f->record.object.size),
+			    *operation = terminal_text(stderr, f->record.operation.data,
+						       f->record.operation.size);
 	char *text;
 
 	if (f->problem || !driver || !vm || !operation)

@@ -98,7 +98,7 @@ static void print_attempts(const struct shower *s, const struct found *f)
 	else if (f->place == PLACE_SKIPPED)
 		printf("%-14s none: filtered out by the configuration\n", "attempts");
 	else if (entry) {
-		_cleanup_free_ char *text = terminal_text(stdout, (struct bytes){why, strlen(why)});
+		_cleanup_free_ char *text = terminal_text(stdout, why, strlen(why));
 
 		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
 		       (int64_t)json_integer_value(json_object_get(entry, "attempts")),
@@ -113,14 +113,15 @@ static void print_attempts(const struct shower *s, const struct found *f)
 
 static void line(const char *key, const char *value)
 {
-	_cleanup_free_ char *text = terminal_text(stdout, (struct bytes){value, strlen(value)});
+	_cleanup_free_ char *text = terminal_text(stdout, value, strlen(value));
 
 	printf("%-14s %s\n", key, text ? text : "");
 }
 
 static void line_bytes(const char *key, struct bytes value)
 {
-	_cleanup_free_ char *text = value.data ? terminal_text(stdout, value) : NULL;
+	_cleanup_free_ char *text =
+		value.data ? terminal_text(stdout, value.data, value.size) : NULL;
 
 	if (text)
 		printf("%-14s %s\n", key, text);
@@ -247,7 +248,7 @@ static void write_bytes(const char *data, size_t size)
 
 		for (n = 0; n < size && data[n] != '\n' && data[n] != '\t'; n++)
 			;
-		text = terminal_text(stdout, (struct bytes){data, n});
+		text = terminal_text(stdout, data, n);
 		(void)fputs(text ? text : "", stdout);
 		if (n < size)
 			(void)putchar(data[n++]);

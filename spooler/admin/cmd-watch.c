@@ -216,7 +216,7 @@ static void print_line(const json_t *event)
 		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub,
 		     extra[0] ? "  " : "", extra, replayed ? "  (replayed)" : "") < 0)
 		return;
-	text = terminal_text(stdout, (struct bytes){line, strlen(line)});
+	text = terminal_text(stdout, line, strlen(line));
 	puts(text ? text : "");
 }
 
@@ -234,7 +234,8 @@ static void on_message(struct client *c, const struct client_message *m, void *u
 	const char *id = member(event, "id"), *source = member(event, "source");
 
 	if (!json_is_object(event) || !id[0] || !source[0]) {
-		warn(w, "topic %s: not an event: %s", m->topic, event ? "no CloudEvent" : error.text);
+		warn(w, "topic %s: not an event: %s", m->topic,
+		     event ? "no CloudEvent" : error.text);
 	} else if (!note_id(w, source, id)) {
 		w->duplicates++;
 	} else {

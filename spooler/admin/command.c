@@ -302,7 +302,7 @@ char *command_text(FILE *f, const char *format, va_list ap)
 		text = NULL;
 		return NULL;
 	}
-	return terminal_text(f, (struct bytes){text, (size_t)n});
+	return terminal_text(f, text, (size_t)n);
 }
 
 static int output_error; /* the first; errno may be of something else at the end */

@@ -25,7 +25,7 @@ static void set_text(json_t *o, const char *key, struct bytes b)
 	_cleanup_free_ char *text = is_said(b) ? malloc(3 * b.size) : NULL;
 
 	if (text)
-		set(o, key, json_stringn(text, utf8_replace(b, text)));
+		set(o, key, json_stringn(text, utf8_replace(b.data, b.size, text)));
 }
 
 static void set_string(json_t *o, const char *key, const char *s)
@@ -103,8 +103,7 @@ static void print_place(struct listing *g, const char *name, uint64_t ms, enum p
 
 static void print_reason(const char *reason, const char *problem)
 {
-	_cleanup_free_ char *why =
-		reason ? terminal_text(stdout, (struct bytes){reason, strlen(reason)}) : NULL;
+	_cleanup_free_ char *why = reason ? terminal_text(stdout, reason, strlen(reason)) : NULL;
 
 	if (why && (!problem || strcmp(why, problem) != 0))
 		printf("  (%s)", why);
@@ -114,10 +113,11 @@ static void print_reason(const char *reason, const char *problem)
 static void print_event(struct listing *g, const struct found *f)
 {
 	const struct record *r = &f->record;
-	_cleanup_free_ char *driver = terminal_text(stdout, r->driver),
-			    *vm = terminal_text(stdout, r->object),
-			    *operation = terminal_text(stdout, r->operation),
-			    *extra = terminal_text(stdout, r->extra);
+	_cleanup_free_ char *driver = terminal_text(stdout, r->driver.data, r->driver.size),
+			    *vm = terminal_text(stdout, r->object.data, r->object.size),
+			    *operation =
+				    terminal_text(stdout, r->operation.data, r->operation.size),
+			    *extra = terminal_text(stdout, r->extra.data, r->extra.size);
 
 	if (!driver || !vm || !operation || !extra)
 		return;

@@ -44,8 +44,7 @@ void log_line(int priority, const char *format, ...)
 	errno = saved; /* for %m */
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	n += terminal_escape(stderr, (struct bytes){text, strlen(text)}, line + n,
-			     sizeof(line) - n - 1);
+	n += terminal_escape(stderr, text, strlen(text), line + n, sizeof(line) - n - 1);
 	line[n++] = '\n';
 	(void)!write(STDERR_FILENO, line, n); /* nowhere to tell it */
 	errno = saved;

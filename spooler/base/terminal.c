@@ -72,33 +72,33 @@ static size_t escape_character(uint32_t c, char ret[static ESCAPE_MAX + 1])
 
 /* The next piece of the text: a character as it is, or what stands for it. Takes its bytes from the
    front of the text. */
-static size_t next_piece(struct bytes *text, bool ascii, char ret[static ESCAPE_MAX + 1])
+static size_t next_piece(const char **s, size_t *size, bool ascii, char ret[static ESCAPE_MAX + 1])
 {
 	uint32_t c;
-	size_t length = utf8_decode(*text, &c), n;
+	size_t length = utf8_decode(*s, *size, &c), n;
 
 	if (length == 0)
-		n = (size_t)snprintf(ret, ESCAPE_MAX + 1, "\\x%02x", (unsigned char)text->data[0]);
+		n = (size_t)snprintf(ret, ESCAPE_MAX + 1, "\\x%02x", (unsigned char)**s);
 	else if (terminal_unsafe(c))
 		n = escape_character(c, ret);
 	else if (ascii && c >= 0x80)
 		n = (size_t)snprintf(ret, ESCAPE_MAX + 1, "?");
 	else
-		memcpy(ret, text->data, n = length);
+		memcpy(ret, *s, n = length);
 	length = length ? length : 1;
-	text->data += length;
-	text->size -= length;
+	*s += length;
+	*size -= length;
 	return n;
 }
 
-size_t terminal_escape(FILE *f, struct bytes text, char *buf, size_t size)
+size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t size)
 {
 	bool ascii = f && terminal_ascii(f);
 	char piece[ESCAPE_MAX + 1];
 	size_t n = 0;
 
-	while (text.size > 0) {
-		size_t length = next_piece(&text, ascii, piece);
+	while (n_bytes > 0) {
+		size_t length = next_piece(&s, &n_bytes, ascii, piece);
 
 		if (length >= size - n)
 			break;
@@ -109,14 +109,14 @@ size_t terminal_escape(FILE *f, struct bytes text, char *buf, size_t size)
 	return n;
 }
 
-char *terminal_text(FILE *f, struct bytes text)
+char *terminal_text(FILE *f, const char *s, size_t n_bytes)
 {
-	size_t size = 4 * text.size +
-		      1; /* the worst: \xff for a byte, as \u202e stands for two or three */
+	size_t size =
+		4 * n_bytes + 1; /* the worst: \xff for a byte, as \u202e stands for two or three */
 	char *buf = malloc(size);
 
 	if (buf)
-		(void)terminal_escape(f, text, buf, size);
+		(void)terminal_escape(f, s, n_bytes, buf, size);
 	return buf;
 }
 
@@ -131,15 +131,15 @@ static size_t json_escape(uint32_t c, char ret[static ESCAPE_MAX + 1])
 
 char *terminal_json(const char *json)
 {
-	struct bytes text = {json, strlen(json)};
-	char *buf = malloc(6 * text.size + 1); /* the worst: DEL */
+	size_t left = strlen(json);
+	char *buf = malloc(6 * left + 1); /* the worst: DEL */
 	char piece[ESCAPE_MAX + 1];
 	size_t n = 0;
 
-	while (buf && text.size > 0) {
-		const char *from = text.data;
+	while (buf && left > 0) {
+		const char *from = json;
 		uint32_t c;
-		size_t taken = utf8_decode(text, &c), length = taken;
+		size_t taken = utf8_decode(json, left, &c), length = taken;
 
 		/* below U+0020 it is the white space between two tokens */
 		if (taken > 0 && c >= 0x20 && terminal_unsafe(c)) {
@@ -150,8 +150,8 @@ char *terminal_json(const char *json)
 		}
 		memcpy(buf + n, from, length);
 		n += length;
-		text.data += taken;
-		text.size -= taken;
+		json += taken;
+		left -= taken;
 	}
 	if (buf)
 		buf[n] = 0;

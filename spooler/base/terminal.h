@@ -36,8 +36,8 @@ bool terminal_unsafe(uint32_t c);
  * terminal_escape() writes into buf, which holds size > 0 bytes; text that does not fit is cut between
  * two characters or escapes. Returns the length. terminal_text() allocates; NULL without memory.
  */
-size_t terminal_escape(FILE *f, struct bytes text, char *buf, size_t size);
-char *terminal_text(FILE *f, struct bytes text);
+size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t size);
+char *terminal_text(FILE *f, const char *s, size_t n_bytes);
 
 /* JSON in which the unsafe characters inside strings are escaped as JSON has it: \u202e, beyond
    U+FFFF two of them. To be freed; NULL without memory. */

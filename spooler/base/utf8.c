@@ -50,25 +50,25 @@ static size_t ascii_prefix(const char *s, size_t n)
 	return i;
 }
 
-bool utf8_valid(struct bytes b)
+bool utf8_valid(const char *s, size_t size)
 {
-	if (b.size && memchr(b.data, 0, b.size))
+	if (size && memchr(s, 0, size))
 		return false;
-	for (size_t i = 0, length; i < b.size; i += length) {
-		i += ascii_prefix(b.data + i, b.size - i);
-		if (i == b.size)
+	for (size_t i = 0, length; i < size; i += length) {
+		i += ascii_prefix(s + i, size - i);
+		if (i == size)
 			break;
-		length = character((const unsigned char *)b.data + i, b.size - i);
+		length = character((const unsigned char *)s + i, size - i);
 		if (!length)
 			return false;
 	}
 	return true;
 }
 
-size_t utf8_decode(struct bytes b, uint32_t *ret_c)
+size_t utf8_decode(const char *at, size_t size, uint32_t *ret_c)
 {
-	const unsigned char *s = (const unsigned char *)b.data;
-	size_t length = character(s, b.size);
+	const unsigned char *s = (const unsigned char *)at;
+	size_t length = character(s, size);
 	uint32_t c = s[0];
 
 	if (length > 1)
@@ -86,16 +86,16 @@ static bool control(uint32_t c)
 	       (c & 0xfffe) == 0xfffe;
 }
 
-static size_t replace(struct bytes b, bool controls, char *buf)
+static size_t replace(const char *from, size_t size, bool controls, char *buf)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < b.size;) {
+	for (size_t i = 0; i < size;) {
 		uint32_t c;
-		size_t length = utf8_decode((struct bytes){b.data + i, b.size - i}, &c);
+		size_t length = utf8_decode(from + i, size - i, &c);
 
 		if (length && !(controls && control(c))) {
-			memcpy(buf + n, b.data + i, length);
+			memcpy(buf + n, from + i, length);
 			n += length;
 		} else {
 			memcpy(buf + n, "\xef\xbf\xbd", 3);
@@ -106,12 +106,12 @@ static size_t replace(struct bytes b, bool controls, char *buf)
 	return n;
 }
 
-size_t utf8_replace(struct bytes b, char *buf)
+size_t utf8_replace(const char *s, size_t size, char *buf)
 {
-	return replace(b, false, buf);
+	return replace(s, size, false, buf);
 }
 
-size_t utf8_replace_controls(struct bytes b, char *buf)
+size_t utf8_replace_controls(const char *s, size_t size, char *buf)
 {
-	return replace(b, true, buf);
+	return replace(s, size, true, buf);
 }

@@ -12,18 +12,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "hook/record.h"
+bool utf8_valid(const char *s, size_t size);
 
-bool utf8_valid(struct bytes b);
-
-/* The character that b, which is not empty, begins with. Returns its length in bytes; 0 if there is
+/* The character at the start of s, of which size > 0 bytes are there. Returns its length in bytes; 0 if there is
    no valid one. */
-size_t utf8_decode(struct bytes b, uint32_t *ret_c);
+size_t utf8_decode(const char *s, size_t size, uint32_t *ret_c);
 
-/* Copies b into buf with each byte that is not part of a valid character replaced by U+FFFD. buf
-   takes up to 3 * b.size bytes. Returns the length; no 0 is added. */
-size_t utf8_replace(struct bytes b, char *buf);
+/* Copies s into buf with each byte that is not part of a valid character replaced by U+FFFD. buf
+   takes up to 3 * size bytes. Returns the length; no 0 is added. */
+size_t utf8_replace(const char *s, size_t size, char *buf);
 
 /* The same, and control characters (C0, DEL, C1) and noncharacters are replaced as well: what
    may stand in a line of a log, and in a CloudEvents attribute. */
-size_t utf8_replace_controls(struct bytes b, char *buf);
+size_t utf8_replace_controls(const char *s, size_t size, char *buf);

@@ -20,7 +20,7 @@ const char *config_quoted(const char *s, char buf[static CONFIG_QUOTED_SIZE])
 	if (n > CONFIG_QUOTED_MAX)
 		for (cut = CONFIG_QUOTED_MAX; cut && ((unsigned char)s[cut] & 0xc0) == 0x80; cut--)
 			; /* not half a character */
-	strcpy(buf + terminal_escape(NULL, (struct bytes){s, cut}, buf, CONFIG_QUOTED_SIZE - 3),
+	strcpy(buf + terminal_escape(NULL, s, cut, buf, CONFIG_QUOTED_SIZE - 3),
 	       cut < n ? "..." : "");
 	return buf;
 }

@@ -22,6 +22,7 @@
 #include "spooler/daemon/suspect.h"
 #include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
+#include "spooler/spool/record-parse.h"
 
 #define SETTLE_USEC USEC_PER_SEC /* how long a missing number holds back what comes after it */
 #define SETTLE_AGE_MS 2000	 /* if that is so young: an older hole is not filled any more */
@@ -149,7 +150,7 @@ static void note_error(struct relay *r, const char *format, ...)
 	va_start(ap, format);
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	r->stats.last_error[utf8_replace_controls((struct bytes){text, strlen(text)},
+	r->stats.last_error[utf8_replace_controls(text, strlen(text),
 						  r->stats.last_error)] = '\0';
 	r->stats.last_error_usec = now_usec(CLOCK_REALTIME);
 	r->changed(r->userdata);

@@ -128,13 +128,13 @@ static json_t *text_new(struct bytes value, bool *ret_replaced)
 {
 	_cleanup_free_ char *replaced = NULL;
 
-	*ret_replaced = !utf8_valid(value);
+	*ret_replaced = !utf8_valid(value.data, value.size);
 	if (!*ret_replaced)
 		return json_stringn(value.size ? value.data : "", value.size);
 	replaced = malloc(3 * value.size);
 	if (!replaced)
 		return NULL;
-	return json_stringn(replaced, utf8_replace(value, replaced));
+	return json_stringn(replaced, utf8_replace(value.data, value.size, replaced));
 }
 
 static void put_text(struct builder *b, const char *key, struct bytes value)
@@ -293,7 +293,7 @@ static void put_details(struct builder *b, const struct record *r)
 		}
 		if (detail.size > RECORD_DETAIL_MAX)
 			detail.size = RECORD_DETAIL_MAX;
-		key[utf8_replace_controls(detail, key)] = 0;
+		key[utf8_replace_controls(detail.data, detail.size, key)] = 0;
 		put(b, details, key, text_new(value, &replaced));
 		snprintf(exact, sizeof(exact), "details.%s", key);
 		if (replaced)
@@ -479,7 +479,7 @@ static char *name_new(const struct record *r)
 	char *name = malloc(3 * size + 1);
 
 	if (name)
-		name[utf8_replace_controls((struct bytes){r->object.data, size}, name)] = 0;
+		name[utf8_replace_controls(r->object.data, size, name)] = 0;
 	return name;
 }
 

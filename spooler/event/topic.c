@@ -95,7 +95,7 @@ int topic_check(const char *template, unsigned allowed, const char **ret_why)
 		why = "topics that begin with $ are the broker's own";
 	else if (strlen(s) > TOPIC_TEMPLATE_MAX)
 		why = "a template has at most 1024 bytes";
-	else if (!utf8_valid((struct bytes){s, strlen(s)}))
+	else if (!utf8_valid(s, strlen(s)))
 		why = "a topic is UTF-8";
 
 	while (*s && !why) {

@@ -16,6 +16,7 @@
 #include "hook/place.h"
 #include "hook/spool.h"
 #include "spooler/base/util.h"
+#include "spooler/spool/record-parse.h"
 
 #define DOMAINS_MAX 16384
 #define OPERATIONS 2

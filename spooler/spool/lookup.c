@@ -8,6 +8,7 @@
 #include "hook/spool.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/base/util.h"
+#include "spooler/spool/record-parse.h"
 
 #define REASON_MAX 4096
 

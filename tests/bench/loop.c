@@ -11,6 +11,7 @@
 #include "hook/record.h"
 #include "spooler/event/event.h"
 #include "spooler/daemon/queue.h"
+#include "spooler/spool/record-parse.h"
 
 int main(int argc, char **argv)
 {

@@ -30,11 +30,11 @@ static void check_messages(const char *s, size_t size, bool refused)
 
 	check(size > 0 || !refused);
 	check(size == 0 || s[size - 1] == '\n');
-	check(utf8_valid(message));
+	check(utf8_valid(message.data, message.size));
 	for (size_t i = 0; i < size; i++)
 		if (s[i] != '\n')
 			lines[n++] = s[i];
-	clean = terminal_text(NULL, (struct bytes){lines, n});
+	clean = terminal_text(NULL, lines, n);
 	check(strlen(clean) == n && memcmp(lines, clean, n) == 0);
 	free(clean);
 	free(lines);

@@ -26,7 +26,7 @@ static void check_text(const char *s)
 	if (!s)
 		return;
 	check(strlen(s) <= DOMAIN_TEXT_MAX);
-	check(utf8_valid((struct bytes){s, strlen(s)}));
+	check(utf8_valid(s, strlen(s)));
 }
 
 static void check_uuid(const char *s)
@@ -40,7 +40,7 @@ static void check_metadata(const struct domain_metadata *m)
 		xmlReadMemory(m->xml, (int)strlen(m->xml), NULL, NULL,
 			      XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
 
-	check(utf8_valid((struct bytes){m->xml, strlen(m->xml)}));
+	check(utf8_valid(m->xml, strlen(m->xml)));
 	check(document != NULL);
 	check(strcmp((const char *)xmlDocGetRootElement(document)->ns->href, m->uri) == 0);
 	xmlFreeDoc(document);

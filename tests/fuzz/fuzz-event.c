@@ -60,7 +60,7 @@ static void check_event(const struct config *c, const struct event *e)
 	check(levels(e->topic) == levels(c->mqtt.topic));
 	check(!strpbrk(e->topic, "+#") && e->topic[0] != '$');
 	check(strlen(e->topic) <= TOPIC_MAX);
-	check(utf8_valid((struct bytes){e->domain, strlen(e->domain)}));
+	check(utf8_valid(e->domain, strlen(e->domain)));
 	json_decref(event);
 }
 

@@ -14,6 +14,7 @@
 #include "hook/crc32c.h"
 #include "hook/record.h"
 #include "hook/redact.h"
+#include "spooler/spool/record-parse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hook/record.h"
 #include "spooler/base/terminal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -22,7 +23,7 @@ static void check_safe(const char *text, bool controls)
 
 	while (b.size > 0) {
 		uint32_t c;
-		size_t n = utf8_decode(b, &c);
+		size_t n = utf8_decode(b.data, b.size, &c);
 
 		if (n == 0 || (terminal_unsafe(c) && (controls || c >= 0x20)))
 			abort();
@@ -52,13 +53,13 @@ static void check_json(struct bytes valid)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bytes b = {(const char *)data, size};
-	char *text = terminal_text(NULL, b), *valid = malloc(3 * size + 1), small[17];
+	char *text = terminal_text(NULL, b.data, b.size), *valid = malloc(3 * size + 1), small[17];
 
 	if (!text || !valid)
 		abort();
 	check_safe(text, true);
 	for (size_t n = 1; n <= sizeof(small); n++) {
-		size_t length = terminal_escape(NULL, b, small, n);
+		size_t length = terminal_escape(NULL, b.data, b.size, small, n);
 
 		if (length >= n || strncmp(text, small, length) != 0)
 			abort();

@@ -35,7 +35,7 @@ static void check_topic(const char *template, const char *topic)
 {
 	check(*topic && *topic != '$' && strlen(topic) <= TOPIC_MAX);
 	check(!strpbrk(topic, "+#{}"));
-	check(utf8_valid((struct bytes){topic, strlen(topic)}));
+	check(utf8_valid(topic, strlen(topic)));
 	check(levels(topic) == levels(template));
 	for (; *topic; topic++)
 		check((unsigned char)*topic >= 0x20 && *topic != 0x7f);

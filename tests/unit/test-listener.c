@@ -21,6 +21,7 @@
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "tests/unit/tree.h"
+#include "spooler/spool/record-parse.h"
 
 #include <dirent.h>
 #include <fcntl.h>

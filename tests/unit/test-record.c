@@ -14,6 +14,7 @@
 
 #include "hook/crc32c.h"
 #include "hook/record.h"
+#include "spooler/spool/record-parse.h"
 
 #define BYTES(s) ((struct bytes){(s), sizeof(s) - 1})
 

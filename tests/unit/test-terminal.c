@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "hook/record.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
@@ -56,7 +57,7 @@ static void escapes_lines(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(lines); i++) {
-		char *text = terminal_text(NULL, lines[i].in);
+		char *text = terminal_text(NULL, lines[i].in.data, lines[i].in.size);
 
 		assert_string_equal(text, lines[i].out);
 		free(text);
@@ -84,7 +85,7 @@ static void cuts_between_characters(void **state)
 	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
 		struct bytes in = {table[i].in, strlen(table[i].in)};
 
-		assert_int_equal(terminal_escape(NULL, in, buf, table[i].size),
+		assert_int_equal(terminal_escape(NULL, in.data, in.size, buf, table[i].size),
 				 strlen(table[i].out));
 		assert_string_equal(buf, table[i].out);
 	}

@@ -223,12 +223,12 @@ static void utf8(void **state)
 		const char *out = table[i].out ? table[i].out : table[i].in;
 		size_t size = table[i].out ? strlen(out) : table[i].size;
 
-		assert_int_equal(utf8_valid(b), table[i].out == NULL);
-		n = utf8_replace(b, buf);
+		assert_int_equal(utf8_valid(b.data, b.size), table[i].out == NULL);
+		n = utf8_replace(b.data, b.size, buf);
 		assert_int_equal(n, size);
 		assert_memory_equal(buf, out, n);
-		assert_true(utf8_valid((struct bytes){buf, n}));
-		n = utf8_replace_controls(b, buf);
+		assert_true(utf8_valid(buf, n));
+		n = utf8_replace_controls(b.data, b.size, buf);
 		if (table[i].shown)
 			assert_int_equal(n, strlen(table[i].shown));
 		assert_memory_equal(buf, table[i].shown ? table[i].shown : out, n);

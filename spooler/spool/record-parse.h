@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* record-parse - reads what hook/record.c wrote. */
+#pragma once
+
+#include <stddef.h>
+
+#include "hook/record.h"
+
+/*
+ * Parses a whole record. data is changed in place (values are unescaped) and must outlive
+ * ret_record, which points into it. Unknown header fields are ignored; an unknown version is not.
+ * Returns 0, or -EBADMSG with *ret_reason set to a constant sentence that says what is wrong.
+ */
+int record_parse(char *data, size_t size, struct record *ret_record, const char **ret_reason);
