@@ -65,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		check_safe(small, true);
 	}
-	check_json((struct bytes){valid, utf8_replace(b, valid)});
+	check_json((struct bytes){valid, utf8_replace(b.data, b.size, valid)});
 	free(valid);
 	free(text);
 	return 0;
