@@ -23,8 +23,9 @@
 #include "spooler/admin/doctor.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/spool/lookup.h"
-#include "spooler/daemon/status.h"
+#include "spooler/spool/status-file.h"
 #include "spooler/base/terminal.h"
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/util.h"
@@ -417,30 +418,33 @@ static void check_unit(struct doctor *d)
 
 static void check_daemon(struct doctor *d)
 {
-	int error;
-	json_t *status = status_read(spool_run_directory(), &error);
-	const char *last = json_string_value(json_object_get(status, "last_error"));
+	struct status_file status;
+	int r = status_file_read(spool_run_directory(), &status);
 
-	if (!status && is_hidden(error))
+	if (r < 0 && is_hidden(r))
 		finding(d, GRADE_WARNING, "daemon", AS_ROOT,
-			"the daemon's status cannot be read: %s", strerror(-error));
-	else if (!status)
+			"the daemon's status cannot be read: %s", strerror(-r));
+	else if (r == -ENOENT)
 		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT,
 			"virtspoold is not running");
-	else if (!json_is_true(json_object_get(status, "connected")))
+	else if (r < 0)
+		finding(d, GRADE_BAD, "daemon", "remove it, then systemctl restart " UNIT,
+			"cannot read '%s/" STATUS_FILE "': %s", spool_run_directory(),
+			safe_read_error(r));
+	else if (!status.connected)
 		finding(d, GRADE_BAD, "daemon", "see the findings on the broker",
-			"virtspoold is not connected: %s", last ? last : "it has just started");
+			"virtspoold is not connected: %s",
+			status.last_error ?: "it has just started");
 	else
 		finding(d, GRADE_OK, "daemon", NULL, "virtspoold is running and connected");
-	if (status && strcmp(json_string_value(json_object_get(status, "version")) ?: "",
-			     PACKAGE_VERSION) != 0)
+	if (r == 0 && strcmp(status.version ?: "", PACKAGE_VERSION) != 0)
 		finding(d, GRADE_WARNING, "daemon", "systemctl restart " UNIT,
 			"the running virtspoold is of another version");
-	if (json_integer_value(json_object_get(json_object_get(status, "sequence"), "missing")) > 0)
+	if (status.missing > 0)
 		finding(d, GRADE_WARNING, "hook",
 			"look for virtspool-hook in the system log of that time",
 			"transitions never reached the spool: the hook's sequence has holes");
-	json_decref(status);
+	status_file_release(&status);
 }
 
 static void check_clock(struct doctor *d)

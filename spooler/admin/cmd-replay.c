@@ -16,7 +16,7 @@
 #include "hook/spool.h"
 #include "spooler/base/log.h"
 #include "spooler/admin/select.h"
-#include "spooler/daemon/status.h"
+#include "spooler/spool/status-file.h"
 #include "spooler/base/util.h"
 
 #define ASK_BEYOND 100
@@ -149,14 +149,14 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 
 static void warn_if_down(void)
 {
-	int error;
-	json_t *status = status_read(spool_run_directory(), &error);
+	struct status_file status;
+	int r = status_file_read(spool_run_directory(), &status);
 
-	if (!status && error == -ENOENT)
-		fputs("the daemon is not running; they wait until it does\n", stderr);
-	else if (status && !json_is_true(json_object_get(status, "connected")))
+	if (r == -ENOENT)
+		fputs("the daemon is not running; they wait until it is\n", stderr);
+	else if (r == 0 && !status.connected)
 		fputs("the daemon is not connected to a broker; they wait until it is\n", stderr);
-	json_decref(status);
+	status_file_release(&status);
 }
 
 static int replay(struct lookup *l, void *arguments)

@@ -13,7 +13,7 @@
 #include "spooler/admin/listing.h"
 #include "spooler/base/log.h"
 #include "spooler/spool/lookup.h"
-#include "spooler/daemon/status.h"
+#include "spooler/spool/status-file.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
@@ -68,28 +68,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 struct shower {
 	struct lookup lookup;
-	struct config *config; /* NULL: none that is valid */
-	json_t *status;	       /* the daemon's; NULL: it is not running */
+	struct config *config;	   /* NULL: none that is valid */
+	struct status_file status; /* the daemon's; pid 0: it is not running */
 	bool colour;
 };
 
 /* --- how often it was tried: the daemon knows, in its memory */
 
-static const json_t *find_attempt(const struct shower *s, const char *name)
-{
-	const json_t *entry;
-	size_t i;
-
-	json_array_foreach (json_object_get(s->status, "retried"), i, entry)
-		if (strcmp(json_string_value(json_object_get(entry, "id")) ?: "", name) == 0)
-			return entry;
-	return NULL;
-}
-
 static void print_attempts(const struct shower *s, const struct found *f)
 {
-	const json_t *entry = find_attempt(s, f->name);
-	const char *why = json_string_value(json_object_get(entry, "why")) ?: "";
+	const struct status_attempt *a = status_file_attempt(&s->status, f->name);
 
 	if (f->place == PLACE_FAILED)
 		return; /* the reason tells it */
@@ -97,13 +85,12 @@ static void print_attempts(const struct shower *s, const struct found *f)
 		printf("%-14s delivered\n", "attempts");
 	else if (f->place == PLACE_SKIPPED)
 		printf("%-14s none: filtered out by the configuration\n", "attempts");
-	else if (entry) {
-		_cleanup_free_ char *text = terminal_text(stdout, why, strlen(why));
+	else if (a) {
+		_cleanup_free_ char *text = terminal_text(stdout, a->why, strlen(a->why));
 
-		printf("%-14s %" PRId64 " without success; the last: %s\n", "attempts",
-		       (int64_t)json_integer_value(json_object_get(entry, "attempts")),
+		printf("%-14s %" PRIu64 " without success; the last: %s\n", "attempts", a->attempts,
 		       text ? text : "");
-	} else if (s->status)
+	} else if (s->status.pid)
 		printf("%-14s none that failed\n", "attempts");
 	else
 		printf("%-14s unknown, the daemon is not running\n", "attempts");
@@ -214,11 +201,11 @@ static void print_people(const struct shower *s, const struct found *f, const st
 static void print_json(const struct shower *s, const struct found *f, const struct event *e,
 		       const char *problem)
 {
-	const json_t *attempt = find_attempt(s, f->name);
+	const struct status_attempt *attempt = status_file_attempt(&s->status, f->name);
 	json_t *o = listing_event_json(f);
 
 	if (attempt)
-		(void)json_object_set_new(o, "attempts", json_deep_copy(attempt));
+		(void)json_object_set_new(o, "attempts", status_attempt_to_json(attempt));
 	if (problem)
 		(void)json_object_set_new(o, "problem", json_string(problem));
 	if (e->payload) {
@@ -411,7 +398,7 @@ static void load(struct shower *s, const struct arguments *a)
 	if (config_load(a->config, f, &s->config) < 0)
 		fprintf(stderr, "'%s' cannot be used; `virtspool doctor` tells more\n", a->config);
 	(void)fclose(f);
-	s->status = status_read(spool_run_directory(), NULL);
+	(void)status_file_read(spool_run_directory(), &s->status);
 }
 
 int cmd_show(int argc, char **argv)
@@ -442,7 +429,7 @@ int cmd_show(int argc, char **argv)
 		one = show(&s, &a, a.ids[i]);
 		r = one == COMMAND_OK ? r : one;
 	}
-	json_decref(s.status);
+	status_file_release(&s.status);
 	config_free(s.config);
 	lookup_release(&s.lookup);
 	return command_finish(r);

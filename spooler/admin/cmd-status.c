@@ -15,8 +15,9 @@
 #include "hook/spool.h"
 #include "hook/stamp.h"
 #include "spooler/base/log.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/spool/lookup.h"
-#include "spooler/daemon/status.h"
+#include "spooler/spool/status-file.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
@@ -31,9 +32,9 @@ static const char *const health_names[] = {
 	[HEALTHY] = "healthy", [DEGRADED] = "degraded", [DOWN] = "down"};
 
 struct report {
-	json_t *daemon; /* NULL: not running */
-	int daemon_error;
-	int spool_error; /* it cannot be opened */
+	struct status_file daemon; /* zeros unless daemon_error is 0 */
+	int daemon_error;	   /* of status_file_read() */
+	int spool_error;	   /* it cannot be opened */
 	struct place_count places[N_PLACES];
 	struct stamp stamp; /* sequence 0: none yet */
 	uint64_t now_ms;
@@ -77,17 +78,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* What was dropped since the daemon wrote its status does not trouble it any more. */
 static void count_retried(struct report *rp, struct lookup *l)
 {
-	const json_t *entry;
-	size_t i;
-
-	json_array_foreach (json_object_get(rp->daemon, "retried"), i, entry) {
+	for (size_t i = 0; i < rp->daemon.n_attempts; i++) {
+		const struct status_attempt *a = &rp->daemon.attempts[i];
 		struct spool_id id;
 
-		if (lookup_find(l, PLACES_WAITING,
-				json_string_value(json_object_get(entry, "id")) ?: "-", &id) != 1)
-			continue;
-		if (rp->n_retried++ == 0)
-			rp->retried_why = json_string_value(json_object_get(entry, "why")) ?: "?";
+		if (lookup_find(l, PLACES_WAITING, a->id, &id) == 1 && rp->n_retried++ == 0)
+			rp->retried_why = a->why;
 	}
 }
 
@@ -98,7 +94,7 @@ static void look(struct report *rp, bool quiet)
 	struct lookup l;
 
 	rp->now_ms = command_now_ms();
-	rp->daemon = status_read(spool_run_directory(), &rp->daemon_error);
+	rp->daemon_error = status_file_read(spool_run_directory(), &rp->daemon);
 	rp->spool_error = lookup_open(&l); /* what can be opened is looked at nevertheless */
 	for (enum place p = 0; p < N_PLACES; p++)
 		if (PLACE_BIT(p) & (quiet ? PLACES_JUDGED : PLACES_ALL))
@@ -131,11 +127,6 @@ static uint64_t age_s(const struct report *rp, uint64_t ms)
 	return ms != 0 && rp->now_ms > ms ? (rp->now_ms - ms) / 1000 : 0;
 }
 
-static const char *text_of(const struct report *rp, const char *key)
-{
-	return json_string_value(json_object_get(rp->daemon, key));
-}
-
 /* --- what to think of it */
 
 static void reason(struct report *rp, enum health health, const char *format, ...)
@@ -159,22 +150,22 @@ static void reason(struct report *rp, enum health health, const char *format, ..
 
 static void judge_daemon(struct report *rp)
 {
-	const char *error = text_of(rp, "last_error");
+	const char *error = rp->daemon.last_error;
 
-	if (!rp->daemon) {
+	if (rp->daemon_error < 0) {
 		if (rp->daemon_error == -ENOENT)
 			reason(rp, DOWN,
 			       "virtspoold is not running; events wait in the spool; `virtspool doctor` tells more");
 		else
 			reason(rp, DEGRADED, "cannot read '%s/" STATUS_FILE "': %s",
-			       spool_run_directory(), strerror(-rp->daemon_error));
+			       spool_run_directory(), safe_read_error(rp->daemon_error));
 		return;
 	}
-	if (!json_is_true(json_object_get(rp->daemon, "connected")))
+	if (!rp->daemon.connected)
 		reason(rp, DEGRADED, "not connected to a broker%s%s; events wait in the spool",
 		       error ? ": " : "", error ? error : "");
-	if (text_of(rp, "spool_error"))
-		reason(rp, DEGRADED, "the daemon %s", text_of(rp, "spool_error"));
+	if (rp->daemon.spool_error)
+		reason(rp, DEGRADED, "the daemon %s", rp->daemon.spool_error);
 	if (rp->n_retried > 0)
 		reason(rp, DEGRADED, "tried without success, and waiting: %zu; the first: %s",
 		       rp->n_retried, rp->retried_why);
@@ -211,14 +202,13 @@ static void judge_spool(struct report *rp)
 
 static void judge(struct report *rp)
 {
-	const json_t *sequence = json_object_get(rp->daemon, "sequence");
-	int64_t missing = json_integer_value(json_object_get(sequence, "missing"));
+	uint64_t missing = rp->daemon.missing;
 	char count[48];
 
 	judge_daemon(rp);
 	judge_spool(rp);
 	if (missing > 0) {
-		format_count((uint64_t)missing, "transition", count);
+		format_count(missing, "transition", count);
 		reason(rp, DEGRADED, "%s of this epoch never reached the spool", count);
 	}
 }
@@ -238,18 +228,13 @@ static void line(const char *key, const char *format, ...)
 	printf("%-12s %s\n", key, text ? text : "");
 }
 
-/* From RFC 3339 in UTC, as the daemon writes it, to local time and how long ago that is. */
-static void format_since(const struct report *rp, const char *utc, char ret[static 96])
+/* Local time, and how long ago that is. */
+static void format_since(const struct report *rp, uint64_t usec, char ret[static 96])
 {
 	char when[32], age[32];
-	uint64_t ms;
 
-	if (!utc || filter_parse_time(utc, 0, &ms) < 0) {
-		strcpy(ret, "?");
-		return;
-	}
-	format_time(ms, when);
-	format_age(age_s(rp, ms), age);
+	format_time(usec / 1000, when);
+	format_age(age_s(rp, usec / 1000), age);
 	(void)snprintf(ret, 96, "%.19s (%s ago)", when, age);
 }
 
@@ -257,17 +242,17 @@ static void print_daemon(const struct report *rp)
 {
 	char since[96];
 
-	if (!rp->daemon)
+	if (rp->daemon_error < 0)
 		return;
-	format_since(rp, text_of(rp, "started"), since);
-	line("daemon", "virtspoold %s, pid %" PRId64 ", since %s", text_of(rp, "version") ?: "?",
-	     (int64_t)json_integer_value(json_object_get(rp->daemon, "pid")), since);
-	if (json_is_true(json_object_get(rp->daemon, "connected"))) {
-		format_since(rp, text_of(rp, "connected_since"), since);
-		line("broker", "%s, connected since %s", text_of(rp, "broker") ?: "?", since);
-		line("", "%s, %s", text_of(rp, "peer") ?: "?", text_of(rp, "protocol") ?: "?");
+	format_since(rp, rp->daemon.started_usec, since);
+	line("daemon", "virtspoold %s, pid %" PRIu64 ", since %s", rp->daemon.version ?: "?",
+	     rp->daemon.pid, since);
+	if (rp->daemon.connected) {
+		format_since(rp, rp->daemon.connected_since_usec, since);
+		line("broker", "%s, connected since %s", rp->daemon.broker ?: "?", since);
+		line("", "%s, %s", rp->daemon.peer ?: "?", rp->daemon.protocol ?: "?");
 	} else {
-		line("broker", "%s, not connected", text_of(rp, "broker") ?: "none");
+		line("broker", "%s, not connected", rp->daemon.broker ?: "none");
 	}
 }
 
@@ -318,9 +303,9 @@ static void print_people(const struct report *rp)
 		line("sequence", "%" PRIu64 " in epoch %s", rp->stamp.sequence, rp->stamp.epoch);
 	else
 		line("sequence", "no event since boot");
-	if (text_of(rp, "last_error")) {
-		format_since(rp, text_of(rp, "last_error_time"), since);
-		line("last error", "%s: %s", since, text_of(rp, "last_error"));
+	if (rp->daemon.last_error) {
+		format_since(rp, rp->daemon.last_error_usec, since);
+		line("last error", "%s: %s", since, rp->daemon.last_error);
 	}
 }
 
@@ -343,7 +328,7 @@ static void print_json(const struct report *rp)
 	for (size_t i = 0; i < rp->n_reasons; i++)
 		(void)json_array_append_new(reasons, json_string(rp->reasons[i]));
 	o = json_pack(
-		"{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:O?}",
+		"{s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:f}, s:o, s:o, s:o, s:{s:s, s:I}, s:o?}",
 		"health", health_names[rp->health], "code", (int)rp->health, "reasons", reasons,
 		"waiting", "events", (json_int_t)waiting(rp), "live",
 		(json_int_t)(waiting(rp) - replay), "emergency",
@@ -352,7 +337,8 @@ static void print_json(const struct report *rp)
 		"sent", place_json(rp, PLACE_SENT), "failed", place_json(rp, PLACE_FAILED),
 		"skipped", place_json(rp, PLACE_SKIPPED), "stamp", "epoch",
 		rp->stamp.sequence ? rp->stamp.epoch : "", "sequence",
-		(json_int_t)rp->stamp.sequence, "daemon", rp->daemon);
+		(json_int_t)rp->stamp.sequence, "daemon",
+		rp->daemon_error < 0 ? NULL : status_file_to_json(&rp->daemon));
 	command_print_json(o);
 }
 
@@ -382,6 +368,6 @@ int cmd_status(int argc, char **argv)
 	r = rp.health;
 	for (size_t i = 0; i < rp.n_reasons; i++)
 		free(rp.reasons[i]);
-	json_decref(rp.daemon);
+	status_file_release(&rp.daemon);
 	return command_finish(r);
 }

@@ -30,7 +30,7 @@
 #include "spooler/base/log.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/mqtt/reason.h"
-#include "spooler/daemon/status.h"
+#include "spooler/spool/status-file.h"
 #include "spooler/base/terminal.h"
 #include "spooler/event/topic.h"
 #include "spooler/base/util.h"
@@ -306,10 +306,9 @@ static void look_where_it_is(struct prober *p)
 /* The time is up: who did not do his part? */
 static void blame(struct prober *p)
 {
-	int error;
-	json_t *status = status_read(spool_run_directory(), &error);
-	const char *last = json_string_value(json_object_get(status, "last_error"))
-				   ?: "nothing is known of the reason";
+	struct status_file status;
+	int r = status_file_read(spool_run_directory(), &status);
+	const char *last = status.last_error ?: "no reason is known";
 
 	if (!p->found)
 		end_leg(p, LEG_SPOOL, FAILED, 0,
@@ -317,10 +316,10 @@ static void blame(struct prober *p)
 			"no record has come into '%s'", spool_directory());
 	if (!p->found)
 		fail_rest(p);
-	else if (!status)
+	else if (r < 0)
 		end_leg(p, LEG_BROKER, FAILED, 0, "start it: systemctl start virtspool",
 			"the daemon is not running");
-	else if (!json_is_true(json_object_get(status, "connected")))
+	else if (!status.connected)
 		end_leg(p, LEG_BROKER, FAILED, 0, "run `virtspool doctor`, which tries each broker",
 			"the daemon is not connected: %s", last);
 	else
@@ -328,7 +327,7 @@ static void blame(struct prober *p)
 			"see `virtspool status` and `virtspool show` with its id",
 			"the broker has not acknowledged it: %s", last);
 	end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "not reached");
-	json_decref(status);
+	status_file_release(&status);
 }
 
 /*
@@ -430,14 +429,13 @@ static int subscribe(struct prober *p)
 		.credentials = p->credentials,
 		.client_id = p->client_id,
 	};
-	int error;
-	json_t *status = status_read(spool_run_directory(), &error);
-	const char *url = json_string_value(json_object_get(status, "broker"));
+	struct status_file status;
 
-	for (size_t i = 0; url && i < p->config->n_brokers; i++) /* the one that the daemon uses */
-		if (strcmp(p->config->brokers[i].url, url) == 0)
+	(void)status_file_read(spool_run_directory(), &status);
+	for (size_t i = 0; i < p->config->n_brokers; i++) /* the one that the daemon uses */
+		if (strcmp(p->config->brokers[i].url, status.broker ?: "") == 0)
 			o.broker = &p->config->brokers[i];
-	json_decref(status);
+	status_file_release(&status);
 	return client_open(p->loop, &o, &handlers, p, &p->client);
 }
 

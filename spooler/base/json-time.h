@@ -20,3 +20,18 @@ static inline json_t *json_time(uint64_t usec)
 	(void)snprintf(text, sizeof(text), "%s.%06uZ", date, (unsigned)(usec % USEC_PER_SEC));
 	return json_string(text);
 }
+
+/* The other way round; 0 for what is not such a time. */
+static inline uint64_t json_time_usec(const json_t *value)
+{
+	const char *text = json_string_value(value), *rest;
+	struct tm tm = {0};
+	unsigned usec = 0;
+	time_t seconds;
+
+	rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	if (!rest || (sscanf(rest, ".%6uZ", &usec) != 1 && strcmp(rest, "Z") != 0))
+		return 0;
+	seconds = timegm(&tm);
+	return seconds < 0 ? 0 : (uint64_t)seconds * USEC_PER_SEC + usec;
+}

@@ -8,7 +8,7 @@
 #include <syslog.h>
 
 #include "spooler/config/config-keys.h"
-#include "spooler/event/topic.h"
+#include "spooler/config/topic-template.h"
 #include "spooler/base/util.h"
 
 #define NAME_MAX_LENGTH 253 /* of a DNS name */

@@ -14,7 +14,7 @@
 
 #include "hook/spool.h"
 #include "spooler/config/config-value.h"
-#include "spooler/event/topic.h"
+#include "spooler/config/topic-template.h"
 #include "spooler/base/util.h"
 
 #define DEPTH_MAX 16 /* of what is skipped because its key is unknown */

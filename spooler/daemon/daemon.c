@@ -13,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/daemon/archive.h"
+#include "spooler/daemon/backlog.h"
 #include "spooler/config/config.h"
 #include "spooler/daemon/daemon.h"
 #include "spooler/daemon/disk.h"
@@ -26,13 +27,9 @@
 #include "spooler/base/util.h"
 #include "spooler/daemon/watch.h"
 
-#define METRICS_USEC                                                                               \
-	(15 *                                                                                      \
-	 USEC_PER_SEC) /* while something waits, its age grows without anything having changed */
-#define STATUS_USEC                                                                                \
-	USEC_PER_SEC /* status is written at most this often, and only when something has changed */
-#define STOP_MARGIN_USEC                                                                           \
-	(5 * USEC_PER_SEC) /* systemd gives us so much more than spool.stop_timeout */
+#define METRICS_USEC (15 * USEC_PER_SEC) /* how often an age is brought up to date */
+#define STATUS_USEC USEC_PER_SEC /* at most this often, and only when something has changed */
+#define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* beyond spool.stop_timeout, for systemd */
 
 struct daemon {
 	sd_event *loop;
@@ -50,6 +47,8 @@ struct daemon {
 	uint64_t started_usec;
 	int64_t own_expiry_s, authority_expiry_s; /* of the certificates in force */
 	struct backlog backlog;
+	uint64_t reload_refused_usec; /* CLOCK_REALTIME; 0: the last reload was taken */
+	char *reload_error;
 	char *metrics_file; /* that was written last */
 	bool metrics_failed;
 };
@@ -119,28 +118,30 @@ static void remove_metrics(struct daemon *d)
 	free(TAKE_PTR(d->metrics_file));
 }
 
-static void write_metrics(struct daemon *d, const struct status_view *view)
+static void write_metrics(struct daemon *d, struct status_file *status)
 {
 	const char *path = relay_config(d->relay)->metrics_file;
-	uint64_t again;
 	int r;
 
 	if (d->metrics_file && (!path || strcmp(d->metrics_file, path) != 0))
 		remove_metrics(d);
 	if (!path)
 		return;
-	again = backlog_update(&d->backlog, view);
-	r = metrics_write(path, view, &d->backlog);
+	r = metrics_write(path, status);
 	if (r < 0 && !d->metrics_failed)
 		log_warning("cannot write metrics to '%s': %s", path, strerror(-r));
 	d->metrics_failed = r < 0;
 	if (r == 0 && !d->metrics_file)
 		d->metrics_file = strdup(path);
-	if ((again > 0 || d->backlog.records > 0) && !d->status_pending) {
-		(void)sd_event_source_set_time_relative(d->status_timer,
-							again > 0 ? again : METRICS_USEC);
-		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
-	}
+}
+
+/* While something waits, its age grows without anything having changed. */
+static void write_again_later(struct daemon *d, const struct status_file *status, uint64_t usec)
+{
+	if ((usec == 0 && status->waiting == 0) || d->status_pending)
+		return;
+	(void)sd_event_source_set_time_relative(d->status_timer, usec > 0 ? usec : METRICS_USEC);
+	(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
 }
 
 static void write_status(struct daemon *d)
@@ -154,13 +155,23 @@ static void write_status(struct daemon *d)
 		.disk_hangs = disk_hangs(d->disk),
 		.own_expiry_s = d->own_expiry_s,
 		.authority_expiry_s = d->authority_expiry_s,
+		.reload_refused_usec = d->reload_refused_usec,
+		.reload_error = d->reload_error,
 	};
-	int r = status_write(spool_run_directory(), &view);
+	struct status_file status;
+	uint64_t again;
+	int r;
 
+	status_collect(&view, &status);
+	again = backlog_update(&d->backlog, view.disk_hangs, &status);
+	if (status.oldest_usec && status.oldest_usec < status.written_usec)
+		status.oldest_age_ms = (status.written_usec - status.oldest_usec) / 1000;
+	r = status_file_write(spool_run_directory(), &status);
 	if (r < 0)
 		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(),
 			  strerror(-r));
-	write_metrics(d, &view);
+	write_metrics(d, &status);
+	write_again_later(d, &status, again);
 	tell_systemd(d);
 }
 
@@ -347,7 +358,7 @@ int daemon_run(const char *config_path)
 			log_error("the event loop failed: %s", strerror(-r));
 			r = EX_SOFTWARE;
 		}
-		status_remove(spool_run_directory());
+		status_file_remove(spool_run_directory());
 		remove_metrics(&d);
 		log_info("stopped");
 	}

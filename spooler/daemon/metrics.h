@@ -5,25 +5,14 @@
  *
  * The file is replaced atomically, so the collector never sees half of it, and removed at a clean
  * stop. Names and units follow Prometheus' conventions: base units, _total for counters, one label
- * for the reason code. Counters begin at 0 with the daemon.
+ * for the reason code. Counters begin at 0 with the daemon. All but the reason codes and the
+ * histogram comes from status_file_fields.
  */
 #pragma once
 
-#include <stdint.h>
-
-#include "spooler/daemon/status.h"
-
-/* What waits, as counted on the disk: while there is no connection nobody else looks. */
-struct backlog {
-	uint64_t records, emergency, oldest_ms;
-	uint64_t
-		next_usec; /* CLOCK_MONOTONIC: not counted again before; a large spool is counted more seldom */
-};
-/* Returns 0, or after how many microseconds it should be called again, as it was too early to
-   count. */
-uint64_t backlog_update(struct backlog *b, const struct status_view *v);
+#include "spooler/spool/status-file.h"
 
 /* The text, to be freed. NULL without memory. */
-char *metrics_format(const struct status_view *v, const struct backlog *b, uint64_t now_ms);
+char *metrics_format(const struct status_file *s);
 /* Writes it to path. Negative errno. */
-int metrics_write(const char *path, const struct status_view *v, const struct backlog *b);
+int metrics_write(const char *path, const struct status_file *s);

@@ -2,8 +2,8 @@
 /*
  * topic - from a template like "virtspool/v1/{host}/{driver}/{uuid}/{operation}" to an MQTT topic.
  *
- * Pure. A template is checked once, when the configuration is read; topic_format() of a checked
- * template cannot make a topic that MQTT forbids, whatever the values are: see topic.c.
+ * Pure. A template is checked once, when the configuration is read (topic-template.h);
+ * topic_format() of a checked template cannot make a topic that MQTT forbids, whatever the values are: see topic.c.
  */
 #pragma once
 
@@ -11,29 +11,7 @@
 #include <stdint.h>
 
 #include "hook/record.h"
-
-#define TOPIC_MAX 65535		/* MQTT: a string's length is sent in 16 bits */
-#define TOPIC_TEMPLATE_MAX 1024 /* bytes of a template */
-#define TOPIC_HOST_MAX 255	/* bytes of {host} */
-
-enum topic_field {
-	TOPIC_HOST,
-	TOPIC_DRIVER,
-	TOPIC_UUID,
-	TOPIC_NAME,
-	TOPIC_OPERATION,
-	TOPIC_SUBOPERATION,
-	TOPIC_EPOCH,
-	TOPIC_FIELDS,
-};
-#define TOPIC_ALL_FIELDS ((1U << TOPIC_FIELDS) - 1)
-
-/*
- * May this template be used, and does it use only fields in the set `allowed` (bits 1 << enum
- * topic_field)? Returns 0, or -EINVAL with a constant sentence in *ret_why that says what is wrong
- * and what is allowed.
- */
-int topic_check(const char *template, unsigned allowed, const char **ret_why);
+#include "spooler/config/topic-template.h"
 
 /*
  * Fills in the values. A value that is empty becomes "-"; of one that is longer than

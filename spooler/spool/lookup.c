@@ -4,8 +4,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "spooler/event/domain.h"
 #include "hook/spool.h"
+#include "spooler/base/safe-read.h"
+#include "spooler/spool/document-uuid.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/base/util.h"
 #include "spooler/spool/record-parse.h"
@@ -271,32 +272,23 @@ static bool reason_name(const char *name, char ret_file[static NAME_MAX + 1])
 
 char *lookup_reason(const struct lookup *l, enum place place, const char *name)
 {
-	char file[NAME_MAX + 1], text[REASON_MAX];
-	_cleanup_close_ int fd = -1;
-	ssize_t n;
+	char file[NAME_MAX + 1], *text;
+	size_t n;
 
-	if (place != PLACE_FAILED || !reason_name(name, file))
+	if (place != PLACE_FAILED || !reason_name(name, file) ||
+	    safe_read(l->directories[place], file, REASON_MAX, &text, &n) < 0)
 		return NULL;
-	fd = openat(l->directories[place], file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return NULL;
-	n = read(fd, text, sizeof(text));
 	while (n > 0 && text[n - 1] == '\n')
-		n--;
-	return n > 0 ? strndup(text, (size_t)n) : NULL;
+		text[--n] = 0;
+	if (n == 0)
+		free(TAKE_PTR(text));
+	return text;
 }
 
 static void find_uuid(struct found *f)
 {
-	static const struct strings none = {0};
-	struct domain d = {0};
-	const char *why;
-
-	if (f->problem || f->record.document.size == 0)
-		return;
-	if (domain_parse(f->record.document, &none, &d, &why) != -ENOMEM)
-		memcpy(f->uuid, d.uuid, sizeof(f->uuid));
-	domain_release(&d);
+	if (!f->problem)
+		document_uuid(f->record.document, f->uuid);
 }
 
 int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want, struct found *ret_found)

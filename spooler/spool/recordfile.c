@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* recordfile - see recordfile.h. */
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "hook/record.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/spool/recordfile.h"
 #include "spooler/base/util.h"
 
@@ -45,6 +43,21 @@ static int read_all(int fd, char *buffer, size_t size)
 	return 0;
 }
 
+/* Why it cannot be a record; NULL if the error lies in the surroundings. */
+static const char *refusal(int error)
+{
+	switch (error) {
+	case -ELOOP:
+		return "not a record: a symbolic link";
+	case -EMEDIUMTYPE:
+		return "not a record: not a regular file";
+	case -EFBIG:
+		return "not a record: larger than a record can be";
+	default:
+		return NULL;
+	}
+}
+
 int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size_t *ret_size,
 		     const char **ret_reason)
 {
@@ -52,19 +65,10 @@ int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size
 	struct stat st;
 	int r;
 
-	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0) {
-		*ret_reason = "not a record: a symbolic link or a device";
-		return errno == ELOOP || errno == ENXIO || errno == ENODEV ? -EBADMSG : -errno;
-	}
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	*ret_reason = "not a record: not a regular file";
-	if (!S_ISREG(st.st_mode))
-		return -EBADMSG;
-	*ret_reason = "not a record: larger than a record can be";
-	if (st.st_size > RECORD_MAX)
-		return -EBADMSG;
+	fd = safe_open(dir_fd, name, RECORD_MAX, &st);
+	*ret_reason = refusal(fd);
+	if (fd < 0)
+		return *ret_reason ? -EBADMSG : fd;
 	r = make_room(b, (size_t)st.st_size + 1);
 	if (r == 0)
 		r = read_all(fd, b->data, (size_t)st.st_size);

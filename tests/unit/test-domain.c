@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "spooler/event/domain.h"
+#include "spooler/spool/document-uuid.h"
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 #define UUID2 "11111111-2222-3333-4444-555555555555"
@@ -112,6 +113,13 @@ static void reads(void **state)
 		{"<domain><uuid>../../../etc/passwd</uuid></domain>", "", NULL},
 		{"<domain><uuid>c7a5fdbdedaf9455926ad65c16db1809</uuid></domain>", "", NULL},
 		{"<domain><uuid>c7a5fdbd-edaf-9455-926a-d65c16db180g</uuid></domain>", "", NULL},
+		{"<domain><!-- <uuid>" UUID2 "</uuid> --><name><![CDATA[<uuid>" UUID2
+		 "</uuid>]]></name><title a='>' b=\"&lt;uuid>\"/><x/><uuid>" UUID
+		 "</uuid></domain>",
+		 "name=<uuid>" UUID2 "</uuid> uuid=" UUID " title=", NULL},
+		{"<domain><uuid/><metadata><domain><uuid>" UUID2
+		 "</uuid></domain></metadata></domain>",
+		 "", NULL},
 		/* networks */
 		{"<network><name>default</name><uuid>" UUID
 		 "</uuid><domain name='example.org'/></network>",
@@ -182,8 +190,12 @@ static void reads(void **state)
 		const char *why = NULL;
 		struct domain d;
 		int r = domain_parse(document, &namespaces, &d, &why);
-		char *text = describe(&d);
+		char *text = describe(&d), uuid[37];
 
+		document_uuid(document, uuid);
+		if (r == 0 && strcmp(uuid, d.uuid) != 0)
+			fail_msg("'%s'\n  has the uuid '%s', not '%s'", table[i].document, d.uuid,
+				 uuid);
 		if ((r < 0) != (table[i].why != NULL) || strcmp(text, table[i].expected) != 0 ||
 		    (r < 0 && !strstr(why, table[i].why)))
 			fail_msg("'%s'\n  gives    '%s' (%d, %s)\n  instead of '%s'",

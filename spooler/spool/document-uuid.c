@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* document-uuid - see document-uuid.h. */
+#include "spooler/base/util.h"
+#include "spooler/spool/document-uuid.h"
+
+#define DEPTH_MAX 3 /* hookData/network/uuid */
+
+struct scan {
+	const char *s, *end;
+	size_t depth;
+	struct bytes path[DEPTH_MAX]; /* the names of the open elements, the outermost first */
+};
+
+static bool begins_with(const struct scan *c, const char *text)
+{
+	return (size_t)(c->end - c->s) >= strlen(text) && memcmp(c->s, text, strlen(text)) == 0;
+}
+
+/* Moves to after the next `text`, or to the end. */
+static void skip_past(struct scan *c, const char *text)
+{
+	const char *at = memmem(c->s, (size_t)(c->end - c->s), text, strlen(text));
+
+	c->s = at ? at + strlen(text) : c->end;
+}
+
+/* To the ">" that ends a tag: one in an attribute's value does not. */
+static void skip_tag(struct scan *c)
+{
+	char quote = 0;
+
+	for (; c->s < c->end; c->s++)
+		if (quote)
+			quote = *c->s == quote ? 0 : quote;
+		else if (*c->s == '"' || *c->s == '\'')
+			quote = *c->s;
+		else if (*c->s == '>')
+			return;
+}
+
+static bool is_named(struct bytes name, const char *text)
+{
+	return name.size == strlen(text) && memcmp(name.data, text, name.size) == 0;
+}
+
+static bool is_uuid_element(const struct scan *c)
+{
+	const struct bytes *p = c->path;
+
+	if (c->depth == 2)
+		return is_named(p[1], "uuid") &&
+		       (is_named(p[0], "domain") || is_named(p[0], "network"));
+	return c->depth == 3 && is_named(p[2], "uuid") && is_named(p[1], "network") &&
+	       is_named(p[0], "hookData");
+}
+
+static bool read_uuid(const struct scan *c, char ret_uuid[static 37])
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	char uuid[37] = "";
+
+	if (c->end - c->s <= 36 || c->s[36] != '<')
+		return false;
+	for (size_t i = 0; i < 36; i++) {
+		char lower =
+			(char)(c->s[i] >= 'A' && c->s[i] <= 'F' ? c->s[i] + 'a' - 'A' : c->s[i]);
+
+		if (form[i] == '-' ? lower != '-' : !lower || !strchr("0123456789abcdef", lower))
+			return false;
+		uuid[i] = lower;
+	}
+	memcpy(ret_uuid, uuid, sizeof(uuid));
+	return true;
+}
+
+/* A start tag, behind its "<". True: the scan is over. */
+static bool open_element(struct scan *c, char ret_uuid[static 37])
+{
+	const char *name = c->s;
+
+	while (c->s < c->end && !strchr(" \t\r\n/>", *c->s))
+		c->s++;
+	if (c->depth < DEPTH_MAX)
+		c->path[c->depth] = (struct bytes){name, (size_t)(c->s - name)};
+	c->depth++;
+	skip_tag(c);
+	if (c->s == c->end)
+		return true;
+	if (c->s[-1] == '/')
+		c->depth--;
+	c->s++;
+	return is_uuid_element(c) && c->s[-2] != '/' && read_uuid(c, ret_uuid);
+}
+
+void document_uuid(struct bytes document, char ret_uuid[static 37])
+{
+	struct scan c = {.s = document.data, .end = document.data + document.size};
+
+	ret_uuid[0] = 0;
+	while (document.size > 0 && c.s < c.end) {
+		skip_past(&c, "<");
+		if (begins_with(&c, "!--"))
+			skip_past(&c, "-->");
+		else if (begins_with(&c, "![CDATA["))
+			skip_past(&c, "]]>");
+		else if (begins_with(&c, "?"))
+			skip_past(&c, "?>");
+		else if (begins_with(&c, "!"))
+			skip_tag(&c);
+		else if (begins_with(&c, "/"))
+			c.depth -= c.depth > 0;
+		else if (c.s < c.end && open_element(&c, ret_uuid))
+			return;
+	}
+}
