@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The rooms of the source tree: who may include whom. README's map says the same in words."""
+
+import re
+
+from lib.programs import ROOT
+
+# A room, and the rooms that it may include beside itself.
+MAY_INCLUDE = {
+    "hook": set(),
+    "base": set(),
+    "config": {"hook", "base"},
+    "spool": {"hook", "base"},
+    "event": {"hook", "base", "config"},
+    "mqtt": {"base", "config"},
+}
+PROGRAMS = {"daemon", "admin", "listener", "recorder"}
+LIBRARIES = set(MAY_INCLUDE)
+
+
+def room(path):
+    parts = path.split("/")
+    return parts[0] if parts[0] == "hook" else parts[1]
+
+
+def sources():
+    return [*ROOT.glob("hook/*.[ch]"), *ROOT.glob("spooler/*/*.[ch]")]
+
+
+def arrows():
+    for file in sources():
+        name = str(file.relative_to(ROOT))
+        for included in re.findall(r'^#include "([^"]+)"', file.read_text(), re.M):
+            assert (ROOT / included).exists(), f"{name} includes '{included}' without naming its room"
+            yield room(name), room(included), name, included
+
+
+def test_dependencies_run_one_way():
+    wrong = [
+        f"{name} includes {included}"
+        for source, target, name, included in arrows()
+        if target != source and target not in (LIBRARIES if source in PROGRAMS else MAY_INCLUDE[source])
+    ]
+    assert not wrong
+
+
+def test_the_top_level_has_no_other_source_folder():
+    folders = {p.parent.relative_to(ROOT).parts[0] for p in ROOT.glob("*/**/*.c") if "build" not in str(p.relative_to(ROOT))}
+    assert folders <= {"hook", "spooler", "tests"}
+    assert not list(ROOT.glob("spooler/*.[ch]"))
+
+
+# Which rooms know which library: its header's folder or name.
+LIBRARY_ROOMS = {
+    "mosquitto": {"mqtt"},
+    "gnutls": {"mqtt", "event", "recorder"},
+    "yaml": {"config"},
+    "libxml": {"event"},
+    "libvirt": {"listener"},
+    "sqlite3": {"recorder"},
+    "libpq-fe": {"recorder"},
+    "microhttpd": {"recorder"},
+}
+
+
+def test_each_library_is_known_in_one_room():
+    for library, rooms in LIBRARY_ROOMS.items():
+        pattern = re.compile(rf"^#include <{library}[./]", re.M)
+        found = {room(str(f.relative_to(ROOT))) for f in sources() if pattern.search(f.read_text())}
+        assert found <= rooms, library
+
