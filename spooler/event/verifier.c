@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * verifier - see verifier.h.
+ *
+ * The hosts are a jansson object from name to a list of certificates, as its hash table is one that
+ * an attacker cannot make slow. A host that is not in our CA's certificates takes no room.
+ */
+#include <time.h>
+
+#include "spooler/base/util.h"
+#include "spooler/event/signature.h"
+#include "spooler/event/verifier.h"
+
+#define SOURCE_PREFIX "/virtspool/"
+#define CERTIFICATE_MAX 16384
+
+struct host {
+	struct signing_certificate *certificates[VERIFIER_KEYS_MAX]; /* newest first */
+	size_t n;
+};
+
+struct verifier {
+	struct authority *authority;
+	json_t *index; /* source -> position in hosts */
+	struct host *hosts;
+	size_t n_hosts, n_allocated;
+};
+
+const char *verification_name(enum verification v)
+{
+	static const char *const names[N_VERIFICATIONS] = {
+		[VERIFICATION_VERIFIED] = "verified",
+		[VERIFICATION_UNSIGNED] = "unsigned",
+		[VERIFICATION_UNKNOWN] = "unknown",
+		[VERIFICATION_FORGED] = "forged",
+	};
+
+	return names[v];
+}
+
+int verifier_new(const char *ca_file, const char *crl_file, struct verifier **ret_verifier,
+		 char **ret_error)
+{
+	struct verifier *v = calloc(1, sizeof(*v));
+	int r;
+
+	*ret_error = NULL;
+	if (!v)
+		return -ENOMEM;
+	v->index = json_object();
+	r = v->index ? authority_load(ca_file, crl_file, &v->authority, ret_error) : -ENOMEM;
+	if (r < 0) {
+		verifier_free(v);
+		return r;
+	}
+	*ret_verifier = v;
+	return 0;
+}
+
+void verifier_free(struct verifier *v)
+{
+	if (!v)
+		return;
+	for (size_t i = 0; i < v->n_hosts; i++)
+		for (size_t j = 0; j < v->hosts[i].n; j++)
+			signing_certificate_free(v->hosts[i].certificates[j]);
+	free(v->hosts);
+	json_decref(v->index);
+	authority_free(v->authority);
+	free(v);
+}
+
+/* --- the hosts */
+
+static struct host *find_host(const struct verifier *v, const char *source)
+{
+	const json_t *position = json_object_get(v->index, source);
+
+	return position ? &v->hosts[json_integer_value(position)] : NULL;
+}
+
+static struct host *add_host(struct verifier *v, const char *source)
+{
+	struct host *larger = v->hosts;
+
+	if (v->n_hosts == v->n_allocated) {
+		size_t n = v->n_allocated ? 2 * v->n_allocated : 16;
+
+		larger = reallocarray(v->hosts, n, sizeof(*v->hosts));
+		if (!larger)
+			return NULL;
+		v->hosts = larger;
+		v->n_allocated = n;
+	}
+	if (json_object_set_new(v->index, source, json_integer((json_int_t)v->n_hosts)) < 0)
+		return NULL;
+	v->hosts[v->n_hosts] = (struct host){0};
+	return &v->hosts[v->n_hosts++];
+}
+
+static struct signing_certificate *find_certificate(const struct host *h, const char *key_id)
+{
+	for (size_t i = 0; h && i < h->n; i++)
+		if (strcmp(signing_certificate_key_id(h->certificates[i]), key_id) == 0)
+			return h->certificates[i];
+	return NULL;
+}
+
+/* A renewed certificate of a known key takes the place of the old one. */
+static int keep_certificate(struct host *h, struct signing_certificate *c)
+{
+	const char *id = signing_certificate_key_id(c);
+	size_t old = h->n < VERIFIER_KEYS_MAX ? h->n : VERIFIER_KEYS_MAX - 1;
+	bool is_new = true;
+
+	for (size_t i = 0; i < h->n; i++)
+		if (strcmp(signing_certificate_key_id(h->certificates[i]), id) == 0) {
+			is_new = signing_certificate_begin(h->certificates[i]) !=
+					 signing_certificate_begin(c) ||
+				 signing_certificate_end(h->certificates[i]) !=
+					 signing_certificate_end(c);
+			old = i;
+		}
+	if (old < h->n)
+		signing_certificate_free(h->certificates[old]);
+	else
+		h->n++;
+	memmove(&h->certificates[1], &h->certificates[0], old * sizeof(h->certificates[0]));
+	h->certificates[0] = c;
+	return is_new;
+}
+
+/* --- what an event says of its host */
+
+static bool decode_percent(const char *text, char *buf, size_t size)
+{
+	size_t n = 0;
+	unsigned byte;
+
+	for (; *text; text++) {
+		if (n + 1 >= size)
+			return false;
+		if (*text != '%') {
+			buf[n++] = *text;
+			continue;
+		}
+		if (sscanf(text + 1, "%2x", &byte) != 1 || !text[1] || !text[2] || byte == 0)
+			return false;
+		buf[n++] = (char)byte;
+		text += 2;
+	}
+	buf[n] = '\0';
+	return n > 0;
+}
+
+/* The host's name, as its certificate must have it. */
+static const char *source_of(const json_t *event, char host[static 256])
+{
+	const char *source = json_string_value(json_object_get(event, "source"));
+
+	if (!source || strncmp(source, SOURCE_PREFIX, strlen(SOURCE_PREFIX)) != 0 ||
+	    !decode_percent(source + strlen(SOURCE_PREFIX), host, 256))
+		return NULL;
+	return source;
+}
+
+static bool time_of(const json_t *event, int64_t *ret_s)
+{
+	const char *text = json_string_value(json_object_get(event, "time"));
+	struct tm tm = {0};
+
+	if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%S", &tm))
+		return false;
+	*ret_s = timegm(&tm);
+	return true;
+}
+
+/* --- the two questions */
+
+int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_why)
+{
+	const char *pem = json_string_value(
+		json_object_get(json_object_get(status_event, "data"), "certificate"));
+	char name[256];
+	const char *source = source_of(status_event, name);
+	struct signing_certificate *c = NULL;
+	struct host *h;
+	int r;
+
+	*ret_why = NULL;
+	if (!pem || !source || strlen(pem) > CERTIFICATE_MAX)
+		return 0;
+	r = signing_certificate_load(v->authority, pem, strlen(pem), name, &c, ret_why);
+	if (r < 0)
+		return r;
+	h = find_host(v, source);
+	if (!h)
+		h = add_host(v, source);
+	if (!h) {
+		signing_certificate_free(c);
+		return -ENOMEM;
+	}
+	return keep_certificate(h, c);
+}
+
+enum verification verifier_check(struct verifier *v, const json_t *event, const char *payload,
+				 size_t size, const char **ret_why)
+{
+	const json_t *attribute = json_object_get(event, VERIFIABLE_MATERIAL);
+	char host[256], key_id[SIGNATURE_KEY_ID];
+	const char *source = source_of(event, host), *data;
+	const struct signing_certificate *c;
+	size_t data_size;
+	int64_t time_s;
+
+	*ret_why = "it carries no signature";
+	if (!attribute)
+		return VERIFICATION_UNSIGNED;
+	*ret_why = "it has no source, time or data that could be signed";
+	if (!source || !time_of(event, &time_s) ||
+	    verifiable_data(payload, size, &data, &data_size) < 0)
+		return VERIFICATION_FORGED;
+	*ret_why = VERIFIABLE_MATERIAL " is not an envelope of this kind";
+	if (!json_is_string(attribute) ||
+	    signature_key_id(json_string_value(attribute), key_id) < 0)
+		return VERIFICATION_FORGED;
+	*ret_why = "no certificate of its host has this key";
+	c = find_certificate(find_host(v, source), key_id);
+	if (!c)
+		return VERIFICATION_UNKNOWN;
+	if (signature_verify(json_string_value(attribute), c, event, data, data_size, time_s,
+			     ret_why) < 0)
+		return VERIFICATION_FORGED;
+	*ret_why = NULL;
+	return VERIFICATION_VERIFIED;
+}
