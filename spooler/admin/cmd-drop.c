@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool drop - removes what waits or failed, and what is no event at all.
+ * virtspool drop - removes events that wait or failed, and files that are not events.
  *
- * Nobody will ever hear of it, so it asks, and each removal goes to the system log, with who and
- * what.
+ * They will never be published, so it asks first, and each removal goes to the system log, with who
+ * and what.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <sys/socket.h>
@@ -16,7 +17,7 @@
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
-#define SHOWN_MAX 20 /* removals that are also told on stderr */
+#define SHOWN_MAX 20 /* removals that stderr shows as well */
 
 /* --- who, and the system log */
 
@@ -54,7 +55,7 @@ enum { OPTION_FROM = 0x3000 };
 
 static const struct argp_option options[] = {
 	{"from", OPTION_FROM, "PLACE", 0,
-	 "new (all that waits), failed, replay or emergency [new and failed]", 1},
+	 "new (all that wait), failed, replay or emergency [new and failed]", 1},
 	{0},
 };
 
@@ -76,9 +77,10 @@ struct dropper {
 	char who[128];
 	bool log_answers;
 	uint64_t dropped, gone;
+	struct failures failures;
 };
 
-/* What is known of it, as one line. */
+/* The event in one line; to be freed. */
 static char *describe(const struct found *f)
 {
 	_cleanup_free_ char *driver = terminal_text(stderr, f->record.driver.data,
@@ -97,9 +99,26 @@ static char *describe(const struct found *f)
 	return text;
 }
 
+/* Removes a file or an empty directory, and in failed/ the reason beside it. Negative errno. */
+static int remove_file(const struct lookup *l, enum place place, const char *name)
+{
+	char reason[NAME_MAX + 1];
+	int fd = l->directories[place];
+
+	if (unlinkat(fd, name, 0) < 0) {
+		if (errno != EISDIR)
+			return -errno;
+		if (unlinkat(fd, name, AT_REMOVEDIR) < 0)
+			return -errno;
+	}
+	if (place == PLACE_FAILED && record_reason_name(name, reason))
+		(void)unlinkat(fd, reason, 0);
+	return 0;
+}
+
 /* kind: "event", "file" */
-static void tell(struct dropper *d, const char *kind, const char *name, enum place place,
-		 const char *what)
+static void report(struct dropper *d, const char *kind, const char *name, enum place place,
+		   const char *what)
 {
 	d->dropped++;
 	syslog(LOG_NOTICE, "%s dropped %s %s from %s/: %s", d->who, kind, name,
@@ -109,7 +128,7 @@ static void tell(struct dropper *d, const char *kind, const char *name, enum pla
 			what ? what : "");
 }
 
-static int drop_event(struct dropper *d, struct lookup *l, const struct spool_id *id)
+static void drop_event(struct dropper *d, struct lookup *l, const struct spool_id *id)
 {
 	_cleanup_free_ char *what = NULL;
 	struct found f;
@@ -117,23 +136,23 @@ static int drop_event(struct dropper *d, struct lookup *l, const struct spool_id
 
 	if (r == 0) {
 		what = describe(&f);
-		r = lookup_remove(l, f.place, f.name);
+		r = remove_file(l, f.place, f.name);
 	}
 	if (r == 0)
-		tell(d, "event", f.name, f.place, what);
-	if (r == -ENOENT)
+		report(d, "event", f.name, f.place, what);
+	else if (r == -ENOENT)
 		d->gone++;
-	return r == -ENOENT ? 0 : r;
+	else
+		failures_add(&d->failures, id, r);
 }
 
-/* Told, and no reason not to go on with the next: a directory that is not empty, for example. */
 static int drop_stray(struct dropper *d, const struct lookup *l, const struct stray *f)
 {
 	_cleanup_free_ char *what = NULL;
-	int r = lookup_remove(l, f->place, f->name);
+	int r = remove_file(l, f->place, f->name);
 
 	if (r == 0) {
-		tell(d, "file", f->text, f->place, stray_problem(f));
+		report(d, "file", f->text, f->place, stray_problem(f));
 		return COMMAND_OK;
 	}
 	if (r == -ENOENT) {
@@ -145,38 +164,35 @@ static int drop_stray(struct dropper *d, const struct lookup *l, const struct st
 	return command_failure(what, r);
 }
 
+/* One that cannot be removed does not keep the others. */
 static int drop_all(struct lookup *l, const struct id_list *list)
 {
-	struct dropper d = {.log_answers = system_log_answers()};
-	int code = COMMAND_OK, one, r = 0;
+	struct dropper d = {.log_answers = system_log_answers(), .failures.what = "cannot remove"};
+	int code = COMMAND_OK, one;
 	struct progress progress;
-	size_t i;
 
 	who(d.who, sizeof(d.who));
 	openlog("virtspool", LOG_PID, LOG_DAEMON);
 	if (!d.log_answers)
-		log_warning("the system log cannot be reached; what is removed is told here only");
+		log_warning("cannot reach the system log; removals are listed here only");
 	progress_start(&progress, "dropping", list->n);
-	for (i = 0; i < list->n; i++) {
-		r = drop_event(&d, l, &list->entries[i]);
-		if (r < 0)
-			break;
+	for (size_t i = 0; i < list->n; i++) {
+		drop_event(&d, l, &list->entries[i]);
 		progress_step(&progress);
 	}
 	progress_end(&progress);
-	if (i < list->n)
-		code = command_event_failure("cannot remove", &list->entries[i], r);
-	for (i = 0; i < l->strays.n; i++) {
+	for (size_t i = 0; i < l->strays.n; i++) {
 		one = drop_stray(&d, l, &l->strays.entries[i]);
 		code = one == COMMAND_OK ? code : one;
 	}
-	syslog(LOG_NOTICE, "%s dropped %" PRIu64 " in all", d.who, d.dropped);
+	syslog(LOG_NOTICE, "%s dropped %" PRIu64 " in total", d.who, d.dropped);
 	closelog();
 	fprintf(stderr, "%" PRIu64 " dropped", d.dropped);
 	if (d.gone > 0)
 		fprintf(stderr, "; %" PRIu64 " were no longer there", d.gone);
 	fputc('\n', stderr);
-	return code;
+	one = failures_report(&d.failures);
+	return one == COMMAND_OK ? code : one;
 }
 
 static int drop(struct lookup *l, void *arguments)
@@ -188,12 +204,14 @@ static int drop(struct lookup *l, void *arguments)
 
 	selection_count(l, &list, count);
 	if (r != COMMAND_OK)
-		; /* said already */
+		; /* reported already */
 	else if (s->dry_run)
 		r = selection_dry_run(l, s, &list, "dropped");
 	else if (list.n + l->strays.n == 0)
 		fputs("nothing to drop\n", stderr);
-	else if (!s->yes && !command_confirm("drop %s, which nobody will hear of then", count))
+	else if (!s->yes &&
+		 !command_confirm("Drop %s? They will never be published; consumers see a hole.",
+				  count))
 		r = COMMAND_FAILED;
 	else
 		r = drop_all(l, &list);
@@ -208,8 +226,8 @@ int cmd_drop(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "[ID|FILE...]",
-		.doc = "Removes events that wait or failed, by id (any unique beginning) or by filters, and what lies "
-		       "there and is no event, by the name that `virtspool list` shows. Each removal is logged, with "
+		.doc = "Removes events that wait or failed, by id (any unique prefix) or by filters, and files that are "
+		       "not events, by the name that `virtspool list` shows. Each removal is logged, with "
 		       "who and what.",
 		.children = children,
 	};

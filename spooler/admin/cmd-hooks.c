@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cmd-hooks - `virtspool hooks`: puts our hook where libvirt runs it, takes it away, says where it
- * is.
+ * virtspool hooks - installs our hook where libvirt runs it, removes it, or shows where it is.
  *
- * What is done to the hooks directory, and what is left alone there, is in scripts/install-hook,
- * which `make install` and the packages run as well; this is its command line.
+ * scripts/install-hook does the work, as it does for `make install` and the packages; this is its
+ * command line.
  */
 #include <argp.h>
 #include <unistd.h>
@@ -20,7 +19,7 @@ struct arguments {
 	const char *action;
 	const char *hooksdir;
 	char *drivers[ARGUMENTS_MAX -
-		      8]; /* the rest is for the script's name and options, and the end */
+		      8]; /* the others hold the script's name and options, and NULL */
 	size_t n_drivers;
 };
 
@@ -41,13 +40,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (!a->action)
 			a->action = arg;
 		else if (a->n_drivers == ELEMENTSOF(a->drivers))
-			argp_error(state, "more drivers than libvirt has");
+			argp_error(state, "too many drivers");
 		else
 			a->drivers[a->n_drivers++] = arg;
 		return 0;
 	case ARGP_KEY_END:
 		if (!a->action)
-			argp_error(state, "what shall be done: install, remove or status?");
+			argp_error(state, "missing action: install, remove or status");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -77,11 +76,10 @@ int cmd_hooks(int argc, char **argv)
 		.parser = parse,
 		.args_doc = "install|remove|status [DRIVER...]",
 		.doc = "Installs our hook for drivers of libvirt (qemu, lxc, libxl, bhyve, network, daemon), removes "
-		       "it, or "
-		       "says where it is installed.\v"
-		       "Without DRIVER, install means qemu, and remove and status mean all of them. Another's hook is "
-		       "never "
-		       "replaced or removed: beside it ours goes to DRIVER.d/. status fails (1) if ours is nowhere.",
+		       "it, or shows where it is installed.\v"
+		       "Without DRIVER, install means qemu, and remove and status mean all drivers. A hook of another "
+		       "package is never replaced or removed; ours then goes to DRIVER.d/. status fails (1) if our hook "
+		       "is installed nowhere.",
 	};
 	struct arguments a = {.hooksdir = HOOKSDIR};
 	char *command[ARGUMENTS_MAX] = {"install-hook"}, *option;
@@ -90,7 +88,7 @@ int cmd_hooks(int argc, char **argv)
 	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
 	if (option_of(a.action, &option) < 0) {
-		log_error("'%s': install, remove or status", a.action);
+		log_error("unknown action '%s'; choose install, remove or status", a.action);
 		return COMMAND_USAGE;
 	}
 	if (strcmp(a.action, "status") != 0 && access(a.hooksdir, F_OK) == 0 &&

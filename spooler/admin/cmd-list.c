@@ -43,7 +43,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		state->child_inputs[0] = &a->filter;
 		return 0;
 	case 'n':
-		a->limit = command_number(state, "--limit", arg);
+		a->limit = command_number(state, "--limit", arg, UINT64_MAX);
 		return 0;
 	case 'a':
 		a->all = true;
@@ -115,42 +115,42 @@ static bool stray_is_next(const struct merge *m)
 	return m->ids->newest ? stray >= event : stray < event;
 }
 
-static int print_next_event(struct lookup *l, const struct arguments *a, struct merge *m,
-			    struct listing *listing)
+static void print_next_event(struct lookup *l, const struct arguments *a, struct merge *m,
+			     struct listing *listing, struct failures *failures)
 {
 	size_t i = m->next_id++;
 	struct found f;
 	int r = read_entry(l, a, m->ids, i, listing_wants(listing), &f);
 
-	if (r == -ENOENT)
-		return COMMAND_OK;
+	if (r < 0 && r != -ENOENT)
+		failures_add(failures, &m->ids->entries[i], r);
 	if (r < 0)
-		return command_event_failure("cannot read", &m->ids->entries[i], r);
+		return;
 	if (found_matches(&f, &a->filter))
 		listing_event(listing, &f);
 	found_release(&f);
-	return COMMAND_OK;
 }
 
 static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *ids,
 		     uint64_t limit, uint64_t *ret_shown)
 {
 	struct merge m = {.ids = ids, .strays = &l->strays};
+	struct failures failures = {.what = "cannot read"};
 	struct listing listing = {.json = a->json};
-	int r = COMMAND_OK;
 
 	if (filter_needs_record(&a->filter))
 		stray_clear(&l->strays);
-	while (r == COMMAND_OK && listing.lines < limit && !command_output_ended()) {
+	while (listing.lines < limit && !command_output_ended()) {
 		if (stray_is_next(&m))
 			listing_stray(&listing, l, &m.strays->entries[m.next_stray++]);
 		else if (m.next_id < ids->n)
-			r = print_next_event(l, a, &m, &listing);
+			print_next_event(l, a, &m, &listing, &failures);
 		else
 			break;
 	}
 	*ret_shown = listing.lines;
-	return r;
+	(void)fflush(stdout);
+	return failures_report(&failures);
 }
 
 static int list(struct lookup *l, void *arguments)

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* virtspool purge - thins out the archive of what was delivered, or filtered out, by age or
-   size. */
+/* virtspool purge - removes events from the archive (delivered, or filtered out), by age or size. What
+   cannot be removed is reported at the end, and the rest is removed nevertheless. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "spooler/admin/command.h"
 #include "spooler/spool/lookup.h"
+#include "spooler/base/number.h"
 #include "spooler/base/util.h"
 
 struct arguments {
 	unsigned places;
-	struct filter filter; /* until_ms: older than that */
+	struct filter filter; /* until_ms: remove what is older */
 	bool by_size, by_age, yes, dry_run;
 	uint64_t keep_bytes;
 };
@@ -18,28 +19,31 @@ struct arguments {
 enum { OPTION_OLDER = 0x2000, OPTION_KEEP, OPTION_FROM };
 
 static const struct argp_option options[] = {
-	{"older-than", OPTION_OLDER, "TIME", 0, "remove what is older: 7d, 2026-11-01 ...", 1},
-	{"keep", OPTION_KEEP, "SIZE", 0, "keep the newest, so many bytes of them: 500M, 2G", 1},
+	{"older-than", OPTION_OLDER, "TIME", 0, "remove events older than TIME: 7d, 2026-11-01 ...",
+	 1},
+	{"keep", OPTION_KEEP, "SIZE", 0, "keep the newest SIZE bytes: 500M, 2G", 1},
 	{"from", OPTION_FROM, "PLACE", 0, "sent or skipped [sent]", 1},
-	{"dry-run", 'n', NULL, 0, "only tell how much would be removed", 1},
+	{"dry-run", 'n', NULL, 0, "only show how much would be removed", 1},
 	{"yes", 'y', NULL, 0, "do not ask", 1},
 	{0},
 };
 
+/* 500M, 2g, 1GiB; without a unit bytes. */
 static uint64_t parse_size(const struct argp_state *state, const char *arg)
 {
 	static const char letters[] = "KMGT";
-	char *end = NULL;
-	uint64_t n = arg[0] >= '0' && arg[0] <= '9' ? strtoull(arg, &end, 10) : 0;
-	const char *letter = end && *end ? strchr(letters, *end & ~0x20) : NULL;
-	unsigned shift = letter && *letter ? 10 * (unsigned)(letter - letters + 1) : 0;
+	const char *s = arg, *letter;
+	uint64_t n = 0;
+	unsigned shift = 0;
+	bool good = number_take(&s, &n);
 
-	if (shift > 0)
-		end++;
-	if (shift > 0 && strcmp(end, "iB") == 0)
-		end += 2;
-	if (!end || *end || n > UINT64_MAX >> shift)
-		argp_error(state, "--keep: '%s' is no size; say 500M or 2G", arg);
+	letter = good && *s ? strchr(letters, *s & ~0x20) : NULL;
+	if (letter && *letter) {
+		shift = 10 * (unsigned)(letter - letters + 1);
+		s += strcmp(s + 1, "iB") == 0 ? 3 : 1;
+	}
+	if (!good || *s || n > UINT64_MAX >> shift)
+		argp_error(state, "--keep: '%s' is not a size below 16 EiB; try 500M or 2G", arg);
 	return n << shift;
 }
 
@@ -50,9 +54,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case OPTION_OLDER:
 		if (filter_parse_time(arg, (int64_t)time(NULL), &a->filter.until_ms) < 0)
-			argp_error(state,
-				   "--older-than: '%s' is no time; say 7d, yesterday or 2026-11-01",
-				   arg);
+			argp_error(
+				state,
+				"--older-than: '%s' is not a time; try 7d, yesterday or 2026-11-01",
+				arg);
 		a->by_age = true;
 		return 0;
 	case OPTION_KEEP:
@@ -62,9 +67,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPTION_FROM:
 		if (!places_parse(arg, &a->places) ||
 		    a->places & ~(PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_SKIPPED)))
-			argp_error(state,
-				   "--from takes sent or skipped, not '%s'; see drop for the rest",
-				   arg);
+			argp_error(
+				state,
+				"--from takes sent or skipped, not '%s'; see `virtspool drop` for the rest",
+				arg);
 		return 0;
 	case 'n':
 		a->dry_run = true;
@@ -74,7 +80,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_END:
 		if (!a->by_age && !a->by_size)
-			argp_error(state, "say what may go: --older-than TIME, --keep SIZE");
+			argp_error(state, "give --older-than TIME or --keep SIZE");
 		return 0;
 	default:
 		return command_no_arguments(key, arg, state);
@@ -92,8 +98,8 @@ static uint64_t size_of(const struct lookup *l, const struct spool_id *id)
 		       : 0;
 }
 
-/* The list is newest first; returns where in it those begin that go. *ret_bytes is what they
-   hold. */
+/* The list is newest first: those from the returned index on are to be removed. *ret_bytes is their
+   size. */
 static size_t first_to_go(const struct lookup *l, const struct arguments *a,
 			  const struct id_list *list, uint64_t *ret_bytes)
 {
@@ -117,30 +123,27 @@ static size_t first_to_go(const struct lookup *l, const struct arguments *a,
 
 static int purge_all(const struct lookup *l, const struct id_list *list, size_t first)
 {
+	struct failures failures = {.what = "cannot remove"};
 	struct progress progress;
 	uint64_t removed = 0;
 	char count[48];
-	size_t i;
-	int r = 0;
 
 	progress_start(&progress, "purging", list->n - first);
-	for (i = list->n; i > first; i--) { /* the oldest first */
+	for (size_t i = list->n; i > first; i--) { /* the oldest first */
+		const struct spool_id *id = &list->entries[i - 1];
 		char name[37];
 
-		spool_id_name(&list->entries[i - 1], name);
-		if (unlinkat(l->directories[list->entries[i - 1].source], name, 0) == 0)
+		spool_id_name(id, name);
+		if (unlinkat(l->directories[id->source], name, 0) == 0)
 			removed++;
-		else if (errno != ENOENT) {
-			r = -errno;
-			break;
-		}
+		else if (errno != ENOENT)
+			failures_add(&failures, id, -errno);
 		progress_step(&progress);
 	}
 	progress_end(&progress);
 	format_count(removed, "event", count);
 	fprintf(stderr, "%s removed\n", count);
-	return i > first ? command_event_failure("cannot remove", &list->entries[i - 1], r)
-			 : COMMAND_OK;
+	return failures_report(&failures);
 }
 
 static int purge(struct lookup *l, void *arguments)
@@ -162,10 +165,12 @@ static int purge(struct lookup *l, void *arguments)
 	format_count(list.n - first, "event", count);
 	format_size(bytes, size);
 	if (a->dry_run) {
-		printf("%s, %s, would be removed\n", count, size);
+		printf("%s (%s) would be removed\n", count, size);
 		r = COMMAND_OK;
 	} else if (first < list.n && !a->yes &&
-		   !command_confirm("remove %s, %s, from the archive", count, size)) {
+		   !command_confirm(
+			   "Remove %s (%s) from the archive? They cannot be replayed any more.",
+			   count, size)) {
 		r = COMMAND_FAILED;
 	} else {
 		r = purge_all(l, &list, first);
@@ -179,8 +184,8 @@ int cmd_purge(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Removes delivered events from the archive (sent/), by age or size. What spool.sent_age and "
-		       "spool.sent_size say is done by the daemon.",
+		.doc = "Removes delivered events from the archive (sent/), by age or size. The daemon keeps to "
+		       "spool.sent_age and spool.sent_size by itself.",
 	};
 	struct arguments a = {.places = PLACE_BIT(PLACE_SENT)};
 

@@ -2,19 +2,20 @@
 /*
  * virtspool replay - puts events that were delivered, or failed, back into the queue.
  *
- * An event is moved by one rename: at each moment it is in one place, whatever happens to this
- * program, and what was moved already is not found again where it was. The daemon publishes what is
- * in replay/ after all that is live, with the same id, the original time and `replayed: true`. With
- * --rate the events are released one by one at that rate, by this program; ending it leaves the
- * rest where it was.
+ * An event is moved by one rename, so it is in exactly one place at each moment, whatever happens to
+ * this program. The daemon publishes the events in replay/ after all live ones, with the same id, the
+ * original time and `replayed: true`. With --rate this program moves them one by one at that rate; if
+ * interrupted, the remaining events stay where they were.
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
 #include "spooler/base/atomic-file.h"
 #include "spooler/admin/command.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
+#include "spooler/base/number.h"
 #include "spooler/admin/select.h"
 #include "spooler/spool/status-file.h"
 #include "spooler/base/util.h"
@@ -30,7 +31,7 @@ enum { OPTION_FROM = 0x3000, OPTION_RATE };
 
 static const struct argp_option options[] = {
 	{"from", OPTION_FROM, "PLACE", 0, "sent, failed or skipped [sent and failed]", 1},
-	{"rate", OPTION_RATE, "N[/s]", 0, "so many events a second, or N/min, N/h", 1},
+	{"rate", OPTION_RATE, "N[/s]", 0, "N events a second; also N/min, N/h [all at once]", 1},
 	{0},
 };
 
@@ -41,13 +42,15 @@ static uint64_t parse_rate(const struct argp_state *state, const char *arg)
 		const char *suffix;
 		uint64_t usec;
 	} units[] = {{"", 1}, {"/s", 1}, {"/sec", 1}, {"/min", 60}, {"/m", 60}, {"/h", 3600}};
-	char *end = NULL;
-	uint64_t n = arg[0] >= '0' && arg[0] <= '9' ? strtoull(arg, &end, 10) : 0;
+	const char *suffix = arg;
+	uint64_t n = 0;
 
-	for (size_t i = 0; n > 0 && n <= USEC_PER_SEC && i < ELEMENTSOF(units); i++)
-		if (strcmp(end, units[i].suffix) == 0)
-			return units[i].usec * USEC_PER_SEC / n;
-	argp_error(state, "--rate: '%s' is no rate; say 50/s, 50/min or 50/h", arg);
+	if (number_take(&suffix, &n) && n > 0 && n <= USEC_PER_SEC)
+		for (size_t i = 0; i < ELEMENTSOF(units); i++)
+			if (strcmp(suffix, units[i].suffix) == 0)
+				return units[i].usec * USEC_PER_SEC / n;
+	argp_error(state, "--rate: '%s' is not a rate up to 1000000/s; try 50/s, 50/min or 50/h",
+		   arg);
 	return 0;
 }
 
@@ -73,18 +76,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* --- one event */
 
 /*
- * The reason of a failure goes out of the way before the event does: afterwards the daemon may
- * already have written another. In tmp/ the daemon's archive removes it, should this program not
- * come to it.
+ * The reason of the failure moves away before the event does: afterwards the daemon may already have
+ * written another one. Should this program be killed in between, housekeeping removes it from tmp/.
  */
-static int replay_failed(const struct lookup *l, const char *name)
+static int replay_failed(const struct lookup *l, int tmp_fd, const char *name)
 {
-	char reason[64];
-	int failed_fd = l->directories[PLACE_FAILED], tmp_fd = l->directories[PLACE_TMP], r;
-	bool moved;
+	char reason[NAME_MAX + 1];
+	int failed_fd = l->directories[PLACE_FAILED], r;
+	bool moved = tmp_fd >= 0 && record_reason_name(name, reason) &&
+		     renameat(failed_fd, reason, tmp_fd, reason) == 0;
 
-	(void)snprintf(reason, sizeof(reason), "%s" SPOOL_REASON_SUFFIX, name);
-	moved = tmp_fd >= 0 && renameat(failed_fd, reason, tmp_fd, reason) == 0;
 	r = atomic_file_move(failed_fd, name, l->directories[PLACE_REPLAY]);
 	if (moved && r < 0)
 		(void)renameat(tmp_fd, reason, failed_fd, reason);
@@ -93,13 +94,19 @@ static int replay_failed(const struct lookup *l, const char *name)
 	return r;
 }
 
-static int replay_one(const struct lookup *l, const struct spool_id *id)
+/* Only files are records: a directory with the name of an id would go to replay/ and back. */
+static int replay_one(const struct lookup *l, int tmp_fd, const struct spool_id *id)
 {
 	char name[37];
+	struct stat st;
 
 	spool_id_name(id, name);
+	if (fstatat(l->directories[id->source], name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
 	if (id->source == PLACE_FAILED)
-		return replay_failed(l, name);
+		return replay_failed(l, tmp_fd, name);
 	return atomic_file_move(l->directories[id->source], name, l->directories[PLACE_REPLAY]);
 }
 
@@ -114,26 +121,29 @@ static void wait_until_usec(uint64_t usec)
 		;
 }
 
+/* One that cannot be moved does not keep the others, nor does it take its turn of the rate. */
 static int replay_all(const struct lookup *l, const struct id_list *list, uint64_t interval_usec)
 {
+	_cleanup_close_ int tmp_fd = openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP,
+					    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
+	struct failures failures = {.what = "cannot replay"};
 	struct progress progress;
 	char count[48];
-	size_t i;
-	int r = 0;
 
 	progress_start(&progress, "replaying", list->n);
-	for (i = 0; i < list->n; i++) {
+	for (size_t i = 0; i < list->n; i++) {
+		int r;
+
 		if (interval_usec > 0)
-			wait_until_usec(start + i * interval_usec);
-		r = replay_one(l, &list->entries[i]);
+			wait_until_usec(start + replayed * interval_usec);
+		r = replay_one(l, tmp_fd, &list->entries[i]);
 		if (r == 0)
 			replayed++;
-		else if (r == -ENOENT ||
-			 r == -EEXIST) /* somebody else's replay, the archive's bounds */
+		else if (r == -ENOENT || r == -EEXIST) /* another replay, or housekeeping */
 			gone++;
 		else
-			break;
+			failures_add(&failures, &list->entries[i], r);
 		progress_step(&progress);
 	}
 	progress_end(&progress);
@@ -143,8 +153,7 @@ static int replay_all(const struct lookup *l, const struct id_list *list, uint64
 	if (gone > 0)
 		fprintf(stderr, "; %" PRIu64 " were no longer there", gone);
 	fputc('\n', stderr);
-	return i < list->n ? command_event_failure("cannot replay", &list->entries[i], r)
-			   : COMMAND_OK;
+	return failures_report(&failures);
 }
 
 static void warn_if_down(void)
@@ -166,13 +175,16 @@ static int replay(struct lookup *l, void *arguments)
 	int r = selection_find(l, &a->selection, &list);
 
 	if (r != COMMAND_OK) {
-		/* said already */
+		/* reported already */
 	} else if (a->selection.dry_run) {
 		r = selection_dry_run(l, &a->selection, &list, "replayed");
 	} else if (l->directories[PLACE_REPLAY] < 0) {
 		r = command_failure("cannot open replay/ in the spool", l->errors[PLACE_REPLAY]);
-	} else if (list.n > ASK_BEYOND && !a->selection.yes &&
-		   !command_confirm("replay %zu events", list.n)) {
+	} else if (
+		list.n > ASK_BEYOND && !a->selection.yes &&
+		!command_confirm(
+			"Replay %zu events to the broker? Consumers see them again, marked replayed.",
+			list.n)) {
 		r = COMMAND_FAILED;
 	} else {
 		r = replay_all(l, &list, a->interval_usec);
@@ -190,9 +202,9 @@ int cmd_replay(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "[ID...]",
-		.doc = "Puts events that were delivered or failed back into the queue, by id (any unique beginning) or "
-		       "by filters. They are published after all that is live, with the same id, the original time and "
-		       "replayed: true. Before more than 100 it asks.",
+		.doc = "Puts events that were delivered or failed back into the queue, by id (any unique prefix) or "
+		       "by filters. They are published after all live events, with the same id, the original time and "
+		       "replayed: true. It asks before it replays more than 100.",
 		.children = children,
 	};
 	const unsigned archived = PLACE_BIT(PLACE_SENT) | PLACE_BIT(PLACE_FAILED);

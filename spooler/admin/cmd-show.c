@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool show - everything that is known of an event: the record, what would be published and
- * where, how often it was tried, why it failed.
+ * virtspool show - everything that is known about an event: the record, the payload and its topic, the
+ * attempts, the reason of a failure.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -27,11 +27,11 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{"raw", 'r', NULL, 0, "the record's file as it is", 0},
-	{"xml", 'x', NULL, 0, "the document that libvirt gave, secrets blanked", 0},
-	{"json", 'j', NULL, 0, "one JSON object a line", 0},
+	{"raw", 'r', NULL, 0, "the record file as it is", 0},
+	{"xml", 'x', NULL, 0, "the document from libvirt, secrets blanked", 0},
+	{"json", 'j', NULL, 0, "one JSON object per line", 0},
 	{"config", 'c', "FILE", 0,
-	 "configuration: what would be published depends on it [" DEFAULT_CONFIG "]", 0},
+	 "the configuration, which decides what would be published [" DEFAULT_CONFIG "]", 0},
 	{0},
 };
 
@@ -59,7 +59,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_NO_ARGS:
 		argp_error(
 			state,
-			"which event? `virtspool list` shows their ids, of which any unique beginning will do");
+			"which event? `virtspool list` shows the ids; any unique prefix will do");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -73,14 +73,14 @@ struct shower {
 	bool colour;
 };
 
-/* --- how often it was tried: the daemon knows, in its memory */
+/* --- attempts: only the daemon knows them */
 
 static void print_attempts(const struct shower *s, const struct found *f)
 {
 	const struct status_attempt *a = status_file_attempt(&s->status, f->name);
 
 	if (f->place == PLACE_FAILED)
-		return; /* the reason tells it */
+		return; /* the reason says it */
 	if (f->place == PLACE_SENT)
 		printf("%-14s delivered\n", "attempts");
 	else if (f->place == PLACE_SKIPPED)
@@ -93,7 +93,7 @@ static void print_attempts(const struct shower *s, const struct found *f)
 	} else if (s->status.pid)
 		printf("%-14s none that failed\n", "attempts");
 	else
-		printf("%-14s unknown, the daemon is not running\n", "attempts");
+		printf("%-14s unknown: the daemon is not running\n", "attempts");
 }
 
 /* --- for people */
@@ -129,7 +129,7 @@ static void print_record(const struct found *f)
 	format_time((uint64_t)(r->recorded_ns > 0 ? r->recorded_ns : 0) / 1000000, when);
 	line("recorded", when);
 	printf("%-14s %" PRIu64 " of epoch %s%s\n", "sequence", r->stamp.sequence, r->stamp.epoch,
-	       r->flags & RECORD_UNORDERED ? " (unordered: the stamp could not be had)" : "");
+	       r->flags & RECORD_UNORDERED ? " (unordered: no stamp was available)" : "");
 	line_bytes("driver", r->driver);
 	line_bytes("object", r->object);
 	if (f->uuid[0])
@@ -155,7 +155,7 @@ static void print_publication(const struct shower *s, const struct found *f, con
 	json_t *payload;
 
 	if (!s->config) {
-		line("published", "unknown, there is no valid configuration");
+		line("published", "unknown: there is no valid configuration");
 		return;
 	}
 	if (problem) {
@@ -186,7 +186,7 @@ static void print_people(const struct shower *s, const struct found *f, const st
 	line("time", when);
 	if (f->place == PLACE_FAILED)
 		line("failure",
-		     f->reason ? f->reason : "unknown, the file with the reason is gone");
+		     f->reason ? f->reason : "unknown: the file with the reason is gone");
 	print_attempts(s, f);
 	if (f->problem) {
 		line("problem", f->problem);
@@ -249,7 +249,7 @@ static int write_raw(struct lookup *l, const struct found *f)
 	struct found again;
 	int r;
 
-	/* What was parsed is unescaped where it stood: the file is read once more, into the same
+	/* Parsing has unescaped the record in place, so the file is read once more, into the same
 	   buffer. */
 	r = lookup_read(l, &f->id, LOOKUP_RAW, &again);
 	if (r < 0)
@@ -270,7 +270,7 @@ static int write_document(const struct found *f)
 		return COMMAND_FAILED;
 	}
 	if (f->record.document.size == 0) {
-		log_error("%s: it came without a document", f->name);
+		log_error("%s: the event has no document", f->name);
 		return COMMAND_FAILED;
 	}
 	write_bytes(f->record.document.data, f->record.document.size);
@@ -295,7 +295,7 @@ static void describe(const struct shower *s, enum show_form form, const struct f
 	event_release(&e);
 }
 
-/* --- what is no event */
+/* --- files that are not events */
 
 static void print_stray(const struct shower *s, const struct stray *f)
 {
@@ -363,11 +363,9 @@ static int show(struct shower *s, const struct arguments *a, const char *prefix)
 		return show_stray(s, a->form, &s->lookup.strays.entries[s->lookup.strays.n - 1]);
 	r = lookup_find(&s->lookup, PLACES_ALL, prefix, &id);
 	if (r == -EEXIST)
-		log_error("'%s' begins several ids; say more of it", prefix);
+		log_error("'%s' is ambiguous; give more digits of the id", prefix);
 	else if (r <= 0)
-		log_error(
-			"no event in the spool has an id that begins with '%s'; see `virtspool list`",
-			prefix);
+		log_error("no event has an id that begins with '%s'; see `virtspool list`", prefix);
 	if (r <= 0)
 		return COMMAND_FAILED;
 	r = lookup_read(&s->lookup, &id, LOOKUP_UUID | LOOKUP_REASON, &f);
@@ -383,7 +381,7 @@ static int show(struct shower *s, const struct arguments *a, const char *prefix)
 	return r;
 }
 
-/* What would be published needs a configuration, but nothing else here does. */
+/* Only the topic and payload need a configuration; everything else is shown without one. */
 static void load(struct shower *s, const struct arguments *a)
 {
 	_cleanup_free_ char *errors = NULL;
@@ -396,7 +394,7 @@ static void load(struct shower *s, const struct arguments *a)
 	if (!f)
 		return;
 	if (config_load(a->config, f, &s->config) < 0)
-		fprintf(stderr, "'%s' cannot be used; `virtspool doctor` tells more\n", a->config);
+		fprintf(stderr, "cannot use '%s'; see `virtspool doctor`\n", a->config);
 	(void)fclose(f);
 	(void)status_file_read(spool_run_directory(), &s->status);
 }
@@ -407,9 +405,9 @@ int cmd_show(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "ID|FILE...",
-		.doc = "Shows events: the record, what would be published and where, attempts, and the reason of a "
-		       "failure. Of an id, any beginning will do that only one event has; what is no event is shown by "
-		       "the name that `virtspool list` tells.",
+		.doc = "Shows events: the record, the payload and topic as they would be published, attempts, and the "
+		       "reason of a failure. An id may be shortened to any unique prefix. A file that is not an event "
+		       "needs its full name, as list prints it.",
 	};
 	struct arguments a = {.config = DEFAULT_CONFIG};
 	struct shower s = {.colour = terminal_colour(stdout)};

@@ -104,7 +104,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->hooksdir = arg;
 		return 0;
 	case 't':
-		a->timeout_s = command_number(state, "--timeout", arg);
+		a->timeout_s = command_number(state, "--timeout", arg, 86400);
 		return 0;
 	case 'j':
 		a->json = true;

@@ -85,7 +85,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->json = true;
 		return 0;
 	case 'n':
-		a->limit = command_number(state, "--count", arg);
+		a->limit = command_number(state, "--count", arg, UINT64_MAX);
 		return 0;
 	default:
 		return command_no_arguments(key, arg, state);

@@ -8,6 +8,7 @@
 #include "spooler/config/config.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
+#include "spooler/base/number.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/base/terminal.h"
 #include "spooler/mqtt/transport.h"
@@ -44,8 +45,9 @@ static const struct argp_option filter_options[] = {
 	{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
 	{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2},
 	{"since", OPTION_SINCE, "TIME", 0,
-	 "not older: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2},
-	{"until", OPTION_UNTIL, "TIME", 0, "older than that", 2},
+	 "only events newer than TIME: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...",
+	 2},
+	{"until", OPTION_UNTIL, "TIME", 0, "only events older than TIME", 2},
 	{0},
 };
 
@@ -55,7 +57,7 @@ static void parse_time(const struct argp_state *state, const char *option, const
 	if (filter_parse_time(text, (int64_t)time(NULL), ret_ms) < 0)
 		argp_error(
 			state,
-			"%s: '%s' is no time; say 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
+			"%s: '%s' is not a time; try 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
 			option, text);
 }
 
@@ -86,16 +88,14 @@ static error_t parse_filter(int key, char *arg, struct argp_state *state)
 
 const struct argp filter_argp = {.options = filter_options, .parser = parse_filter};
 
-uint64_t command_number(const struct argp_state *state, const char *what, const char *text)
+uint64_t command_number(const struct argp_state *state, const char *what, const char *text,
+			uint64_t most)
 {
-	char *end = NULL;
 	uint64_t n = 0;
 
-	errno = 0;
-	if (text[0] >= '0' && text[0] <= '9')
-		n = strtoull(text, &end, 10);
-	if (!end || *end || n == 0 || errno)
-		argp_error(state, "%s takes a whole number from 1, not '%s'", what, text);
+	if (!number_parse(text, "", NULL, &n) || n == 0 || n > most)
+		argp_error(state, "%s: '%s' is not a whole number from 1 to %" PRIu64, what, text,
+			   most);
 	return n;
 }
 
@@ -121,13 +121,33 @@ int command_event_failure(const char *what, const struct spool_id *id, int error
 	return command_failure(text, error);
 }
 
+void failures_add(struct failures *f, const struct spool_id *id, int error)
+{
+	if (f->n < FAILURES_SHOWN) {
+		f->ids[f->n] = *id;
+		f->errors[f->n] = error;
+	}
+	f->n++;
+}
+
+int failures_report(const struct failures *f)
+{
+	int code = COMMAND_OK;
+
+	for (uint64_t i = 0; i < f->n && i < FAILURES_SHOWN; i++)
+		code = command_event_failure(f->what, &f->ids[i], f->errors[i]);
+	if (f->n > FAILURES_SHOWN)
+		log_error("%s %" PRIu64 " more events", f->what, f->n - FAILURES_SHOWN);
+	return code;
+}
+
 int command_spool_failure(int error)
 {
 	_cleanup_free_ char *what = NULL;
 
 	if (error == -ENOENT) {
 		log_error(
-			"cannot open the spool '%s': %s; is its file system mounted? `virtspool doctor` tells more",
+			"cannot open the spool '%s': %s; is its file system mounted? See `virtspool doctor`",
 			spool_directory(), strerror(-error));
 		return COMMAND_FAILED;
 	}
@@ -208,12 +228,12 @@ bool command_confirm(const char *format, ...)
 	(void)vfprintf(stderr, format, ap);
 	va_end(ap);
 	if (!isatty(STDIN_FILENO)) {
-		fputs("; --yes is needed where nobody can be asked\n", stderr);
+		fputs(" There is no terminal to ask on; give --yes.\n", stderr);
 		return false;
 	}
 	fputs(" [y/N] ", stderr);
 	if (!fgets(answer, sizeof(answer), stdin) || (answer[0] != 'y' && answer[0] != 'Y')) {
-		fputs("nothing was done\n", stderr);
+		fputs("nothing done\n", stderr);
 		return false;
 	}
 	return true;

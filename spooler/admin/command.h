@@ -13,14 +13,14 @@
 #include "spooler/spool/filter.h"
 #include "spooler/spool/spoolid.h"
 
-/* Exit codes of all subcommands; virtspool(1) tells them. `status` alone uses 1 and 2 for
-   degraded and down. */
+/* Exit codes of all subcommands, documented in virtspool(1). Only `status` uses 1 and 2 for degraded and
+   down. */
 enum command_exit {
 	COMMAND_OK = 0,
-	COMMAND_FAILED = 1,	  /* it was tried, and failed; the line on stderr says why */
+	COMMAND_FAILED = 1,	  /* it failed; the line on stderr says why */
 	COMMAND_USAGE = 64,	  /* sysexits.h's EX_USAGE: the command line */
 	COMMAND_UNAVAILABLE = 69, /* EX_UNAVAILABLE: no broker could be reached */
-	COMMAND_RIGHTS = 77,	  /* EX_NOPERM: needs more rights than the caller has */
+	COMMAND_RIGHTS = 77,	  /* EX_NOPERM: the caller lacks permissions */
 	COMMAND_CONFIG = 78,	  /* EX_CONFIG: the configuration */
 };
 
@@ -40,47 +40,60 @@ int cmd_status(int argc, char **argv);
 int cmd_test(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 
-/* --- what they share: command.c */
+/* --- shared: command.c */
 
-/* The command line; false: it is wrong, and stderr says so. */
+/* Parses the command line. False: it is wrong, and stderr says so. */
 bool command_parse(const struct argp *argp, int argc, char **argv, void *arguments);
-/* The parser's default of a command that takes options only. */
+/* The parser's default case in a command that takes options only. */
 error_t command_no_arguments(int key, const char *arg, const struct argp_state *state);
 
 /* --vm --op --driver --since --until, as a child of a command's argp; its input is a struct
    filter. */
 extern const struct argp filter_argp;
-/* A number from 1 for option `what`, or the end with a message. */
-uint64_t command_number(const struct argp_state *state, const char *what, const char *text);
+/* A number from 1 to `most` for option `what`, or the end with a message. */
+uint64_t command_number(const struct argp_state *state, const char *what, const char *text,
+			uint64_t most);
 
 struct config;
 struct credentials;
-/* What a connection to a broker needs; says on stderr what is wrong, and returns an exit code. */
+/* Loads what a connection to a broker needs. Reports errors on stderr; returns an exit code. */
 int command_load(const char *path, struct config **ret_config,
 		 struct credentials **ret_credentials);
 
-/* The spool cannot be opened: as command_failure(). */
+/* As command_failure(), for a spool that cannot be opened. */
 int command_spool_failure(int error);
 
 struct lookup;
-/* Opens the spool; says on stderr what is wrong, and returns an exit code. */
+/* Opens the spool. Reports errors on stderr; returns an exit code. */
 int command_open_spool(struct lookup *l);
 /* A command that works on the spool, from its command line to its exit code. */
 int command_on_spool(const struct argp *argp, int argc, char **argv, void *arguments,
 		     int (*run)(struct lookup *l, void *arguments));
-/* Those of these places that are there but cannot be opened are told; the last one's exit code. */
+/* Reports those of these places that are there but cannot be opened. Returns the exit code of the last
+   one. */
 int command_check_places(const struct lookup *l, unsigned places);
-/* Tells what failed and returns the exit code that goes with it: COMMAND_RIGHTS or
-   COMMAND_FAILED. */
+/* Reports what failed. Returns the exit code for it: COMMAND_RIGHTS or COMMAND_FAILED. */
 int command_failure(const char *what, int error);
-/* The same of an event: what failed is told with its id. */
+/* The same for an event: what failed is followed by its id and place. */
 int command_event_failure(const char *what, const struct spool_id *id, int error);
 
-/* Asks on the terminal; without one the answer is no, and stderr says that --yes is needed. */
+/* What failed while a command went on with the next event. The first ones are kept, so that the
+   report at the end has a line for each of them and a number for the rest. */
+#define FAILURES_SHOWN 5
+struct failures {
+	const char *what; /* "cannot remove" */
+	uint64_t n;
+	struct spool_id ids[FAILURES_SHOWN];
+	int errors[FAILURES_SHOWN];
+};
+void failures_add(struct failures *f, const struct spool_id *id, int error);
+/* The report on stderr. Returns an exit code: COMMAND_OK if nothing failed. */
+int failures_report(const struct failures *f);
+
+/* Asks a question on the terminal. Without a terminal the answer is no, and stderr names --yes. */
 bool command_confirm(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* A bar on stderr for long work, where stderr is a terminal. Nothing is shown for what ends
-   within half a second. */
+/* A progress bar on stderr, if it is a terminal. Work of less than half a second shows none. */
 struct progress {
 	const char *what;
 	uint64_t total, done;
@@ -95,15 +108,13 @@ void progress_end(struct progress *p);
 void command_print_json(json_t *o);
 /* The same as text, with these flags of jansson's; to be freed. NULL without memory. */
 char *command_json_text(const json_t *o, size_t flags);
-/* A line for people: formatted, and cleaned for the terminal that f may be; to be freed. NULL
-   without memory. */
+/* A formatted line that terminal_text() has made safe for f; to be freed. NULL without memory. */
 char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
 
-/* Flushes stdout. A reader that is gone (`| head`) is no error; a full disk is. Returns an exit
+/* Flushes stdout. A reader that is gone (`| head`) is not an error; a full disk is. Returns an exit
    code. */
 int command_finish(int code);
-/* Is the reader of stdout gone, or cannot it be written? Time to stop. To be asked right after
-   it was written to. */
+/* Can stdout no longer be written (its reader is gone, the disk is full)? Call it right after a write. */
 bool command_output_ended(void);
 
 uint64_t command_now_ms(void);

@@ -11,10 +11,10 @@
 enum { OPTION_ALL = 0x2000 };
 
 static const struct argp_option selection_options[] = {
-	{"all", OPTION_ALL, NULL, 0, "everything that is there", 1},
-	{"dry-run", 'n', NULL, 0, "only list what it would be", 1},
+	{"all", OPTION_ALL, NULL, 0, "all events in these places", 1},
+	{"dry-run", 'n', NULL, 0, "only list the events", 1},
 	{"yes", 'y', NULL, 0, "do not ask", 1},
-	{"json", 'j', NULL, 0, "with --dry-run: one JSON object a line", 1},
+	{"json", 'j', NULL, 0, "with --dry-run: one JSON object per line", 1},
 	{0},
 };
 
@@ -23,8 +23,7 @@ void selection_parse_from(struct selection *s, const struct argp_state *state, c
 	unsigned places = 0;
 
 	if (!places_parse(arg, &places) || places & ~s->allowed)
-		argp_error(state, "--from does not take '%s' here; --help tells what it takes",
-			   arg);
+		argp_error(state, "--from does not take '%s' here; see --help", arg);
 	s->places = places;
 }
 
@@ -86,10 +85,9 @@ static int find_id(struct lookup *l, const struct selection *s, const char *text
 	if (r == 1)
 		return is_in(list, &id) || id_list_add(list, &id, SIZE_MAX / 8) == 0 ? 1 : -ENOMEM;
 	if (r == -EEXIST)
-		log_error("'%s' begins several ids; say more of it", text);
+		log_error("'%s' is ambiguous; give more digits of the id", text);
 	else
-		log_error("no event there has an id that begins with '%s'; see `virtspool list`",
-			  text);
+		log_error("no event has an id that begins with '%s'; see `virtspool list`", text);
 	return 0;
 }
 
@@ -109,9 +107,10 @@ static int find_ids(struct lookup *l, const struct selection *s, struct id_list 
 	return code;
 }
 
-/* Keeps those whose records match. */
+/* Keeps those whose records match. One that cannot be read is none of them, and is reported. */
 static int look_into(struct lookup *l, const struct filter *f, struct id_list *list)
 {
+	struct failures failures = {.what = "cannot read"};
 	struct progress progress;
 	size_t kept = 0;
 
@@ -121,19 +120,17 @@ static int look_into(struct lookup *l, const struct filter *f, struct id_list *l
 		int r = lookup_read(l, &list->entries[i], 0, &found);
 
 		progress_step(&progress);
-		if (r == -ENOENT)
+		if (r < 0 && r != -ENOENT)
+			failures_add(&failures, &list->entries[i], r);
+		if (r < 0)
 			continue;
-		if (r < 0) {
-			progress_end(&progress);
-			return command_event_failure("cannot read", &list->entries[i], r);
-		}
 		if (found_matches(&found, f))
 			list->entries[kept++] = list->entries[i];
 		found_release(&found);
 	}
 	progress_end(&progress);
 	list->n = kept;
-	return COMMAND_OK;
+	return failures_report(&failures);
 }
 
 int selection_find(struct lookup *l, const struct selection *s, struct id_list *list)
@@ -142,12 +139,12 @@ int selection_find(struct lookup *l, const struct selection *s, struct id_list *
 	int r;
 
 	if (s->n_ids > 0 && filtered) {
-		log_error("either ids or filters, not both");
+		log_error("give either ids or filters, not both");
 		return COMMAND_USAGE;
 	}
 	if (s->n_ids == 0 && !filtered) {
 		log_error(
-			"which events? ids, filters (--vm, --op, --driver, --since, --until), or --all");
+			"which events? give ids, filters (--vm, --op, --driver, --since, --until) or --all");
 		return COMMAND_USAGE;
 	}
 	r = command_check_places(l, s->places);
@@ -165,7 +162,8 @@ int selection_find(struct lookup *l, const struct selection *s, struct id_list *
 
 void selection_count(const struct lookup *l, const struct id_list *list, char ret[static 128])
 {
-	const char *what = l->strays.n == 1 ? "file that is no event" : "files that are no events";
+	const char *what =
+		l->strays.n == 1 ? "file that is not an event" : "files that are not events";
 	char events[48];
 
 	format_count(list->n, "event", events);
@@ -180,6 +178,7 @@ void selection_count(const struct lookup *l, const struct id_list *list, char re
 int selection_dry_run(struct lookup *l, const struct selection *s, const struct id_list *list,
 		      const char *done)
 {
+	struct failures failures = {.what = "cannot read"};
 	struct listing listing = {.json = s->json};
 	char count[128];
 
@@ -187,10 +186,10 @@ int selection_dry_run(struct lookup *l, const struct selection *s, const struct 
 		struct found f;
 		int r = lookup_read(l, &list->entries[i], listing_wants(&listing), &f);
 
-		if (r == -ENOENT)
-			continue;
+		if (r < 0 && r != -ENOENT)
+			failures_add(&failures, &list->entries[i], r);
 		if (r < 0)
-			return command_event_failure("cannot read", &list->entries[i], r);
+			continue;
 		listing_event(&listing, &f);
 		found_release(&f);
 	}
@@ -199,5 +198,5 @@ int selection_dry_run(struct lookup *l, const struct selection *s, const struct 
 	(void)fflush(stdout);
 	selection_count(l, list, count);
 	fprintf(stderr, "%s would be %s\n", count, done);
-	return COMMAND_OK;
+	return failures_report(&failures);
 }

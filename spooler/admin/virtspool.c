@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* virtspool - the admin's tool: a table of subcommands. Results go to stdout, chatter to stderr. */
+/* virtspool - the admin's tool: a table of subcommands. Results go to stdout, messages to stderr. */
 #include <signal.h>
 
 #include "spooler/admin/command.h"
@@ -13,20 +13,20 @@ static const struct {
 	command_run run;
 	const char *help;
 } commands[] = {
-	{"status", cmd_status, "tell whether all is well"},
+	{"status", cmd_status, "show the overall health"},
 	{"list", cmd_list, "list the events in the spool"},
-	{"show", cmd_show, "show all that is known of an event"},
+	{"show", cmd_show, "show everything known about an event"},
 	{"replay", cmd_replay, "put events back into the queue"},
-	{"drop", cmd_drop, "remove events that wait or failed"},
+	{"drop", cmd_drop, "remove waiting or failed events"},
 	{"purge", cmd_purge, "remove old events from the archive"},
 	{"hooks", cmd_hooks, "install, remove or show libvirt's hooks"},
-	{"test", cmd_test, "send a probe down the whole road and back"},
-	{"doctor", cmd_doctor, "check the installation, and say how to mend it"},
+	{"test", cmd_test, "send a test event end to end"},
+	{"doctor", cmd_doctor, "check the installation and suggest fixes"},
 	{"watch", cmd_watch, "show events as they arrive at the broker"},
 };
 
-/* What systemd hands to the daemon's unit (LoadCredential=) is meant by the same bare names
-   here; root can read it. */
+/* Credentials that systemd passes to the daemon's unit (LoadCredential=) have the same bare names here;
+   root can read them. */
 static void find_credentials(void)
 {
 	static const char directory[] = "/run/credentials/virtspool.service";
@@ -38,11 +38,12 @@ static void find_credentials(void)
 static void print_help(FILE *f)
 {
 	fputs("Usage: virtspool COMMAND [OPTION...]\n\n"
-	      "Looks after the spool of virtual machines' events.\n\n",
+	      "Shows and manages the spool of virtual machine events.\n\n",
 	      f);
 	for (size_t i = 0; i < ELEMENTSOF(commands); i++)
 		fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
-	fputs("\n`virtspool COMMAND --help` tells a command's options. See virtspool(1).\n", f);
+	fputs("\n`virtspool COMMAND --help` lists the options of a command. See virtspool(1).\n",
+	      f);
 }
 
 int main(int argc, char **argv)
@@ -67,7 +68,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ELEMENTSOF(commands); i++)
 		if (strcmp(argv[1], commands[i].name) == 0) {
 			(void)snprintf(name, sizeof(name), "virtspool %s", commands[i].name);
-			argv[1] = name; /* so that the command's --help shows how it is called */
+			argv[1] = name; /* for the usage line of the command's --help */
 			return commands[i].run(argc - 1, argv + 1);
 		}
 	log_error("'%s' is not a command; `virtspool --help` lists them", argv[1]);

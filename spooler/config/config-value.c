@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "spooler/config/config-value.h"
+#include "spooler/base/number.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
@@ -60,27 +61,6 @@ void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char 
 
 /* --- from text to values. Each returns 0, or -EINVAL after an error was told. (Static analyzers
    lose the pointers that are kept through a key's offset, and take them for leaks.) */
-
-/* A number, perhaps with a unit; false if it is neither, or too large. */
-static bool number_parse(const char *s, const char *units, const uint64_t *factors, uint64_t *ret)
-{
-	uint64_t value = 0, factor = 1;
-	const char *unit;
-
-	if (!isdigit((unsigned char)*s))
-		return false;
-	for (; isdigit((unsigned char)*s); s++)
-		if (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(*s - '0'), &value))
-			return false;
-	if (*s) {
-		unit = strchr(units, *s);
-		if (!unit || s[1])
-			return false;
-		factor = factors[unit - units];
-	}
-	return !__builtin_mul_overflow(value, factor, ret);
-}
 
 static int set_number(struct config_reader *rd, const struct config_key *k, const char *text,
 		      const yaml_mark_t *at)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* filter - see filter.h. The parsers take what they know from the text's front and want nothing
-   to be left over. */
+/* filter - see filter.h. Each parser takes its part off the front of the text; nothing may be left at
+   the end. */
 #include <ctype.h>
 #include <fnmatch.h>
 #include <strings.h>
@@ -113,17 +113,6 @@ static bool take_duration(const char **s, uint64_t *ret_s)
 	return any;
 }
 
-int filter_parse_duration(const char *text, uint64_t *ret_s)
-{
-	uint64_t seconds;
-
-	skip_blanks(&text);
-	if (!take_duration(&text, &seconds) || *text)
-		return -EINVAL;
-	*ret_s = seconds;
-	return 0;
-}
-
 /* --- points in time */
 
 struct when {
@@ -220,7 +209,7 @@ static int when_to_ms(struct when *w, uint64_t *ret_ms)
 	return 0;
 }
 
-/* 00:00 of the day that is so many days before now's. */
+/* 00:00 of the day that is `days_before` days before today. */
 static void when_day(struct when *w, int64_t now_s, int days_before)
 {
 	time_t now = (time_t)now_s;
@@ -327,7 +316,7 @@ bool filter_needs_uuid(const struct filter *f)
 	return strpbrk(f->vm, "*?[") || strlen(f->vm) == UUID_LENGTH;
 }
 
-/* What is written as it stands matches as well: a guest may be called "a[1]". */
+/* A glob matches itself as well, as a guest may be called "a[1]". */
 static bool glob_matches(const char *glob, const char *value, int flags)
 {
 	return strcmp(glob, value) == 0 || fnmatch(glob, value, flags) == 0;

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * filter - which events are meant: --vm, --op, --driver, --since and --until, as every command
- * understands them.
+ * filter - selects events: --vm, --op, --driver, --since and --until, the same for every command.
  *
- * Pure: text in, answer out; the time zone is the only thing that it asks the system for. The time
- * of an event is in its id, hence in its file's name: filter_matches_time() needs no file to be
- * opened. What is left to ask of a record is filter_matches(), and only where filter_needs_record()
- * says so.
+ * Pure: text in, answer out; only the time zone comes from the system. An event's time is in its id,
+ * hence in its file's name, so filter_matches_time() opens no file. filter_matches() looks at the
+ * record; it is needed only where filter_needs_record() says so.
  */
 #pragma once
 
@@ -24,25 +22,22 @@ struct filter {
 };
 
 /*
- * A point in time, ms since 1970, as seen from `now_s`. Local time, unless it says otherwise:
+ * A point in time, ms since 1970, relative to `now_s`. Local time, unless a zone is given:
  *
  *   2026-11-21  2026-11-21 14:03  2026-11-21T14:03:05.250  2026-11-21T14:03:05Z  ...+01:00
  *   14:03  14:03:05  (today)      now  today  yesterday  (00:00)  yesterday 14:03
- *   90s  30m  2h  7d  2w  1h30m   (so long ago; "ago" may be said)      @1795243385  (seconds since 1970)
+ *   90s  30m  2h  7d  2w  1h30m   (before now; "ago" may follow)      @1795243385  (seconds since 1970)
  *
  * Returns 0 or -EINVAL.
  */
 int filter_parse_time(const char *text, int64_t now_s, uint64_t *ret_ms);
 
-/* A length of time in seconds: 90s, 30m, 2h, 7d, 2w, 1h30m. Returns 0 or -EINVAL. */
-int filter_parse_duration(const char *text, uint64_t *ret_s);
-
 bool filter_matches_time(const struct filter *f, uint64_t ms);
-/* Does anything have to be read to know? */
+/* Does the answer depend on the record, and not only on the id? */
 bool filter_needs_record(const struct filter *f);
-/* Could --vm be meant as a UUID? If not, filter_matches() is content without one. */
+/* Could --vm be a UUID? If not, filter_matches() does not need the domain's. */
 bool filter_needs_uuid(const struct filter *f);
 /* All but the time. uuid is the domain's, "" if there is none or it is not needed. */
 bool filter_matches(const struct filter *f, const struct record *r, const char *uuid);
-/* Nothing was asked for: it matches everything. */
+/* Does it match everything? */
 bool filter_is_empty(const struct filter *f);

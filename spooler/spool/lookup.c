@@ -112,7 +112,7 @@ static int scan_place(struct lookup *l, enum place place, const struct filter *f
 	return r;
 }
 
-/* What was not written within the filter's time goes from the list. */
+/* Keeps those that were written within the filter's time. */
 static void keep_stray(struct stray_list *list, const struct filter *f)
 {
 	size_t kept = 0;
@@ -147,7 +147,7 @@ int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t
 	return 0;
 }
 
-/* Beyond so many the size is reckoned from these: a million stats would take seconds. */
+/* The size of more is estimated from these: a million stats would take seconds. */
 #define SIZED_MAX 65536
 
 int lookup_count(struct lookup *l, enum place place, bool with_size, struct place_count *ret_count)
@@ -228,7 +228,7 @@ int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spo
 	struct spool_id id = {0};
 	int found = 0;
 
-	if (!prefix[0]) /* a variable of a script that is not set begins every id, and means none */
+	if (!prefix[0]) /* an unset variable of a script; it would be a prefix of every id */
 		return 0;
 	if (spool_id_parse(prefix, &id)) {
 		found = find_whole(l, among, prefix, &id);
@@ -264,18 +264,12 @@ int lookup_find_stray(struct lookup *l, unsigned among, const char *text)
 
 /* --- reading */
 
-/* NAME.reason; false where no file can be called so. */
-static bool reason_name(const char *name, char ret_file[static NAME_MAX + 1])
-{
-	return snprintf(ret_file, NAME_MAX + 1, "%s" SPOOL_REASON_SUFFIX, name) <= NAME_MAX;
-}
-
 char *lookup_reason(const struct lookup *l, enum place place, const char *name)
 {
 	char file[NAME_MAX + 1], *text;
 	size_t n;
 
-	if (place != PLACE_FAILED || !reason_name(name, file) ||
+	if (place != PLACE_FAILED || !record_reason_name(name, file) ||
 	    safe_read(l->directories[place], file, REASON_MAX, &text, &n) < 0)
 		return NULL;
 	while (n > 0 && text[n - 1] == '\n')
@@ -331,22 +325,4 @@ bool found_matches(struct found *found, const struct filter *f)
 		return false;
 	find_uuid(found);
 	return found->uuid[0] && filter_matches(f, &found->record, found->uuid);
-}
-
-/* --- removing */
-
-int lookup_remove(const struct lookup *l, enum place place, const char *name)
-{
-	char reason[NAME_MAX + 1];
-	int fd = l->directories[place];
-
-	if (unlinkat(fd, name, 0) < 0) {
-		if (errno != EISDIR)
-			return -errno;
-		if (unlinkat(fd, name, AT_REMOVEDIR) < 0)
-			return -errno;
-	}
-	if (place == PLACE_FAILED && reason_name(name, reason))
-		(void)unlinkat(fd, reason, 0);
-	return 0;
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * lookup - finds records in the spool's directories, for the admin's tool.
+ * lookup - finds records in the spool's directories, for the admin's tool. It only reads.
  *
- * It reads only. Names sort by time, so a directory of a million records is one pass over its
- * names, and a file is opened only when it is shown or its content is asked for. The daemon works
- * on the same directories meanwhile: a record that is gone when it is opened has moved on, and is
- * passed over.
+ * Names sort by time, so a directory of a million records is one pass over its names, and a file is
+ * opened only when it is shown or a filter needs its content. The daemon works on the same
+ * directories meanwhile: a record that is gone when it is opened has moved on, and is skipped.
  */
 #pragma once
 
@@ -27,20 +26,19 @@
 	(PLACES_WAITING | PLACE_BIT(PLACE_FAILED) | PLACE_BIT(PLACE_SENT) |                        \
 	 PLACE_BIT(PLACE_SKIPPED)) /* that hold records */
 
-/* "new" means all that waits, "all" everything, otherwise one of the names. False if it is none
-   of them. */
+/* "new" means every place of waiting events, "all" every place; otherwise it is one place's name. False
+   for any other word. */
 bool places_parse(const char *word, unsigned *ret_places);
 
 struct lookup {
 	int directories[N_PLACES]; /* -1: cannot be opened, see errors */
 	int errors[N_PLACES];	   /* negative errno */
 	struct record_buffer buffer;
-	uint64_t seen; /* names that the last scan met in the time asked for */
-	struct stray_list
-		strays; /* those among them that are none of a record; by their time of writing */
+	uint64_t seen;		  /* names within the filter's time in the last scan */
+	struct stray_list strays; /* files that are not events in the last scan, by their time */
 };
 
-/* Opens what can be opened. -EACCES, -ENOENT and so on if the spool itself cannot be. */
+/* Opens every directory that can be opened. -EACCES, -ENOENT and the like if new/ cannot be. */
 int lookup_open(struct lookup *l);
 void lookup_release(struct lookup *l);
 
@@ -52,8 +50,8 @@ int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t
 		struct id_list *list);
 
 /*
- * The one id that begins with `prefix`, a whole id or not. Returns 1; 0 if there is none; -EEXIST
- * if it begins several (one id in two places is one).
+ * The only id with this prefix, which may be the whole id. Returns 1; 0 if there is none; -EEXIST
+ * if there are several (one id in two places counts as one).
  */
 int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spool_id *ret_id);
 
@@ -63,7 +61,7 @@ struct found {
 	enum place place;
 	size_t size;	      /* of the file */
 	struct record record; /* zeroed where problem is set */
-	const char *problem;  /* why it is no record; NULL if it is one */
+	const char *problem;  /* why it is not a record; NULL if it is one */
 	char *reason;  /* failed/: why, as the daemon wrote it, without its newline; else NULL */
 	char uuid[37]; /* of the domain; "" if not asked for */
 };
@@ -79,26 +77,23 @@ int lookup_read(struct lookup *l, const struct spool_id *id, unsigned want,
 		struct found *ret_found);
 void found_release(struct found *f);
 
-/* Does the filter, all but its time, match? Looks for the UUID if that is needed and was not
-   asked for. */
+/* Does the filter match, its time aside? Looks for the UUID if the filter needs it. */
 bool found_matches(struct found *found, const struct filter *f);
 
 /*
- * What has no record's name: the one of these places that `text` (see stray.h) means, added to
- * l->strays. Returns 1; 0 if there is none.
+ * A file that is not an event, by its escaped name (see stray.h); it is added to l->strays. Returns 1;
+ * 0 if there is none.
  */
 int lookup_find_stray(struct lookup *l, unsigned among, const char *text);
-/* Why it failed, as the daemon wrote it, without its newline; to be freed. NULL: it is not in
-   failed/, or unknown. */
+/* Why it failed, as the daemon wrote it, without its newline; to be freed. NULL: the place is not
+   failed/, or the reason is unknown. */
 char *lookup_reason(const struct lookup *l, enum place place, const char *name);
-/* Removes what lies under this name, and in failed/ the reason beside it. Negative errno. */
-int lookup_remove(const struct lookup *l, enum place place, const char *name);
 
 struct place_count {
 	uint64_t records, strays;
 	uint64_t bytes;	    /* that they take on disk */
 	uint64_t oldest_ms; /* record; 0: none */
-	bool estimated;	    /* the bytes: there were too many records to look at each */
+	bool estimated;	    /* the bytes, from a part of the records */
 };
 
 /* How much is in a place; its size, if asked, costs a stat for each of the first 65536. */

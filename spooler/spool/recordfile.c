@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* recordfile - see recordfile.h. */
+#include "hook/place.h"
 #include "hook/record.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/spool/recordfile.h"
@@ -78,4 +79,9 @@ int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size
 	*ret_size = (size_t)st.st_size;
 	*ret_reason = NULL;
 	return 0;
+}
+
+bool record_reason_name(const char *name, char ret_file[static NAME_MAX + 1])
+{
+	return snprintf(ret_file, NAME_MAX + 1, "%s" SPOOL_REASON_SUFFIX, name) <= NAME_MAX;
 }

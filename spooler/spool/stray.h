@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * stray - what lies in a directory of the spool and does not have an event's id as its name.
+ * stray - files in the spool's directories that are not events: their name is not an id.
  *
- * Nobody but an administrator, or a program gone astray, puts such a thing there. It is shown, and
- * can be removed, under its name, escaped as in a record: one line of ASCII that can be typed and
- * means this file only.
+ * An administrator or a broken program put them there. They are shown and can be removed by their
+ * name, escaped as in a record: one line of ASCII that can be typed and names this file only.
  */
 #pragma once
 
@@ -13,7 +12,7 @@
 #include <stdint.h>
 
 struct stray {
-	unsigned place;	   /* the caller's: which directory it was found in */
+	unsigned place;	   /* the directory, as the caller numbers them */
 	char *name;	   /* as the directory has it: any bytes */
 	char *text;	   /* escaped */
 	uint64_t size, ms; /* when it was written, since 1970 */
@@ -25,20 +24,19 @@ struct stray_list {
 	size_t n, allocated;
 };
 
-/* Is this name in this directory one of those? The reason that lies beside what has failed
-   belongs to that. */
+/* Is this file a stray? NAME.reason beside a failed event is not. */
 bool stray_is(int dir_fd, const char *name);
-/* Notes it, or passes over what is gone. -ENOMEM. */
+/* Adds it to the list, unless it is gone. -ENOMEM. */
 int stray_add(struct stray_list *l, unsigned place, int dir_fd, const char *name);
 void stray_sort(struct stray_list *l, bool newest_first);
 /* Keeps the first `n` only. */
 void stray_cut(struct stray_list *l, size_t n);
 void stray_clear(struct stray_list *l);
 
-/* What is wrong with it, in words. */
+/* Why it is not an event. */
 const char *stray_problem(const struct stray *f);
 
-/* "what can a%0Ab.txt": as stray.text; to be freed. NULL without memory. */
+/* The escaped name, as in stray.text: "a%0Ab.txt"; to be freed. NULL without memory. */
 char *stray_escape(const char *name);
-/* From the escaped form, and from no other, back to the name. False if it is none. */
+/* Back from the escaped form to the name. False for text that is not exactly that form. */
 bool stray_unescape(const char *text, char *ret_name, size_t size);

@@ -56,6 +56,22 @@ def test_usage(bed):
     assert done.returncode == 64 and "yesterday" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--limit"],
+        ["replay", "--all", "--rate"],
+        ["test", "--timeout"],
+        ["watch", "--count"],
+        ["list", "--since"],
+    ],
+)
+@pytest.mark.parametrize("number", ["0x10", "-1", "99999999999999999999", "18446744073709551616"])
+def test_a_number_that_does_not_fit_is_refused(bed, arguments, number):
+    done = bed.run("virtspool", *arguments, number)
+    assert done.returncode == 64 and f"'{number}' is not a" in done.stderr
+
+
 def test_rights_are_named_in_one_line(at_rest):
     bed = at_rest
     if os.geteuid() != 0:
@@ -176,10 +192,10 @@ def test_what_is_no_event_is_listed_shown_and_dropped(running):
     assert bed.run("virtspool", "replay", shown).returncode == 1
     done = bed.run("virtspool", "drop", "--all", "--dry-run", "--json", check=True)
     assert {json.loads(line)["file"] for line in done.stdout.splitlines()} == expected
-    assert "3 files that are no events would be dropped" in done.stderr
+    assert "3 files that are not events would be dropped" in done.stderr
     bed.run("virtspool", "drop", "--yes", "--op", "*", check=True)
     done = bed.run("virtspool", "drop", shown)
-    assert done.returncode == 1 and "drop 1 file that is no event" in done.stderr and len(bed.spool.names("failed")) == 3
+    assert done.returncode == 1 and "Drop 1 file that is not an event?" in done.stderr and len(bed.spool.names("failed")) == 3
     assert bed.run("virtspool", "drop", "--yes", "evil").returncode == 1
     bed.run("virtspool", "drop", "--yes", shown, check=True)
     assert set(os.listdir(bed.spool.path("failed"))) == {".hidden", "directory"}

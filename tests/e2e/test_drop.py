@@ -50,3 +50,13 @@ def test_drop_is_logged_with_who_and_what(at_rest):
         os.unlink(path)
     assert "virtspool[" in line and f"root dropped event {name} from new/: qemu web1 prepare" in line
     assert name not in bed.spool.names("new")
+
+
+def test_a_directory_named_like_an_id_does_not_stop_drop(at_rest):
+    bed = at_rest
+    blocking = bed.spool.path("new") / "00000000-0001-7000-8000-000000000001"
+    blocking.mkdir()
+    (blocking / "full").write_text("")
+    done = bed.run("virtspool", "drop", "--yes", "--all")
+    assert done.returncode == 1 and bed.spool.names("new") == [blocking.name]
+    assert "8 dropped" in done.stderr and f"cannot remove event {blocking.name} in new/: Directory not empty" in done.stderr

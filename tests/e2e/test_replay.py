@@ -152,9 +152,21 @@ def test_replays_while_the_daemon_drains(running):
             replays.pop(0).wait(10)
     for p in replays:
         p.wait(10)
+    bed.run("virtspool", "replay", "--all", "--yes", check=True)  # one that nobody kills
     bed.spool.wait_empty(30)
     bed.spool.wait_count(n, "sent")
     assert bed.spool.names("sent") == names and bed.spool.names("failed") == []
     again = {e["id"] for e in bed.subscribed.events if e["replayed"]}
     assert again == set(names)
     bed.subscribed.check_complete(n)
+
+
+def test_a_directory_named_like_an_id_does_not_stop_replay(at_rest):
+    bed = at_rest
+    names = bed.spool.names("new")
+    move(bed, names, "sent")
+    blocking = bed.spool.path("sent") / "00000000-0001-7000-8000-000000000001"
+    blocking.mkdir()
+    done = bed.run("virtspool", "replay", "--all")
+    assert done.returncode == 1 and bed.spool.names("sent") == [blocking.name] and bed.spool.names("replay") == names
+    assert "8 events put back" in done.stderr and f"cannot replay event {blocking.name} in sent/: Is a directory" in done.stderr

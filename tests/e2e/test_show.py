@@ -21,9 +21,9 @@ def test_show(at_rest):
         assert expected in text
     shown = json.loads(bed.run("virtspool", "show", "--json", name, *config, check=True).stdout)
     assert shown["event"]["id"] == name and shown["where"] == "new" and shown["wanted"] is True
-    # The record is told without a configuration as well.
+    # The record is shown without a configuration as well.
     done = bed.run("virtspool", "show", "--json", name, "-c", bed.directory / "nowhere", check=True)
-    assert json.loads(done.stdout)["operation"] == "release" and "cannot be used" in done.stderr
+    assert json.loads(done.stdout)["operation"] == "release" and "cannot use" in done.stderr
     raw = subprocess.run(
         [program("virtspool"), "show", "--raw", name], capture_output=True, check=True, env={**os.environ, **bed.spool.environment}
     )
@@ -35,7 +35,7 @@ def test_show(at_rest):
     assert name in bed.run("virtspool", "show", name[:n], *config, check=True).stdout
     if n > 1:
         done = bed.run("virtspool", "show", name[: n - 1])
-        assert done.returncode == 1 and "several" in done.stderr
+        assert done.returncode == 1 and "ambiguous" in done.stderr
     done = bed.run("virtspool", "show", "ffffffff")
     assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) <= 2
 

@@ -46,7 +46,7 @@ def test_terminal_asks(at_rest, terminal):
     bed = at_rest
     t = terminal()
     t.type("$V drop --vm web1; echo code-$?")
-    t.wait("drop 5 events, which nobody will hear of then [y/N]")
+    t.wait("Drop 5 events? They will never be published; consumers see a hole. [y/N]")
     t.type("n")
     t.wait("code-1")
     assert len(bed.spool.names("new")) == 8

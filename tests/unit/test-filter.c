@@ -90,26 +90,6 @@ static void test_times(void **state)
 	}
 }
 
-static const struct {
-	const char *text;
-	int64_t seconds;
-} durations[] = {
-	{"7d", 604800}, {"1h30m", 5400}, {"10", -1}, {"", -1},
-	{"1h ago", -1}, {"5 min", 300},	 {"0s", 0},
-};
-
-static void test_durations(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < ELEMENTSOF(durations); i++) {
-		uint64_t s = 0;
-		int r = filter_parse_duration(durations[i].text, &s);
-
-		if ((r < 0 ? -1 : (int64_t)s) != durations[i].seconds)
-			fail_msg("'%s': %d, %llu", durations[i].text, r, (unsigned long long)s);
-	}
-}
-
 #define UUID "6a1f0c2e-1111-4222-8333-944445555666"
 
 static const struct {
@@ -205,7 +185,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_times),
-		cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_matching),
 		cmocka_unit_test(test_bounds),
 	};
