@@ -3,7 +3,7 @@
  * domain - see domain.h.
  *
  * libxml2's SAX2 interface with handlers of our own: no tree is built, and the parser is stopped
- * behind the last element that is of interest. In what libvirt writes that is <vcpu>, so of a
+ * after the last element of interest. In what libvirt writes that is <vcpu>, so of a
  * domain's document the first kilobyte is parsed and the devices are not. (A parser for each
  * document costs 0.5 µs more than one that is kept, and keeps no names of one document for the
  * next.)
@@ -27,7 +27,7 @@
 #define TAG_LONG (16 * 1024)
 #define ATTRIBUTES_MAX 1024
 
-/* What the element is whose children are looked at. */
+/* The element whose children are being looked at. */
 enum scope {
 	SCOPE_NONE,
 	SCOPE_ROOT,	/* the document: <domain>, <network>, <hookData> */
@@ -81,7 +81,7 @@ struct parse {
 static void set_text(char **target, const char *text)
 {
 	free(*target);
-	*target = strdup(text); /* without memory it is not told */
+	*target = strdup(text); /* absent if there is no memory */
 }
 
 static void set_uuid(char target[static 37], const char *text)
@@ -348,7 +348,7 @@ static void capture_end(struct parse *p, bool keep)
 	p->captured = NULL;
 }
 
-/* What has grown too large is dropped before its end. */
+/* An element that is too large is dropped before its end. */
 static void capture_bound(struct parse *p)
 {
 	if (ftell(p->capture) <= DOMAIN_METADATA_MAX)
@@ -489,7 +489,7 @@ static void on_end(void *userdata, const xmlChar *local, const xmlChar *prefix, 
 		p->leaf->end(d, p->text, p->factor);
 		p->leaf = NULL;
 		if (last && d->name && *d->uuid && d->memory_max_kib >= 0)
-			stop(p, NULL); /* libvirt writes nothing of interest behind <vcpu> */
+			stop(p, NULL); /* libvirt writes nothing of interest after <vcpu> */
 	}
 	if (p->n_scopes && p->scopes[p->n_scopes - 1].depth == p->depth)
 		p->n_scopes--;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain - what an event tells of a domain or network, out of the document that libvirt handed to
- * the hook.
+ * domain - extracts what an event reports of a domain or network from libvirt's document.
  *
- * The only file that knows libxml2. The document is read as a stream that ends as soon as
- * everything was seen; it may be anything, also hostile: no DTD, no entities, no network, bounded
- * in depth, size and time, see domain.c. Strings belong to the struct, are valid UTF-8 without
- * U+0000, and are NULL where the document does not tell.
+ * The document is parsed as a stream, which ends as soon as everything was found. It may be hostile,
+ * so there are no DTDs, entities or network accesses, and depth, size and time are bounded (see
+ * domain.c). Strings belong to the struct, are valid UTF-8 without U+0000, and are NULL if the
+ * document does not have them.
  */
 #pragma once
 
@@ -30,13 +29,13 @@ struct domain {
 	char *name;
 	char *title;
 	char uuid[37];			    /* lower case; "" if there is none */
-	int64_t id;			    /* of the running domain; -1: not told */
-	int64_t vcpus, vcpus_max;	    /* -1: not told */
-	int64_t memory_kib, memory_max_kib; /* -1: not told */
+	int64_t id;			    /* of the running domain; -1: unknown */
+	int64_t vcpus, vcpus_max;	    /* -1: unknown */
+	int64_t memory_kib, memory_max_kib; /* -1: unknown */
 	struct domain_metadata *metadata;
 	size_t n_metadata;
-	bool metadata_truncated; /* it exceeded DOMAIN_METADATA_MAX and was left out in part */
-	/* A network's port (port-created, port-deleted) and whose it is. */
+	bool metadata_truncated; /* it exceeded DOMAIN_METADATA_MAX: some is omitted */
+	/* A network's port (port-created, port-deleted) and the domain that owns it. */
 	char port_uuid[37], owner_uuid[37];
 	char *owner_name;
 	char *port_mac;
@@ -44,8 +43,8 @@ struct domain {
 
 /*
  * Parses a <domain>, <network>, or <hookData> with either of them inside. Returns 0; -EBADMSG with
- * a constant sentence in *ret_reason if it is none of them, or not XML; what was read until then is
- * in ret_domain all the same. -ENOMEM.
+ * a constant sentence in *ret_reason if it is another document or not XML; ret_domain then has what
+ * was read before the error. -ENOMEM.
  */
 int domain_parse(struct bytes document, const struct strings *namespaces, struct domain *ret_domain,
 		 const char **ret_reason);

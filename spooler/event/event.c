@@ -4,9 +4,9 @@
  * etc/event.schema.json.
  *
  * Two rules hold for every record, whatever bytes it has:
- *  - The JSON is valid, and every string in it is UTF-8. What is not UTF-8 shows U+FFFD in its place, and its exact
- *    bytes stand percent-encoded below data.exact.
- *  - type, source and topic are made of percent-encoded parts, so that no part can pass for another one.
+ *  - The JSON is valid, and every string in it is UTF-8. Invalid UTF-8 is replaced by U+FFFD, and
+ *    data.exact has the exact bytes, percent-encoded.
+ *  - type, source and topic consist of percent-encoded parts, so that no part can imitate another.
  */
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -42,7 +42,7 @@ static bool bytes_equal(struct bytes b, const char *s)
 	return b.size == strlen(s) && memcmp(b.data, s, b.size) == 0;
 }
 
-/* libvirt writes "-" where it has nothing to say. */
+/* libvirt writes "-" for an absent value. */
 static bool said(struct bytes b)
 {
 	return b.size && !bytes_equal(b, "-");
@@ -59,8 +59,7 @@ static void time_format(int64_t seconds, unsigned microseconds, char buf[static 
 	snprintf(buf + n, 32 - n, ".%06uZ", microseconds);
 }
 
-/* The stamp's time. One that no calendar can write (a forged record) is the last that can be
-   written. */
+/* The stamp's time. A forged one beyond the calendar becomes the last that RFC 3339 can write. */
 static void time_of_ticks(uint64_t ticks, char buf[static 32])
 {
 	uint64_t ms = ticks / STAMP_TICKS_PER_MS, seconds = ms / 1000;
@@ -95,7 +94,7 @@ static void id_random(char buf[static 37])
 		 b[13], b[14], b[15]);
 }
 
-/* --- building JSON: a failure is remembered, and looked at once at the end */
+/* --- building JSON: a failure is noted and checked once at the end */
 
 static void put(struct builder *b, json_t *object, const char *key, json_t *value)
 {
@@ -122,8 +121,7 @@ static void put_exact(struct builder *b, const char *key, struct bytes value)
 	put_ascii(b, b->exact, key, encoded);
 }
 
-/* Any bytes as a JSON string; where they are not UTF-8, with replacements. NULL only without
-   memory. */
+/* Any bytes as a JSON string, invalid UTF-8 replaced. NULL only without memory. */
 static json_t *text_new(struct bytes value, bool *ret_replaced)
 {
 	_cleanup_free_ char *replaced = NULL;
@@ -160,7 +158,7 @@ static void put_number(struct builder *b, const char *key, int64_t value)
 
 /* --- the CloudEvents attributes */
 
-/* PREFIX, then each part percent-encoded behind a ".", as far as it is said. */
+/* PREFIX, then "." and the part, percent-encoded, for each part that is present. */
 static char *type_new(const struct record *r)
 {
 	const struct bytes parts[] = {r->driver, r->operation, r->suboperation};
@@ -237,9 +235,8 @@ static void put_times(struct builder *b, const struct record *r, bool replayed)
 /* --- data */
 
 /*
- * What is the same in all events that tell one transition: the id of the hook's event that counts.
- * Of a hook's events one of a start and one of an end count, as nothing else would come exactly
- * once for each.
+ * The same for all events that report one transition: the id of the hook's event that counts. Of a
+ * hook's events one of each start and one of each end counts, because only these come exactly once.
  */
 static struct bytes transition_of(const struct record *r)
 {
@@ -333,7 +330,7 @@ static void put_domain(struct builder *b, const struct domain *d)
 	put_metadata(b, d);
 }
 
-/* Arguments beyond those that libvirt gives today. */
+/* Arguments beyond those that libvirt passes today. */
 static void put_arguments(struct builder *b, const struct record *r)
 {
 	json_t *list;
@@ -472,7 +469,7 @@ static int topic_of(const struct config *c, const struct record *r, const char *
 	return topic_format(c->mqtt.topic, values, ret);
 }
 
-/* The object's name as one line of a log shows it. */
+/* The object's name as a log line shows it. */
 static char *name_new(const struct record *r)
 {
 	size_t size = has_subject(r) ? r->object.size : 0;
@@ -564,7 +561,7 @@ int event_build_status(const struct config *c, bool online, const char *epoch, u
 	id_random(buf);
 	put_attributes(&b, c, buf,
 		       online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
-	if (online) { /* a will is sent at a time that nobody knows when it is written */
+	if (online) { /* when a will is sent is unknown when it is written */
 		(void)clock_gettime(CLOCK_REALTIME, &now);
 		time_format(now.tv_sec, (unsigned)(now.tv_nsec / 1000), buf);
 		put_ascii(&b, b.event, "time", buf);
@@ -630,7 +627,7 @@ static bool matches(const struct strings *globs, const char *value)
 	return false;
 }
 
-/* A driver or an operation: neither is ever longer, unless it is nonsense. */
+/* A driver or an operation; a longer one is nonsense. */
 static void word(struct bytes b, char buf[static 256])
 {
 	size_t n = b.size < 255 ? b.size : 255;

@@ -2,10 +2,10 @@
 /*
  * event - from a record to what is published: topic and CloudEvents 1.0 payload (structured JSON).
  *
- * Pure: a record and the format in, strings out. What the document tells (name, uuid, title, vCPUs,
- * memory, listed metadata) is extracted by domain.c with libxml2; the topic is filled in by
- * topic.c; the JSON is jansson's. A document that cannot be parsed does not stop an event: it goes
- * out with what the hook's arguments tell.
+ * Pure: a record and the format in, strings out. domain.c extracts name, uuid, title, vCPUs, memory
+ * and listed metadata from the document, topic.c fills in the topic, jansson writes the JSON. A
+ * document that cannot be parsed does not stop an event: the event then has what the hook's
+ * arguments say.
  */
 #pragma once
 

@@ -3,7 +3,8 @@
  * topic - from a template like "virtspool/v1/{host}/{driver}/{uuid}/{operation}" to an MQTT topic.
  *
  * Pure. A template is checked once, when the configuration is read (topic-template.h);
- * topic_format() of a checked template cannot make a topic that MQTT forbids, whatever the values are: see topic.c.
+ * topic_format() of a checked template cannot make a topic that MQTT forbids, whatever the values
+ * are (see topic.c).
  */
 #pragma once
 
@@ -14,8 +15,7 @@
 #include "spooler/config/topic-template.h"
 
 /*
- * Fills in the values. A value that is empty becomes "-"; of one that is longer than
- * RECORD_VALUE_MAX the rest is dropped. Returns 0 and a string to be freed; -EINVAL for a template
+ * Fills in the values. An empty value becomes "-"; a value is cut to RECORD_VALUE_MAX bytes. Returns 0 and a string to be freed; -EINVAL for a template
  * that topic_check() would refuse; -ENOMEM.
  */
 int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], char **ret_topic);
