@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* cloudevent - see cloudevent.h. */
+#include <ctype.h>
+#include <stdarg.h>
+
+#include "spooler/base/util.h"
+#include "spooler/base/utf8.h"
+#include "spooler/recorder/cloudevent.h"
+
+#define SOURCE_PREFIX "/virtspool/"
+#define TYPE_STATUS "org.virtspool.status."
+#define SEQUENCE_MAX (INT64_C(1) << 62)
+
+/* --- ids */
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
+}
+
+/* Hexadecimal digits with dashes at the places of `dashes`, a bit for each. */
+static bool parse_hex(const char *text, uint64_t dashes, unsigned char ret[16])
+{
+	unsigned char out[16];
+
+	for (size_t i = 0, at = 0; i < 16; i++, at += 2) {
+		int high, low;
+
+		if (dashes >> at & 1 && text[at++] != '-')
+			return false;
+		high = hex(text[at]);
+		low = high < 0 ? -1 : hex(text[at + 1]);
+		if (low < 0)
+			return false;
+		out[i] = (unsigned char)(high << 4 | low);
+		if (i == 15 && text[at + 2])
+			return false;
+	}
+	memcpy(ret, out, 16);
+	return true;
+}
+
+bool uuid_parse(const char *text, unsigned char ret_uuid[16])
+{
+	return parse_hex(text, 1 << 8 | 1 << 13 | 1 << 18 | 1 << 23, ret_uuid);
+}
+
+bool epoch_parse(const char *text, unsigned char ret_epoch[16])
+{
+	return parse_hex(text, 0, ret_epoch);
+}
+
+static char *put_hex(const unsigned char *bytes, size_t n, char *to)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < n; i++) {
+		*to++ = digits[bytes[i] >> 4];
+		*to++ = digits[bytes[i] & 15];
+	}
+	*to = 0;
+	return to;
+}
+
+void epoch_format(const unsigned char epoch[16], char ret_text[static 33])
+{
+	(void)put_hex(epoch, 16, ret_text);
+}
+
+void uuid_format(const unsigned char uuid[16], char ret_text[static UUID_TEXT])
+{
+	static const size_t parts[] = {4, 2, 2, 2, 6};
+	char *to = ret_text;
+
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
+		if (i)
+			*to++ = '-';
+		to = put_hex(uuid, parts[i], to);
+		uuid += parts[i];
+	}
+}
+
+/* --- the topic's host */
+
+/* Percent-decodes; false if it is not percent-encoded UTF-8 without control characters. */
+static bool decode_host(const char *text, size_t n, char ret_host[static 256])
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int c = (unsigned char)text[i];
+
+		if (c == '%') {
+			if (i + 2 >= n || hex(text[i + 1]) < 0 || hex(text[i + 2]) < 0)
+				return false;
+			c = hex(text[i + 1]) << 4 | hex(text[i + 2]);
+			i += 2;
+		}
+		if (c < 0x20 || c == 0x7f || length == 255)
+			return false;
+		ret_host[length++] = (char)c;
+	}
+	ret_host[length] = 0;
+	return length > 0 && utf8_valid(ret_host, length);
+}
+
+/* Does a level fit its template? {host} is decoded; any other field stands for anything. */
+static bool match_level(const char *template, size_t n, const char *level, size_t size, bool *found,
+			char ret_host[static 256])
+{
+	static const char field[] = "{host}";
+	const char *at = memmem(template, n, field, sizeof(field) - 1);
+	size_t before, after;
+
+	if (!memchr(template, '{', n))
+		return n == size && memcmp(template, level, n) == 0;
+	if (!at)
+		return size > 0;
+	before = (size_t)(at - template);
+	after = n - before - (sizeof(field) - 1);
+	if (size <= before + after || memcmp(template, level, before) != 0 ||
+	    memcmp(at + sizeof(field) - 1, level + size - after, after) != 0)
+		return false;
+	*found = true;
+	return decode_host(level + before, size - before - after, ret_host);
+}
+
+bool cloudevent_topic_host(const char *template, const char *topic, char ret_host[static 256])
+{
+	bool found = false;
+
+	for (;;) {
+		size_t n = strcspn(template, "/"), size = strcspn(topic, "/");
+
+		if (!match_level(template, n, topic, size, &found, ret_host))
+			return false;
+		if (!template[n] || !topic[size])
+			return !template[n] && !topic[size] && found;
+		template += n + 1;
+		topic += size + 1;
+	}
+}
+
+/* --- JSON */
+
+struct reader {
+	char *why;
+	size_t why_size;
+};
+
+static int refuse(struct reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int refuse(struct reader *r, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(r->why, r->why_size, format, ap);
+	va_end(ap);
+	return -EBADMSG;
+}
+
+/* A member that is text, or is not there. */
+static int optional(struct reader *r, const json_t *o, const char *key, const char **ret)
+{
+	const json_t *v = json_object_get(o, key);
+
+	*ret = NULL;
+	if (!v)
+		return 0;
+	if (!json_is_string(v))
+		return refuse(r, "'%s' is not a string", key);
+	if (json_string_length(v) > CLOUDEVENT_TEXT_MAX)
+		return refuse(r, "'%s' is longer than %d bytes", key, CLOUDEVENT_TEXT_MAX);
+	*ret = json_string_value(v);
+	return 0;
+}
+
+static int required(struct reader *r, const json_t *o, const char *key, const char **ret)
+{
+	int q = optional(r, o, key, ret);
+
+	if (q < 0)
+		return q;
+	return *ret && **ret ? 0 : refuse(r, "'%s' is missing", key);
+}
+
+static bool parse_number(const char *text, int64_t *ret)
+{
+	uint64_t n = 0;
+
+	if (!*text || strlen(text) > 20)
+		return false;
+	for (; *text; text++) {
+		if (!isdigit((unsigned char)*text) || __builtin_mul_overflow(n, 10, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(*text - '0'), &n))
+			return false;
+	}
+	*ret = (int64_t)n;
+	return n < SEQUENCE_MAX;
+}
+
+/* Exactly n digits. */
+static bool take_digits(const char **s, int n, int *ret)
+{
+	*ret = 0;
+	for (; n > 0; n--, (*s)++) {
+		if (!isdigit((unsigned char)**s))
+			return false;
+		*ret = 10 * *ret + (**s - '0');
+	}
+	return true;
+}
+
+/* Days from 1970-01-01 to a date of the Gregorian calendar. */
+static int64_t days_before(int year, int month, int day)
+{
+	int64_t y = month <= 2 ? year - 1 : year, era = y / 400, of_era = y - era * 400;
+	int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+
+	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719468;
+}
+
+/* RFC 3339 in UTC. */
+static bool parse_time(const char *s, int64_t *ret)
+{
+	int year, month, day, hour, minute, second, micro = 0, scale = 100000;
+
+	if (!take_digits(&s, 4, &year) || *s++ != '-' || !take_digits(&s, 2, &month) ||
+	    *s++ != '-' || !take_digits(&s, 2, &day) || *s++ != 'T' || !take_digits(&s, 2, &hour) ||
+	    *s++ != ':' || !take_digits(&s, 2, &minute) || *s++ != ':' ||
+	    !take_digits(&s, 2, &second))
+		return false;
+	if (*s == '.')
+		for (s++; isdigit((unsigned char)*s); s++, scale /= 10)
+			micro += scale * (*s - '0');
+	if (s[0] != 'Z' || s[1] || year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 ||
+	    hour > 23 || minute > 59 || second > 60)
+		return false;
+	*ret = ((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+	*ret = *ret * (int64_t)USEC_PER_SEC + micro;
+	return true;
+}
+
+/* --- what an event says of a guest */
+
+static enum guest_call call_of_hook(const char *operation)
+{
+	static const struct {
+		const char *name;
+		enum guest_call call;
+	} calls[] = {
+		{"prepare", CALL_PREPARE},  {"start", CALL_START},
+		{"started", CALL_STARTED},  {"stopped", CALL_STOPPED},
+		{"release", CALL_RELEASE},  {"migrate", CALL_MIGRATE},
+		{"restore", CALL_RESTORE},  {"reconnect", CALL_RECONNECT},
+		{"attach", CALL_RECONNECT},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(calls); i++)
+		if (strcmp(calls[i].name, operation) == 0)
+			return calls[i].call;
+	return CALL_NONE;
+}
+
+static bool moves(const char *reason)
+{
+	return strcmp(reason, "migrated") == 0 || strcmp(reason, "postcopy") == 0;
+}
+
+static enum guest_call call_of_api(const char *operation, const char *reason, bool secondary)
+{
+	if (strcmp(operation, "lifecycle-started") == 0)
+		return secondary || strcmp(reason, "wakeup") == 0 ? CALL_NONE : CALL_STARTED;
+	if (strcmp(operation, "lifecycle-stopped") == 0)
+		return secondary ? CALL_STOP_REASON : CALL_RELEASE;
+	if (strcmp(operation, "lifecycle-suspended") == 0)
+		return moves(reason) ? CALL_NONE : CALL_PAUSED;
+	if (strcmp(operation, "lifecycle-resumed") == 0)
+		return moves(reason) ? CALL_MOVED : CALL_RESUMED;
+	if (strcmp(operation, "lifecycle-crashed") == 0)
+		return strcmp(reason, "panicked") == 0 ? CALL_CRASHED : CALL_NONE;
+	if (strcmp(operation, "lifecycle-defined") == 0)
+		return CALL_NAMED;
+	return CALL_NONE;
+}
+
+static int read_guest(struct reader *r, const json_t *data, struct cloudevent *e)
+{
+	bool domain = strcmp(e->driver, "network") != 0 && strcmp(e->driver, "daemon") != 0;
+	const char *uuid;
+	int q = optional(r, data, domain ? "uuid" : "owner_uuid", &uuid);
+
+	if (q < 0 || !uuid)
+		return q;
+	if (!uuid_parse(uuid, e->guest))
+		return refuse(r, "'%s' is not a UUID", domain ? "uuid" : "owner_uuid");
+	e->has_guest = true;
+	if (!domain || e->flags & EVENT_UNORDERED)
+		return 0;
+	e->call = e->flags & EVENT_API ? call_of_api(e->operation, e->reason ? e->reason : "",
+						     e->flags & EVENT_SECONDARY)
+				       : call_of_hook(e->operation);
+	return 0;
+}
+
+static int read_data(struct reader *r, const json_t *data, struct cloudevent *e)
+{
+	const char *origin;
+	int q;
+
+	if ((q = required(r, data, "driver", &e->driver)) < 0 ||
+	    (q = required(r, data, "operation", &e->operation)) < 0 ||
+	    (q = optional(r, data, "reason", &e->reason)) < 0 ||
+	    (q = optional(r, data, "name", &e->name)) < 0 ||
+	    (q = optional(r, data, "origin", &origin)) < 0)
+		return q;
+	if (origin && strcmp(origin, "api") == 0)
+		e->flags |= EVENT_API;
+	if (json_is_false(json_object_get(data, "authoritative")))
+		e->flags |= EVENT_SECONDARY;
+	if (json_is_true(json_object_get(data, "unordered")))
+		e->flags |= EVENT_UNORDERED;
+	return read_guest(r, data, e);
+}
+
+static int read_event(struct reader *r, const json_t *data, struct cloudevent *e)
+{
+	const char *id, *time, *epoch, *sequence;
+	int q;
+
+	if ((q = required(r, e->json, "id", &id)) < 0 ||
+	    (q = required(r, e->json, "time", &time)) < 0 ||
+	    (q = required(r, e->json, "epoch", &epoch)) < 0 ||
+	    (q = required(r, e->json, "sequence", &sequence)) < 0)
+		return q;
+	if (!uuid_parse(id, e->id) || e->id[6] >> 4 != 7 || id[strcspn(id, "ABCDEF")])
+		return refuse(r, "'id' is not a UUID of version 7");
+	if (!parse_time(time, &e->time))
+		return refuse(r, "'time' is not a time in UTC (RFC 3339)");
+	if (!epoch_parse(epoch, e->epoch))
+		return refuse(r, "'epoch' is not 32 hexadecimal digits");
+	if (!parse_number(sequence, &e->sequence) || e->sequence == 0)
+		return refuse(r, "'sequence' is not a number from 1");
+	e->has_epoch = true;
+	if (json_is_true(json_object_get(e->json, "replayed")))
+		e->flags |= EVENT_REPLAYED;
+	return read_data(r, data, e);
+}
+
+/* Ranges of numbers: [{"epoch": ..., "first": N, "last": N}, ...]. */
+static int read_lost(struct reader *r, const json_t *data, struct cloudevent *e)
+{
+	const json_t *list = json_object_get(data, "lost"), *item;
+	size_t i;
+
+	if (!list)
+		return 0;
+	if (!json_is_array(list))
+		return refuse(r, "'lost' is not a list");
+	json_array_foreach (list, i, item) {
+		const char *epoch = json_string_value(json_object_get(item, "epoch"));
+		int64_t first = json_integer_value(json_object_get(item, "first")),
+			last = json_integer_value(json_object_get(item, "last"));
+
+		if (e->n_lost == CLOUDEVENT_LOST_MAX)
+			break;
+		if (first < 1 || last < first || last >= SEQUENCE_MAX)
+			return refuse(r, "'lost' has a range that is not one");
+		if (epoch ? !epoch_parse(epoch, e->lost[e->n_lost].epoch) : !e->has_epoch)
+			return refuse(r, "'lost' has an epoch that is not 32 hexadecimal digits");
+		if (!epoch)
+			memcpy(e->lost[e->n_lost].epoch, e->epoch, 16);
+		e->lost[e->n_lost].first = first;
+		e->lost[e->n_lost++].last = last;
+	}
+	return 0;
+}
+
+static int read_status(struct reader *r, const json_t *data, struct cloudevent *e)
+{
+	const char *status, *time, *epoch, *sequence;
+	int q;
+
+	if ((q = required(r, data, "status", &status)) < 0 ||
+	    (q = optional(r, e->json, "time", &time)) < 0 ||
+	    (q = optional(r, data, "epoch", &epoch)) < 0 ||
+	    (q = optional(r, data, "sequence", &sequence)) < 0 ||
+	    (q = optional(r, data, "boot", &e->boot)) < 0)
+		return q;
+	e->kind = CLOUDEVENT_STATUS;
+	e->online = strcmp(status, "online") == 0;
+	if (!e->online && strcmp(status, "offline") != 0)
+		return refuse(r, "'status' is neither online nor offline");
+	if (time && !parse_time(time, &e->time))
+		return refuse(r, "'time' is not a time in UTC (RFC 3339)");
+	if (epoch && !epoch_parse(epoch, e->epoch))
+		return refuse(r, "'epoch' is not 32 hexadecimal digits");
+	e->has_epoch = epoch != NULL;
+	if (sequence && !parse_number(sequence, &e->sequence))
+		return refuse(r, "'sequence' is not a number");
+	return read_lost(r, data, e);
+}
+
+/* The host that the event names is the one of its topic. */
+static int check_host(struct reader *r, const json_t *data, struct cloudevent *e)
+{
+	const char *source, *host;
+	char named[256];
+	int q;
+
+	if ((q = required(r, e->json, "source", &source)) < 0 ||
+	    (q = optional(r, data, "host", &host)) < 0)
+		return q;
+	if (strncmp(source, SOURCE_PREFIX, strlen(SOURCE_PREFIX)) != 0 ||
+	    !decode_host(source + strlen(SOURCE_PREFIX), strlen(source) - strlen(SOURCE_PREFIX),
+			 named))
+		return refuse(r, "'source' is not " SOURCE_PREFIX "HOST");
+	if (strcmp(named, e->host) != 0)
+		return refuse(r, "'source' is of another host than the topic");
+	if (host && strcmp(host, e->host) != 0)
+		return refuse(r, "'host' is another one than the topic's");
+	return 0;
+}
+
+static int read_payload(struct reader *r, const void *payload, size_t size, struct cloudevent *e)
+{
+	const char *version, *type;
+	json_error_t error;
+	const json_t *data;
+	int q;
+
+	if (size > CLOUDEVENT_PAYLOAD_MAX)
+		return refuse(r, "longer than %d bytes", CLOUDEVENT_PAYLOAD_MAX);
+	e->json = json_loadb(payload, size, JSON_REJECT_DUPLICATES, &error);
+	if (!e->json)
+		return json_error_code(&error) == json_error_out_of_memory
+			       ? -ENOMEM
+			       : refuse(r, "not JSON: %s", error.text);
+	if (!json_is_object(e->json))
+		return refuse(r, "not a CloudEvent: not a JSON object");
+	if ((q = required(r, e->json, "specversion", &version)) < 0 ||
+	    (q = required(r, e->json, "type", &type)) < 0)
+		return q;
+	if (strcmp(version, "1.0") != 0)
+		return refuse(r, "'specversion' is not 1.0");
+	data = json_object_get(e->json, "data");
+	if (!json_is_object(data))
+		return refuse(r, "'data' is not an object");
+	q = check_host(r, data, e);
+	if (q < 0)
+		return q;
+	return strncmp(type, TYPE_STATUS, strlen(TYPE_STATUS)) == 0 ? read_status(r, data, e)
+								    : read_event(r, data, e);
+}
+
+int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, const void *payload,
+		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size)
+{
+	struct reader r = {why, why_size};
+	struct cloudevent e = {};
+	int q;
+
+	if (!cloudevent_topic_host(topics->events, topic, e.host) &&
+	    !(topics->status && cloudevent_topic_host(topics->status, topic, e.host)))
+		return refuse(&r, "the topic does not fit mqtt.topic or mqtt.status_topic");
+	q = read_payload(&r, payload, size, &e);
+	if (q < 0) {
+		json_decref(e.json);
+		return q;
+	}
+	*ret_event = e;
+	return 0;
+}
+
+void cloudevent_release(struct cloudevent *e)
+{
+	json_decref(e->json);
+	e->json = NULL;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cloudevent - from a message to the columns of a row: topic and CloudEvents JSON in, struct out.
+ *
+ * Pure. A message is hostile until it has been looked at: types, lengths, and above all that the
+ * host that the event names is the one that the topic names, since it is the topic to which the
+ * broker binds a host's certificate.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "spooler/recorder/guest.h"
+
+#define CLOUDEVENT_PAYLOAD_MAX (24 * 1024 * 1024) /* a whole document, escaped as JSON */
+#define CLOUDEVENT_TEXT_MAX 4096		  /* bytes of a name, an operation, a reason */
+#define CLOUDEVENT_LOST_MAX 64			  /* ranges that a status report says are lost */
+
+/* Stored in events.flags: never renumber. */
+enum event_flags {
+	EVENT_API = 1 << 0,	  /* of libvirt's event API, by virtspool-listen */
+	EVENT_SECONDARY = 1 << 1, /* a hook reports this transition as well, and its event counts */
+	EVENT_REPLAYED = 1 << 2,
+	EVENT_UNORDERED = 1 << 3, /* its epoch is its own */
+};
+
+enum cloudevent_kind { CLOUDEVENT_EVENT, CLOUDEVENT_STATUS };
+
+struct cloudevent {
+	enum cloudevent_kind kind;
+	char host[256];
+	int64_t time; /* us since 1970; of a status report 0 if it has none (a will) */
+	bool has_epoch;
+	unsigned char epoch[16];
+	int64_t sequence;
+
+	/* of an event */
+	unsigned char id[16];
+	unsigned flags;
+	enum guest_call call;
+	bool has_guest;
+	unsigned char guest[16];
+	const char *driver, *operation, *reason, *name; /* NULL: not said; they live in `json` */
+
+	/* of a status report */
+	bool online;
+	const char *boot;
+	struct {
+		unsigned char epoch[16];
+		int64_t first, last;
+	} lost[CLOUDEVENT_LOST_MAX]; /* that never reached the host's spool, as it says */
+	size_t n_lost;
+
+	json_t *json;
+};
+
+struct cloudevent_topics {
+	const char *events, *status; /* templates, see spooler/event/topic.h; status may be NULL */
+};
+
+/*
+ * Returns 0 and an event to be released; -EBADMSG with a sentence in `why` that says what is wrong;
+ * -ENOMEM.
+ */
+int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, const void *payload,
+		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size);
+void cloudevent_release(struct cloudevent *e);
+
+/* The host that a topic names, decoded, if it is one of a template's. */
+bool cloudevent_topic_host(const char *template, const char *topic, char ret_host[static 256]);
+
+/* --- ids as text */
+
+#define UUID_TEXT 37
+void uuid_format(const unsigned char uuid[16], char ret_text[static UUID_TEXT]);
+/* Any UUID, upper or lower case. */
+bool uuid_parse(const char *text, unsigned char ret_uuid[16]);
+/* 32 hexadecimal digits. */
+void epoch_format(const unsigned char epoch[16], char ret_text[static 33]);
+bool epoch_parse(const char *text, unsigned char ret_epoch[16]);

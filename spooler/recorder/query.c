@@ -1,0 +1,918 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * query - see query.h. A statement is put together from a fixed part and one condition for each
+ * filter that was given; values are always parameters. Globs are matched by the database: GLOB of
+ * SQLite, a regular expression in PostgreSQL.
+ */
+#include <ctype.h>
+#include <stdarg.h>
+
+#include "spooler/base/util.h"
+#include "spooler/recorder/db.h"
+#include "spooler/recorder/query.h"
+#include "spooler/recorder/schema.h"
+
+#define RESOLVED_MAX                                                                               \
+	1 /* guests or hosts of a name that are put into a statement; of more, a subquery */
+
+struct query {
+	struct db *db;
+	char error[600];
+};
+
+int query_open(const char *url, struct query **ret_query, char **ret_error)
+{
+	struct query *q = calloc(1, sizeof(*q));
+	int r;
+
+	*ret_error = NULL;
+	if (!q)
+		return -ENOMEM;
+	r = db_open(url, DB_READ_ONLY, &q->db, ret_error);
+	if (r >= 0)
+		r = schema_check(q->db, ret_error);
+	if (r < 0) {
+		query_close(q);
+		return r;
+	}
+	*ret_query = q;
+	return 0;
+}
+
+void query_close(struct query *q)
+{
+	if (!q)
+		return;
+	db_close(q->db);
+	free(q);
+}
+
+const char *query_error(const struct query *q)
+{
+	return q->error;
+}
+
+/* --- putting a statement together */
+
+struct builder {
+	struct query *q;
+	char *sql;
+	size_t size;
+	FILE *f;
+	bool any; /* a condition */
+	char types[DB_PARAMS_MAX + 1];
+	struct db_value params[DB_PARAMS_MAX];
+	size_t n;
+	unsigned char ids[DB_PARAMS_MAX][16]; /* storage for parameters */
+	char *texts[DB_PARAMS_MAX];
+};
+
+static int builder_init(struct builder *b, struct query *q)
+{
+	*b = (struct builder){.q = q};
+	b->f = open_memstream(&b->sql, &b->size);
+	return b->f ? 0 : -ENOMEM;
+}
+
+static void builder_release(struct builder *b)
+{
+	if (b->f)
+		(void)fclose(b->f);
+	free(b->sql);
+	for (size_t i = 0; i < DB_PARAMS_MAX; i++)
+		free(b->texts[i]);
+}
+
+/* Adds a parameter; returns its number. */
+static size_t param(struct builder *b, char type, struct db_value v)
+{
+	if (b->n == DB_PARAMS_MAX)
+		return DB_PARAMS_MAX;
+	b->types[b->n] = type;
+	b->params[b->n] = v;
+	return ++b->n;
+}
+
+static size_t param_id(struct builder *b, const unsigned char id[16])
+{
+	if (b->n == DB_PARAMS_MAX)
+		return DB_PARAMS_MAX;
+	memcpy(b->ids[b->n], id, 16);
+	return param(b, 'u', db_uuid(b->ids[b->n]));
+}
+
+/* Takes over the text. */
+static size_t param_text(struct builder *b, char *text)
+{
+	if (b->n == DB_PARAMS_MAX) {
+		free(text);
+		return DB_PARAMS_MAX;
+	}
+	b->texts[b->n] = text;
+	return param(b, 't', db_text(text ? text : ""));
+}
+
+static void add(struct builder *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct builder *b, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vfprintf(b->f, format, ap);
+	va_end(ap);
+}
+
+/* Begins a condition. */
+static void where(struct builder *b)
+{
+	fputs(b->any ? " AND " : " WHERE ", b->f);
+	b->any = true;
+}
+
+/* --- globs */
+
+static bool is_glob(const char *s)
+{
+	return s[strcspn(s, "*?[")];
+}
+
+/* SQLite's GLOB negates a set with ^, the shell's with ! as well. */
+static char *glob_for_sqlite(const char *glob)
+{
+	char *copy = strdup(glob);
+
+	for (char *s = copy; s && *s; s++)
+		if (s[0] == '[' && s[1] == '!')
+			s[1] = '^';
+	return copy;
+}
+
+static char *glob_for_postgresql(const char *glob)
+{
+	char *out = NULL;
+	size_t size;
+	FILE *f = open_memstream(&out, &size);
+
+	if (!f)
+		return NULL;
+	fputc('^', f);
+	for (; *glob; glob++) {
+		const char *end = *glob == '[' && glob[1] ? strchr(glob + 2, ']') : NULL;
+
+		if (*glob == '*' || *glob == '?') {
+			fputs(*glob == '*' ? ".*" : ".", f);
+		} else if (end) { /* a set: only its first character may mean "not" */
+			fputs(glob[1] == '!' ? "[^" : "[", f);
+			for (glob += 1 + (glob[1] == '!'); glob < end; glob++)
+				fprintf(f, *glob == '\\' ? "\\%c" : "%c", *glob);
+			fputc(']', f);
+		} else {
+			if (strchr("\\^$.|+(){}[]", *glob))
+				fputc('\\', f);
+			fputc(*glob, f);
+		}
+	}
+	fputc('$', f);
+	return fclose(f) == 0 ? out : NULL;
+}
+
+/* The condition "column matches this name or glob", without WHERE. */
+static void add_match(struct builder *b, const char *column, const char *text)
+{
+	if (!is_glob(text))
+		add(b, "%s = $%zu", column, param_text(b, strdup(text)));
+	else if (db_is_postgresql(b->q->db))
+		add(b, "%s ~ $%zu", column, param_text(b, glob_for_postgresql(text)));
+	else
+		add(b, "%s GLOB $%zu", column, param_text(b, glob_for_sqlite(text)));
+}
+
+/* A part of the text, any case; nothing in it is special. */
+static void add_search(struct builder *b, const char *column, const char *text)
+{
+	char *out = NULL;
+	size_t size;
+	FILE *f = open_memstream(&out, &size);
+
+	if (!f)
+		return;
+	fputc('%', f);
+	for (; *text; text++) {
+		if (strchr("%_\\", *text))
+			fputc('\\', f);
+		fputc(*text, f);
+	}
+	fputc('%', f);
+	(void)fclose(f);
+	add(b, "%s %s $%zu ESCAPE '\\'", column, db_is_postgresql(b->q->db) ? "ILIKE" : "LIKE",
+	    param_text(b, out));
+}
+
+/* --- the limit, the page */
+
+static uint64_t limit_of(const struct query_filter *f)
+{
+	return f->limit == 0		    ? QUERY_LIMIT
+	       : f->limit > QUERY_LIMIT_MAX ? QUERY_LIMIT_MAX
+					    : f->limit;
+}
+
+/* What every callback of a row needs. */
+struct rows {
+	void (*fn)(void); /* the user's, of the type that goes with the query */
+	void *userdata;
+	uint64_t limit, n;
+	bool more;
+	struct query_page page;
+	bool postgresql;
+};
+
+/* One row more than asked for is read: it says that there is another page. */
+static bool is_past_limit(struct rows *rows)
+{
+	if (rows->n < rows->limit) {
+		rows->n++;
+		return false;
+	}
+	rows->more = true;
+	return true;
+}
+
+static int run(struct builder *b, const struct query_filter *f, db_row_fn fn, struct rows *rows,
+	       struct query_page *ret_page)
+{
+	int r;
+
+	rows->limit = limit_of(f);
+	add(b, " LIMIT %llu", (unsigned long long)rows->limit + 1);
+	if (fclose(TAKE_PTR(b->f)) != 0)
+		return -ENOMEM;
+	r = b->n == DB_PARAMS_MAX ? -E2BIG
+				  : db_query(b->q->db, b->sql, b->types, b->params, fn, rows);
+	if (r < 0)
+		(void)snprintf(b->q->error, sizeof(b->q->error), "%s", db_error(b->q->db));
+	if (!rows->more)
+		rows->page.cursor[0] = 0;
+	rows->page.rows = rows->n;
+	if (r >= 0 && ret_page)
+		*ret_page = rows->page;
+	return r;
+}
+
+static void format_id(const struct db_value *v, char ret[static UUID_TEXT])
+{
+	ret[0] = 0;
+	if (v->type != DB_NULL && v->size == 16)
+		uuid_format(v->data, ret);
+}
+
+static void format_epoch(const struct db_value *v, char ret[static 33])
+{
+	ret[0] = 0;
+	if (v->type != DB_NULL && v->size == 16)
+		epoch_format(v->data, ret);
+}
+
+/* A cursor "UUID:REST". */
+static bool parse_cursor(const char *cursor, unsigned char ret_id[16], const char **ret_rest)
+{
+	char id[UUID_TEXT];
+
+	if (strlen(cursor) < UUID_TEXT || cursor[UUID_TEXT - 1] != ':')
+		return false;
+	memcpy(id, cursor, UUID_TEXT - 1);
+	id[UUID_TEXT - 1] = 0;
+	*ret_rest = cursor + UUID_TEXT;
+	return uuid_parse(id, ret_id);
+}
+
+static bool has_cursor(const struct query_filter *f)
+{
+	return f->cursor && *f->cursor;
+}
+
+static void id_of_time(int64_t usec, unsigned char ret_id[16])
+{
+	uint64_t ms = (uint64_t)usec / 1000;
+
+	memset(ret_id, 0, 16);
+	for (int i = 0; i < 6; i++)
+		ret_id[i] = (unsigned char)(ms >> (40 - 8 * i));
+}
+
+/* --- which guests and hosts are meant */
+
+struct resolved {
+	unsigned char ids[RESOLVED_MAX + 1][16];
+	int64_t numbers[RESOLVED_MAX + 1];
+	size_t n;
+};
+
+static int take_resolved(const struct db_value *v, void *userdata)
+{
+	struct resolved *x = userdata;
+
+	if (x->n > RESOLVED_MAX)
+		return 0;
+	if (v[0].type == DB_INT)
+		x->numbers[x->n++] = v[0].number;
+	else if (v[0].size == 16)
+		memcpy(x->ids[x->n++], v[0].data, 16);
+	return 0;
+}
+
+static int resolve(struct query *q, const char *select, const char *text, struct resolved *ret)
+{
+	struct builder b;
+	int r;
+
+	*ret = (struct resolved){};
+	r = builder_init(&b, q);
+	if (r < 0)
+		return r;
+	add(&b, "%s", select);
+	add_match(&b, "name", text);
+	add(&b, " LIMIT %d", RESOLVED_MAX + 1);
+	(void)fclose(TAKE_PTR(b.f));
+	r = db_query(q->db, b.sql, b.types, b.params, take_resolved, ret);
+	builder_release(&b);
+	return r;
+}
+
+/* The condition that `column` is a guest of this name or UUID; where no guest is called so, that
+   `name_column` is. */
+static int add_vm(struct builder *b, const char *column, const char *name_column, const char *vm)
+{
+	unsigned char uuid[16];
+	struct resolved x;
+	int r;
+
+	if (uuid_parse(vm, uuid)) {
+		add(b, "%s = $%zu", column, param_id(b, uuid));
+		return 0;
+	}
+	r = resolve(b->q, "SELECT uuid FROM guests WHERE ", vm, &x);
+	if (r < 0)
+		return r;
+	if (x.n == 0) {
+		add_match(b, name_column, vm);
+	} else if (x.n == 1) { /* in the order of the index */
+		add(b, "%s = $%zu", column, param_id(b, x.ids[0]));
+	} else {
+		add(b, "%s IN (SELECT uuid FROM guests WHERE ", column);
+		add_match(b, "name", vm);
+		add(b, ")");
+	}
+	return 0;
+}
+
+static int add_host(struct builder *b, const char *column, const char *host)
+{
+	struct resolved x;
+	int r = resolve(b->q, "SELECT no FROM hosts WHERE ", host, &x);
+
+	if (r < 0)
+		return r;
+	if (x.n == 1) {
+		add(b, "%s = $%zu", column, param(b, 'i', db_int(x.numbers[0])));
+	} else {
+		add(b, "%s IN (SELECT no FROM hosts WHERE ", column);
+		add_match(b, "name", host);
+		add(b, ")");
+	}
+	return 0;
+}
+
+/* Conditions on the id, which begins with the time. */
+static void add_times(struct builder *b, const char *column, const struct query_filter *f)
+{
+	unsigned char id[16];
+
+	if (f->since) {
+		id_of_time(f->since, id);
+		where(b);
+		add(b, "%s >= $%zu", column, param_id(b, id));
+	}
+	if (f->until) {
+		id_of_time(f->until, id);
+		where(b);
+		add(b, "%s < $%zu", column, param_id(b, id));
+	}
+}
+
+/* Rows that are ordered by (id, host): from the cursor on. */
+static int add_id_cursor(struct builder *b, const char *table, const struct query_filter *f)
+{
+	unsigned char id[16];
+	const char *rest;
+	size_t p;
+
+	if (!has_cursor(f))
+		return 0;
+	if (!parse_cursor(f->cursor, id, &rest))
+		return -EINVAL;
+	where(b);
+	p = param_id(b, id);
+	add(b, "(%s.id, %s.host) %s ($%zu, $%zu)", table, table, f->oldest_first ? ">" : "<", p,
+	    param(b, 'i', db_int(strtoll(rest, NULL, 10))));
+	return 0;
+}
+
+static void set_id_cursor(struct rows *rows, const char *id, int64_t host)
+{
+	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%lld", id,
+		       (long long)host);
+}
+
+/* --- hosts */
+
+static int on_host(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+	struct query_host h = {
+		.no = v[0].number,
+		.name = db_string(&v[1]),
+		.online = v[2].type == DB_NULL ? -1 : (int)v[2].number,
+		.status_time = v[3].number,
+		.status = db_string(&v[4]),
+		.boot = db_string(&v[5]),
+		.sequence = v[7].number,
+		.behind = v[8].number > v[7].number ? v[8].number - v[7].number : 0,
+		.missing = v[9].number,
+		.last_time = v[10].number,
+		.seen = v[11].number,
+		.guests = v[12].number,
+	};
+
+	if (is_past_limit(rows))
+		return 0;
+	format_epoch(&v[6], h.epoch);
+	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s", h.name);
+	return ((query_host_fn)rows->fn)(&h, rows->userdata);
+}
+
+int query_hosts(struct query *q, const struct query_filter *f, query_host_fn fn, void *userdata,
+		struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b,
+	    "SELECT h.no, h.name, h.online, h.status_time, h.status, h.boot, h.epoch, h.sequence, h.reported, "
+	    "h.missing, h.last_time, h.seen, coalesce(g.n, 0) FROM hosts h LEFT JOIN (SELECT host, count(*) AS n "
+	    "FROM guests JOIN hosts ON hosts.no = guests.host WHERE place <> 'stopped' AND (boot_id IS NULL OR "
+	    "place_id >= boot_id) GROUP BY host) g ON g.host = h.no");
+	if (f->host) {
+		where(&b);
+		add_match(&b, "h.name", f->host);
+	}
+	if (f->search) {
+		where(&b);
+		add_search(&b, "h.name", f->search);
+	}
+	if (has_cursor(f)) {
+		where(&b);
+		add(&b, "h.name > $%zu", param_text(&b, strdup(f->cursor)));
+	}
+	add(&b, " ORDER BY h.name");
+	r = run(&b, f, on_host, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
+/* --- guests */
+
+/* Its host was booted since, and has said nothing of it. */
+#define UNKNOWN_HERE "(g.place <> 'stopped' AND h.boot_id IS NOT NULL AND g.place_id < h.boot_id)"
+#define UNKNOWN_THERE "(o.boot_id IS NOT NULL AND g.other_id < o.boot_id)"
+/* A second host has it, and that one has not been booted since. */
+#define THERE "(g.other_host IS NOT NULL AND NOT " UNKNOWN_THERE ")"
+#define RUNS(place) place " IN ('running', 'paused', 'crashed')"
+#define STATE                                                                                      \
+	"CASE WHEN " UNKNOWN_HERE " THEN CASE WHEN " THERE                                         \
+	" THEN g.other_place ELSE 'unknown' END ELSE g.place END"
+#define HOST "CASE WHEN " UNKNOWN_HERE " AND " THERE " THEN o.name ELSE h.name END"
+#define SINCE "CASE WHEN " UNKNOWN_HERE " AND " THERE " THEN g.other_since ELSE g.since END"
+#define ALSO_ON                                                                                    \
+	"CASE WHEN NOT " UNKNOWN_HERE " AND " THERE                                                \
+	" AND " RUNS("g.place") " AND " RUNS("g.other_place") " THEN o.name END"
+
+static int on_guest(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+	struct query_guest g = {
+		.name = db_string(&v[1]),
+		.driver = db_string(&v[2]),
+		.host = db_string(&v[3]),
+		.state = db_string(&v[4]),
+		.since = v[5].number,
+		.reason = db_string(&v[6]),
+		.last_time = v[7].number,
+		.also_on = db_string(&v[8]),
+		.migration_from = db_string(&v[9]),
+		.migration_to = db_string(&v[10]),
+		.migration_begin = v[11].number,
+		.migration_end = v[12].number,
+		.migration_outcome = db_string(&v[13]),
+	};
+
+	if (is_past_limit(rows))
+		return 0;
+	format_id(&v[0], g.uuid);
+	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%.580s", g.uuid, g.name);
+	return ((query_guest_fn)rows->fn)(&g, rows->userdata);
+}
+
+/* The name or the UUID, or its beginning. */
+static void add_guest_search(struct builder *b, const char *text)
+{
+	char low[UUID_TEXT] = "00000000-0000-0000-0000-000000000000",
+	     high[UUID_TEXT] = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+	unsigned char from[16], to[16];
+	size_t n = strlen(text), p;
+
+	where(b);
+	add(b, "(");
+	add_search(b, "g.name", text);
+	if (n >= 4 && n < UUID_TEXT) {
+		memcpy(low, text, n);
+		memcpy(high, text, n);
+		if (uuid_parse(low, from) && uuid_parse(high, to)) {
+			p = param_id(b, from);
+			add(b, " OR g.uuid BETWEEN $%zu AND $%zu", p, param_id(b, to));
+		}
+	}
+	add(b, ")");
+}
+
+static int add_guest_filters(struct builder *b, const struct query_filter *f)
+{
+	unsigned char uuid[16];
+	const char *name;
+	size_t p;
+
+	where(b);
+	add(b, "g.last_id IS NOT NULL");
+	if (f->vm) {
+		where(b);
+		if (uuid_parse(f->vm, uuid))
+			add(b, "g.uuid = $%zu", param_id(b, uuid));
+		else
+			add_match(b, "g.name", f->vm);
+	}
+	if (f->host) {
+		where(b);
+		add_match(b, "(" HOST ")", f->host);
+	}
+	if (f->driver) {
+		where(b);
+		add_match(b, "g.driver", f->driver);
+	}
+	if (f->state) {
+		where(b);
+		add(b, "(" STATE ") = $%zu", param_text(b, strdup(f->state)));
+	}
+	if (f->search)
+		add_guest_search(b, f->search);
+	if (f->since) {
+		where(b);
+		add(b, "g.last_time >= $%zu", param(b, 'i', db_int(f->since)));
+	}
+	if (f->until) {
+		where(b);
+		add(b, "g.last_time < $%zu", param(b, 'i', db_int(f->until)));
+	}
+	if (!has_cursor(f))
+		return 0;
+	if (!parse_cursor(f->cursor, uuid, &name))
+		return -EINVAL;
+	where(b);
+	p = param_text(b, strdup(name));
+	add(b, "(g.name, g.uuid) > ($%zu, $%zu)", p, param_id(b, uuid));
+	return 0;
+}
+
+int query_guests(struct query *q, const struct query_filter *f, query_guest_fn fn, void *userdata,
+		 struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b,
+	    "SELECT g.uuid, g.name, g.driver, %s, %s, %s, g.reason, g.last_time, %s, mf.name, mt.name, "
+	    "g.migration_begin, g.migration_end, g.migration_outcome FROM guests g LEFT JOIN hosts h ON "
+	    "h.no = g.host LEFT JOIN hosts o ON o.no = g.other_host LEFT JOIN hosts mf ON mf.no = g.migration_from "
+	    "LEFT JOIN hosts mt ON mt.no = g.migration_to",
+	    HOST, STATE, SINCE, ALSO_ON);
+	r = add_guest_filters(&b, f);
+	add(&b, " ORDER BY g.name, g.uuid");
+	if (r >= 0)
+		r = run(&b, f, on_guest, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
+/* --- the log */
+
+static int on_event(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+	struct query_event e = {
+		.time = v[2].number,
+		.received = v[3].number,
+		.sequence = v[5].number,
+		.flags = (unsigned)v[6].number,
+		.driver = db_string(&v[8]),
+		.operation = db_string(&v[9]),
+		.reason = db_string(&v[10]),
+		.name = db_string(&v[11]),
+		.payload = db_string(&v[12]),
+		.payload_size = v[12].size,
+		.host = db_string(&v[13]),
+	};
+
+	if (is_past_limit(rows))
+		return 0;
+	format_id(&v[0], e.id);
+	format_epoch(&v[4], e.epoch);
+	format_id(&v[7], e.guest);
+	set_id_cursor(rows, e.id, v[1].number);
+	return ((query_event_fn)rows->fn)(&e, rows->userdata);
+}
+
+static int add_event_filters(struct builder *b, const struct query_filter *f)
+{
+	int r = 0;
+
+	if (f->vm) {
+		where(b);
+		r = add_vm(b, "e.guest", "e.name", f->vm);
+	}
+	if (r >= 0 && f->host) {
+		where(b);
+		r = add_host(b, "e.host", f->host);
+	}
+	if (f->operation) {
+		where(b);
+		add_match(b, "e.operation", f->operation);
+	}
+	if (f->driver) {
+		where(b);
+		add_match(b, "e.driver", f->driver);
+	}
+	add_times(b, "e.id", f);
+	return r < 0 ? r : add_id_cursor(b, "e", f);
+}
+
+int query_log(struct query *q, const struct query_filter *f, query_event_fn fn, void *userdata,
+	      struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	const char *order = f->oldest_first ? "ASC" : "DESC";
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b,
+	    "SELECT e.id, e.host, e.time, e.received, e.epoch, e.sequence, e.flags, e.guest, e.driver, e.operation, "
+	    "e.reason, e.name, e.payload, h.name FROM events e LEFT JOIN hosts h ON h.no = e.host");
+	r = add_event_filters(&b, f);
+	add(&b, " ORDER BY e.id %s, e.host %s", order, order);
+	if (r >= 0)
+		r = run(&b, f, on_event, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
+/* --- operations */
+
+static int on_operation(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+	struct query_operation o = {
+		.host = db_string(&v[2]),
+		.name = db_string(&v[4]),
+		.kind = db_string(&v[5]),
+		.begun = v[6].number,
+		.ended = v[7].number,
+		.outcome = db_string(&v[8]),
+		.reason = db_string(&v[9]),
+		.from = db_string(&v[10]),
+		.to = db_string(&v[11]),
+	};
+
+	if (is_past_limit(rows))
+		return 0;
+	format_id(&v[0], o.id);
+	format_id(&v[3], o.guest);
+	set_id_cursor(rows, o.id, v[1].number);
+	return ((query_operation_fn)rows->fn)(&o, rows->userdata);
+}
+
+int query_operations(struct query *q, const struct query_filter *f, query_operation_fn fn,
+		     void *userdata, struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	const char *order = f->oldest_first ? "ASC" : "DESC";
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b,
+	    "SELECT p.id, p.host, h.name, p.guest, g.name, p.kind, p.begun, p.ended, p.outcome, p.reason, ff.name, "
+	    "t.name FROM operations p LEFT JOIN hosts h ON h.no = p.host LEFT JOIN guests g ON g.uuid = p.guest "
+	    "LEFT JOIN hosts ff ON ff.no = p.from_host LEFT JOIN hosts t ON t.no = p.to_host");
+	if (f->vm) {
+		where(&b);
+		r = add_vm(&b, "p.guest", "g.name", f->vm);
+	}
+	if (r >= 0 && f->host) {
+		where(&b);
+		r = add_host(&b, "p.host", f->host);
+	}
+	if (f->operation) {
+		where(&b);
+		add_match(&b, "p.kind", f->operation);
+	}
+	add_times(&b, "p.id", f);
+	if (r >= 0)
+		r = add_id_cursor(&b, "p", f);
+	add(&b, " ORDER BY p.id %s, p.host %s", order, order);
+	if (r >= 0)
+		r = run(&b, f, on_operation, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
+/* --- holes */
+
+static int on_hole(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+	struct query_hole h = {
+		.host = db_string(&v[0]),
+		.first = v[2].number,
+		.last = v[3].number,
+		.found = v[4].number,
+		.filled = v[5].number,
+		.lost = v[6].number,
+	};
+
+	if (is_past_limit(rows))
+		return 0;
+	format_epoch(&v[1], h.epoch);
+	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%lld:%s:%lld",
+		       (long long)v[7].number, h.epoch, (long long)h.first);
+	return ((query_hole_fn)rows->fn)(&h, rows->userdata);
+}
+
+static int add_hole_cursor(struct builder *b, const char *cursor)
+{
+	long long host, first;
+	unsigned char id[16];
+	char epoch[33];
+	size_t p, q;
+
+	if (sscanf(cursor, "%lld:%32[0-9a-f]:%lld", &host, epoch, &first) != 3 ||
+	    !epoch_parse(epoch, id))
+		return -EINVAL;
+	where(b);
+	p = param(b, 'i', db_int(host));
+	q = param_id(b, id);
+	add(b, "(o.host, o.epoch, o.first) > ($%zu, $%zu, $%zu)", p, q,
+	    param(b, 'i', db_int(first)));
+	return 0;
+}
+
+int query_holes(struct query *q, const struct query_filter *f, query_hole_fn fn, void *userdata,
+		struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b,
+	    "SELECT h.name, o.epoch, o.first, o.last, o.found, o.filled, o.lost, o.host FROM holes o LEFT JOIN "
+	    "hosts h ON h.no = o.host");
+	if (!f->all) {
+		where(&b);
+		add(&b, "o.filled IS NULL");
+	}
+	if (f->host) {
+		where(&b);
+		r = add_host(&b, "o.host", f->host);
+	}
+	if (f->since) {
+		where(&b);
+		add(&b, "o.found >= $%zu", param(&b, 'i', db_int(f->since)));
+	}
+	if (f->until) {
+		where(&b);
+		add(&b, "o.found < $%zu", param(&b, 'i', db_int(f->until)));
+	}
+	if (r >= 0 && has_cursor(f))
+		r = add_hole_cursor(&b, f->cursor);
+	add(&b, " ORDER BY o.host, o.epoch, o.first");
+	if (r >= 0)
+		r = run(&b, f, on_hole, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
+/* --- rejects */
+
+static int on_reject(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+	struct query_reject j = {
+		.no = v[0].number,
+		.received = v[1].number,
+		.times = v[2].number,
+		.topic = db_string(&v[3]),
+		.host = db_string(&v[4]),
+		.reason = db_string(&v[5]),
+		.size = v[6].number,
+		.payload = v[7].data,
+		.payload_size = v[7].size,
+	};
+
+	if (is_past_limit(rows))
+		return 0;
+	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%lld", (long long)j.no);
+	return ((query_reject_fn)rows->fn)(&j, rows->userdata);
+}
+
+int query_rejects(struct query *q, const struct query_filter *f, query_reject_fn fn, void *userdata,
+		  struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b, "SELECT no, received, times, topic, host, reason, size, payload FROM rejects");
+	if (f->host) {
+		where(&b);
+		add_match(&b, "host", f->host);
+	}
+	if (f->since) {
+		where(&b);
+		add(&b, "received >= $%zu", param(&b, 'i', db_int(f->since)));
+	}
+	if (f->until) {
+		where(&b);
+		add(&b, "received < $%zu", param(&b, 'i', db_int(f->until)));
+	}
+	if (has_cursor(f)) {
+		where(&b);
+		add(&b, "no < $%zu", param(&b, 'i', db_int(strtoll(f->cursor, NULL, 10))));
+	}
+	add(&b, " ORDER BY no DESC");
+	r = run(&b, f, on_reject, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
+/* --- totals */
+
+static int take_totals(const struct db_value *v, void *userdata)
+{
+	struct query_totals *t = userdata;
+
+	*t = (struct query_totals){v[0].number, v[1].number, v[2].number,
+				   v[3].number, v[4].number, v[5].number,
+				   v[6].number, v[7].number, 0};
+	return 0;
+}
+
+int query_totals(struct query *q, struct query_totals *ret_totals)
+{
+	/* Rows of SQLite's events are numbered; deleted ones are the oldest. */
+	static const char sql[] =
+		"SELECT (SELECT count(*) FROM hosts), (SELECT count(*) FROM hosts WHERE online = 1), "
+		"(SELECT count(*) FROM guests), (SELECT count(*) FROM guests WHERE place <> 'stopped'), "
+		"{sqlite:(SELECT coalesce(max(rowid) - min(rowid) + 1, 0) FROM events)}"
+		"{postgresql:(SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_inherits i JOIN pg_class c "
+		"ON c.oid = i.inhrelid WHERE i.inhparent = 'events'::regclass)}, "
+		"(SELECT coalesce(sum(missing), 0){postgresql:::bigint} FROM hosts), "
+		"(SELECT count(*) FROM holes WHERE filled IS NULL), (SELECT count(*) FROM rejects)";
+	int r = db_query(q->db, sql, "", NULL, take_totals, ret_totals);
+
+	if (r < 0)
+		(void)snprintf(q->error, sizeof(q->error), "%s", db_error(q->db));
+	else
+		ret_totals->bytes = db_size(q->db);
+	return r;
+}

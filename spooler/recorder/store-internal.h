@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * store-internal - the parts of the store. Internal to store.
+ *
+ *	store.c		opens; a batch from messages to rows of `events` and `rejects`
+ *	store-hosts.c	hosts, epochs, holes
+ *	store-guests.c	guests, operations
+ *	store-upkeep.c	retention, rebuilding
+ */
+#pragma once
+
+#include <stdlib.h>
+
+#include "spooler/recorder/db.h"
+#include "spooler/recorder/store.h"
+
+/* For _cleanup_(): frees a pointer of any type. */
+static inline void free_memory(void *p)
+{
+	free(*(void **)p);
+}
+
+/* An event of the batch that was not there before, or one that is read again by a rebuild. */
+struct fresh_event {
+	struct guest_event event; /* its reason, name and driver are borrowed */
+	int64_t sequence;
+	unsigned flags; /* enum event_flags */
+	bool has_guest;
+	unsigned char guest[16];
+};
+
+/* A status report of the batch. */
+struct fresh_report {
+	int64_t host;
+	const struct cloudevent *event;
+	const char *payload;
+	size_t size;
+};
+
+struct store {
+	struct db *db;
+	struct cloudevent_topics topics;
+	void *hosts; /* tsearch() of name and number */
+	size_t n_hosts;
+	int month; /* PostgreSQL: the last month whose partition is there, since 1970 */
+	char error[768];
+};
+
+/* Both are within a transaction, and expect events of one host and guest in any order. */
+int store_update_hosts(struct store *s, const struct fresh_event *events, size_t n,
+		       const struct fresh_report *reports, size_t n_reports, int64_t now);
+int store_update_guests(struct store *s, struct fresh_event *events, size_t n);

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* store - see store.h and, for its parts, store-internal.h. */
+#include <search.h>
+
+#include "spooler/base/util.h"
+#include "spooler/base/utf8.h"
+#include "spooler/recorder/schema.h"
+#include "spooler/recorder/store-internal.h"
+
+struct known_host {
+	char *name;
+	int64_t no;
+};
+
+/* One message of the batch. */
+struct item {
+	const struct store_message *message;
+	struct cloudevent event;
+	int64_t host; /* 0: not known */
+	bool rejected, duplicate;
+	char why[128]; /* it was rejected */
+};
+
+struct batch {
+	struct item *items;
+	size_t n;
+	struct item **events; /* sorted by id and host */
+	size_t n_events;
+	size_t returned; /* position in `events` of the next row that can have been inserted */
+	struct fresh_event *fresh;
+	size_t n_fresh;
+	struct fresh_report *reports;
+	size_t n_reports;
+	bool *inserted; /* of `events` */
+	int64_t now;
+};
+
+/* --- hosts' numbers */
+
+static int compare_hosts(const void *a, const void *b)
+{
+	return strcmp(((const struct known_host *)a)->name, ((const struct known_host *)b)->name);
+}
+
+static void free_host(void *p)
+{
+	free(((struct known_host *)p)->name);
+	free(p);
+}
+
+/* What a transaction that was rolled back had numbered must not be remembered. */
+static void forget_hosts(struct store *s)
+{
+	tdestroy(s->hosts, free_host);
+	s->hosts = NULL;
+	s->n_hosts = 0;
+}
+
+static int64_t known_host(const struct store *s, const char *name)
+{
+	struct known_host key = {.name = (char *)name},
+			  **found = tfind(&key, &s->hosts, compare_hosts);
+
+	return found ? (*found)->no : 0;
+}
+
+static int take_host(const struct db_value *v, void *userdata)
+{
+	struct store *s = userdata;
+	struct known_host *h = calloc(1, sizeof(*h)), **node;
+
+	if (!h || !(h->name = strdup(db_string(&v[0])))) {
+		free(h);
+		return -ENOMEM;
+	}
+	h->no = v[1].number;
+	node = tsearch(h, &s->hosts, compare_hosts);
+	if (node && *node == h)
+		s->n_hosts++;
+	else
+		free_host(h);
+	return node ? 0 : -ENOMEM;
+}
+
+static const struct db_statement select_host = {"SELECT name, no FROM hosts WHERE name = $1", "t"};
+static const struct db_statement count_hosts = {"SELECT count(*) FROM hosts", ""};
+static const struct db_statement insert_host = {
+	"INSERT INTO hosts (name) {values} ON CONFLICT (name) DO NOTHING", "t"};
+
+static int take_count(const struct db_value *v, void *userdata)
+{
+	*(int64_t *)userdata = v[0].number;
+	return 0;
+}
+
+/* The host's number; 0: there are too many hosts already. */
+static int number_host(struct store *s, const char *name, int64_t *ret_no)
+{
+	struct db_value key = db_text(name);
+	int64_t count = 0;
+	int r = 0;
+
+	*ret_no = known_host(s, name);
+	if (*ret_no)
+		return 0;
+	r = db_run(s->db, &select_host, &key, 1, take_host, s);
+	*ret_no = known_host(s, name);
+	if (r < 0 || *ret_no)
+		return r;
+	r = db_run(s->db, &count_hosts, NULL, 1, take_count, &count);
+	if (r < 0 || count >= STORE_HOSTS_MAX)
+		return r;
+	r = db_run(s->db, &insert_host, &key, 1, NULL, NULL);
+	if (r >= 0)
+		r = db_run(s->db, &select_host, &key, 1, take_host, s);
+	*ret_no = known_host(s, name);
+	return r;
+}
+
+/* --- from messages to items */
+
+static int parse_items(struct store *s, struct batch *b, const struct store_message *messages)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < b->n; i++) {
+		struct item *e = &b->items[i];
+
+		e->message = &messages[i];
+		r = cloudevent_parse(&s->topics, messages[i].topic, messages[i].payload,
+				     messages[i].size, &e->event, e->why, sizeof(e->why));
+		e->rejected = r == -EBADMSG;
+		if (r < 0 && !e->rejected)
+			return r;
+	}
+	return 0;
+}
+
+static int number_hosts(struct store *s, struct batch *b)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < b->n && r >= 0; i++) {
+		struct item *e = &b->items[i];
+
+		if (e->rejected)
+			continue;
+		r = number_host(s, e->event.host, &e->host);
+		if (r >= 0 && !e->host) {
+			e->rejected = true;
+			(void)snprintf(e->why, sizeof(e->why), "more than %d hosts",
+				       STORE_HOSTS_MAX);
+		}
+	}
+	return r;
+}
+
+static int compare_items(const void *a, const void *b)
+{
+	const struct item *x = *(const struct item *const *)a, *y = *(const struct item *const *)b;
+
+	return guest_event_compare(x->event.id, x->host, y->event.id, y->host);
+}
+
+/* Sorted, so that two recorders lock in the same order; each event once. */
+static void sort_items(struct batch *b)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->n; i++) {
+		struct item *e = &b->items[i];
+
+		if (e->rejected)
+			continue;
+		if (e->event.kind == CLOUDEVENT_EVENT)
+			b->events[b->n_events++] = e;
+		else
+			b->reports[b->n_reports++] = (struct fresh_report){
+				e->host, &e->event, e->message->payload, e->message->size};
+	}
+	qsort(b->events, b->n_events, sizeof(b->events[0]), compare_items);
+	for (size_t i = 0; i < b->n_events; i++)
+		if (n > 0 && compare_items(&b->events[n - 1], &b->events[i]) == 0)
+			b->events[i]->duplicate = true;
+		else
+			b->events[n++] = b->events[i];
+	b->n_events = n;
+}
+
+/* --- rows of `events` */
+
+static const struct db_statement insert_events = {
+	"INSERT INTO events (id, host, time, received, epoch, sequence, call, flags, guest, driver, operation, reason, "
+	"name, payload) {values} ON CONFLICT (id, host) DO NOTHING RETURNING id, host",
+	"uiiiuiiiuttttt"};
+
+/* Rows come back in the order in which they were given, without those that were there. */
+static int take_inserted(const struct db_value *v, void *userdata)
+{
+	struct batch *b = userdata;
+
+	for (; b->returned < b->n_events; b->returned++) {
+		const struct item *e = b->events[b->returned];
+
+		if (e->host == v[1].number && memcmp(e->event.id, v[0].data, 16) == 0) {
+			b->inserted[b->returned++] = true;
+			return 0;
+		}
+	}
+	return -EIO;
+}
+
+static int insert_rows(struct store *s, struct batch *b)
+{
+	_cleanup_(free_memory) struct db_value *rows =
+		calloc(b->n_events + 1, 14 * sizeof(struct db_value));
+	struct db_value *v = rows;
+
+	if (!rows)
+		return -ENOMEM;
+	for (size_t i = 0; i < b->n_events; i++) {
+		const struct item *e = b->events[i];
+		const struct cloudevent *c = &e->event;
+
+		*v++ = db_uuid(c->id);
+		*v++ = db_int(e->host);
+		*v++ = db_int(c->time);
+		*v++ = db_int(b->now);
+		*v++ = db_uuid(c->epoch);
+		*v++ = db_int(c->sequence);
+		*v++ = db_int(c->call);
+		*v++ = db_int(c->flags);
+		*v++ = c->has_guest ? db_uuid(c->guest) : db_null();
+		*v++ = db_text(c->driver);
+		*v++ = db_text(c->operation);
+		*v++ = db_text(c->reason);
+		*v++ = db_text(c->name);
+		*v++ = db_text_n(e->message->payload, e->message->size);
+	}
+	return db_run(s->db, &insert_events, rows, b->n_events, take_inserted, b);
+}
+
+static void collect_fresh(struct batch *b)
+{
+	for (size_t i = 0; i < b->n_events; i++) {
+		const struct cloudevent *c = &b->events[i]->event;
+		struct fresh_event *f = &b->fresh[b->n_fresh];
+
+		if (!b->inserted[i]) {
+			b->events[i]->duplicate = true;
+			continue;
+		}
+		*f = (struct fresh_event){
+			.event = {.host = b->events[i]->host,
+				  .time = c->time,
+				  .call = c->call,
+				  .reason = c->reason,
+				  .name = c->name,
+				  .driver = c->driver},
+			.sequence = c->sequence,
+			.flags = c->flags,
+			.has_guest = c->has_guest,
+		};
+		memcpy(f->event.id, c->id, 16);
+		memcpy(f->event.epoch, c->epoch, 16);
+		memcpy(f->guest, c->guest, 16);
+		b->n_fresh++;
+	}
+}
+
+/* --- rejects */
+
+static const struct db_statement insert_reject = {
+	"INSERT INTO rejects (digest, received, times, topic, host, reason, size, payload) {values} "
+	"ON CONFLICT (digest) DO UPDATE SET received = excluded.received, times = rejects.times + 1",
+	"uiitt"
+	"tib"};
+static const struct db_statement bound_rejects = {
+	"DELETE FROM rejects WHERE no <= (SELECT max(no) FROM rejects) - $1", "i"};
+
+/* FNV-1a, twice: it only has to find repetitions. */
+static void digest(const struct item *e, unsigned char ret[16])
+{
+	uint64_t h[2] = {0xcbf29ce484222325, 0x84222325cbf29ce4};
+	const unsigned char *payload = e->message->payload;
+
+	for (int k = 0; k < 2; k++) {
+		for (const char *s = e->message->topic; *s; s++)
+			h[k] = (h[k] ^ (unsigned char)*s) * 0x100000001b3;
+		for (size_t i = 0; i < e->message->size; i++)
+			h[k] = (h[k] ^ payload[i]) * 0x100000001b3;
+		for (const char *s = e->why; *s; s++)
+			h[k] = (h[k] ^ (unsigned char)*s) * 0x100000001b3;
+	}
+	memcpy(ret, h, 16);
+}
+
+static int write_reject(struct store *s, const struct item *e, int64_t now)
+{
+	const struct store_message *m = e->message;
+	char topic[1024], host[256] = "", why[sizeof(e->why) * 3 + 1];
+	size_t n = strnlen(m->topic, 300);
+	unsigned char key[16];
+
+	topic[utf8_replace_controls(m->topic, n, topic)] = 0;
+	why[utf8_replace_controls(e->why, strlen(e->why), why)] = 0;
+	if (!cloudevent_topic_host(s->topics.events, m->topic, host) &&
+	    !(s->topics.status && cloudevent_topic_host(s->topics.status, m->topic, host)))
+		host[0] = 0;
+	digest(e, key);
+	{
+		struct db_value row[8] = {
+			db_uuid(key),
+			db_int(now),
+			db_int(1),
+			db_text(topic),
+			host[0] ? db_text(host) : db_null(),
+			db_text(why),
+			db_int((int64_t)m->size),
+			db_bytes(m->payload, m->size < STORE_REJECT_PAYLOAD_MAX
+						     ? m->size
+						     : STORE_REJECT_PAYLOAD_MAX),
+		};
+
+		return db_run(s->db, &insert_reject, row, 1, NULL, NULL);
+	}
+}
+
+static int write_rejects(struct store *s, const struct batch *b)
+{
+	struct db_value most = db_int(STORE_REJECTS_MAX);
+	bool any = false;
+	int r = 0;
+
+	for (size_t i = 0; i < b->n && r >= 0; i++)
+		if (b->items[i].rejected) {
+			r = write_reject(s, &b->items[i], b->now);
+			any = true;
+		}
+	return r >= 0 && any ? db_run(s->db, &bound_rejects, &most, 1, NULL, NULL) : r;
+}
+
+/* --- a batch */
+
+static void count(const struct batch *b, struct store_counts *c)
+{
+	*c = (struct store_counts){.events = b->n_fresh, .reports = b->n_reports};
+	for (size_t i = 0; i < b->n; i++) {
+		c->rejects += b->items[i].rejected;
+		c->duplicates += b->items[i].duplicate;
+	}
+}
+
+static void batch_release(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		cloudevent_release(&b->items[i].event);
+	free(b->items);
+	free(b->events);
+	free(b->fresh);
+	free(b->reports);
+	free(b->inserted);
+}
+
+static int batch_init(struct batch *b, size_t n, int64_t now)
+{
+	*b = (struct batch){.n = n,
+			    .now = now,
+			    .items = calloc(n + 1, sizeof(struct item)),
+			    .events = calloc(n + 1, sizeof(struct item *)),
+			    .fresh = calloc(n + 1, sizeof(struct fresh_event)),
+			    .reports = calloc(n + 1, sizeof(struct fresh_report)),
+			    .inserted = calloc(n + 1, sizeof(bool))};
+	return b->items && b->events && b->fresh && b->reports && b->inserted ? 0 : -ENOMEM;
+}
+
+/* PostgreSQL: the partitions of the batch's months. Those of hosts whose clock is far off share the
+   default one. */
+static int add_months(struct store *s, const struct batch *b)
+{
+	const int64_t month_usec = 2629746 * (int64_t)USEC_PER_SEC;
+	int now = (int)(b->now / month_usec);
+	int r = 0;
+
+	if (!db_is_postgresql(s->db) || s->month == now)
+		return 0;
+	for (int64_t t = b->now - month_usec; t <= b->now + month_usec && r >= 0; t += month_usec)
+		r = schema_add_month(s->db, t);
+	if (r >= 0)
+		s->month = now;
+	return r;
+}
+
+static int transaction(struct store *s, struct batch *b)
+{
+	int r;
+
+	r = db_begin(s->db);
+	if (r >= 0)
+		r = number_hosts(s, b);
+	if (r >= 0) {
+		sort_items(b);
+		r = insert_rows(s, b);
+	}
+	if (r >= 0) {
+		collect_fresh(b);
+		r = store_update_hosts(s, b->fresh, b->n_fresh, b->reports, b->n_reports, b->now);
+	}
+	if (r >= 0)
+		r = store_update_guests(s, b->fresh, b->n_fresh);
+	if (r >= 0)
+		r = write_rejects(s, b);
+	if (r >= 0)
+		r = db_commit(s->db);
+	return r;
+}
+
+static int fail(struct store *s, int error)
+{
+	if (error == -EAGAIN || error == -ENOTCONN)
+		(void)snprintf(s->error, sizeof(s->error), "%s", db_error(s->db));
+	else if (error == -ENOMEM)
+		(void)snprintf(s->error, sizeof(s->error), "out of memory");
+	else if (error == -ENOSPC)
+		(void)snprintf(s->error, sizeof(s->error), "%s; make room, or shorten 'retention'",
+			       db_error(s->db));
+	else
+		(void)snprintf(s->error, sizeof(s->error), "%s", db_error(s->db));
+	db_rollback(s->db);
+	forget_hosts(s);
+	return error;
+}
+
+/* `refused`: the message's values do not go into the database: it is a reject. */
+static int apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
+		 bool refused, struct store_counts *ret_counts)
+{
+	struct batch b;
+	int r;
+
+	r = batch_init(&b, n, now);
+	if (r >= 0)
+		r = parse_items(s, &b, messages);
+	if (r >= 0 && refused) {
+		b.items[0].rejected = true;
+		(void)snprintf(b.items[0].why, sizeof(b.items[0].why),
+			       "the database refuses it: %.90s", db_error(s->db));
+	}
+	if (r >= 0)
+		r = add_months(s, &b);
+	if (r >= 0)
+		r = transaction(s, &b);
+	if (r >= 0)
+		count(&b, ret_counts);
+	batch_release(&b);
+	return r < 0 ? fail(s, r) : 0;
+}
+
+static void add_counts(struct store_counts *sum, const struct store_counts *c)
+{
+	sum->events += c->events;
+	sum->duplicates += c->duplicates;
+	sum->reports += c->reports;
+	sum->rejects += c->rejects;
+}
+
+int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
+		struct store_counts *ret_counts)
+{
+	struct store_counts c = {}, sum = {};
+	int r;
+
+	r = apply(s, messages, n, now, false, &c);
+	if (r != -EBADMSG) {
+		if (r >= 0)
+			*ret_counts = c;
+		return r;
+	}
+	for (size_t i = 0; i < n; i++) { /* find the one that is refused */
+		r = apply(s, &messages[i], 1, now, false, &c);
+		if (r == -EBADMSG)
+			r = apply(s, &messages[i], 1, now, true, &c);
+		if (r < 0)
+			return r;
+		add_counts(&sum, &c);
+	}
+	*ret_counts = sum;
+	return 0;
+}
+
+/* --- opening */
+
+int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
+	       char **ret_error)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	int r;
+
+	*ret_error = NULL;
+	if (!s)
+		return -ENOMEM;
+	s->topics = *topics;
+	s->month = -1;
+	r = db_open(url, 0, &s->db, ret_error);
+	if (r >= 0)
+		r = schema_migrate(s->db, ret_error);
+	if (r < 0) {
+		store_close(s);
+		return r;
+	}
+	*ret_store = s;
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	forget_hosts(s);
+	db_close(s->db);
+	free(s);
+}
+
+const char *store_error(const struct store *s)
+{
+	return s->error;
+}
+
+uint64_t store_size(struct store *s)
+{
+	return db_size(s->db);
+}
+
+void store_interrupt(struct store *s)
+{
+	db_interrupt(s->db);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * store - the writing side of the record: messages in, rows out.
+ *
+ *	store_open(url, ...)			creates or migrates the tables
+ *	store_apply(s, messages, n, ...)	one batch, one transaction; after 0 it is on the disk
+ *	store_close(s)
+ *
+ * A batch is applied whole or not at all, and may be applied any number of times: an event that is
+ * there (same host and id) changes nothing. State (hosts, epochs, holes, guests, operations) is
+ * kept in the same transaction and does not depend on the order in which events arrive: guest.h and
+ * coverage.h have the rules. Messages that are not events become rows in `rejects`.
+ *
+ * Any number of stores may be open on one PostgreSQL, and one for writing on an SQLite file. A
+ * store belongs to one thread at a time. Readers use query.h, with a connection of their own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "spooler/recorder/cloudevent.h"
+
+#define STORE_BATCH_MAX 1000	      /* messages of one transaction */
+#define STORE_HOSTS_MAX 65536	      /* hosts that are recorded; events of more are rejected */
+#define STORE_REJECTS_MAX 10000	      /* rows of `rejects`; the oldest are dropped */
+#define STORE_REJECT_PAYLOAD_MAX 4096 /* bytes of a payload that are kept there */
+
+struct store;
+
+struct store_message {
+	const char *topic; /* borrowed, as the payload */
+	const void *payload;
+	size_t size;
+};
+
+/* What a batch was, or all batches since the store was opened. */
+struct store_counts {
+	uint64_t events;     /* new ones */
+	uint64_t duplicates; /* that were there already */
+	uint64_t reports;    /* of hosts' status */
+	uint64_t rejects;
+};
+
+/* Returns 0 or a negative errno with a sentence in *ret_error (to be freed) that says which file,
+   permission, server or version stands in the way. The templates are borrowed. */
+int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
+	       char **ret_error);
+void store_close(struct store *s); /* NULL is fine */
+
+/*
+ * Applies at most STORE_BATCH_MAX messages, received at `now` (us since 1970). Returns 0, or a
+ * negative errno as db_run() does, and nothing has changed: the same batch can be applied again,
+ * after -ENOTCONN with a store that was opened anew. A value that the database refuses becomes a
+ * reject and is no failure.
+ */
+int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
+		struct store_counts *ret_counts);
+
+/* What the last failure was, with the store's name and what to do; never NULL. */
+const char *store_error(const struct store *s);
+
+/*
+ * Retention: removes one small step of what is older than `before` (us since 1970), at most `limit`
+ * events and as many operations, filled holes and rejects. What the state of a guest rests on stays.
+ * Sets *ret_removed to how much went; less than `limit`: nothing is left to remove.
+ */
+int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_removed);
+
+/* Makes all state anew from the events, in one transaction. progress may be NULL. */
+int store_rebuild(struct store *s, int64_t now, void (*progress)(uint64_t events, void *userdata),
+		  void *userdata);
+
+/* Bytes that the store occupies; 0: unknown. */
+uint64_t store_size(struct store *s);
+/* From another thread: whatever runs ends with -EAGAIN. */
+void store_interrupt(struct store *s);
