@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "spooler/daemon/signing.h"
 #include "spooler/event/event.h"
 #include "spooler/event/signature.h"
 
@@ -259,14 +260,14 @@ static struct bytes b(const char *s)
 	return (struct bytes){s, strlen(s)};
 }
 
-/* An event as the daemon publishes it, signed. */
-static struct event signed_event(struct signer *s)
+/* An event as the daemon publishes it. */
+static struct event unsigned_event(unsigned number)
 {
 	static const char xml[] = "<domain><name>web\"1</name></domain>";
 	const struct config c = {.host = HOST, .mqtt.topic = "t"};
 	const struct record r = {
 		.stamp = {.epoch = "0123456789abcdef0123456789abcdef",
-			  .sequence = 42,
+			  .sequence = 42 + number,
 			  .ticks = (uint64_t)NOW * 1000 * 4096,
 			  .id = "01990a3c-7bbd-7123-8123-0123456789ab"},
 		.recorded_ns = (int64_t)NOW * 1000000000,
@@ -278,11 +279,18 @@ static struct event signed_event(struct signer *s)
 		.document = b(xml),
 	};
 	const char *why = NULL;
-	struct verifiable parts;
 	struct event e;
-	char *material;
 
 	assert_int_equal(event_build(&c, &r, false, &e, &why), 0);
+	return e;
+}
+
+static struct event signed_event(struct signer *s)
+{
+	struct event e = unsigned_event(0);
+	struct verifiable parts;
+	char *material;
+
 	assert_int_equal(event_parts(&e, &parts), 0);
 	assert_int_equal(signer_sign(s, &parts, &material), 0);
 	assert_int_equal(event_attach(&e, material), 0);
@@ -510,6 +518,100 @@ static void test_another_hosts_signature(void **state)
 	authority_free(a);
 }
 
+/* --- the daemon's thread */
+
+#define JOBS 200
+
+struct job {
+	struct signing_job signing;
+	unsigned number;
+};
+
+struct bench {
+	struct signing *signing;
+	struct signing_certificate *certificate;
+	sd_event *loop;
+	unsigned put, taken;
+};
+
+static void feed(struct bench *t)
+{
+	struct job *job;
+	const char *why;
+
+	while ((job = (struct job *)signing_take(t->signing))) {
+		assert_int_equal(job->signing.error, 0);
+		assert_int_equal(job->number, t->taken++);
+		if (verify(job->signing.event.payload, job->signing.event.payload_size,
+			   t->certificate, NOW, &why) < 0)
+			fail_msg("event %u: %s", job->number, why);
+		event_release(&job->signing.event);
+		free(job);
+	}
+	while (t->put < JOBS && !signing_is_full(t->signing)) {
+		job = calloc(1, sizeof(*job));
+		job->number = t->put++;
+		job->signing.event = unsigned_event(job->number);
+		signing_put(t->signing, &job->signing);
+	}
+	if (t->taken == JOBS)
+		sd_event_exit(t->loop, 0);
+}
+
+static void on_ready(void *userdata)
+{
+	feed(userdata);
+}
+
+/* Events come out signed and in the order in which they went in, and what is in is bounded. */
+static void test_the_thread_keeps_the_order(void **state)
+{
+	struct authority *a = authority();
+	struct signer *s = signer("p256");
+	struct bench t = {.certificate = certificate_of(a, s)};
+
+	(void)state;
+	assert_true(sd_event_new(&t.loop) >= 0);
+	assert_int_equal(signing_new(t.loop, s, on_ready, &t, &t.signing), 0);
+	feed(&t);
+	assert_true(t.put <= SIGNING_EVENTS);
+	assert_true(sd_event_loop(t.loop) >= 0);
+	assert_true(signing_is_empty(t.signing));
+	signing_free(t.signing);
+	sd_event_unref(t.loop);
+	signing_certificate_free(t.certificate);
+	authority_free(a);
+}
+
+/* A connection is lost: what is in is dropped, at whatever point the thread is. */
+static void test_the_thread_is_emptied(void **state)
+{
+	struct bench t = {0};
+	struct signing_job *job;
+
+	(void)state;
+	assert_true(sd_event_new(&t.loop) >= 0);
+	assert_int_equal(signing_new(t.loop, signer("p256"), on_ready, &t, &t.signing), 0);
+	for (unsigned round = 0; round < 20; round++) {
+		unsigned n = 0;
+
+		for (unsigned i = 0; i < 8; i++) {
+			struct job *j = calloc(1, sizeof(*j));
+
+			j->signing.event = unsigned_event(i);
+			signing_put(t.signing, &j->signing);
+		}
+		for (; (job = signing_drop(t.signing)); n++) {
+			event_release(&job->event);
+			free(job);
+		}
+		assert_int_equal(n, 8);
+		assert_true(signing_is_empty(t.signing));
+	}
+	signing_free(t.signing);
+	sd_event_unref(t.loop);
+}
+
 /* Case 8 of the specification: lists that a verifier must not accept. */
 static void test_lists_that_are_not_allowed(void **state)
 {
@@ -542,6 +644,8 @@ int main(void)
 		cmocka_unit_test(test_keys_that_do_not_sign),
 		cmocka_unit_test(test_certificates_that_are_not_accepted),
 		cmocka_unit_test(test_another_hosts_signature),
+		cmocka_unit_test(test_the_thread_keeps_the_order),
+		cmocka_unit_test(test_the_thread_is_emptied),
 		cmocka_unit_test(test_lists_that_are_not_allowed),
 	};
 
