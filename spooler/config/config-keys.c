@@ -55,51 +55,50 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	{"mqtt.qos", TYPE_CHOICE, TO(mqtt.qos), "1", .choices = qos_levels,
 	 .help = "1: at least once; 2: the broker drops repetitions within a connection. 0 is refused"},
 	{"mqtt.client_id", TYPE_STRING, TO(mqtt.client_id), .otherwise = "virtspool-HOST",
-	 .check = check_client_id, .help = "must differ between all clients of a broker"},
+	 .check = check_client_id, .help = "must be unique among the clients of a broker"},
 	{"mqtt.username", TYPE_STRING, TO(mqtt.username), .help = "user name for the broker"},
 	{"mqtt.password_file", TYPE_SECRET, TO(mqtt.password_file),
-	 .help = "file that holds the password"},
+	 .help = "file with the password"},
 	{"mqtt.window", TYPE_INTEGER, TO(mqtt.window), "100", .min = 1, .max = 65535,
-	 .help = "events that may wait for their acknowledgement at a time"},
+	 .help = "maximum number of unacknowledged events"},
 	{"mqtt.topic", TYPE_STRING, TO(mqtt.topic),
 	 "virtspool/v1/{host}/{driver}/{uuid}/{operation}", .check = check_topic,
 	 .help = "where an event is published"},
 	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), .check = check_status_topic,
-	 .none = true,
-	 .help = "template: where it is told that this host is online, or (the will) offline"},
+	 .none = true, .help = "where this host reports that it is online or offline (template)"},
 	{"mqtt.keep_alive", TYPE_DURATION, TO(mqtt.keep_alive_s), "30s", .min = 5, .max = 65535,
-	 .help = "a connection that is silent for longer is probed"},
+	 .help = "probe a connection that is silent for this long"},
 	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1,
 	 .max = 600, .help = "for each of: TCP connection, TLS handshake, the broker's CONNACK"},
 	{"mqtt.ack_timeout", TYPE_DURATION, TO(mqtt.ack_timeout_s), "30s", .min = 1, .max = 3600,
-	 .help = "a broker that acknowledges nothing for so long is left"},
+	 .help = "end the connection if the broker acknowledges nothing for this long"},
 	{"mqtt.retry_min", TYPE_DURATION, TO(mqtt.retry_min_s), "1s", .min = 1, .max = 3600,
 	 .help = "first wait between attempts to connect; doubled each time, with jitter"},
 	{"mqtt.retry_max", TYPE_DURATION, TO(mqtt.retry_max_s), "60s", .min = 1, .max = 86400,
 	 .help = "longest wait between attempts to connect"},
 
 	{"tls.ca_file", TYPE_FILE, TO(tls.ca_file), .otherwise = "the system's trust store",
-	 .help = "certificates (PEM) of the authorities that the broker's must come from"},
+	 .help = "CA certificates (PEM) that the broker's certificate must chain to"},
 	{"tls.crl_file", TYPE_FILE, TO(tls.crl_file), .help = "revoked certificates (PEM)"},
 	{"tls.certificate_file", TYPE_FILE, TO(tls.certificate_file), .token = true,
 	 .help = "our certificate and its chain (PEM), or a pkcs11: URI"},
 	{"tls.key_file", TYPE_SECRET, TO(tls.key_file), .token = true,
 	 .help = "our certificate's key (PEM), or a pkcs11: URI"},
 	{"tls.key_password_file", TYPE_SECRET, TO(tls.key_password_file),
-	 .help = "file that holds the password of the key, or the PIN of the token"},
+	 .help = "file with the key's password, or the token's PIN"},
 	{"tls.psk_identity", TYPE_STRING, TO(tls.psk_identity),
 	 .help = "identity for a pre-shared key, instead of certificates"},
 	{"tls.psk_key_file", TYPE_SECRET, TO(tls.psk_key_file),
-	 .help = "file that holds the pre-shared key in hexadecimal digits"},
+	 .help = "file with the pre-shared key in hexadecimal digits"},
 	{"tls.pins", TYPE_LIST, TO(tls.pins), .check = check_pin,
-	 .help = "sha256:HEX of the broker's public key, one must match; on top of ca_file, or instead of it"},
+	 .help = "sha256:HEX of the broker's public key, one must match; with ca_file or instead of it"},
 	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2",
 	 .check = check_tls_version, .help = "1.2 or 1.3"},
 	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "made from minimum_version",
 	 .help = "GnuTLS priority string"},
 	{"tls.server_name", TYPE_STRING, TO(tls.server_name),
 	 .otherwise = "the host of the broker's URL", .check = check_server_name,
-	 .help = "name that the broker's certificate must have"},
+	 .help = "name that the broker's certificate must contain"},
 
 	{"events.xml", TYPE_BOOLEAN, TO(events.xml), "false",
 	 .help = "publish libvirt's document, secrets blanked, with each event"},
@@ -127,15 +126,16 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "do not publish these domains"},
 
 	{"spool.sent_age", TYPE_DURATION, TO(spool.sent_age_s), "7d", .max = 100 * SECONDS_PER_YEAR,
-	 .help = "keep delivered events so long, for replay; 0: delete at once"},
+	 .help = "keep delivered events for this long, for replay; 0: delete at once"},
 	{"spool.sent_size", TYPE_SIZE, TO(spool.sent_size), "1G", .max = INT64_MAX,
-	 .help = "keep at most so much of delivered events"},
+	 .help = "keep at most this much of delivered events"},
 	{"spool.queue_size", TYPE_SIZE, TO(spool.queue_size), "0", .max = INT64_MAX,
-	 .help = "bound of what waits: beyond it the oldest events are dropped and logged. 0: keep everything"},
+	 .help = "limit for waiting events: beyond it the oldest are dropped and logged. 0: no limit"},
 	{"spool.tmp_age", TYPE_DURATION, TO(spool.tmp_age_s), "1h", .min = 1,
-	 .max = SECONDS_PER_YEAR, .help = "remove what killed hooks left in tmp/ after so long"},
+	 .max = SECONDS_PER_YEAR,
+	 .help = "remove files that killed hooks left in tmp/ after this time"},
 	{"spool.stop_timeout", TYPE_DURATION, TO(spool.stop_timeout_s), "5s", .max = 600,
-	 .help = "when stopping, wait so long for acknowledgements"},
+	 .help = "wait at most this long for acknowledgements when stopping"},
 
 	{"metrics.file", TYPE_OUTPUT, TO(metrics_file), .none = true,
 	 .otherwise = "virtspool.prom in the run directory",
@@ -151,21 +151,18 @@ static const struct {
 	const char *name;
 	const char *text;
 } not_keys[] = {
-	{"password",
-	 "secrets are not written here; name a file that holds it with mqtt.password_file"},
-	{"passwd",
-	 "secrets are not written here; name a file that holds it with mqtt.password_file"},
+	{"password", "secrets do not belong here; put it into a file and set mqtt.password_file"},
+	{"passwd", "secrets do not belong here; put it into a file and set mqtt.password_file"},
 	{"key_password",
-	 "secrets are not written here; name a file that holds it with tls.key_password_file"},
-	{"psk_key",
-	 "secrets are not written here; name a file that holds it with tls.psk_key_file"},
-	{"psk", "secrets are not written here; name a file that holds it with tls.psk_key_file"},
+	 "secrets do not belong here; put it into a file and set tls.key_password_file"},
+	{"psk_key", "secrets do not belong here; put it into a file and set tls.psk_key_file"},
+	{"psk", "secrets do not belong here; put it into a file and set tls.psk_key_file"},
 	{"insecure",
 	 "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
 	{"verify",
 	 "the broker's certificate is always verified; see tls.ca_file, tls.pins and tls.server_name"},
 	{"retain", "events are never retained"},
-	{"clean_session", "a session is never kept: the spool is what survives"},
+	{"clean_session", "sessions are never kept: the spool keeps the events"},
 	{"broker", "the brokers are a list; write brokers: [mqtts://HOST]"},
 	{"port", "the port is part of the broker's URL: mqtts://HOST:PORT"},
 	{"retention", "see spool.sent_age and spool.sent_size"},
@@ -380,12 +377,12 @@ void config_print_keys(FILE *f)
 
 static const char *check_host(const char *value)
 {
-	return strlen(value) <= TOPIC_HOST_MAX ? NULL : "a host's name has at most 255 bytes";
+	return strlen(value) <= TOPIC_HOST_MAX ? NULL : "a host name is at most 255 bytes";
 }
 
 static const char *check_client_id(const char *value)
 {
-	return strlen(value) <= 1024 ? NULL : "a client id has at most 1024 bytes";
+	return strlen(value) <= 1024 ? NULL : "a client id is at most 1024 bytes";
 }
 
 static const char *check_topic(const char *value)
@@ -459,5 +456,5 @@ static const char *check_server_name(const char *value)
 
 static const char *check_glob(const char *value)
 {
-	return strlen(value) <= 256 ? NULL : "a pattern has at most 256 bytes";
+	return strlen(value) <= 256 ? NULL : "a pattern is at most 256 bytes";
 }

@@ -82,9 +82,9 @@ static int set_number(struct config_reader *rd, const struct config_key *k, cons
 		return config_error(rd, at, "%s: '%s' %s; allowed: %s", k->path,
 				    config_quoted(text, buf),
 				    good		      ? "is out of range"
-				    : k->type == TYPE_INTEGER ? "is no integer in range"
-				    : k->type == TYPE_SIZE    ? "is no size"
-							      : "is no duration",
+				    : k->type == TYPE_INTEGER ? "is not an integer in range"
+				    : k->type == TYPE_SIZE    ? "is not a size"
+							      : "is not a duration",
 				    config_key_describe(k, allowed, sizeof(allowed)));
 	if (k->type == TYPE_INTEGER)
 		*(unsigned *)target = (unsigned)value;
@@ -121,8 +121,8 @@ static int set_choice(struct config_reader *rd, const struct config_key *k, cons
 	if (strcmp(k->path, "mqtt.qos") == 0 && strcmp(text, "0") == 0)
 		return config_error(
 			rd, at,
-			"%s: 0 is refused: without acknowledgements nobody knows whether an event arrived, and "
-			"none could leave the spool; allowed: 1 or 2",
+			"%s: 0 is not allowed: without acknowledgements an event could never leave the spool; "
+			"allowed: 1 or 2",
 			k->path);
 	return config_error(rd, at, "%s: '%s' is not one of: %s", k->path, config_quoted(text, buf),
 			    config_key_describe(k, allowed, sizeof(allowed)));
@@ -175,7 +175,7 @@ static int file_locate(struct config_reader *rd, const struct config_key *k, con
 	if (*text != '/' && !credentials)
 		config_warning(
 			rd, at,
-			"%s: '%s' is relative: it is looked for among systemd's credentials, and there are none "
+			"%s: '%s' is a relative path to a systemd credential, and there are no credentials "
 			"($CREDENTIALS_DIRECTORY is not set)",
 			k->path, config_quoted(text, buf));
 	if (*text == '/' || !credentials)
@@ -202,7 +202,7 @@ static int set_file(struct config_reader *rd, const struct config_key *k, const 
 	if (token && strstr(text, "pin-value="))
 		return config_error(
 			rd, at,
-			"%s: secrets are not written here; name a file that holds the PIN with tls.key_password_file",
+			"%s: secrets do not belong here; put the PIN into a file and set tls.key_password_file",
 			k->path);
 	if (token) {
 		path = strdup(text);
@@ -270,9 +270,9 @@ static const char *authority_parse(const char *s, struct broker *b)
 	} else {
 		end = port = s + strcspn(s, ":");
 		if (strchr(s, '@'))
-			return "a user is not written here; see mqtt.username and mqtt.password_file";
+			return "a user does not belong here; see mqtt.username and mqtt.password_file";
 		if (*port && strchr(port + 1, ':'))
-			return "an IPv6 address stands in brackets: mqtts://[2001:db8::1]:8883";
+			return "put an IPv6 address in brackets: mqtts://[2001:db8::1]:8883";
 	}
 	b->host = strndup(s, (size_t)(end - s));
 	if (!b->host)
@@ -283,7 +283,7 @@ static const char *authority_parse(const char *s, struct broker *b)
 	if (!*port)
 		return NULL;
 	if (*port != ':' || !number_parse(port + 1, "", NULL, &value) || value < 1 || value > 65535)
-		return "behind the host only :PORT is allowed, from 1 to 65535";
+		return "after the host only :PORT is allowed, from 1 to 65535";
 	b->port = (uint16_t)value;
 	return NULL;
 }

@@ -3,7 +3,7 @@
  * config-value - from the text of a value to where it goes, and the errors that this may take.
  * Internal to config.
  *
- * Errors are told with their place, and are counted; -EINVAL means told, and reading can go on,
+ * Errors are reported with their place and counted; -EINVAL means reported, and reading can go on,
  * -EBADMSG means told, and it cannot.
  */
 #pragma once
@@ -23,17 +23,16 @@ struct config_reader {
 	bool given[CONFIG_N_KEYS];
 };
 
-/* Tells an error. Returns -EINVAL, or -EBADMSG when so much was told that reading on makes no
-   sense. */
+/* Reports an error. Returns -EINVAL, or -EBADMSG after so many errors that reading should stop. */
 int config_error(struct config_reader *rd, const yaml_mark_t *at, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Tells what is allowed but hardly meant. */
+/* Reports a value that is allowed but hardly meant. */
 void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 #define CONFIG_QUOTED_MAX 72
 #define CONFIG_QUOTED_SIZE (4 * CONFIG_QUOTED_MAX + 4)
-/* A part of the file as a message may show it: one line, not too long, nothing that drives a
+/* A part of the file, fit for a message: one line, not too long, nothing that drives a
    terminal (see terminal_escape()). Returns buf. */
 const char *config_quoted(const char *s, char buf[static CONFIG_QUOTED_SIZE]);
 

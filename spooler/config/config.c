@@ -105,15 +105,14 @@ static int read_scalar(struct config_reader *rd, const struct config_key *k, con
 
 	if (!*text || (e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
 		       (strcmp(text, "~") == 0 || strcmp(text, "null") == 0)))
-		return config_error(
-			rd, &e->start_mark,
-			"%s has no value; write one, or leave the key away for its default",
-			k->path);
+		return config_error(rd, &e->start_mark,
+				    "%s has no value; write one, or omit the key for its default",
+				    k->path);
 	if (e->data.scalar.length != strlen(text) || has_control(text))
 		return config_error(rd, &e->start_mark, "%s: control characters are not allowed",
 				    k->path);
 	if (e->data.scalar.length > STRING_MAX)
-		return config_error(rd, &e->start_mark, "%s: longer than %d bytes", k->path,
+		return config_error(rd, &e->start_mark, "%s: is longer than %d bytes", k->path,
 				    STRING_MAX);
 	return config_set(rd, k, text, &e->start_mark);
 }
@@ -197,7 +196,7 @@ static int read_entry(struct config_reader *rd, const char *section, const char 
 	int r;
 
 	if (k && rd->given[k - config_keys]) {
-		r = config_error(rd, at, "duplicate key '%s'; it stands in line %zu already", path,
+		r = config_error(rd, at, "duplicate key '%s'; first set on line %zu", path,
 				 rd->seen[k - config_keys].line + 1);
 	} else if (k) {
 		rd->given[k - config_keys] = true;
@@ -287,7 +286,7 @@ static int read_document(struct config_reader *rd)
 			 !(type == YAML_SCALAR_EVENT && e.data.scalar.length == 0))
 			r = config_error(
 				rd, &e.start_mark,
-				"not a configuration; allowed: keys with values, like brokers: [...]");
+				"not a configuration; expected keys with values, like brokers: [...]");
 		yaml_event_delete(&e);
 		if (r < 0)
 			return -EBADMSG;
@@ -365,7 +364,7 @@ static void check_together(struct config_reader *rd)
 		if (rules[i].excluded && given(rd, rules[i].excluded))
 			(void)config_error(
 				rd, place(rd, rules[i].given),
-				"%s has no meaning with %s: a pre-shared key takes the place of certificates",
+				"%s has no effect with %s: a pre-shared key replaces certificates",
 				rules[i].given, rules[i].excluded);
 	}
 	if (c->mqtt.retry_min_s > c->mqtt.retry_max_s)
@@ -421,11 +420,10 @@ static int set_derived(struct config_reader *rd)
 			return config_error(rd, place(rd, "host"),
 					    "the machine has no host name; write host: NAME");
 		if (strncmp(name, "localhost", 9) == 0 || *name == '(')
-			config_warning(
-				rd, place(rd, "host"),
-				"the machine's host name is '%s', which does not tell it from others; "
-				"write host: NAME",
-				name);
+			config_warning(rd, place(rd, "host"),
+				       "the machine's host name is '%s', which is not unique; "
+				       "write host: NAME",
+				       name);
 		c->host = strdup(name);
 		if (!c->host)
 			return -ENOMEM;
@@ -523,7 +521,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
 
 	r = fd < 0 ? -errno : read_bounded(fd, CONFIG_SIZE_MAX, &data, &size);
 	if (r == -EFBIG) {
-		fprintf(errors, "%s: larger than %d KiB; a configuration never is\n", path,
+		fprintf(errors, "%s: larger than %d KiB, too large for a configuration\n", path,
 			CONFIG_SIZE_MAX / 1024);
 		return r;
 	}
@@ -579,7 +577,7 @@ int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, co
 		dir = credentials ? open(credentials, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 		if (dir < 0) {
 			*ret_why =
-				"it is relative, and there are no credentials ($CREDENTIALS_DIRECTORY)";
+				"it is a relative path, and there is no credentials directory ($CREDENTIALS_DIRECTORY)";
 			return -ENOENT;
 		}
 	}

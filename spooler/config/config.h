@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * config - what the administrator said in virtspool.yaml.
+ * config - the configuration in virtspool.yaml.
  *
  * config_load() reads the file with libyaml into a struct config, driven by one table of keys in
- * config.c; what is not said has its default. The strings belong to the config. Nothing here opens
- * a secret: files are named, and are read by config_read_secret() when they are needed, so that a
- * reload picks up what was replaced on disk.
+ * config-keys.c; keys that are not given have their defaults. The strings belong to the config.
+ * Nothing here opens a secret: the configuration names files, and config_read_secret() reads them
+ * when they are needed, so that a reload picks up replaced files.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ struct config {
 		char *status_topic; /* template; NULL: no status messages */
 		uint64_t keep_alive_s;
 		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
-		uint64_t ack_timeout_s;	    /* no PUBACK for so long ends the connection */
+		uint64_t ack_timeout_s;	    /* no PUBACK for this long ends the connection */
 		uint64_t retry_min_s, retry_max_s; /* back-off between attempts */
 	} mqtt;
 
@@ -72,12 +72,13 @@ struct config {
 	} events;
 
 	struct config_spool {
-		uint64_t sent_age_s; /* keep delivered events so long; 0: delete at once */
-		uint64_t sent_size;  /* and at most so many bytes */
+		uint64_t sent_age_s; /* keep delivered events for this long; 0: delete at once */
+		uint64_t sent_size;  /* and at most this many bytes */
 		uint64_t
 			queue_size; /* bound of new/ in bytes; 0: none, keep everything (default) */
 		uint64_t tmp_age_s; /* leftovers of killed hooks are removed from tmp/ after this */
-		uint64_t stop_timeout_s; /* at SIGTERM wait so long for what is in flight */
+		uint64_t
+			stop_timeout_s; /* at SIGTERM wait at most this long for events in flight */
 	} spool;
 
 	char *metrics_file; /* NULL: none */
@@ -89,9 +90,9 @@ struct config {
 
 /*
  * Loads path. On success returns 0 and a config to be freed with config_free(). On failure returns
- * a negative errno (-EINVAL for what the file says) after writing one or more lines
- * "FILE:LINE:COLUMN: what is wrong, what is allowed" to `errors`. What is allowed but hardly meant
- * is told there as well, "FILE:LINE:COLUMN: warning: ...", and does not make it fail.
+ * a negative errno (-EINVAL for an error in the file) after writing one or more lines
+ * "FILE:LINE:COLUMN: what is wrong, what is allowed" to `errors`. A value that is allowed but
+ * hardly meant gives a line "FILE:LINE:COLUMN: warning: ..." and does not make it fail.
  */
 int config_load(const char *path, FILE *errors, struct config **ret_config);
 /* The same from memory; `name` stands for the file in messages. */

@@ -39,9 +39,9 @@ int topic_field_parse(const char *s, const char **ret_end)
 static const char *literal_why(unsigned char c)
 {
 	if (c == '+' || c == '#')
-		return "a topic that is published to cannot hold the wildcards + and #";
+		return "a topic to publish to cannot contain the wildcards + and #";
 	if (c < 0x20 || c == 0x7f)
-		return "a topic cannot hold control characters";
+		return "a topic cannot contain control characters";
 	if (c == '}')
 		return "a } without its {; fields are written like {host}";
 	return NULL;
@@ -57,7 +57,7 @@ int topic_check(const char *template, unsigned allowed, const char **ret_why)
 	else if (*s == '$')
 		why = "topics that begin with $ are the broker's own";
 	else if (strlen(s) > TOPIC_TEMPLATE_MAX)
-		why = "a template has at most 1024 bytes";
+		why = "a template is at most 1024 bytes";
 	else if (!utf8_valid(s, strlen(s)))
 		why = "a topic is UTF-8";
 
@@ -74,12 +74,12 @@ int topic_check(const char *template, unsigned allowed, const char **ret_why)
 			why = "unknown field; allowed: {host} {driver} {uuid} {name} {operation} {suboperation} "
 			      "{epoch}";
 		else if (!(allowed & 1U << f))
-			why = "only {host} can be filled in here";
+			why = "only {host} is allowed here";
 		else
 			longest += 3 * fields[f].max;
 	}
 	if (!why && longest > TOPIC_MAX)
-		why = "with the longest values it exceeds the 65535 bytes that MQTT allows; name fewer fields";
+		why = "with the longest values it exceeds MQTT's limit of 65535 bytes; use fewer fields";
 	if (!why)
 		return 0;
 	*ret_why = why;
