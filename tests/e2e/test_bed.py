@@ -80,7 +80,7 @@ def test_processes_end_with_the_test(tmp_path):
 def test_readme():
     """tests/README.md names files and tests that are there."""
     tests = Path(__file__).parent.parent
-    names = re.findall(r"`((?:unit|e2e|faults|fuzz|interop)/[\w./-]+)(?:::(\w+))?`", (tests / "README.md").read_text())
+    names = re.findall(r"`((?:unit|e2e|faults|fuzz|interop|vm)/[\w./-]+)(?:::(\w+))?`", (tests / "README.md").read_text())
     assert len(names) > 30
     for path, test in names:
         assert (tests / path).is_file(), path
