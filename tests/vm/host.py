@@ -2,7 +2,7 @@
 """
 A machine (vm.py) that is a host with virtspool, with a broker and a consumer beside it.
 
-    host.install(packages)      packages, broker, consumer, configuration, services
+    host.install(packages)      packages, broker, consumer, configuration, services; or install_packages() alone
     host.hook("vm1")            runs the hook as libvirt does: within five seconds, exit status 0
     host.received()             the events that the consumer has
     host.delivered("vm1")       waits until the consumer has all events that hooks recorded
@@ -31,13 +31,16 @@ WantedBy=multi-user.target
 class Host(VM):
     hooks = ()
 
-    def install(self, packages):
+    def install_packages(self, packages):
         (self.share / "debs").mkdir(exist_ok=True)
         for package in packages:
             shutil.copy(package, self.share / "debs")
-        (self.share / "consumer.service").write_text(CONSUMER)
-        self.run("systemctl is-system-running --wait || systemctl --failed", 600)
+        self.settled()
         self.run("install_packages /share/debs/*.deb", 600)
+
+    def install(self, packages):
+        self.install_packages(packages)
+        (self.share / "consumer.service").write_text(CONSUMER)
         self.run("quietly set_up_broker vhost; configure_host vhost")
         self.run(
             """cp /share/consumer.service /etc/systemd/system
