@@ -148,7 +148,7 @@ def test_the_hooks_command(root, tmp_path):
 
     said = hooks_command(root, hooks, "install", "qemu", "lxc", "network")
     assert said.returncode == 0, said
-    assert "reload" in said.stdout or "restarted" in said.stdout
+    assert "reload" in said.stdout or "restart" in said.stdout
     code, states = status()
     assert code == 0
     assert states["qemu"] == str(hooks / "qemu") and states["network"] == str(hooks / "network")
