@@ -182,20 +182,32 @@ static int step_all(struct sqlite *q, sqlite3_stmt *s, db_row_fn fn, void *userd
 	return r;
 }
 
+/* SQLite numbers $N by its first appearance; ?N is what others mean by $N. */
+static int prepare(struct sqlite *q, size_t slot, const char *sql)
+{
+	_cleanup_free_ char *copy = strdup(sql);
+	int code;
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *s = copy; *s; s++)
+		if (s[0] == '$' && s[1] >= '0' && s[1] <= '9')
+			*s = '?';
+	code = sqlite3_prepare_v3(q->handle, copy, -1,
+				  slot < DB_STATEMENTS_MAX ? SQLITE_PREPARE_PERSISTENT : 0,
+				  &q->statements[slot], NULL);
+	return code == SQLITE_OK ? 0 : fail(q, code);
+}
+
 static int run(struct db *db, size_t slot, const struct db_statement *s, const char *sql, bool many,
 	       const struct db_value *params, size_t n_rows, db_row_fn fn, void *userdata)
 {
 	struct sqlite *q = sqlite_of(db);
 	size_t n = strlen(s->types);
-	int r = 0, code;
+	int r = 0;
 
-	if (!q->statements[slot]) {
-		code = sqlite3_prepare_v3(q->handle, sql, -1,
-					  slot < DB_STATEMENTS_MAX ? SQLITE_PREPARE_PERSISTENT : 0,
-					  &q->statements[slot], NULL);
-		if (code != SQLITE_OK)
-			return fail(q, code);
-	}
+	if (!q->statements[slot])
+		r = prepare(q, slot, sql);
 	for (size_t i = 0; i < n_rows && r >= 0; i++) {
 		r = bind(q, q->statements[slot], params + i * n, n);
 		if (r >= 0)

@@ -399,10 +399,19 @@ static void fold_cpus(struct guest_place *p, const struct guest_event *e)
 	      e->time);
 }
 
-static bool has_reason(enum guest_call call)
+/* The last reason that was given for the state that it is in. */
+static void note_reason(struct guest *g, const struct guest_place *p, const struct guest_event *e)
 {
-	return call == CALL_STOPPED || call == CALL_RELEASE || call == CALL_PAUSED ||
-	       call == CALL_CRASHED || call == CALL_STOP_REASON;
+	bool stops = e->call == CALL_STOPPED || e->call == CALL_RELEASE;
+	bool holds = (e->call == CALL_PAUSED && p->phase == PHASE_PAUSED) ||
+		     (e->call == CALL_CRASHED && p->phase == PHASE_CRASHED);
+	bool explains = e->call == CALL_STOP_REASON && !active(p) && e->reason &&
+			strncmp(p->operation.reason, e->reason, GUEST_REASON_MAX - 1) == 0;
+
+	if (stops || holds || explains)
+		set_reason(g->reason, e->reason);
+	else if (e->call == CALL_STARTED || e->call == CALL_RESUMED)
+		memset(g->reason, 0, sizeof(g->reason));
 }
 
 void guest_fold(struct guest *g, const struct guest_event *e, struct operations *ops)
@@ -454,10 +463,7 @@ void guest_fold(struct guest *g, const struct guest_event *e, struct operations 
 	}
 	memcpy(p->last_id, e->id, 16);
 	memcpy(p->epoch, e->epoch, 16);
-	if (has_reason(e->call) && e->reason && *e->reason)
-		set_reason(g->reason, e->reason);
-	else if (e->call == CALL_STARTED || e->call == CALL_RESUMED)
-		memset(g->reason, 0, sizeof(g->reason));
+	note_reason(g, p, e);
 	forget_stopped(g);
 }
 

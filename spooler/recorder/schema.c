@@ -43,8 +43,7 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	"CREATE TABLE epochs ("
 	" host {int} NOT NULL,"
 	" epoch {uuid} NOT NULL,"
-	" first_id {uuid}," /* of its events; NULL: known by a status report only */
-	" last_id {uuid},"
+	" first_id {uuid},"		    /* of its events; NULL: known by a status report only */
 	" lowest {int} NOT NULL DEFAULT 0," /* sequence numbers seen; 0: none */
 	" highest {int} NOT NULL DEFAULT 0,"
 	" reported {int} NOT NULL DEFAULT 0," /* by the host's status */
@@ -305,10 +304,4 @@ int schema_drop_months(struct db *db, int64_t usec)
 		r = db_execute(db, text);
 	}
 	return r;
-}
-
-int schema_clear_state(struct db *db)
-{
-	return db_execute(db, "DELETE FROM operations; DELETE FROM guests; DELETE FROM holes;"
-			      "DELETE FROM epochs");
 }

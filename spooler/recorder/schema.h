@@ -23,5 +23,3 @@ int schema_check(struct db *db, char **ret_error);
 int schema_add_month(struct db *db, int64_t usec);
 /* PostgreSQL: drops partitions that end before this moment and are empty. */
 int schema_drop_months(struct db *db, int64_t usec);
-/* Deletes what is made from `events`: hosts keep their number and name. */
-int schema_clear_state(struct db *db);

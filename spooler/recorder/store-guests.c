@@ -263,23 +263,38 @@ static int delete_others(struct refold *f)
 	return r;
 }
 
-/* What goes on in the memory that was met again ends as it is stored. */
-static void drop_unfinished(struct refold *f)
+static const struct db_statement update_before = {
+	"UPDATE operations SET before = $4 WHERE guest = $1 AND id = $2 AND host = $3", "uuib"};
+
+static bool is_in_memory(const struct guest *g, const struct operation *o)
+{
+	for (unsigned i = 0; i < g->n_places; i++)
+		if (g->places[i].host == o->host && g->places[i].operation.kind != OPERATION_NONE &&
+		    memcmp(g->places[i].operation.id, o->id, 16) == 0)
+			return true;
+	return false;
+}
+
+/* An operation in the memory that was met again ends as it is stored; only how it began is new. */
+static int keep_ends(struct refold *f)
 {
 	struct operations *ops = &f->row->operations;
 	size_t n = 0;
+	int r = 0;
 
-	for (size_t i = 0; i < ops->n; i++) {
-		bool later = i == ops->n - 1; /* the one that begins there */
+	ops->n--; /* the one that begins where the memory was met again */
+	for (size_t i = 0; i < ops->n && r >= 0; i++) {
+		const struct operation *o = &ops->list[i];
+		struct db_value row[4] = {db_uuid(f->row->uuid), db_uuid(o->id), db_int(o->host),
+					  db_bytes(o->before, o->before_size)};
 
-		for (unsigned p = 0; p < f->guest.n_places && !later; p++)
-			later = f->guest.places[p].host == ops->list[i].host &&
-				f->guest.places[p].operation.kind != OPERATION_NONE &&
-				memcmp(f->guest.places[p].operation.id, ops->list[i].id, 16) == 0;
-		if (!later)
-			ops->list[n++] = ops->list[i];
+		if (!is_in_memory(&f->guest, o))
+			ops->list[n++] = *o;
+		else if (o->before_size)
+			r = db_run(f->s->db, &update_before, row, 1, NULL, NULL);
 	}
 	ops->n = n;
+	return r;
 }
 
 /* The operations that are in the memory stand as they stood then. */
@@ -313,7 +328,7 @@ static int fold_anew(struct store *s, struct row *row, const struct fresh_event 
 	if (r >= 0)
 		r = delete_others(&f);
 	if (r >= 0 && f.done) {
-		drop_unfinished(&f);
+		r = keep_ends(&f);
 		row->unchanged = true;
 	} else if (r >= 0) {
 		row->guest = f.guest;

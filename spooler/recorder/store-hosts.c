@@ -16,7 +16,7 @@
 struct epoch {
 	unsigned char epoch[16];
 	bool is_new, has_first, changed, has_holes, holes_changed;
-	unsigned char first_id[16], last_id[16];
+	unsigned char first_id[16];
 	int64_t reported;
 	char boot[64];
 	struct coverage coverage;
@@ -101,7 +101,7 @@ static struct host *find_host(const struct hosts *b, int64_t no)
 }
 
 static const struct db_statement select_epochs = {
-	"SELECT first_id, last_id, lowest, highest, reported, begin_at, boot, host, epoch FROM epochs WHERE "
+	"SELECT first_id, lowest, highest, reported, begin_at, boot, host, epoch FROM epochs WHERE "
 	"(host, epoch) {in}",
 	"iu"};
 
@@ -115,20 +115,18 @@ static struct epoch *known_epoch(const struct host *h, const unsigned char id[16
 
 static int take_epoch(const struct db_value *v, void *userdata)
 {
-	const struct host *h = find_host(userdata, v[7].number);
-	struct epoch *e = h ? known_epoch(h, v[8].data) : NULL;
-	bool has_last;
+	const struct host *h = find_host(userdata, v[6].number);
+	struct epoch *e = h ? known_epoch(h, v[7].data) : NULL;
 
 	if (!e)
 		return 0;
 	e->is_new = false;
 	copy_id(&v[0], e->first_id, &e->has_first);
-	copy_id(&v[1], e->last_id, &has_last);
-	e->coverage.lowest = v[2].number;
-	e->coverage.highest = v[3].number;
-	e->reported = v[4].number;
-	e->coverage.begin_at = v[5].number;
-	(void)snprintf(e->boot, sizeof(e->boot), "%s", db_string(&v[6]));
+	e->coverage.lowest = v[1].number;
+	e->coverage.highest = v[2].number;
+	e->reported = v[3].number;
+	e->coverage.begin_at = v[4].number;
+	(void)snprintf(e->boot, sizeof(e->boot), "%s", db_string(&v[5]));
 	return 0;
 }
 
@@ -349,15 +347,11 @@ static int apply_event(struct store *s, struct host *h, const struct fresh_event
 			}
 		}
 		memcpy(e->first_id, g->id, 16);
-		if (!e->has_first)
-			memcpy(e->last_id, g->id, 16);
 		e->has_first = true;
 		r = set_first(s, h, e, is_first_epoch(h, e), now);
 		if (r < 0)
 			return r;
 	}
-	if (memcmp(g->id, e->last_id, 16) > 0)
-		memcpy(e->last_id, g->id, 16);
 	return see(s, h, e, f->sequence, now);
 }
 
@@ -516,10 +510,10 @@ static int set_boot_id(struct store *s, struct host *h)
 /* --- writing */
 
 static const struct db_statement insert_epochs = {
-	"INSERT INTO epochs (host, epoch, first_id, last_id, lowest, highest, reported, begin_at, boot) {values} "
-	"ON CONFLICT (host, epoch) DO UPDATE SET first_id = excluded.first_id, last_id = excluded.last_id, "
-	"lowest = excluded.lowest, highest = excluded.highest, reported = excluded.reported, boot = excluded.boot",
-	"iuuuiiiit"};
+	"INSERT INTO epochs (host, epoch, first_id, lowest, highest, reported, begin_at, boot) {values} "
+	"ON CONFLICT (host, epoch) DO UPDATE SET first_id = excluded.first_id, lowest = excluded.lowest, "
+	"highest = excluded.highest, reported = excluded.reported, boot = excluded.boot",
+	"iuuiiiit"};
 
 static const struct db_statement delete_holes = {
 	"DELETE FROM holes WHERE host = $1 AND epoch = $2 AND filled IS NULL", "iu"};
@@ -565,7 +559,7 @@ static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
 
 	for (size_t i = 0; i < b->n; i++)
 		n += b->list[i].n_epochs;
-	rows = row = calloc(n + 1, 9 * sizeof(*rows));
+	rows = row = calloc(n + 1, 8 * sizeof(*rows));
 	if (!rows)
 		return -ENOMEM;
 	for (size_t i = 0; i < b->n; i++)
@@ -578,14 +572,13 @@ static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
 			*row++ = db_int(b->list[i].no);
 			*row++ = db_uuid(e->epoch);
 			*row++ = id_or_null(e->has_first, e->first_id);
-			*row++ = id_or_null(e->has_first, e->last_id);
 			*row++ = db_int(c->lowest);
 			*row++ = db_int(c->highest);
 			*row++ = db_int(e->reported);
 			*row++ = db_int(c->begin_at);
 			*row++ = e->boot[0] ? db_text(e->boot) : db_null();
 		}
-	r = db_run(s->db, &insert_epochs, rows, (size_t)(row - rows) / 9, NULL, NULL);
+	r = db_run(s->db, &insert_epochs, rows, (size_t)(row - rows) / 8, NULL, NULL);
 	for (size_t i = 0; i < b->n && r >= 0; i++)
 		for (size_t j = 0; j < b->list[i].n_epochs && r >= 0; j++)
 			if (b->list[i].epochs[j].holes_changed)
@@ -766,6 +759,33 @@ int store_update_hosts(struct store *s, const struct fresh_event *events, size_t
 		r = read_epochs(s, &b);
 	if (r >= 0)
 		r = apply(s, &b, events, n, reports, n_reports, now);
+	if (r >= 0)
+		r = write_epochs(s, &b, now);
+	if (r >= 0)
+		r = write_hosts(s, &b, now);
+	hosts_release(&b);
+	return r;
+}
+
+int store_mark_missing(struct store *s, int64_t host, const unsigned char epoch[16], int64_t first,
+		       int64_t last, int64_t now)
+{
+	struct hosts b = {.list = calloc(1, sizeof(struct host)), .n = 1};
+	struct epoch *e;
+	int r;
+
+	if (!b.list)
+		return -ENOMEM;
+	b.list[0].no = host;
+	r = read_hosts(s, &b);
+	if (r >= 0 && first)
+		r = lose(s, &b.list[0], epoch, first, last, now);
+	if (r >= 0)
+		r = find_epoch(s, &b.list[0], epoch, &e);
+	if (r >= 0 && !first)
+		r = end_epoch(s, &b.list[0], e, now);
+	if (r >= 0 && b.list[0].has_epoch) /* its row shows how far it has come */
+		r = find_epoch(s, &b.list[0], b.list[0].epoch, &e);
 	if (r >= 0)
 		r = write_epochs(s, &b, now);
 	if (r >= 0)

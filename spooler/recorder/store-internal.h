@@ -50,3 +50,9 @@ struct store {
 int store_update_hosts(struct store *s, const struct fresh_event *events, size_t n,
 		       const struct fresh_report *reports, size_t n_reports, int64_t now);
 int store_update_guests(struct store *s, struct fresh_event *events, size_t n);
+/* Marks numbers as lost on the host, as a report would; first 0: the epoch is over, and what it has
+   assigned without being seen is missing. */
+int store_mark_missing(struct store *s, int64_t host, const unsigned char epoch[16], int64_t first,
+		       int64_t last, int64_t now);
+/* Rolls back, keeps a sentence for store_error() and returns the error. */
+int store_fail(struct store *s, int error);

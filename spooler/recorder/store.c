@@ -415,7 +415,7 @@ static int transaction(struct store *s, struct batch *b)
 	return r;
 }
 
-static int fail(struct store *s, int error)
+int store_fail(struct store *s, int error)
 {
 	if (error == -EAGAIN || error == -ENOTCONN)
 		(void)snprintf(s->error, sizeof(s->error), "%s", db_error(s->db));
@@ -453,7 +453,7 @@ static int apply(struct store *s, const struct store_message *messages, size_t n
 	if (r >= 0)
 		count(&b, ret_counts);
 	batch_release(&b);
-	return r < 0 ? fail(s, r) : 0;
+	return r < 0 ? store_fail(s, r) : 0;
 }
 
 static void add_counts(struct store_counts *sum, const struct store_counts *c)

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The store: the same events in any order, with repetitions, in batches of any size, give the same
+ * rows; so does a rebuild, and one after retention. Against SQLite, and against the PostgreSQL that
+ * $VIRTSPOOL_TEST_POSTGRESQL names (tests/e2e/test_recorder_postgresql.py runs it so).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#include "spooler/base/util.h"
+#include "spooler/recorder/db.h"
+#include "spooler/recorder/store.h"
+
+#define HOSTS 4
+#define GUESTS 6
+#define EVENTS 260
+#define NOW INT64_C(1790100000000000)
+
+static const struct cloudevent_topics topics = {"virtspool/v1/{host}/{driver}/{uuid}/{operation}",
+						"virtspool/v1/{host}/status"};
+
+struct message {
+	char *topic, *payload;
+	int64_t time;
+};
+
+static struct message messages[2 * EVENTS];
+static size_t n_messages;
+static int64_t clock_usec;
+static uint64_t sequences[HOSTS];
+static int epochs[HOSTS];
+
+static void format_time(int64_t usec, char text[64])
+{
+	time_t t = (time_t)(usec / (int64_t)USEC_PER_SEC);
+	char date[32];
+	struct tm tm;
+
+	(void)strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", gmtime_r(&t, &tm));
+	(void)snprintf(text, 64, "%s.%06dZ", date, (int)(usec % (int64_t)USEC_PER_SEC));
+}
+
+static void add_message(char *topic, char *payload, int64_t time)
+{
+	messages[n_messages++] = (struct message){topic, payload, time};
+}
+
+static void add_event(int host, int guest, const char *operation, const char *reason, bool api)
+{
+	int64_t time = clock_usec + host * 300000; /* the hosts' clocks differ */
+	uint64_t ms = (uint64_t)time / 1000;
+	char at[64], *topic, *payload;
+
+	clock_usec += 200000 + rand() % 3000000;
+	sequences[host]++;
+	if (rand() % 12 == 0)
+		return; /* lost on the way */
+	format_time(time, at);
+	if (asprintf(&topic, "virtspool/v1/h%d/qemu/%08d-edaf-4455-926a-d65c16db1809/%s", host,
+		     guest, operation) < 0 ||
+	    asprintf(
+		    &payload,
+		    "{\"specversion\":\"1.0\",\"id\":\"%08x-%04x-7000-8000-%012zx\",\"source\":\"/virtspool/h%d\","
+		    "\"type\":\"org.virtspool.qemu.x\",\"time\":\"%s\",\"sequence\":\"%020" PRIu64
+		    "\",\"epoch\":\"%016x%016x\",\"replayed\":false,\"data\":{\"driver\":\"qemu\",\"operation\":\"%s\","
+		    "%s%s%s%s\"name\":\"g%d\",\"uuid\":\"%08d-edaf-4455-926a-d65c16db1809\"}}",
+		    (unsigned)(ms >> 16), (unsigned)(ms & 0xffff), n_messages, host, at,
+		    sequences[host], host, epochs[host], operation,
+		    api ? "\"origin\":\"api\"," : "", reason ? "\"reason\":\"" : "",
+		    reason ? reason : "", reason ? "\"," : "", guest, guest) < 0)
+		abort();
+	add_message(topic, payload, time);
+}
+
+/* A status report: it comes after what the host has assigned, or before. */
+static void add_status(int host, bool online)
+{
+	int64_t time = clock_usec + host * 300000;
+	char at[64], *topic, *payload;
+
+	format_time(time, at);
+	if (asprintf(&topic, "virtspool/v1/h%d/status", host) < 0 ||
+	    asprintf(
+		    &payload,
+		    "{\"specversion\":\"1.0\",\"id\":\"x\",\"source\":\"/virtspool/h%d\",\"type\":"
+		    "\"org.virtspool.status.%s\",\"time\":\"%s\",\"data\":{\"status\":\"%s\",\"epoch\":\"%016x%016x\","
+		    "\"sequence\":\"%" PRIu64 "\"}}",
+		    host, online ? "online" : "offline", at, online ? "online" : "offline", host,
+		    epochs[host], sequences[host]) < 0)
+		abort();
+	add_message(topic, payload, time);
+	clock_usec += 1000;
+}
+
+static void something(int host, int guest)
+{
+	int to = rand() % HOSTS;
+
+	switch (rand() % 9) {
+	case 0:
+	case 1:
+		add_event(host, guest, "prepare", NULL, false);
+		add_event(host, guest, "start", NULL, false);
+		add_event(host, guest, "started", NULL, false);
+		break;
+	case 2:
+	case 3:
+		add_event(host, guest, "stopped", NULL, false);
+		add_event(host, guest, "release", rand() % 2 ? "destroyed" : NULL, false);
+		break;
+	case 4:
+		add_event(to, guest, "migrate", NULL, false);
+		add_event(to, guest, "prepare", NULL, false);
+		add_event(to, guest, "started", NULL, false);
+		add_event(rand() % 3 ? host : to, guest, "stopped", NULL, false);
+		add_event(host, guest, "release", "migrated", false);
+		break;
+	case 5:
+		add_event(host, guest, rand() % 2 ? "lifecycle-suspended" : "lifecycle-resumed",
+			  "paused", true);
+		break;
+	case 6:
+		add_event(host, guest, "reconnect", NULL, false);
+		break;
+	case 7:
+		add_status(host, rand() % 3);
+		break;
+	default:
+		add_event(host, guest, "device-added", NULL, true);
+		if (rand() % 6 == 0) { /* booted */
+			epochs[host]++;
+			sequences[host] = 0;
+		}
+	}
+}
+
+static void make_messages(unsigned seed)
+{
+	srand(seed);
+	clock_usec = NOW - 3600 * (int64_t)USEC_PER_SEC;
+	memset(sequences, 0, sizeof(sequences));
+	memset(epochs, 0, sizeof(epochs));
+	for (int host = 0; host < HOSTS; host++) {
+		sequences[host] = (uint64_t)rand() % 50;
+		add_status(host, true);
+	}
+	while (n_messages < EVENTS)
+		something(rand() % HOSTS, rand() % GUESTS);
+}
+
+static void free_messages(void)
+{
+	for (size_t i = 0; i < n_messages; i++) {
+		free(messages[i].topic);
+		free(messages[i].payload);
+	}
+	n_messages = 0;
+}
+
+/* --- stores */
+
+static const char *postgresql(void)
+{
+	return getenv("VIRTSPOOL_TEST_POSTGRESQL");
+}
+
+static char directory[] = "/dev/shm/test-recorder-store.XXXXXX";
+
+static int make_directory(void **state)
+{
+	return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+	char command[128];
+
+	(void)snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+	return system(command);
+}
+
+static char *url_of(void)
+{
+	static char url[128];
+
+	(void)snprintf(url, sizeof(url), "sqlite://%s/db", directory);
+	return url;
+}
+
+static void clear(const char *url)
+{
+	static const char drop[] =
+		"DROP TABLE IF EXISTS meta, hosts, epochs, holes, events, guests, operations, rejects";
+	char path[160], *error;
+	struct db *db;
+
+	if (postgresql()) {
+		assert_int_equal(db_open(url, 0, &db, &error), 0);
+		assert_int_equal(db_execute(db, drop), 0);
+		db_close(db);
+		return;
+	}
+	for (size_t i = 0; i < 3; i++) {
+		(void)snprintf(path, sizeof(path), "%s/db%s", directory,
+			       i == 0	? ""
+			       : i == 1 ? "-wal"
+					: "-shm");
+		(void)unlink(path);
+	}
+}
+
+static const char *store_url(void)
+{
+	return postgresql() ? postgresql() : url_of();
+}
+
+static struct store *open_store(bool anew)
+{
+	struct store *s = NULL;
+	char *error = NULL;
+
+	if (anew)
+		clear(store_url());
+	if (store_open(store_url(), &topics, &s, &error) < 0)
+		fail_msg("%s", error ? error : "?");
+	return s;
+}
+
+static void apply(struct store *s, const size_t *order, size_t n)
+{
+	struct store_message batch[64];
+	struct store_counts c;
+
+	for (size_t i = 0; i < n; i++)
+		batch[i] =
+			(struct store_message){messages[order[i]].topic, messages[order[i]].payload,
+					       strlen(messages[order[i]].payload)};
+	if (store_apply(s, batch, n, NOW, &c) < 0)
+		fail_msg("%s", store_error(s));
+	assert_int_equal(c.rejects, 0);
+}
+
+/* In any order but that of the hosts' first reports, by which they are numbered. */
+static void apply_all(struct store *s, bool shuffled)
+{
+	size_t order[4 * EVENTS], n = 0;
+
+	for (size_t i = 0; i < n_messages; i++)
+		order[n++] = i;
+	for (size_t i = 0; shuffled && i < n_messages / 3; i++) /* repetitions */
+		order[n++] = (size_t)rand() % n_messages;
+	for (size_t i = n; shuffled && i > HOSTS + 1; i--) {
+		size_t k = HOSTS + (size_t)rand() % (i - HOSTS), x = order[k];
+
+		order[k] = order[i - 1];
+		order[i - 1] = x;
+	}
+	for (size_t i = 0, size; i < n; i += size) {
+		size = i == 0 ? HOSTS : shuffled ? 1 + (size_t)rand() % 60 : 1;
+		if (size > n - i)
+			size = n - i;
+		apply(s, order + i, size);
+	}
+}
+
+/* --- dumps */
+
+static int dump_row(const struct db_value *v, void *userdata)
+{
+	FILE *f = userdata;
+
+	for (size_t i = 0; v[i].type != DB_INT || v[i].number != INT64_MIN; i++) {
+		if (v[i].type == DB_NULL)
+			fputs("|-", f);
+		else if (v[i].type == DB_INT)
+			fprintf(f, "|%" PRId64, v[i].number);
+		else if (v[i].type == DB_TEXT)
+			fprintf(f, "|%.*s", (int)v[i].size, (const char *)v[i].data);
+		else
+			for (size_t k = 0; k < v[i].size; k++)
+				fprintf(f, "%s%02x", k ? "" : "|",
+					((const unsigned char *)v[i].data)[k]);
+	}
+	fputc('\n', f);
+	return 0;
+}
+
+#define END ", -9223372036854775807 - 1"
+
+static char *dump(bool reports)
+{
+	static const char *const selects[] = {
+		"SELECT host, epoch, first_id, lowest, highest, reported, begin_at" END
+		" FROM epochs ORDER BY host, epoch",
+		"SELECT host, epoch, first, last, filled, lost" END
+		" FROM holes ORDER BY host, epoch, first",
+		"SELECT uuid, name, driver, place, host, since, reason, last_id, last_time, place_id, other_place, other_host, "
+		"other_id, other_since, migration_from, migration_to, migration_begin, migration_end, migration_outcome, "
+		"keep_id, state" END " FROM guests ORDER BY uuid",
+		"SELECT guest, id, host, kind, begun, ended, outcome, reason, from_host, to_host, before" END
+		" FROM operations ORDER BY guest, id, host",
+		"SELECT no, name, epoch, sequence, reported, missing, first_id, last_id, last_time, boot_id" END
+		" FROM hosts ORDER BY no",
+		"SELECT no, online, status_time" END " FROM hosts ORDER BY no",
+	};
+	char *text = NULL, *error = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	struct db *db;
+
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	for (size_t i = 0; i < ELEMENTSOF(selects) - !reports; i++) {
+		fprintf(f, "# %zu\n", i);
+		if (db_query(db, selects[i], "", NULL, dump_row, f) < 0)
+			fail_msg("%s", db_error(db));
+	}
+	db_close(db);
+	(void)fclose(f);
+	return text;
+}
+
+static void assert_same(const char *what, const char *a, const char *b)
+{
+	size_t line = 0;
+
+	for (size_t i = 0;; i++) {
+		if (a[i] == b[i] && a[i] == '\n')
+			line = i + 1;
+		if (a[i] != b[i])
+			fail_msg("%s:\n%.*s\n%.*s", what, (int)strcspn(a + line, "\n"), a + line,
+				 (int)strcspn(b + line, "\n"), b + line);
+		if (!a[i])
+			return;
+	}
+}
+
+/* --- tests */
+
+static void test_any_order(void **state)
+{
+	for (unsigned seed = 1; seed <= (postgresql() ? 4 : 12); seed++) {
+		_cleanup_free_ char *first = NULL;
+
+		make_messages(seed);
+		for (int order = 0; order < 4; order++) {
+			struct store *s = open_store(true);
+			_cleanup_free_ char *text = NULL;
+
+			apply_all(s, order > 0);
+			store_close(s);
+			text = dump(true);
+			if (order == 0)
+				first = TAKE_PTR(text);
+			else
+				assert_same("another order, other rows", first, text);
+		}
+		free_messages();
+	}
+}
+
+static void test_rebuild(void **state)
+{
+	for (unsigned seed = 30; seed < 36; seed++) {
+		struct store *s = open_store(true);
+		_cleanup_free_ char *before = NULL, *after = NULL;
+
+		make_messages(seed);
+		apply_all(s, true);
+		before = dump(true);
+		assert_int_equal(store_rebuild(s, NOW, NULL, NULL), 0);
+		after = dump(true);
+		assert_same("rebuilt, other rows", before, after);
+		store_close(s);
+		free_messages();
+	}
+}
+
+/* Guests keep their state, and a rebuild from what is left gives it again. */
+static void test_retention(void **state)
+{
+	for (unsigned seed = 50; seed < 54; seed++) {
+		struct store *s = open_store(true);
+		size_t removed, sum = 0;
+		char *error;
+		struct db *db;
+		_cleanup_free_ char *before = NULL, *after = NULL;
+
+		make_messages(seed);
+		apply_all(s, false);
+		do {
+			assert_int_equal(
+				store_prune(s, messages[n_messages * 2 / 3].time, 7, &removed), 0);
+			sum += removed;
+		} while (removed >= 7);
+		assert_true(sum > EVENTS / 4);
+		assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+		/* Memories of operations that went are not made again. */
+		assert_int_equal(
+			db_execute(db, "UPDATE operations SET before = ''{postgresql:::bytea}"), 0);
+		before = dump(true);
+		assert_int_equal(store_rebuild(s, NOW, NULL, NULL), 0);
+		assert_int_equal(
+			db_execute(db, "UPDATE operations SET before = ''{postgresql:::bytea}"), 0);
+		after = dump(true);
+		db_close(db);
+		assert_same("rebuilt after retention, other rows", before, after);
+		store_close(s);
+		free_messages();
+	}
+}
+
+static void test_rejects(void **state)
+{
+	struct store *s = open_store(true);
+	struct store_message batch[3] = {
+		{"virtspool/v1/h1/qemu/u/started", "hello", 5},
+		{"virtspool/v1/h1/qemu/u/started", "hello", 5},
+		{"virtspool/v1/h2/qemu/u/started", "\xff\0\n", 3},
+	};
+	struct store_counts c;
+
+	assert_int_equal(store_apply(s, batch, 3, NOW, &c), 0);
+	assert_int_equal(c.rejects, 3);
+	assert_int_equal(store_apply(s, batch, 3, NOW, &c), 0);
+	assert_int_equal(c.rejects, 3);
+	store_close(s);
+}
+
+static int read_number(const struct db_value *v, void *userdata)
+{
+	*(int64_t *)userdata = v[0].number;
+	return 0;
+}
+
+static void test_rejects_are_bounded(void **state)
+{
+	struct store *s = open_store(true);
+	char topics_[50][64], *error;
+	int64_t n = 0;
+	struct db *db;
+
+	for (int i = 0; i < STORE_REJECTS_MAX + 500; i += 50) {
+		struct store_message batch[50];
+		struct store_counts c;
+
+		for (int k = 0; k < 50; k++) {
+			(void)snprintf(topics_[k], sizeof(topics_[k]),
+				       "virtspool/v1/h%d/qemu/u/started", i + k);
+			batch[k] = (struct store_message){topics_[k], "x", 1};
+		}
+		assert_int_equal(store_apply(s, batch, 50, NOW, &c), 0);
+	}
+	store_close(s);
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	assert_int_equal(db_query(db, "SELECT count(*) FROM rejects", "", NULL, read_number, &n),
+			 0);
+	assert_int_equal(n, STORE_REJECTS_MAX);
+	assert_int_equal(db_query(db, "SELECT count(*) FROM hosts", "", NULL, read_number, &n), 0);
+	assert_int_equal(n, 0);
+	db_close(db);
+}
+
+/* A store of a newer version is refused by name, and stays as it is. */
+static void test_newer_schema(void **state)
+{
+	struct store *s = open_store(true);
+	char *error = NULL;
+	struct db *db;
+
+	store_close(s);
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	assert_int_equal(db_execute(db, "UPDATE meta SET number = 99 WHERE name = 'schema'"), 0);
+	db_close(db);
+	assert_int_equal(store_open(store_url(), &topics, &s, &error), -EPROTO);
+	assert_non_null(strstr(error, "99"));
+	free(error);
+}
+
+static void test_no_directory(void **state)
+{
+	struct store *s = NULL;
+	char *error = NULL;
+
+	assert_true(store_open("sqlite:///nonexistent/dir/db", &topics, &s, &error) < 0);
+	assert_non_null(strstr(error, "/nonexistent/dir"));
+	free(error);
+	assert_true(store_open("mysql://x", &topics, &s, &error) < 0);
+	assert_non_null(strstr(error, "sqlite:///PATH"));
+	free(error);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_any_order),	    cmocka_unit_test(test_rebuild),
+		cmocka_unit_test(test_retention),	    cmocka_unit_test(test_rejects),
+		cmocka_unit_test(test_rejects_are_bounded), cmocka_unit_test(test_newer_schema),
+		cmocka_unit_test(test_no_directory),
+	};
+
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
