@@ -500,16 +500,6 @@ const struct guest_place *guest_other_place(const struct guest *g)
 	return best;
 }
 
-const unsigned char *guest_keep_id(const struct guest *g)
-{
-	const unsigned char *least = g->last_id;
-
-	for (unsigned i = 0; i < g->n_places; i++)
-		if (memcmp(g->places[i].arrival_id, least, 16) < 0)
-			least = g->places[i].arrival_id;
-	return least;
-}
-
 /* --- the memory as bytes */
 
 struct packer {

@@ -131,8 +131,6 @@ void guest_report(const struct guest_place *p, struct operations *ops);
 /* The hosts that matter: the one where it is (or stopped last), and another that has it; NULL. */
 const struct guest_place *guest_place(const struct guest *g);
 const struct guest_place *guest_other_place(const struct guest *g);
-/* The first event that its state rests on. */
-const unsigned char *guest_keep_id(const struct guest *g);
 
 /* The memory as bytes, and back. An empty memory has no bytes. -EBADMSG: not written by us. */
 size_t guest_encode(const struct guest *g, unsigned char buf[static GUEST_ENCODED_MAX]);

@@ -98,8 +98,10 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	" migration_begin {int},"
 	" migration_end {int},"
 	" migration_outcome TEXT,"
-	" keep_id {uuid}," /* its events from here on are not pruned: its state rests on them */
-	" state {bytes});"
+	" state {bytes},"
+	/* Events before this one are pruned; what they said is the memory that is kept in their place. */
+	" base_id {uuid},"
+	" base {bytes});"
 	"CREATE INDEX guests_name ON guests (name, uuid);"
 	"CREATE INDEX guests_host ON guests (host);"
 	"CREATE TABLE operations ("

@@ -16,6 +16,7 @@
 struct row {
 	unsigned char uuid[16];
 	bool found;
+	unsigned char base_id[16]; /* events before it were pruned */
 	struct guest guest;
 	size_t first, n; /* its events in the batch */
 	struct operations operations;
@@ -38,7 +39,7 @@ static bool counts(const struct fresh_event *f)
 /* --- reading */
 
 static const struct db_statement select_guests = {
-	"SELECT uuid, state FROM guests WHERE (uuid) {in} ORDER BY uuid {lock}", "u"};
+	"SELECT uuid, state, base_id FROM guests WHERE (uuid) {in} ORDER BY uuid {lock}", "u"};
 static const struct db_statement insert_guests = {
 	"INSERT INTO guests (uuid) {values} ON CONFLICT (uuid) DO NOTHING", "u"};
 
@@ -57,6 +58,8 @@ static int take_guest(const struct db_value *v, void *userdata)
 	if (!row)
 		return 0;
 	row->found = true;
+	if (v[2].type != DB_NULL)
+		memcpy(row->base_id, v[2].data, 16);
 	return guest_decode(v[1].data, v[1].type == DB_NULL ? 0 : v[1].size, &row->guest);
 }
 
@@ -376,6 +379,8 @@ static int write_operations(struct store *s, const struct guests *b)
 		for (size_t j = 0; j < b->list[i].operations.n; j++) {
 			const struct operation *o = &b->list[i].operations.list[j];
 
+			if (memcmp(o->id, b->list[i].base_id, 16) < 0)
+				continue; /* pruned */
 			*v++ = db_uuid(b->list[i].uuid);
 			*v++ = db_uuid(o->id);
 			*v++ = db_int(o->host);
@@ -388,13 +393,13 @@ static int write_operations(struct store *s, const struct guests *b)
 			*v++ = number_or_null(o->to);
 			*v++ = db_bytes(o->before, o->before_size);
 		}
-	return db_run(s->db, &insert_operations, rows, n, NULL, NULL);
+	return db_run(s->db, &insert_operations, rows, (size_t)(v - rows) / 11, NULL, NULL);
 }
 
 static const struct db_statement update_guests = {
 	"INSERT INTO guests (uuid, name, driver, place, host, since, reason, last_id, last_time, place_id, other_place, "
 	"other_host, other_id, other_since, migration_from, migration_to, migration_begin, migration_end, "
-	"migration_outcome, keep_id, state) {values} ON CONFLICT (uuid) DO UPDATE SET "
+	"migration_outcome, state) {values} ON CONFLICT (uuid) DO UPDATE SET "
 	"name = CASE WHEN excluded.name = '' THEN guests.name ELSE excluded.name END, "
 	"driver = CASE WHEN excluded.driver = '' THEN guests.driver ELSE excluded.driver END, "
 	"place = excluded.place, host = excluded.host, since = excluded.since, reason = excluded.reason, "
@@ -403,8 +408,8 @@ static const struct db_statement update_guests = {
 	"other_since = excluded.other_since, migration_from = excluded.migration_from, "
 	"migration_to = excluded.migration_to, migration_begin = excluded.migration_begin, "
 	"migration_end = excluded.migration_end, migration_outcome = excluded.migration_outcome, "
-	"keep_id = excluded.keep_id, state = excluded.state",
-	"utttiituiutiuiiiiitub"};
+	"state = excluded.state",
+	"utttiituiutiuiiiiitb"};
 
 static struct db_value *put_guest(struct db_value *v, struct row *row)
 {
@@ -432,7 +437,6 @@ static struct db_value *put_guest(struct db_value *v, struct row *row)
 	*v++ = number_or_null(m->begun);
 	*v++ = number_or_null(m->ended);
 	*v++ = m->begun ? db_text(operation_outcome_name(m->outcome)) : db_null();
-	*v++ = db_uuid(guest_keep_id(g));
 	*v++ = db_bytes(row->state, row->state_size);
 	return v;
 }
@@ -440,7 +444,7 @@ static struct db_value *put_guest(struct db_value *v, struct row *row)
 static int write_guests(struct store *s, const struct guests *b)
 {
 	_cleanup_(free_memory) struct db_value *rows =
-		calloc(b->n + 1, 21 * sizeof(struct db_value));
+		calloc(b->n + 1, 20 * sizeof(struct db_value));
 	struct db_value *v = rows;
 
 	if (!rows)
@@ -448,7 +452,7 @@ static int write_guests(struct store *s, const struct guests *b)
 	for (size_t i = 0; i < b->n; i++)
 		if (!b->list[i].unchanged)
 			v = put_guest(v, &b->list[i]);
-	return db_run(s->db, &update_guests, rows, (size_t)(v - rows) / 21, NULL, NULL);
+	return db_run(s->db, &update_guests, rows, (size_t)(v - rows) / 20, NULL, NULL);
 }
 
 /* --- a batch */
@@ -481,8 +485,14 @@ static int list_guests(const struct fresh_event **events, size_t n, struct guest
 
 static int update_guest(struct store *s, struct row *row, const struct fresh_event **events)
 {
-	const struct fresh_event *first = events[row->first];
+	const struct fresh_event *first;
 
+	for (; row->n > 0 && memcmp(events[row->first]->event.id, row->base_id, 16) < 0; row->n--)
+		row->first++; /* it is older than what is kept */
+	row->unchanged = row->n == 0;
+	if (row->n == 0)
+		return 0;
+	first = events[row->first];
 	if (guest_event_compare(first->event.id, first->event.host, row->guest.last_id,
 				row->guest.last_host) < 0)
 		return fold_anew(s, row, first, events[row->first + row->n - 1]);

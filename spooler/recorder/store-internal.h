@@ -43,6 +43,7 @@ struct store {
 	void *hosts; /* tsearch() of name and number */
 	size_t n_hosts;
 	int month; /* PostgreSQL: the last month whose partition is there, since 1970 */
+	unsigned char pruned_to[16]; /* by the last step of store_prune() */
 	char error[768];
 };
 

@@ -2,9 +2,9 @@
 /*
  * store-upkeep - retention, and making all state anew.
  *
- * An event is not pruned while a guest's state rests on it (guests.keep_id), so that rebuilding
- * gives the same rows afterwards. Numbers that were pruned are not missed later: the epoch's
- * coverage begins after them (epochs.begin_at).
+ * What pruned events said of a guest is kept as the memory that the last operation before the limit
+ * began with (guests.base): rebuilding begins there, and gives the same rows. Numbers that were
+ * pruned are not missed later: the epoch's coverage begins after them (epochs.begin_at).
  */
 #include "spooler/base/util.h"
 #include "spooler/recorder/schema.h"
@@ -29,12 +29,18 @@ static int count_row(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* The oldest events that may go: each is deleted by its key. */
+/* A guest's memory as it was at its last operation before the limit. */
+static const struct db_statement set_bases = {
+	"UPDATE guests SET (base_id, base) = (SELECT o.id, o.before FROM operations o WHERE o.guest = guests.uuid AND "
+	"o.id < $1 ORDER BY o.id DESC, o.host DESC LIMIT 1) WHERE uuid IN (SELECT o.guest FROM operations o JOIN guests g "
+	"ON g.uuid = o.guest WHERE o.id < $1 AND (g.base_id IS NULL OR o.id > g.base_id) LIMIT $2) RETURNING 1",
+	"ui"};
+/* The oldest events that may go; $3: from where the last step has come to. */
 static const struct db_statement delete_events = {
 	"DELETE FROM events WHERE (id, host) IN (SELECT e.id, e.host FROM events e LEFT JOIN guests g ON g.uuid = "
-	"e.guest WHERE e.id < $1 AND (e.guest IS NULL OR e.call = 0 OR g.keep_id IS NULL OR e.id < g.keep_id OR "
-	"g.last_id < $1 AND g.place = 'stopped') ORDER BY e.id LIMIT $2) RETURNING host, epoch, sequence",
-	"ui"};
+	"e.guest WHERE e.id >= $3 AND e.id < $1 AND (g.uuid IS NULL OR e.call = 0 OR e.id < g.base_id) ORDER BY e.id "
+	"LIMIT $2) RETURNING host, epoch, sequence, id",
+	"uiu"};
 static const struct db_statement raise_begin = {
 	"UPDATE epochs SET begin_at = $3 WHERE host = $1 AND epoch = $2 AND begin_at < $3", "iui"};
 /* Holes that are older than what is kept. */
@@ -48,13 +54,18 @@ static const struct db_statement count_missing = {
 	"UPDATE hosts SET missing = (SELECT coalesce(sum(last - first + 1), 0) FROM holes WHERE host = $1 AND filled IS "
 	"NULL) WHERE no = $1",
 	"i"};
-static const struct db_statement delete_guests = {
-	"DELETE FROM guests WHERE uuid IN (SELECT uuid FROM guests WHERE place = 'stopped' AND last_id < $1 LIMIT $2) "
-	"RETURNING 1",
-	"ui"};
+/* Guests that stopped before the limit, and all that is of them. */
+static const struct db_statement select_guests = {
+	"SELECT uuid FROM guests WHERE place = 'stopped' AND last_id < $1 LIMIT $2", "ui"};
+static const struct db_statement delete_guest_events = {
+	"DELETE FROM events WHERE guest = $1 AND call <> 0 RETURNING host, epoch, sequence, id",
+	"u"};
+static const struct db_statement delete_guest_operations = {
+	"DELETE FROM operations WHERE guest = $1", "u"};
+static const struct db_statement delete_guest = {"DELETE FROM guests WHERE uuid = $1", "u"};
 static const struct db_statement delete_operations = {
-	"DELETE FROM operations WHERE (guest, id, host) IN (SELECT o.guest, o.id, o.host FROM operations o LEFT JOIN "
-	"guests g ON g.uuid = o.guest WHERE o.id < $1 AND (g.uuid IS NULL OR o.id < g.keep_id) LIMIT $2) RETURNING 1",
+	"DELETE FROM operations WHERE (guest, id, host) IN (SELECT o.guest, o.id, o.host FROM operations o JOIN guests g "
+	"ON g.uuid = o.guest WHERE o.id < $1 AND o.id < g.base_id LIMIT $2) RETURNING 1",
 	"ui"};
 static const struct db_statement delete_holes = {
 	"DELETE FROM holes WHERE (host, epoch, first) IN (SELECT host, epoch, first FROM holes WHERE filled < $1 LIMIT $2) "
@@ -69,18 +80,28 @@ struct pruned {
 		int64_t host, sequence;
 		unsigned char epoch[16];
 	} * list;
-	size_t n, limit;
+	size_t n, allocated;
+	unsigned char last_id[16];
 };
 
 static int take_pruned(const struct db_value *v, void *userdata)
 {
 	struct pruned *p = userdata;
 
-	if (p->n == p->limit)
-		return 0;
+	if (p->n == p->allocated) {
+		size_t n = p->allocated ? 2 * p->allocated : 64;
+		struct pruned_number *list = reallocarray(p->list, n, sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		p->list = list;
+		p->allocated = n;
+	}
 	p->list[p->n].host = v[0].number;
 	memcpy(p->list[p->n].epoch, v[1].data, 16);
 	p->list[p->n++].sequence = v[2].number;
+	if (memcmp(v[3].data, p->last_id, 16) > 0)
+		memcpy(p->last_id, v[3].data, 16);
 	return 0;
 }
 
@@ -126,40 +147,68 @@ static int raise_begins(struct store *s, struct pruned *p)
 	return r;
 }
 
-static int prune_events(struct store *s, const struct db_value limits[2], size_t *removed)
-{
-	struct pruned p = {.limit = (size_t)limits[1].number};
-	int r;
+struct uuids {
+	unsigned char list[64][16];
+	size_t n;
+};
 
-	p.list = calloc(p.limit + 1, sizeof(*p.list));
-	if (!p.list)
-		return -ENOMEM;
-	r = db_run(s->db, &delete_events, limits, 1, take_pruned, &p);
-	if (r >= 0)
-		r = raise_begins(s, &p);
-	*removed += p.n;
-	free(p.list);
+static int take_uuid(const struct db_value *v, void *userdata)
+{
+	struct uuids *u = userdata;
+
+	if (u->n < ELEMENTSOF(u->list))
+		memcpy(u->list[u->n++], v[0].data, 16);
+	return 0;
+}
+
+static int prune_guests(struct store *s, const struct db_value *limits, struct pruned *p)
+{
+	struct uuids u = {.n = 0};
+	int r = db_run(s->db, &select_guests, limits, 1, take_uuid, &u);
+
+	for (size_t i = 0; i < u.n && r >= 0; i++) {
+		struct db_value key = db_uuid(u.list[i]);
+
+		r = db_run(s->db, &delete_guest_events, &key, 1, take_pruned, p);
+		if (r >= 0)
+			r = db_run(s->db, &delete_guest_operations, &key, 1, NULL, NULL);
+		if (r >= 0)
+			r = db_run(s->db, &delete_guest, &key, 1, NULL, NULL);
+	}
 	return r;
 }
 
 static int prune(struct store *s, int64_t before, size_t limit, size_t *removed)
 {
-	unsigned char id[16];
-	struct db_value by_id[2], by_time[2] = {db_int(before), db_int((int64_t)limit)};
+	unsigned char id[16], from[16];
+	struct db_value by_time[2] = {db_int(before), db_int((int64_t)limit)};
+	struct db_value by_id[3] = {db_uuid(id), by_time[1], db_uuid(from)};
+	struct pruned p = {};
+	size_t others = 0;
 	int r;
 
 	id_of_time(before, id);
-	by_id[0] = db_uuid(id);
-	by_id[1] = by_time[1];
-	r = prune_events(s, by_id, removed);
-	if (r >= 0 && *removed < limit) /* what rests on events goes after them */
-		r = db_run(s->db, &delete_guests, by_id, 1, count_row, removed);
+	memcpy(from, s->pruned_to, 16);
+	r = db_run(s->db, &set_bases, by_id, 1, count_row, &others);
+	if (r < 0 || others == limit) { /* their events can go when all have one */
+		*removed = others;
+		return r;
+	}
 	if (r >= 0)
-		r = db_run(s->db, &delete_operations, by_id, 1, count_row, removed);
+		r = db_run(s->db, &delete_events, by_id, 1, take_pruned, &p);
+	memcpy(s->pruned_to, p.n == limit ? p.last_id : (unsigned char[16]){0}, 16);
 	if (r >= 0)
-		r = db_run(s->db, &delete_holes, by_time, 1, count_row, removed);
+		r = prune_guests(s, by_id, &p);
 	if (r >= 0)
-		r = db_run(s->db, &delete_rejects, by_time, 1, count_row, removed);
+		r = raise_begins(s, &p);
+	if (r >= 0)
+		r = db_run(s->db, &delete_operations, by_id, 1, count_row, &others);
+	if (r >= 0)
+		r = db_run(s->db, &delete_holes, by_time, 1, count_row, &others);
+	if (r >= 0)
+		r = db_run(s->db, &delete_rejects, by_time, 1, count_row, &others);
+	*removed = p.n > others ? p.n : others;
+	free(p.list);
 	return r;
 }
 
@@ -251,7 +300,8 @@ static const char clear_state[] =
 	"CREATE TEMPORARY TABLE old_holes AS SELECT * FROM holes WHERE filled IS NULL;"
 	"CREATE TEMPORARY TABLE old_hosts AS SELECT no, seen FROM hosts;"
 	"DELETE FROM operations;"
-	"DELETE FROM guests;"
+	"DELETE FROM guests WHERE base_id IS NULL;"
+	"UPDATE guests SET state = base;"
 	"DELETE FROM holes WHERE filled IS NULL;"
 	/* What was pruned cannot be seen again. */
 	"UPDATE epochs SET first_id = CASE WHEN begin_at > 1 THEN first_id END, lowest = CASE WHEN begin_at > 1 THEN "

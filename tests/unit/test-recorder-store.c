@@ -301,7 +301,7 @@ static char *dump(bool reports)
 		" FROM holes ORDER BY host, epoch, first",
 		"SELECT uuid, name, driver, place, host, since, reason, last_id, last_time, place_id, other_place, other_host, "
 		"other_id, other_since, migration_from, migration_to, migration_begin, migration_end, migration_outcome, "
-		"keep_id, state" END " FROM guests ORDER BY uuid",
+		"base_id, base, state" END " FROM guests ORDER BY uuid",
 		"SELECT guest, id, host, kind, begun, ended, outcome, reason, from_host, to_host, before" END
 		" FROM operations ORDER BY guest, id, host",
 		"SELECT no, name, epoch, sequence, reported, missing, first_id, last_id, last_time, boot_id" END
@@ -324,16 +324,20 @@ static char *dump(bool reports)
 	return text;
 }
 
+/* On failure: the beginning of the row, and where it differs. */
 static void assert_same(const char *what, const char *a, const char *b)
 {
 	size_t line = 0;
 
 	for (size_t i = 0;; i++) {
-		if (a[i] == b[i] && a[i] == '\n')
-			line = i + 1;
+		size_t from = i - line > 90 ? i - 30 : line + 60;
+
 		if (a[i] != b[i])
-			fail_msg("%s:\n%.*s\n%.*s", what, (int)strcspn(a + line, "\n"), a + line,
-				 (int)strcspn(b + line, "\n"), b + line);
+			fail_msg("%s:\n%.60s ... %.*s\n%.60s ... %.*s", what, a + line,
+				 (int)strnlen(a + from, 160), a + from, b + line,
+				 (int)strnlen(b + from, 160), b + from);
+		if (a[i] == '\n')
+			line = i + 1;
 		if (!a[i])
 			return;
 	}
@@ -386,8 +390,6 @@ static void test_retention(void **state)
 	for (unsigned seed = 50; seed < 54; seed++) {
 		struct store *s = open_store(true);
 		size_t removed, sum = 0;
-		char *error;
-		struct db *db;
 		_cleanup_free_ char *before = NULL, *after = NULL;
 
 		make_messages(seed);
@@ -398,16 +400,9 @@ static void test_retention(void **state)
 			sum += removed;
 		} while (removed >= 7);
 		assert_true(sum > EVENTS / 4);
-		assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
-		/* Memories of operations that went are not made again. */
-		assert_int_equal(
-			db_execute(db, "UPDATE operations SET before = ''{postgresql:::bytea}"), 0);
 		before = dump(true);
 		assert_int_equal(store_rebuild(s, NOW, NULL, NULL), 0);
-		assert_int_equal(
-			db_execute(db, "UPDATE operations SET before = ''{postgresql:::bytea}"), 0);
 		after = dump(true);
-		db_close(db);
 		assert_same("rebuilt after retention, other rows", before, after);
 		store_close(s);
 		free_messages();
