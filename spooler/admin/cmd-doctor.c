@@ -138,9 +138,9 @@ static void check_configuration(struct doctor *d)
 				"events go to %s without encryption", d->config->brokers[i].url);
 }
 
-static void check_expiry(struct doctor *d, const char *what, int64_t end_s)
+static void check_expiry(struct doctor *d, const char *what, struct validity validity)
 {
-	int64_t left = end_s - (int64_t)time(NULL);
+	int64_t end_s = validity.end_s, left = end_s - (int64_t)time(NULL);
 	char age[32], when[32];
 
 	if (end_s == 0)
@@ -186,8 +186,8 @@ static void check_certificates(struct doctor *d)
 		return;
 	}
 	finding(d, GRADE_OK, "certificates", NULL, "readable, and certificate and key match");
-	check_expiry(d, "our certificate", credentials_own_expiry(d->credentials));
-	check_expiry(d, "the authority's certificate", credentials_trust_expiry(&d->config->tls));
+	check_expiry(d, "our certificate", credentials_own_validity(d->credentials));
+	check_expiry(d, "the authority's certificate", credentials_trust_validity(&d->config->tls));
 }
 
 /* We are root and read everything: could the daemon as well? */
@@ -261,7 +261,7 @@ static void check_broker(struct doctor *d, const struct broker *b)
 	} else if (transport_state(t) == TRANSPORT_ESTABLISHED) {
 		finding(d, GRADE_OK, "broker", NULL, "%s: %s, %s%s", b->url, transport_peer(t),
 			transport_protocol(t), b->tls ? ", verified" : "");
-		check_expiry(d, "the broker's certificate", transport_peer_expiry(t));
+		check_expiry(d, "the broker's certificate", transport_peer_validity(t));
 	} else {
 		finding(d, GRADE_BAD, "broker", mend_broker(transport_failure(t)), "%s: %s", b->url,
 			transport_error(t));

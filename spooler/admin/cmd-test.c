@@ -26,7 +26,7 @@
 #include "spooler/admin/command.h"
 #include "spooler/config/config.h"
 #include "hook/spool.h"
-#include "spooler/admin/hookfile.h"
+#include "spooler/spool/hook-file.h"
 #include "spooler/base/log.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/mqtt/reason.h"

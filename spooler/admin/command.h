@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "spooler/base/format.h"
 #include "spooler/spool/filter.h"
 #include "spooler/spool/spoolid.h"
 
@@ -111,6 +112,10 @@ char *command_json_text(const json_t *o, size_t flags);
 /* A formatted line that terminal_text() has made safe for f; to be freed. NULL without memory. */
 char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
 
+/* A line for people: indent, begin, and text, cleaned for the terminal; on a terminal it is wrapped at
+   its width, and further lines are indented as far. */
+void command_print_wrapped(const char *indent, const char *begin, const char *text);
+
 /* Flushes stdout. A reader that is gone (`| head`) is not an error; a full disk is. Returns an exit
    code. */
 int command_finish(int code);
@@ -118,13 +123,3 @@ int command_finish(int code);
 bool command_output_ended(void);
 
 uint64_t command_now_ms(void);
-/* "2026-11-21 08:00:00.250" in local time. */
-void format_time(uint64_t ms, char ret[static 32]);
-/* The same in UTC and RFC 3339, for JSON: "2026-11-21T07:00:00.250Z". */
-void format_time_utc(uint64_t ms, char ret[static 32]);
-/* "0 events", "1 event" */
-void format_count(uint64_t n, const char *noun, char ret[static 48]);
-/* "999 bytes", "1.2 MiB" */
-void format_size(uint64_t bytes, char ret[static 32]);
-/* "42 s", "3 min 5 s", "2 h 10 min", "3 d 4 h" */
-void format_age(uint64_t seconds, char ret[static 32]);

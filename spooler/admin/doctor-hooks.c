@@ -9,7 +9,7 @@
 
 #include "spooler/admin/command.h"
 #include "spooler/admin/doctor.h"
-#include "spooler/admin/hookfile.h"
+#include "spooler/spool/hook-file.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/base/util.h"
 

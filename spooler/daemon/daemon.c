@@ -45,7 +45,7 @@ struct daemon {
 	bool spool_error_logged;
 	uint64_t archived_events, archived_bytes; /* that the archive was told of */
 	uint64_t started_usec;
-	int64_t own_expiry_s, authority_expiry_s; /* of the certificates in force */
+	struct validity own, authority; /* of the certificates in force */
 	struct backlog backlog;
 	uint64_t reload_refused_usec; /* CLOCK_REALTIME; 0: the last reload was taken */
 	char *reload_error;
@@ -83,8 +83,8 @@ static int daemon_configure(struct daemon *d)
 	if (r < 0)
 		return r;
 	log_set_level(c->log_level);
-	d->own_expiry_s = credentials_own_expiry(credentials);
-	d->authority_expiry_s = credentials_trust_expiry(&c->tls);
+	d->own = credentials_own_validity(credentials);
+	d->authority = credentials_trust_validity(&c->tls);
 	archive_configure(d->archive, &c->spool);
 	relay_configure(d->relay, c, credentials);
 	return 0;
@@ -153,8 +153,8 @@ static void write_status(struct daemon *d)
 		.config_path = d->config_path,
 		.started_usec = d->started_usec,
 		.disk_hangs = disk_hangs(d->disk),
-		.own_expiry_s = d->own_expiry_s,
-		.authority_expiry_s = d->authority_expiry_s,
+		.own = d->own,
+		.authority = d->authority,
 		.reload_refused_usec = d->reload_refused_usec,
 		.reload_error = d->reload_error,
 	};

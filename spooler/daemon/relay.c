@@ -150,8 +150,7 @@ static void note_error(struct relay *r, const char *format, ...)
 	va_start(ap, format);
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	r->stats.last_error[utf8_replace_controls(text, strlen(text),
-						  r->stats.last_error)] = '\0';
+	r->stats.last_error[utf8_replace_controls(text, strlen(text), r->stats.last_error)] = '\0';
 	r->stats.last_error_usec = now_usec(CLOCK_REALTIME);
 	r->changed(r->userdata);
 }
@@ -1051,7 +1050,7 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.broker = broker_url(r),
 		.peer = connected ? client_peer(r->client) : NULL,
 		.protocol = connected ? client_protocol(r->client) : NULL,
-		.peer_expiry_s = connected ? client_peer_expiry(r->client) : 0,
+		.peer_validity = connected ? client_peer_validity(r->client) : (struct validity){0},
 		.next_connect_usec = timer_due(r->reconnect),
 		.in_flight = (unsigned)r->n_window,
 		.held = queue_held(r->queue),

@@ -112,10 +112,10 @@ struct relay_description {
 
 	/* the connection */
 	bool connected;
-	const char *broker;    /* URL of the one that is connected, or tried */
-	const char *peer;      /* "HOST (ADDRESS:PORT)"; NULL unless connected */
-	const char *protocol;  /* NULL unless connected */
-	int64_t peer_expiry_s; /* of the broker's certificate; 0 unless connected */
+	const char *broker;	       /* URL of the one that is connected, or tried */
+	const char *peer;	       /* "HOST (ADDRESS:PORT)"; NULL unless connected */
+	const char *protocol;	       /* NULL unless connected */
+	struct validity peer_validity; /* of the broker's certificate; not known unless connected */
 	uint64_t
 		next_connect_usec; /* when the next attempt is due; 0: there is one, or it succeeded */
 

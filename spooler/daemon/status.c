@@ -51,7 +51,8 @@ static void collect_connection(const struct relay_description *d, struct status_
 	ret->losses = s->connection_losses;
 	ret->last_error_usec = s->last_error_usec;
 	ret->last_error = s->last_error[0] ? s->last_error : NULL;
-	ret->broker_end_usec = seconds_to_usec(d->peer_expiry_s);
+	ret->broker_begin_usec = seconds_to_usec(d->peer_validity.begin_s);
+	ret->broker_end_usec = seconds_to_usec(d->peer_validity.end_s);
 }
 
 static void collect_attempts(struct status_view *v, const struct relay_description *d,
@@ -90,8 +91,10 @@ void status_collect(struct status_view *v, struct status_file *ret)
 		.written_usec = now_usec(CLOCK_REALTIME),
 		.reload_refused_usec = v->reload_refused_usec,
 		.reload_error = v->reload_error,
-		.own_end_usec = seconds_to_usec(v->own_expiry_s),
-		.authority_end_usec = seconds_to_usec(v->authority_expiry_s),
+		.own_begin_usec = seconds_to_usec(v->own.begin_s),
+		.own_end_usec = seconds_to_usec(v->own.end_s),
+		.authority_begin_usec = seconds_to_usec(v->authority.begin_s),
+		.authority_end_usec = seconds_to_usec(v->authority.end_s),
 		.held = d.held,
 		.in_flight = d.in_flight,
 		.spool_error = queue_error(v->queue),

@@ -13,10 +13,9 @@ struct status_view {
 	const struct queue *queue;
 	const struct archive *archive;
 	const char *config_path;
-	uint64_t started_usec; /* CLOCK_REALTIME */
-	int64_t own_expiry_s,
-		authority_expiry_s; /* credentials_own_expiry(), credentials_trust_expiry() */
-	bool disk_hangs;	    /* then the spool must not be looked at */
+	uint64_t started_usec;		/* CLOCK_REALTIME */
+	struct validity own, authority; /* of the certificates in force */
+	bool disk_hangs;		/* then the spool must not be looked at */
 	uint64_t reload_refused_usec;
 	const char *reload_error;
 	char ids[ATTEMPTS_MAX][37]; /* of the events in the struct status_file */

@@ -1064,9 +1064,9 @@ const char *client_protocol(const struct client *c)
 	return c->transport ? transport_protocol(c->transport) : "";
 }
 
-int64_t client_peer_expiry(const struct client *c)
+struct validity client_peer_validity(const struct client *c)
 {
-	return c->transport ? transport_peer_expiry(c->transport) : 0;
+	return c->transport ? transport_peer_validity(c->transport) : (struct validity){0};
 }
 
 unsigned client_next_address(const struct client *c)

@@ -132,9 +132,9 @@ int client_open(sd_event *loop, const struct client_options *o, const struct cli
 void client_close(struct client *c);
 
 bool client_connected(const struct client *c);
-const char *client_peer(const struct client *c);     /* see transport_peer() */
-const char *client_protocol(const struct client *c); /* see transport_protocol() */
-int64_t client_peer_expiry(const struct client *c);  /* see transport_peer_expiry() */
+const char *client_peer(const struct client *c);	      /* see transport_peer() */
+const char *client_protocol(const struct client *c);	      /* see transport_protocol() */
+struct validity client_peer_validity(const struct client *c); /* see transport_peer_validity() */
 
 /* The index, for options.first_address, of the address after the one in use; 0: there is none, or
    it is not known yet. Also valid in `lost`. */

@@ -428,36 +428,42 @@ void credentials_unref(struct credentials *c)
 
 /* --- when certificates end */
 
-static int64_t earlier(int64_t a, gnutls_x509_crt_t certificate)
+struct validity certificate_validity(gnutls_x509_crt_t certificate)
 {
-	time_t t = gnutls_x509_crt_get_expiration_time(certificate);
+	time_t begin = gnutls_x509_crt_get_activation_time(certificate),
+	       end = gnutls_x509_crt_get_expiration_time(certificate);
 
-	return t != (time_t)-1 && (a == 0 || t < a) ? t : a;
+	return (struct validity){.begin_s = begin == (time_t)-1 ? 0 : begin,
+				 .end_s = end == (time_t)-1 ? 0 : end};
 }
 
-static int64_t list_expiry(gnutls_x509_crt_t *list, unsigned n)
+/* Of those of the list, the one that ends first. Frees the list. */
+static struct validity list_validity(gnutls_x509_crt_t *list, unsigned n)
 {
-	int64_t first = 0;
+	struct validity first = {0};
 
 	for (unsigned i = 0; i < n; i++) {
-		first = earlier(first, list[i]);
+		struct validity v = certificate_validity(list[i]);
+
+		if (v.end_s != 0 && (first.end_s == 0 || v.end_s < first.end_s))
+			first = v;
 		gnutls_x509_crt_deinit(list[i]);
 	}
 	gnutls_free(list);
 	return first;
 }
 
-int64_t credentials_own_expiry(const struct credentials *c)
+struct validity credentials_own_validity(const struct credentials *c)
 {
 	gnutls_x509_crt_t *list = NULL;
 	unsigned n = 0;
 
 	if (!c->certificates || gnutls_certificate_get_x509_crt(c->certificates, 0, &list, &n) < 0)
-		return 0;
-	return list_expiry(list, n);
+		return (struct validity){0};
+	return list_validity(list, n);
 }
 
-int64_t credentials_trust_expiry(const struct config_tls *t)
+struct validity credentials_trust_validity(const struct config_tls *t)
 {
 	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
 	_cleanup_free_ char *error = NULL;
@@ -466,6 +472,6 @@ int64_t credentials_trust_expiry(const struct config_tls *t)
 
 	if (!t->ca_file || load_file("CA file", t->ca_file, &pem, &error) < 0 ||
 	    gnutls_x509_crt_list_import2(&list, &n, &pem, GNUTLS_X509_FMT_PEM, 0) < 0)
-		return 0;
-	return list_expiry(list, n);
+		return (struct validity){0};
+	return list_validity(list, n);
 }

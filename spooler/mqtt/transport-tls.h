@@ -30,6 +30,8 @@ struct credentials {
 	unsigned n_crls;
 };
 
+struct validity certificate_validity(gnutls_x509_crt_t certificate);
+
 static inline void gnutls_datum_release(gnutls_datum_t *d)
 {
 	gnutls_free(d->data);

@@ -930,18 +930,18 @@ const char *transport_protocol(const struct transport *t)
 	return t->protocol;
 }
 
-int64_t transport_peer_expiry(const struct transport *t)
+struct validity transport_peer_validity(const struct transport *t)
 {
+	struct validity v = {0};
 	gnutls_x509_crt_t certificate;
 	const gnutls_datum_t *chain;
 	unsigned n = 0;
-	time_t end = -1;
 
 	chain = t->session ? gnutls_certificate_get_peers(t->session, &n) : NULL;
 	if (!chain || n == 0 || gnutls_x509_crt_init(&certificate) < 0)
-		return 0;
+		return v;
 	if (gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) >= 0)
-		end = gnutls_x509_crt_get_expiration_time(certificate);
+		v = certificate_validity(certificate);
 	gnutls_x509_crt_deinit(certificate);
-	return end == (time_t)-1 ? 0 : end;
+	return v;
 }

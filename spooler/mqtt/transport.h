@@ -30,12 +30,16 @@ int credentials_load(const struct config_tls *c, struct credentials **ret_creden
 		     char **ret_error);
 struct credentials *credentials_ref(struct credentials *c);
 void credentials_unref(struct credentials *c);
-/* When our own certificate, or one of its chain, ends: s since 1970; 0: there is none, or a
-   token keeps it. */
-int64_t credentials_own_expiry(const struct credentials *c);
-/* The same of the authorities in tls.ca_file, the first that ends; 0: the system's trust store
-   is used. */
-int64_t credentials_trust_expiry(const struct config_tls *c);
+
+/* When a certificate is valid, or of several the one that ends first: seconds since 1970, 0 if it
+   is not known. */
+struct validity {
+	int64_t begin_s, end_s;
+};
+/* Of our own certificate and its chain; not known if there is none, or a token keeps it. */
+struct validity credentials_own_validity(const struct credentials *c);
+/* Of the authorities in tls.ca_file; not known if the system's trust store is used. */
+struct validity credentials_trust_validity(const struct config_tls *c);
 
 enum transport_state {
 	TRANSPORT_RESOLVING,
@@ -74,8 +78,8 @@ const char *transport_peer(const struct transport *t); /* "HOST (ADDRESS:PORT)" 
 const char *
 transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
 
-int64_t transport_peer_expiry(
-	const struct transport *t); /* when the broker's certificate ends; 0: without TLS, or PSK */
+/* Of the broker's certificate; not known without TLS, or with a PSK. */
+struct validity transport_peer_validity(const struct transport *t);
 
 /* The index of the address after the one in use; 0: there is none, or it is not known yet. */
 unsigned transport_next_address(const struct transport *t);

@@ -159,6 +159,8 @@ int lookup_count(struct lookup *l, enum place place, bool with_size, struct plac
 	struct stat st;
 
 	while (d && (de = readdir(d))) {
+		if (l->progress)
+			++*l->progress;
 		if (!spool_id_parse(de->d_name, &id)) {
 			c.strays += stray_is(dirfd(d), de->d_name);
 			continue;

@@ -36,6 +36,7 @@ struct lookup {
 	struct record_buffer buffer;
 	uint64_t seen;		  /* names within the filter's time in the last scan */
 	struct stray_list strays; /* files that are not events in the last scan, by their time */
+	uint64_t *progress; /* counted up with each name that lookup_count() reads; NULL: not */
 };
 
 /* Opens every directory that can be opened. -EACCES, -ENOENT and the like if new/ cannot be. */

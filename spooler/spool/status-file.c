@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* status-file - see status-file.h. */
 #include <fcntl.h>
-#include <signal.h>
 
 #include "spooler/base/atomic-file.h"
 #include "spooler/base/json-time.h"
+#include "spooler/base/process.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 #include "spooler/spool/status-file.h"
@@ -73,6 +73,8 @@ const struct field status_file_fields[] = {
 	JSON_ONLY("losses", "lasted_seconds", FIELD_AGE, loss_lasted_ms),
 	JSON_ONLY("losses", "silence_seconds", FIELD_AGE, loss_silence_ms),
 	JSON_ONLY("losses", "taken_over", FIELD_COUNT, taken_over),
+	JSON_ONLY(NULL, "client_id", FIELD_TEXT, client_id),
+	JSON_ONLY(NULL, "keep_alive_seconds", FIELD_COUNT, keep_alive_s),
 	JSON_ONLY(NULL, "last_error_time", FIELD_TIME, last_error_usec),
 	JSON_ONLY(NULL, "last_error", FIELD_TEXT, last_error),
 	JSON_ONLY(NULL, "status_topic_error", FIELD_TEXT, status_topic_error),
@@ -134,6 +136,8 @@ const struct field status_file_fields[] = {
 	      "Events published and not yet answered."),
 	JSON_ONLY(NULL, "spool_error", FIELD_TEXT, spool_error),
 	JSON_ONLY(NULL, "emergency_error", FIELD_TEXT, emergency_error),
+	JSON_ONLY("queue", "emergency_run", FIELD_COUNT, emergency_run),
+	JSON_ONLY("queue", "emergency_last", FIELD_TIME, emergency_last_usec),
 
 	JSON_ONLY("sequence", "epoch", FIELD_TEXT, epoch),
 	GAUGE("sequence", "missing", FIELD_COUNT, missing, "sequence_missing_events",
@@ -326,22 +330,6 @@ void status_file_remove(const char *run_dir)
 		(void)unlink(path);
 }
 
-/* Is this the daemon, or has another process got its number since? */
-static bool is_daemon(uint64_t pid)
-{
-	char path[64], name[32] = "";
-	_cleanup_fclose_ FILE *f = NULL;
-
-	if (pid == 0 || pid > INT_MAX || (kill((pid_t)pid, 0) < 0 && errno != EPERM))
-		return false;
-	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	f = fopen(path, "re");
-	if (!f) /* /proc may hide what belongs to others */
-		return true;
-	return !fgets(name, sizeof(name), f) ||
-	       strncmp(name, DAEMON_NAME, strlen(DAEMON_NAME)) == 0;
-}
-
 int status_file_read(const char *run_dir, struct status_file *ret_status)
 {
 	_cleanup_close_ int dir_fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -355,7 +343,7 @@ int status_file_read(const char *run_dir, struct status_file *ret_status)
 	r = safe_read(dir_fd, STATUS_FILE, STATUS_FILE_MAX, &text, &size);
 	if (r == 0)
 		r = status_file_parse(text, size, ret_status);
-	if (r == 0 && !is_daemon(ret_status->pid)) {
+	if (r == 0 && !process_is(ret_status->pid, DAEMON_NAME)) {
 		status_file_release(ret_status);
 		r = -ENOENT;
 	}

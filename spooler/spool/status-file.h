@@ -58,6 +58,8 @@ struct status_file {
 	uint64_t loss_lasted_ms;  /* a typical one of them: from CONNACK to its end */
 	uint64_t loss_silence_ms; /* and how long nothing had been sent by then */
 	uint64_t taken_over;	  /* of them: another client had the same client id (0x8e) */
+	const char *client_id;
+	uint64_t keep_alive_s;
 
 	/* certificates: when they begin and end */
 	uint64_t own_begin_usec, own_end_usec, authority_begin_usec, authority_end_usec,
@@ -83,8 +85,11 @@ struct status_file {
 	/* of it, records that cannot be read, and why the last one cannot */
 	uint64_t unreadable;
 	const char *unreadable_error;
-	const char *spool_error;     /* the spool on disk cannot be read */
-	const char *emergency_error; /* the hooks cannot write to it */
+	const char *spool_error; /* the spool on disk cannot be read */
+	/* why no record can be written to it; and events in a row that came through the emergency
+	   spool, the last one at that time, until one comes through the disk again */
+	const char *emergency_error;
+	uint64_t emergency_run, emergency_last_usec;
 	struct status_attempt attempts[STATUS_ATTEMPTS_MAX];
 	size_t n_attempts;
 

@@ -2,6 +2,7 @@
 """
 A private spool: spool.spooldir (disk) and spool.rundir (instead of /run/virtspool), as hook/spool.h lays them out.
 
+    spool.hooksdir             where status and doctor look for libvirt's hooks; a test makes it
     spool.environment          what makes our programs use it
     spool.names("new")         sorted file names, which is their order
     spool.read("new", name)    the record's bytes; parse_record() makes a dictionary of them
@@ -32,13 +33,19 @@ class Spool:
         self.directory = Path(directory)
         self.spooldir = self.directory / "spool"
         self.rundir = self.directory / "run"
+        self.hooksdir = self.directory / "hooks"
         for name in DIRECTORIES:
             (self.spooldir / name).mkdir(parents=True, exist_ok=True)
         self.rundir.mkdir(exist_ok=True)
 
     @property
     def environment(self):
-        return {"VIRTSPOOL_SPOOLDIR": str(self.spooldir), "VIRTSPOOL_RUNDIR": str(self.rundir)}
+        return {
+            "VIRTSPOOL_SPOOLDIR": str(self.spooldir),
+            "VIRTSPOOL_RUNDIR": str(self.rundir),
+            # The hooks of the machine that runs the tests say nothing about this spool.
+            "VIRTSPOOL_HOOKSDIR": str(self.hooksdir),
+        }
 
     def path(self, directory):
         """"new", "sent", … or "emergency/new"."""

@@ -85,10 +85,10 @@ const char *client_protocol(const struct client *c)
 	return "none";
 }
 
-int64_t client_peer_expiry(const struct client *c)
+struct validity client_peer_validity(const struct client *c)
 {
 	(void)c;
-	return 0;
+	return (struct validity){0};
 }
 
 unsigned client_room(const struct client *c)

@@ -19,7 +19,7 @@
 /* Each field of the table gets a value of its own, so that two rows at one place are seen. */
 static void fill(struct status_file *s)
 {
-	static char text[64][8];
+	static char text[256][8];
 
 	for (size_t i = 0; i < status_file_n_fields; i++) {
 		const struct field *f = &status_file_fields[i];
