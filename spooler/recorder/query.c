@@ -9,6 +9,7 @@
 
 #include "spooler/base/util.h"
 #include "spooler/recorder/db.h"
+#include "spooler/recorder/query-sql.h"
 #include "spooler/recorder/query.h"
 #include "spooler/recorder/schema.h"
 
@@ -50,6 +51,11 @@ void query_close(struct query *q)
 const char *query_error(const struct query *q)
 {
 	return q->error;
+}
+
+struct db *query_db(struct query *q)
+{
+	return q->db;
 }
 
 /* --- putting a statement together */
@@ -486,21 +492,6 @@ int query_hosts(struct query *q, const struct query_filter *f, query_host_fn fn,
 
 /* --- guests */
 
-/* Its host was booted since, and has said nothing of it. */
-#define UNKNOWN_HERE "(g.place <> 'stopped' AND h.boot_id IS NOT NULL AND g.place_id < h.boot_id)"
-#define UNKNOWN_THERE "(o.boot_id IS NOT NULL AND g.other_id < o.boot_id)"
-/* A second host has it, and that one has not been booted since. */
-#define THERE "(g.other_host IS NOT NULL AND NOT " UNKNOWN_THERE ")"
-#define RUNS(place) place " IN ('running', 'paused', 'crashed')"
-#define STATE                                                                                      \
-	"CASE WHEN " UNKNOWN_HERE " THEN CASE WHEN " THERE                                         \
-	" THEN g.other_place ELSE 'unknown' END ELSE g.place END"
-#define HOST "CASE WHEN " UNKNOWN_HERE " AND " THERE " THEN o.name ELSE h.name END"
-#define SINCE "CASE WHEN " UNKNOWN_HERE " AND " THERE " THEN g.other_since ELSE g.since END"
-#define ALSO_ON                                                                                    \
-	"CASE WHEN NOT " UNKNOWN_HERE " AND " THERE                                                \
-	" AND " RUNS("g.place") " AND " RUNS("g.other_place") " THEN o.name END"
-
 static int on_guest(const struct db_value *v, void *userdata)
 {
 	struct rows *rows = userdata;
@@ -566,7 +557,7 @@ static int add_guest_filters(struct builder *b, const struct query_filter *f)
 	}
 	if (f->host) {
 		where(b);
-		add_match(b, "(" HOST ")", f->host);
+		add_match(b, "(" GUEST_HOST ")", f->host);
 	}
 	if (f->driver) {
 		where(b);
@@ -574,7 +565,7 @@ static int add_guest_filters(struct builder *b, const struct query_filter *f)
 	}
 	if (f->state) {
 		where(b);
-		add(b, "(" STATE ") = $%zu", param_text(b, strdup(f->state)));
+		add(b, "(" GUEST_STATE ") = $%zu", param_text(b, strdup(f->state)));
 	}
 	if (f->search)
 		add_guest_search(b, f->search);
@@ -610,7 +601,7 @@ int query_guests(struct query *q, const struct query_filter *f, query_guest_fn f
 	    "g.migration_begin, g.migration_end, g.migration_outcome FROM guests g LEFT JOIN hosts h ON "
 	    "h.no = g.host LEFT JOIN hosts o ON o.no = g.other_host LEFT JOIN hosts mf ON mf.no = g.migration_from "
 	    "LEFT JOIN hosts mt ON mt.no = g.migration_to",
-	    HOST, STATE, SINCE, ALSO_ON);
+	    GUEST_HOST, GUEST_STATE, GUEST_SINCE, GUEST_ALSO_ON);
 	r = add_guest_filters(&b, f);
 	add(&b, " ORDER BY g.name, g.uuid");
 	if (r >= 0)

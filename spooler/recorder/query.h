@@ -153,3 +153,5 @@ int query_totals(struct query *q, struct query_totals *ret_totals);
 
 /* What the last failure was; never NULL. */
 const char *query_error(const struct query *q);
+/* The connection, for statements that only the web server needs. */
+struct db *query_db(struct query *q);

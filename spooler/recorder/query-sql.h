@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * query-sql - what a row of `guests` or `hosts` means, as SQL: one place for the subcommands, the
+ * API and the metrics. Internal to query and api.
+ *
+ * A guest is g, the host where it is h, the second host that has it o (left joins).
+ */
+#pragma once
+
+/* Its host was booted since, and has said nothing of it. */
+#define GUEST_UNKNOWN_HERE                                                                         \
+	"(g.place <> 'stopped' AND h.boot_id IS NOT NULL AND g.place_id < h.boot_id)"
+#define GUEST_UNKNOWN_THERE "(o.boot_id IS NOT NULL AND g.other_id < o.boot_id)"
+/* A second host has it, and that one has not been booted since. */
+#define GUEST_THERE "(g.other_host IS NOT NULL AND NOT " GUEST_UNKNOWN_THERE ")"
+#define GUEST_RUNS(place) place " IN ('running', 'paused', 'crashed')"
+/* It stopped by a crash. "failed" is said of a start that failed as well, which is none. */
+#define GUEST_CRASHED                                                                               \
+	"(g.place = 'stopped' AND (g.reason IN ('crashed', 'panicked') OR g.reason = 'failed' AND " \
+	"(SELECT p.kind FROM operations p WHERE p.guest = g.uuid ORDER BY p.id DESC LIMIT 1) = "    \
+	"'stop'))"
+#define GUEST_STATE                                                                                \
+	"CASE WHEN " GUEST_UNKNOWN_HERE " THEN CASE WHEN " GUEST_THERE                             \
+	" THEN g.other_place ELSE 'unknown' END WHEN " GUEST_CRASHED                               \
+	" THEN 'crashed' ELSE g.place END"
+#define GUEST_HOST                                                                                 \
+	"CASE WHEN " GUEST_UNKNOWN_HERE " AND " GUEST_THERE " THEN o.name ELSE h.name END"
+#define GUEST_SINCE                                                                                \
+	"CASE WHEN " GUEST_UNKNOWN_HERE " AND " GUEST_THERE " THEN g.other_since ELSE g.since END"
+#define GUEST_ALSO_ON                                                                              \
+	"CASE WHEN NOT " GUEST_UNKNOWN_HERE " AND " GUEST_THERE                                    \
+	" AND " GUEST_RUNS("g.place") " AND " GUEST_RUNS("g.other_place") " THEN o.name END"
+#define GUEST_JOINS                                                                                \
+	"guests g LEFT JOIN hosts h ON h.no = g.host LEFT JOIN hosts o ON o.no = g.other_host"
+
+/* What it said last; where the broker said it in its place (its will has no time): silent. */
+#define HOST_STATE                                                                                 \
+	"CASE WHEN h.online IS NULL THEN 'unknown' WHEN h.online = 1 THEN 'online' WHEN "          \
+	"coalesce(h.status_time, 0) = 0 THEN 'silent' ELSE 'offline' END"
