@@ -42,63 +42,77 @@ static const char *check_pin(const char *value);
 static const char *check_tls_version(const char *value);
 static const char *check_server_name(const char *value);
 static const char *check_glob(const char *value);
+static const char *check_store(const char *value);
+static const char *check_share(const char *value);
+
+#define SHARED (CONFIG_DAEMON | CONFIG_RECORDER)
 
 const struct config_key config_keys[CONFIG_N_KEYS] = {
 #define TO(member) .offset = offsetof(struct config, member)
 	{"host", TYPE_STRING, TO(host), .otherwise = "the machine's host name", .check = check_host,
 	 .help = "name of this host in the events' source and in {host} of the topics"},
-	{"brokers", TYPE_BROKERS, TO(brokers), .otherwise = "must be given",
+	{"brokers", TYPE_BROKERS, TO(brokers), .otherwise = "must be given", .programs = SHARED,
 	 .help = "mqtts://HOST[:PORT], in order of preference; mqtt:// is without TLS"},
 
 	{"mqtt.version", TYPE_CHOICE, TO(mqtt.version), "5", .choices = versions,
+	 .programs = SHARED,
 	 .help = "under 3.1.1 a broker may acknowledge what it refuses, and the event is lost"},
 	{"mqtt.qos", TYPE_CHOICE, TO(mqtt.qos), "1", .choices = qos_levels,
 	 .help = "1: at least once; 2: the broker drops repetitions within a connection. 0 is refused"},
 	{"mqtt.client_id", TYPE_STRING, TO(mqtt.client_id), .otherwise = "virtspool-HOST",
 	 .check = check_client_id, .help = "must be unique among the clients of a broker"},
-	{"mqtt.username", TYPE_STRING, TO(mqtt.username), .help = "user name for the broker"},
-	{"mqtt.password_file", TYPE_SECRET, TO(mqtt.password_file),
+	{"mqtt.client_id", TYPE_STRING, TO(mqtt.client_id), .otherwise = "virtspool-recorder-HOST",
+	 .check = check_client_id, .programs = CONFIG_RECORDER,
+	 .help = "names the session in which the broker keeps events; must be unique"},
+	{"mqtt.username", TYPE_STRING, TO(mqtt.username), .programs = SHARED,
+	 .help = "user name for the broker"},
+	{"mqtt.password_file", TYPE_SECRET, TO(mqtt.password_file), .programs = SHARED,
 	 .help = "file with the password"},
 	{"mqtt.window", TYPE_INTEGER, TO(mqtt.window), "100", .min = 1, .max = 65535,
 	 .help = "maximum number of unacknowledged events"},
 	{"mqtt.topic", TYPE_STRING, TO(mqtt.topic),
 	 "virtspool/v1/{host}/{driver}/{uuid}/{operation}", .check = check_topic,
-	 .help = "where an event is published"},
+	 .programs = SHARED, .help = "where an event is published"},
 	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), .check = check_status_topic,
-	 .none = true, .help = "where this host reports that it is online or offline (template)"},
+	 .none = true, .programs = SHARED,
+	 .help = "where this host reports that it is online or offline (template)"},
 	{"mqtt.keep_alive", TYPE_DURATION, TO(mqtt.keep_alive_s), "30s", .min = 5, .max = 65535,
-	 .help = "probe a connection that is silent for this long"},
+	 .programs = SHARED, .help = "probe a connection that is silent for this long"},
 	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1,
-	 .max = 600, .help = "for each of: TCP connection, TLS handshake, the broker's CONNACK"},
+	 .max = 600, .programs = SHARED,
+	 .help = "for each of: TCP connection, TLS handshake, the broker's CONNACK"},
 	{"mqtt.ack_timeout", TYPE_DURATION, TO(mqtt.ack_timeout_s), "30s", .min = 1, .max = 3600,
 	 .help = "end the connection if the broker acknowledges nothing for this long"},
 	{"mqtt.retry_min", TYPE_DURATION, TO(mqtt.retry_min_s), "1s", .min = 1, .max = 3600,
+	 .programs = SHARED,
 	 .help = "first wait between attempts to connect; doubled each time, with jitter"},
 	{"mqtt.retry_max", TYPE_DURATION, TO(mqtt.retry_max_s), "60s", .min = 1, .max = 86400,
-	 .help = "longest wait between attempts to connect"},
+	 .programs = SHARED, .help = "longest wait between attempts to connect"},
 
 	{"tls.ca_file", TYPE_FILE, TO(tls.ca_file), .otherwise = "the system's trust store",
+	 .programs = SHARED,
 	 .help = "CA certificates (PEM) that the broker's certificate must chain to"},
-	{"tls.crl_file", TYPE_FILE, TO(tls.crl_file), .help = "revoked certificates (PEM)"},
+	{"tls.crl_file", TYPE_FILE, TO(tls.crl_file), .programs = SHARED,
+	 .help = "revoked certificates (PEM)"},
 	{"tls.certificate_file", TYPE_FILE, TO(tls.certificate_file), .token = true,
-	 .help = "our certificate and its chain (PEM), or a pkcs11: URI"},
-	{"tls.key_file", TYPE_SECRET, TO(tls.key_file), .token = true,
+	 .programs = SHARED, .help = "our certificate and its chain (PEM), or a pkcs11: URI"},
+	{"tls.key_file", TYPE_SECRET, TO(tls.key_file), .token = true, .programs = SHARED,
 	 .help = "our certificate's key (PEM), or a pkcs11: URI"},
-	{"tls.key_password_file", TYPE_SECRET, TO(tls.key_password_file),
+	{"tls.key_password_file", TYPE_SECRET, TO(tls.key_password_file), .programs = SHARED,
 	 .help = "file with the key's password, or the token's PIN"},
-	{"tls.psk_identity", TYPE_STRING, TO(tls.psk_identity),
+	{"tls.psk_identity", TYPE_STRING, TO(tls.psk_identity), .programs = SHARED,
 	 .help = "identity for a pre-shared key, instead of certificates"},
-	{"tls.psk_key_file", TYPE_SECRET, TO(tls.psk_key_file),
+	{"tls.psk_key_file", TYPE_SECRET, TO(tls.psk_key_file), .programs = SHARED,
 	 .help = "file with the pre-shared key in hexadecimal digits"},
-	{"tls.pins", TYPE_LIST, TO(tls.pins), .check = check_pin,
+	{"tls.pins", TYPE_LIST, TO(tls.pins), .check = check_pin, .programs = SHARED,
 	 .help = "sha256:HEX of the broker's public key, one must match; with ca_file or instead of it"},
 	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2",
-	 .check = check_tls_version, .help = "1.2 or 1.3"},
+	 .check = check_tls_version, .programs = SHARED, .help = "1.2 or 1.3"},
 	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "made from minimum_version",
-	 .help = "GnuTLS priority string"},
+	 .programs = SHARED, .help = "GnuTLS priority string"},
 	{"tls.server_name", TYPE_STRING, TO(tls.server_name),
 	 .otherwise = "the host of the broker's URL", .check = check_server_name,
-	 .help = "name that the broker's certificate must contain"},
+	 .programs = SHARED, .help = "name that the broker's certificate must contain"},
 
 	{"events.xml", TYPE_BOOLEAN, TO(events.xml), "false",
 	 .help = "publish libvirt's document, secrets blanked, with each event"},
@@ -141,7 +155,19 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .otherwise = "virtspool.prom in the run directory",
 	 .help = "Prometheus text file, for node_exporter's textfile collector"},
 
-	{"log.level", TYPE_CHOICE, TO(log_level), "info", .choices = log_levels,
+	{"store", TYPE_STRING, TO(recorder.store), "sqlite:///var/lib/virtspool/recorder.db",
+	 .check = check_store, .programs = CONFIG_RECORDER,
+	 .help = "sqlite:///PATH, or postgresql://[USER@]HOST[:PORT]/DATABASE[?OPTION=VALUE&...]"},
+	{"retention", TYPE_DURATION, TO(recorder.retention_s), "90d", .max = 100 * SECONDS_PER_YEAR,
+	 .programs = CONFIG_RECORDER, .help = "keep events for this long; 0: for ever"},
+	{"mqtt.share", TYPE_STRING, TO(recorder.share), .check = check_share,
+	 .programs = CONFIG_RECORDER,
+	 .help = "recorders with the same name share one subscription ($share), and one PostgreSQL"},
+	{"mqtt.session_expiry", TYPE_DURATION, TO(recorder.session_expiry_s), "30d", .min = 60,
+	 .max = UINT32_MAX - 1, .programs = CONFIG_RECORDER,
+	 .help = "ask the broker to keep events for this long while the recorder is away"},
+
+	{"log.level", TYPE_CHOICE, TO(log_level), "info", .choices = log_levels, .programs = SHARED,
 	 .help = "err, warning, notice, info or debug"},
 #undef TO
 };
@@ -166,6 +192,7 @@ static const struct {
 	{"broker", "the brokers are a list; write brokers: [mqtts://HOST]"},
 	{"port", "the port is part of the broker's URL: mqtts://HOST:PORT"},
 	{"retention", "see spool.sent_age and spool.sent_size"},
+	{"database", "write store: sqlite:///PATH or store: postgresql://HOST/DATABASE"},
 	{"<<", "merge keys are not supported"},
 };
 
@@ -178,20 +205,27 @@ const char *config_key_leaf(const char *path)
 	return dot ? dot + 1 : path;
 }
 
-const struct config_key *config_key_find(const char *path)
+/* Does the program know this key? */
+static bool is_known(const struct config_key *k, enum config_program program)
+{
+	return (k->programs ? k->programs : CONFIG_DAEMON) & program;
+}
+
+const struct config_key *config_key_find(enum config_program program, const char *path)
 {
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
-		if (strcmp(config_keys[i].path, path) == 0)
+		if (is_known(&config_keys[i], program) && strcmp(config_keys[i].path, path) == 0)
 			return &config_keys[i];
 	return NULL;
 }
 
-bool config_section_exists(const char *name)
+bool config_section_exists(enum config_program program, const char *name)
 {
 	size_t n = strlen(name);
 
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
-		if (strncmp(config_keys[i].path, name, n) == 0 && config_keys[i].path[n] == '.')
+		if (is_known(&config_keys[i], program) &&
+		    strncmp(config_keys[i].path, name, n) == 0 && config_keys[i].path[n] == '.')
 			return true;
 	return false;
 }
@@ -228,7 +262,7 @@ static unsigned distance(const char *a, const char *b)
 }
 
 /* The key that was probably meant, or NULL. A key that stands in another section is near, too. */
-static const char *key_nearest(const char *path)
+static const char *key_nearest(enum config_program program, const char *path)
 {
 	const char *nearest = NULL, *dot = strchr(path, '.');
 	unsigned best = strlen(config_key_leaf(path)) < 4   ? 2
@@ -241,6 +275,8 @@ static const char *key_nearest(const char *path)
 		unsigned d = distance(config_key_leaf(path), l) +
 			     (same_section || (!dot && l == p) ? 0 : 1);
 
+		if (!is_known(&config_keys[i], program))
+			continue;
 		if (d < best) {
 			best = d;
 			nearest = p;
@@ -259,7 +295,7 @@ static const char *key_nearest(const char *path)
 	return nearest;
 }
 
-static void print_keys_of(FILE *f, const char *section)
+static void print_keys_of(FILE *f, enum config_program program, const char *section)
 {
 	size_t n = strlen(section);
 	const char *separator = "", *last = NULL;
@@ -267,6 +303,8 @@ static void print_keys_of(FILE *f, const char *section)
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
 		const char *p = config_keys[i].path, *l = config_key_leaf(p);
 
+		if (!is_known(&config_keys[i], program))
+			continue;
 		if (n ? strncmp(p, section, n) != 0 || p[n] != '.'
 		      : l != p && last && strncmp(last, p, (size_t)(l - p)) == 0)
 			continue;
@@ -279,9 +317,9 @@ static void print_keys_of(FILE *f, const char *section)
 	}
 }
 
-void config_key_advise(FILE *f, const char *section, const char *path)
+void config_key_advise(FILE *f, enum config_program program, const char *section, const char *path)
 {
-	const char *nearest = key_nearest(path);
+	const char *nearest = key_nearest(program, path);
 
 	for (size_t i = 0; i < ELEMENTSOF(not_keys); i++)
 		if (strcmp(not_keys[i].name, config_key_leaf(path)) == 0) {
@@ -297,7 +335,7 @@ void config_key_advise(FILE *f, const char *section, const char *path)
 		fprintf(f, "; did you mean '%s'?", nearest);
 	} else {
 		fputs("; allowed here: ", f);
-		print_keys_of(f, section);
+		print_keys_of(f, program, section);
 	}
 }
 
@@ -354,13 +392,15 @@ const char *config_key_describe(const struct config_key *k, char *buf, size_t si
 	return buf;
 }
 
-void config_print_keys(FILE *f)
+void config_print_keys(FILE *f, enum config_program program)
 {
 	char buf[256];
 
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
 		const struct config_key *k = &config_keys[i];
 
+		if (!is_known(k, program))
+			continue;
 		fprintf(f, "%s (%s, default: %s)\n    %s", k->path, type_names[k->type],
 			k->fallback    ? k->fallback
 			: k->otherwise ? k->otherwise
@@ -457,4 +497,26 @@ static const char *check_server_name(const char *value)
 static const char *check_glob(const char *value)
 {
 	return strlen(value) <= 256 ? NULL : "a pattern is at most 256 bytes";
+}
+
+static const char *check_store(const char *value)
+{
+	const char *authority = strstr(value, "://"), *at;
+
+	if (strncmp(value, "sqlite:///", 10) == 0)
+		return NULL;
+	if (strncmp(value, "postgresql://", 13) != 0 && strncmp(value, "postgres://", 11) != 0)
+		return "allowed: sqlite:///PATH or postgresql://HOST/DATABASE";
+	authority += 3;
+	at = memchr(authority, '@', strcspn(authority, "/"));
+	if ((at && memchr(authority, ':', (size_t)(at - authority))) || strstr(value, "password="))
+		return "secrets do not belong here; name a file with ?passfile=/etc/virtspool/pgpass";
+	return NULL;
+}
+
+static const char *check_share(const char *value)
+{
+	return value[strcspn(value, "/+#")] || strlen(value) > 128
+		       ? "a group's name has at most 128 bytes and none of / + #"
+		       : NULL;
 }

@@ -34,7 +34,7 @@ struct config_choice {
 typedef const char *(*config_check)(const char *value);
 
 struct config_key {
-	const char *path; /* "key" or "section.key" */
+	const char *path;  /* "key" or "section.key" */
 	enum config_type type;
 	size_t offset; /* in struct config */
 	const char *
@@ -45,21 +45,22 @@ struct config_key {
 	config_check check;
 	bool none;  /* may be "none" */
 	bool token; /* TYPE_FILE, TYPE_SECRET: may be a pkcs11: URI */
+	unsigned programs; /* enum config_program that know it, as bits; 0: CONFIG_DAEMON */
 	const char *help;
 };
 
-#define CONFIG_N_KEYS 44
+#define CONFIG_N_KEYS 49
 extern const struct config_key config_keys[CONFIG_N_KEYS];
 
-/* The key with this path ("section.key"), or NULL. */
-const struct config_key *config_key_find(const char *path);
+/* The key with this path ("section.key") that the program knows, or NULL. */
+const struct config_key *config_key_find(enum config_program program, const char *path);
 /* Is there a key "name.…"? */
-bool config_section_exists(const char *name);
+bool config_section_exists(enum config_program program, const char *name);
 /* The path without its section. */
 const char *config_key_leaf(const char *path);
 /* Writes what to do instead of an unknown key: "; did you mean ...?" and the like. section is ""
    at the top. */
-void config_key_advise(FILE *f, const char *section, const char *path);
+void config_key_advise(FILE *f, enum config_program program, const char *section, const char *path);
 /* What a key's value may be, in words. Returns buf. */
 const char *config_key_describe(const struct config_key *k, char *buf, size_t size);
 

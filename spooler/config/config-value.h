@@ -18,6 +18,7 @@ struct config_reader {
 	unsigned n_errors;
 	yaml_parser_t parser;
 	struct config *config;
+	enum config_program program;
 	yaml_mark_t seen
 		[CONFIG_N_KEYS]; /* where a key's value stands; of its section, if it stands nowhere */
 	bool given[CONFIG_N_KEYS];

@@ -180,7 +180,7 @@ static int unknown_key(struct config_reader *rd, const yaml_mark_t *at, const ch
 
 	if (!f)
 		return -ENOMEM;
-	config_key_advise(f, section, path);
+	config_key_advise(f, rd->program, section, path);
 	(void)fclose(f);
 	return config_error(rd, at, "unknown key '%s'%s", config_quoted(path, buf),
 			    advice ? advice : "");
@@ -192,7 +192,7 @@ static int read_mapping(struct config_reader *rd, const char *section);
 static int read_entry(struct config_reader *rd, const char *section, const char *path,
 		      const yaml_mark_t *at, const yaml_event_t *value)
 {
-	const struct config_key *k = config_key_find(path);
+	const struct config_key *k = config_key_find(rd->program, path);
 	int r;
 
 	if (k && rd->given[k - config_keys]) {
@@ -202,12 +202,12 @@ static int read_entry(struct config_reader *rd, const char *section, const char 
 		rd->given[k - config_keys] = true;
 		rd->seen[k - config_keys] = value->start_mark;
 		return read_value(rd, k, value);
-	} else if (!section && config_section_exists(path) &&
+	} else if (!section && config_section_exists(rd->program, path) &&
 		   value->type == YAML_MAPPING_START_EVENT) {
 		r = check_plain(rd, value);
 		if (r >= 0)
 			return read_mapping(rd, path);
-	} else if (!section && config_section_exists(path)) {
+	} else if (!section && config_section_exists(rd->program, path)) {
 		if (value->type == YAML_SCALAR_EVENT && value->data.scalar.length == 0)
 			return 0; /* all that stood below it is commented out */
 		r = config_error(rd, &value->start_mark,
@@ -321,14 +321,18 @@ static int read_end(struct config_reader *rd)
 
 /* --- what concerns more than one key */
 
+/* The beginning, for a key that the program does not know. */
 static const yaml_mark_t *place(const struct config_reader *rd, const char *path)
 {
-	return &rd->seen[config_key_find(path) - config_keys];
+	static const yaml_mark_t beginning;
+	const struct config_key *k = config_key_find(rd->program, path);
+
+	return k ? &rd->seen[k - config_keys] : &beginning;
 }
 
 static bool given(const struct config_reader *rd, const char *path)
 {
-	return rd->given[config_key_find(path) - config_keys];
+	return rd->given[config_key_find(rd->program, path) - config_keys];
 }
 
 static bool loopback(const char *host)
@@ -420,15 +424,18 @@ static int set_derived(struct config_reader *rd)
 			return config_error(rd, place(rd, "host"),
 					    "the machine has no host name; write host: NAME");
 		if (strncmp(name, "localhost", 9) == 0 || *name == '(')
-			config_warning(rd, place(rd, "host"),
-				       "the machine's host name is '%s', which is not unique; "
-				       "write host: NAME",
-				       name);
+			config_warning(
+				rd, place(rd, "host"),
+				"the machine's host name is '%s', which is not unique; write %s",
+				name,
+				rd->program == CONFIG_RECORDER ? "mqtt.client_id" : "host: NAME");
 		c->host = strdup(name);
 		if (!c->host)
 			return -ENOMEM;
 	}
-	if (!c->mqtt.client_id && asprintf(&c->mqtt.client_id, "virtspool-%s", c->host) < 0) {
+	if (!c->mqtt.client_id &&
+	    asprintf(&c->mqtt.client_id, "virtspool-%s%s",
+		     rd->program == CONFIG_RECORDER ? "recorder-" : "", c->host) < 0) {
 		c->mqtt.client_id = NULL;
 		return -ENOMEM;
 	}
@@ -461,8 +468,14 @@ static int read_file(struct config_reader *rd)
 int config_parse(const char *name, const char *data, size_t size, FILE *errors,
 		 struct config **ret_config)
 {
+	return config_parse_for(CONFIG_DAEMON, name, data, size, errors, ret_config);
+}
+
+int config_parse_for(enum config_program program, const char *name, const char *data, size_t size,
+		     FILE *errors, struct config **ret_config)
+{
 	_cleanup_(config_freep) struct config *c = calloc(1, sizeof(*c));
-	struct config_reader rd = {.path = name, .errors = errors, .config = c};
+	struct config_reader rd = {.path = name, .errors = errors, .config = c, .program = program};
 	int r;
 
 	if (!c || !yaml_parser_initialize(&rd.parser)) {
@@ -514,6 +527,12 @@ static int read_bounded(int fd, size_t max, char **ret, size_t *ret_size)
 
 int config_load(const char *path, FILE *errors, struct config **ret_config)
 {
+	return config_load_for(CONFIG_DAEMON, path, errors, ret_config);
+}
+
+int config_load_for(enum config_program program, const char *path, FILE *errors,
+		    struct config **ret_config)
+{
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	_cleanup_free_ char *data = NULL;
 	size_t size = 0;
@@ -529,7 +548,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
 		fprintf(errors, "%s: cannot be read: %s\n", path, strerror(-r));
 		return r;
 	}
-	return config_parse(path, data, size, errors, ret_config);
+	return config_parse_for(program, path, data, size, errors, ret_config);
 }
 
 static void strings_release(struct strings *s)
@@ -550,8 +569,9 @@ void config_free(struct config *c)
 		case TYPE_STRING:
 		case TYPE_FILE:
 		case TYPE_SECRET:
-		case TYPE_OUTPUT:
+		case TYPE_OUTPUT: /* NULL: two programs' keys may have one target */
 			free(*(char **)target);
+			*(char **)target = NULL;
 			break;
 		case TYPE_LIST:
 			strings_release(target);

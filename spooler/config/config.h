@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * config - the configuration in virtspool.yaml.
+ * config - the configuration: virtspool.yaml of a host, recorder.yaml of the management node.
  *
- * config_load() reads the file with libyaml into a struct config, driven by one table of keys in
+ * One table says which keys each of them has. config_load() reads the file with libyaml into a struct config, driven by one table of keys in
  * config-keys.c; keys that are not given have their defaults. The strings belong to the config.
  * Nothing here opens a secret: the configuration names files, and config_read_secret() reads them
  * when they are needed, so that a reload picks up replaced files.
@@ -81,11 +81,26 @@ struct config {
 			stop_timeout_s; /* at SIGTERM wait at most this long for events in flight */
 	} spool;
 
+	struct config_recorder {
+		char *store;	      /* sqlite:///PATH or postgresql://... */
+		uint64_t retention_s; /* 0: keep everything */
+		char *share;	      /* group of a shared subscription; NULL: none */
+		uint64_t
+			session_expiry_s; /* the broker keeps events this long while nobody takes them */
+	} recorder;
+
 	char *metrics_file; /* NULL: none */
 	int log_level;	    /* syslog priority; LOG_INFO by default */
 };
 
 #define CONFIG_FILE CONFIGDIR "/virtspool.yaml"
+#define CONFIG_RECORDER_FILE CONFIGDIR "/recorder.yaml"
+
+/* Whose configuration it is; each knows some of the keys. */
+enum config_program {
+	CONFIG_DAEMON = 1 << 0,
+	CONFIG_RECORDER = 1 << 1,
+};
 #define CONFIG_SIZE_MAX (256 * 1024)
 
 /*
@@ -98,6 +113,11 @@ int config_load(const char *path, FILE *errors, struct config **ret_config);
 /* The same from memory; `name` stands for the file in messages. */
 int config_parse(const char *name, const char *data, size_t size, FILE *errors,
 		 struct config **ret_config);
+/* The same for a program; those above are for CONFIG_DAEMON. */
+int config_load_for(enum config_program program, const char *path, FILE *errors,
+		    struct config **ret_config);
+int config_parse_for(enum config_program program, const char *name, const char *data, size_t size,
+		     FILE *errors, struct config **ret_config);
 void config_free(struct config *c); /* NULL is fine */
 
 /*
@@ -111,4 +131,4 @@ int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, co
 
 /* Every key with its type, default and meaning, as --help-config prints it and a test compares
    with the manual. */
-void config_print_keys(FILE *f);
+void config_print_keys(FILE *f, enum config_program program);

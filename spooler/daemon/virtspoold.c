@@ -42,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->check = true;
 		return 0;
 	case KEY_HELP_CONFIG:
-		config_print_keys(stdout);
+		config_print_keys(stdout, CONFIG_DAEMON);
 		exit(EX_OK);
 	case ARGP_KEY_ARG:
 		argp_error(state, "'%s': takes no arguments", arg);

@@ -520,7 +520,7 @@ static void for_each_key(void (*f)(const char *path, const char *fallback, const
 	FILE *stream = open_memstream(&keys, &size);
 	unsigned n = 0;
 
-	config_print_keys(stream);
+	config_print_keys(stream, CONFIG_DAEMON);
 	fclose(stream);
 	for (line = strtok_r(keys, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
 		char path[64], fallback[256];
