@@ -33,8 +33,7 @@ struct call {
 	void *argument;
 	int result;
 	atomic_bool done;
-	atomic_int
-		running; /* the futex: 1 until the call has returned; if the child is killed the kernel clears it */
+	atomic_int running; /* the futex: 1 until the call has returned, or the child is killed */
 	_Alignas(64) char stack[STACK_SIZE];
 };
 
@@ -71,8 +70,8 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* So that no zombie is left to process 1, which need not care. Not waited for long: the child
-   may still hang. */
+/* Reaps the child here: process 1 is not guaranteed to. Waits only briefly, as the child may still
+   hang. Where SIGCHLD is ignored the kernel reaps it, and waitpid() fails. */
 static void reap(pid_t pid)
 {
 	sigset_t child_ended;
@@ -99,8 +98,6 @@ int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_
 	c = &calls[n_calls++];
 	c->function = function;
 	c->argument = argument;
-	(void)signal(SIGCHLD,
-		     SIG_DFL); /* inherited, SIG_IGN would reap the child behind our back */
 	c->running = 1;
 	pid = clone(child, c->stack + STACK_SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, c,
 		    NULL, NULL, &c->running);

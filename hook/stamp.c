@@ -34,7 +34,7 @@
 #define CRC_AT (TICKS_AT + 20 + 1)
 #define LINE_SIZE (CRC_AT + 8 + 1)
 
-#define STAMP_MODE 0660
+#define STAMP_MODE 0664
 #define TICKS_MAX                                                                                  \
 	((1ULL << 60) - 1) /* 48 bits of milliseconds and 12 of their parts: the year 10889 */
 
@@ -207,8 +207,7 @@ static int write_stamp(int fd, const struct stamp *s)
 	return n == (ssize_t)sizeof(line) ? 0 : -EIO;
 }
 
-/* A new file belongs to the directory's group, who may take stamps; other users do not get to
-   hold its lock. */
+/* A new file belongs to the directory's group, which may take stamps. Others may read it. */
 static void adopt_group(int dir_fd, int fd)
 {
 	struct stat st;
@@ -244,7 +243,7 @@ static long long monotonic_us(void)
 	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
-/* Waits for the lock in small steps: flock() alone would wait for ever for a stopped process. */
+/* Waits for the lock in small steps: flock() alone would wait without end for a stopped process. */
 static int lock(int fd, unsigned wait_ms)
 {
 	long long deadline = monotonic_us() + wait_ms * 1000LL;
@@ -291,53 +290,56 @@ static void begin_epoch(struct stamp *s, uint64_t floor)
 	s->ticks = ticks_after(floor);
 }
 
-static int take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor, void *userdata,
-		struct stamp *ret_stamp, uint64_t *ret_last)
+/* With the lock held. */
+static int take_next(int dir_fd, const char *name, stamp_floor floor, void *userdata,
+		     struct stamp *ret_stamp)
 {
 	struct stamp s = {0};
-	int fd, r;
+	int fd, r = 0;
 
 	fd = open_stamp(dir_fd, name);
 	if (fd < 0)
 		return fd;
-	r = lock(fd, wait_ms);
-	if (r < 0) {
-		if (read_stamp(fd, &s) == 0)
-			*ret_last = s.ticks;
-		goto finish;
-	}
 	if (read_stamp(fd, &s) == 0) {
-		*ret_last = s.ticks;
 		s.sequence++;
 		s.ticks = ticks_after(s.ticks);
 	} else {
 		adopt_group(dir_fd, fd);
 		begin_epoch(&s, floor ? floor(userdata) : 0);
-		if (ftruncate(fd, 0) < 0) {
+		if (ftruncate(fd, 0) < 0)
 			r = -errno;
-			goto finish;
-		}
 	}
-	r = write_stamp(fd, &s);
+	if (r == 0)
+		r = write_stamp(fd, &s);
 	if (r == 0)
 		*ret_stamp = s;
-finish:
-	(void)close(fd); /* and with it the lock */
+	(void)close(fd);
 	return r;
+}
+
+/* A stamp of its own: above the file's, if that can be read, and above the floor. */
+static void take_private(int dir_fd, const char *name, stamp_floor floor, void *userdata,
+			 struct stamp *ret_stamp)
+{
+	uint64_t lowest = floor ? floor(userdata) : 0;
+	struct stamp s;
+
+	if (stamp_peek(dir_fd, name, &s) == 0 && s.ticks > lowest)
+		lowest = s.ticks;
+	begin_epoch(ret_stamp, lowest);
 }
 
 int stamp_take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor, void *userdata,
 	       struct stamp *ret_stamp)
 {
-	uint64_t last = 0;
-	int r;
+	int r = lock(dir_fd, wait_ms);
 
-	r = take(dir_fd, name, wait_ms, floor, userdata, ret_stamp, &last);
-	if (r < 0) {
-		uint64_t waiting = floor ? floor(userdata) : 0;
-
-		begin_epoch(ret_stamp, waiting > last ? waiting : last);
+	if (r == 0) {
+		r = take_next(dir_fd, name, floor, userdata, ret_stamp);
+		(void)flock(dir_fd, LOCK_UN);
 	}
+	if (r < 0)
+		take_private(dir_fd, name, floor, userdata, ret_stamp);
 	make_id(ret_stamp->ticks, ret_stamp->id);
 	return r;
 }

@@ -3,21 +3,18 @@
  * stamp - the order of transitions on one host.
  *
  * The stamp file (run directory, tmpfs) holds the epoch, the last sequence number and the last time
- * that were handed out. A hook takes the next stamp under an flock that is waited for only briefly.
- * The file vanishes at boot, so each boot has an epoch of its own, and so has each time the file
- * was damaged or removed.
+ * that were taken. A writer takes the next stamp under a lock, for which it waits only briefly. The
+ * file vanishes at boot, so each boot begins an epoch; so does a file that was damaged or removed.
  *
  * Time is counted in ticks of 1/4096 ms since 1970: what fits into the 48 + 12 time bits of a
  * UUIDv7 (RFC 9562 section 5.7, with rand_a as in section 6.2, method 3). Each stamp's time is at
  * least one tick after the one before, whatever the clock does, so ids, and with them file names,
  * sort in the order of the stamps.
  *
- * The file is made by root, or by the owner of the directory, and by nobody else (tmpfiles.d makes
- * it at boot, empty, and the hook where that was not done): a file in a sticky directory that
- * belongs to neither would be refused to root's hook by fs.protected_regular. Its mode is 0660 and
- * its group the directory's, so that virtspool-listen, who runs as virtspool, takes stamps from it
- * as well. Who may take a stamp may also write nonsense into it: that costs the host its epoch, and
- * it is why nobody outside of the group gets to open it.
+ * Whoever can write to the file can make numbers repeat, and whoever can lock it can hold hooks up.
+ * So it lies in a directory that only root can write to, and the lock is on the directory, which
+ * only root and the directory's group can open. That group is virtspool-listen's, which takes
+ * stamps as well; virtspoold is not in it. Everybody may read the file.
  */
 #pragma once
 
@@ -34,15 +31,16 @@ struct stamp {
 	char id[37];   /* UUIDv7 from ticks, lower case */
 };
 
-/* Called with the lock held when a new epoch begins: the highest ticks that the spool still
-   holds, so that what waits there keeps sorting before what comes; 0 if it holds nothing. */
+/* Called, usually with the lock held, when a new epoch begins: the ticks that all earlier ids of
+   this host are at or below; 0 if there are none. */
 typedef uint64_t (*stamp_floor)(void *userdata);
 
 /*
- * Takes the next stamp from the file `name` below the directory descriptor dir_fd. Waits at most
- * wait_ms for the lock. -ENOENT: there is no file, and it is not ours to make. On any error a stamp
- * of a private, new epoch (sequence 1) is returned together with the negative errno: an event is
- * never without a stamp, it only loses its place in the host's sequence.
+ * Takes the next stamp from the file `name` below the directory descriptor dir_fd, which is locked
+ * meanwhile. Waits at most wait_ms for the lock. -ENOENT: there is no file, and only root or the
+ * directory's owner makes one. On any error a stamp of a private, new epoch (sequence 1) is
+ * returned together with the negative errno: an event always has a stamp; it only loses its place
+ * in the host's sequence.
  */
 int stamp_take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor, void *userdata,
 	       struct stamp *ret_stamp);

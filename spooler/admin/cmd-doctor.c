@@ -280,12 +280,10 @@ static void check_brokers(struct doctor *d)
 
 /* --- the spool */
 
-static void check_owner(struct doctor *d, const char *path, const char *owner, mode_t mode)
+static void check_owner(struct doctor *d, const char *path, mode_t mode)
 {
-	const struct passwd *pw = getpwnam("virtspool");
 	const struct group *gr = getgrnam("virtspool");
 	_cleanup_free_ char *how = NULL;
-	uid_t uid = strcmp(owner, "root") == 0 ? 0 : pw ? pw->pw_uid : (uid_t)-1;
 	struct stat st;
 
 	if (stat(path, &st) < 0 && is_hidden(-errno)) {
@@ -299,16 +297,32 @@ static void check_owner(struct doctor *d, const char *path, const char *owner, m
 			"'%s': %s", path, strerror(errno));
 		return;
 	}
-	if (!pw || !gr ||
-	    (st.st_uid == uid && st.st_gid == gr->gr_gid && (st.st_mode & 07777) == mode))
+	if (!gr ||
+	    (st.st_uid == 0 && st.st_gid == gr->gr_gid && (st.st_mode & 07777) == mode))
 		return;
-	if (asprintf(&how, "chown %s:virtspool '%s'; chmod %04o '%s'", owner, path, (unsigned)mode,
-		     path) < 0)
+	if (asprintf(&how, "chown root:virtspool '%s'; chmod %04o '%s'", path, (unsigned)mode, path) <
+	    0)
 		return;
 	/* What matters is who can write: the daemon as the group, the hook as root. */
 	finding(d, st.st_gid == gr->gr_gid && st.st_mode & S_IWGRP ? GRADE_WARNING : GRADE_BAD,
 		"spool", how, "'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid,
 		(unsigned)st.st_gid, (unsigned)st.st_mode & 07777);
+}
+
+/* Where others can write, the hook does not trust the stamp: each event has an epoch of its own. */
+static void check_hook_directory(struct doctor *d)
+{
+	_cleanup_free_ char *path = NULL, *how = NULL;
+	struct stat st;
+
+	if (asprintf(&path, "%s/" SPOOL_HOOK, spool_run_directory()) < 0 || lstat(path, &st) < 0)
+		return; /* the first hook makes it */
+	if (S_ISDIR(st.st_mode) && st.st_uid == 0 && !(st.st_mode & (S_IWGRP | S_IWOTH)))
+		return;
+	if (asprintf(&how, "rm -r '%s'; systemd-tmpfiles --create virtspool.conf", path) >= 0)
+		finding(d, GRADE_BAD, "spool", how,
+			"others than root can write to '%s'; events are spooled without their order",
+			path);
 }
 
 static void check_directories(struct doctor *d)
@@ -318,15 +332,16 @@ static void check_directories(struct doctor *d)
 	if (!getpwnam("virtspool") || !getgrnam("virtspool"))
 		finding(d, GRADE_BAD, "spool", "systemd-sysusers virtspool.conf",
 			"there is no user and group virtspool");
-	check_owner(d, spool_directory(), "virtspool", 02770);
+	check_owner(d, spool_directory(), 03770);
 	for (enum place p = 0; p < N_PLACES && access(spool_directory(), F_OK) == 0; p++) {
 		_cleanup_free_ char *path = NULL;
 
 		if (!place_table[p].in_run_directory &&
 		    asprintf(&path, "%s/%s", spool_directory(), place_table[p].path) >= 0)
-			check_owner(d, path, "virtspool", 02770);
+			check_owner(d, path, 02770);
 	}
-	check_owner(d, spool_run_directory(), "root", 01775);
+	check_owner(d, spool_run_directory(), 01775);
+	check_hook_directory(d);
 	if (d->bad + d->warnings == before)
 		finding(d, GRADE_OK, "spool", NULL, "'%s' and its directories are there",
 			spool_directory());

@@ -17,9 +17,9 @@
 #include "hook/text.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
-#include "spooler/listener/keeper.h"
-#include "spooler/listener/known.h"
-#include "spooler/listener/pairing.h"
+#include "spooler/listener/writer.h"
+#include "spooler/listener/states.h"
+#include "spooler/listener/correlate.h"
 
 #define SETTLE_MS 300	/* how long a difference must stay to count */
 #define ROUNDS_MAX 20	/* of looking at all domains, while events keep coming */
@@ -42,7 +42,7 @@ struct connection {
 	bool lost;
 	char lost_why[32];
 	uint64_t generation; /* counts lifecycle events */
-	struct known known;
+	struct states states;
 	struct connection_stats stats;
 
 	struct subscription subscription; /* the thread's own */
@@ -202,7 +202,7 @@ static void keep_of_domain(struct connection *c, struct record *r, const char *n
 	r->object = bytes_of(name);
 	if (document)
 		r->document = bytes_of(document);
-	(void)keeper_keep(r); /* what it loses it logs */
+	(void)writer_put(r); /* what it loses it logs */
 }
 
 /* That it begins to listen, or no longer does: in between nothing is missed. */
@@ -214,7 +214,7 @@ static void keep_listen(struct connection *c, const char *suboperation, const ch
 	r.object = (struct bytes){};
 	(void)snprintf(uri, sizeof(uri), "uri=%s", c->uri);
 	r.details[r.n_details++] = bytes_of(uri);
-	(void)keeper_keep(&r);
+	(void)writer_put(&r);
 }
 
 /* --- events */
@@ -245,12 +245,12 @@ static int state_after(const struct notice *n, int before)
 /* Keeps what the event says of its domain: the last that was recorded. */
 static void learn(struct connection *c, const struct notice *n)
 {
-	struct known_domain *d = known_find(&c->known, n->uuid);
+	struct domain_state *d = states_find(&c->states, n->uuid);
 	int state = state_after(n, d ? d->state : STATE_ABSENT);
 
 	if (state == STATE_ABSENT)
 		return;
-	d = known_put(&c->known, n->uuid, n->name);
+	d = states_put(&c->states, n->uuid, n->name);
 	if (!d)
 		return;
 	d->state = state;
@@ -263,14 +263,14 @@ static void learn(struct connection *c, const struct notice *n)
 	else if (n->domain_id >= 0)
 		d->id = n->domain_id;
 	if (state == VIR_DOMAIN_SHUTOFF && !d->persistent)
-		known_remove(&c->known, d);
-	c->stats.domains = c->known.n;
+		states_remove(&c->states, d);
+	c->stats.domains = c->states.n;
 }
 
 static void on_event(const struct notice *n, void *userdata)
 {
 	struct connection *c = userdata;
-	const char *hook = catalog_hook_of(n);
+	const char *hook = event_table_hook_of(n);
 	struct record r = record_of(c, n->operation, "event", n->reason);
 	char transition[37];
 
@@ -281,7 +281,7 @@ static void on_event(const struct notice *n, void *userdata)
 		r.flags |= RECORD_ARGUMENTS_TRUNCATED;
 	if (hook) {
 		r.flags |= RECORD_TOLD_BY_HOOK;
-		if (pairing_take(c->driver, bytes_of(n->name), hook, transition))
+		if (correlate_take(c->driver, bytes_of(n->name), hook, transition))
 			r.transition = bytes_of(transition);
 	}
 	keep_of_domain(c, &r, n->name, n->uuid, n->domain_id);
@@ -314,7 +314,7 @@ static void on_closed(virConnectPtr conn, int reason, void *userdata)
 /* --- reconciling */
 
 struct found {
-	char uuid[KNOWN_UUID];
+	char uuid[STATES_UUID];
 	char *name;
 	int state, reason, id;
 	bool persistent;
@@ -393,13 +393,13 @@ static bool states_differ(int a, int b)
 
 	if (a == STATE_ABSENT || b == STATE_ABSENT)
 		return a != b;
-	catalog_state_word(a, one, sizeof(one));
-	catalog_state_word(b, two, sizeof(two));
+	event_table_state_word(a, one, sizeof(one));
+	event_table_state_word(b, two, sizeof(two));
 	return strcmp(one, two) != 0;
 }
 
 static void spool_difference(struct connection *c, const char *uuid, const char *name,
-			     const struct known_domain *before, int state, int reason, int id,
+			     const struct domain_state *before, int state, int reason, int id,
 			     bool restarted)
 {
 	char now[32] = "absent", why[64] = "unknown", previous[64] = "previous=unknown",
@@ -407,13 +407,13 @@ static void spool_difference(struct connection *c, const char *uuid, const char 
 	struct record r;
 
 	if (state != STATE_ABSENT) {
-		catalog_state_word(state, now, sizeof(now));
-		catalog_state_reason(state, reason, why, sizeof(why));
+		event_table_state_word(state, now, sizeof(now));
+		event_table_state_reason(state, reason, why, sizeof(why));
 	}
 	if (before) {
 		strcpy(previous, "previous=");
-		catalog_state_word(before->state, previous + strlen(previous),
-				   sizeof(previous) - strlen(previous));
+		event_table_state_word(before->state, previous + strlen(previous),
+				       sizeof(previous) - strlen(previous));
 	}
 	r = record_of(c, "reconciled", now, why);
 	r.details[r.n_details++] = bytes_of(previous);
@@ -430,7 +430,7 @@ static void spool_difference(struct connection *c, const char *uuid, const char 
 /* Compares one domain, and spools the difference if `spool`. Returns whether there is one. */
 static bool compare(struct connection *c, const struct found *f, bool spool)
 {
-	struct known_domain *d = known_find(&c->known, f->uuid);
+	struct domain_state *d = states_find(&c->states, f->uuid);
 	bool restarted, differs;
 
 	if (d)
@@ -446,7 +446,7 @@ static bool compare(struct connection *c, const struct found *f, bool spool)
 	if (differs)
 		spool_difference(c, f->uuid, f->name, d, f->state, f->reason, f->id, restarted);
 	if (differs || d->id != f->id || d->persistent != f->persistent) {
-		d = known_put(&c->known, f->uuid, f->name);
+		d = states_put(&c->states, f->uuid, f->name);
 		if (d) {
 			d->state = f->state;
 			d->id = f->id;
@@ -462,12 +462,12 @@ static size_t compare_all(struct connection *c, const struct snapshot *s, bool s
 {
 	size_t differences = 0;
 
-	for (size_t i = 0; i < c->known.n; i++)
-		c->known.list[i].seen = false;
+	for (size_t i = 0; i < c->states.n; i++)
+		c->states.list[i].seen = false;
 	for (size_t i = 0; i < s->n; i++)
 		differences += compare(c, &s->list[i], spool);
-	for (size_t i = c->known.n; i-- > 0;) {
-		struct known_domain *d = &c->known.list[i];
+	for (size_t i = c->states.n; i-- > 0;) {
+		struct domain_state *d = &c->states.list[i];
 
 		if (d->seen)
 			continue;
@@ -475,9 +475,9 @@ static size_t compare_all(struct connection *c, const struct snapshot *s, bool s
 		if (!spool)
 			continue;
 		spool_difference(c, d->uuid, d->name, d, STATE_ABSENT, 0, -1, false);
-		known_remove(&c->known, d);
+		states_remove(&c->states, d);
 	}
-	c->stats.domains = c->known.n;
+	c->stats.domains = c->states.n;
 	return differences;
 }
 
@@ -531,12 +531,12 @@ static void save(struct connection *c)
 	int r;
 
 	(void)pthread_mutex_lock(&c->lock);
-	r = known_save(&c->known);
+	r = states_save(&c->states);
 	(void)pthread_mutex_unlock(&c->lock);
 	if (r < 0 && !c->save_error_logged)
 		log_warning(
 			"cannot write '%s': %s; after a restart more may be reconciled than has changed",
-			c->known.path, strerror(-r));
+			c->states.path, strerror(-r));
 	c->save_error_logged = r < 0;
 }
 
@@ -548,7 +548,7 @@ static void listen_until_lost(struct connection *c, virConnectPtr conn)
 		bool over, dirty;
 
 		(void)pthread_mutex_lock(&c->lock);
-		dirty = c->known.changed;
+		dirty = c->states.changed;
 		over = c->stop || c->lost;
 		(void)pthread_mutex_unlock(&c->lock);
 		if (over)
@@ -634,7 +634,7 @@ static bool session(struct connection *c)
 	conn = open_connection(c);
 	if (!conn)
 		return false;
-	if (catalog_register(&c->subscription, conn, c->options->balloon) < 0) {
+	if (event_table_register(&c->subscription, conn, c->options->balloon) < 0) {
 		failed(c, "cannot listen to events", libvirt_error());
 		close_connection(c, conn);
 		return false;
@@ -651,7 +651,7 @@ static bool session(struct connection *c)
 		on_closed(conn, VIR_CONNECT_CLOSE_REASON_ERROR, c);
 	}
 	end_listening(c);
-	catalog_deregister(&c->subscription);
+	event_table_deregister(&c->subscription);
 	close_connection(c, conn);
 	return true;
 }
@@ -728,18 +728,18 @@ int connection_new(const char *uri, const struct connection_options *options,
 	c->subscription.userdata = c;
 	r = connection_driver(uri, c->driver, sizeof(c->driver));
 	if (r == 0)
-		r = known_load(&c->known, uri);
+		r = states_load(&c->states, uri);
 	if (r > 0)
 		log_warning(
 			"'%s' cannot be read: what changed meanwhile is not known, and every domain is told anew",
-			c->known.path);
+			c->states.path);
 	c->stats.uri = c->uri;
 	c->stats.driver = c->driver;
-	c->stats.domains = c->known.n;
+	c->stats.domains = c->states.n;
 	if (r >= 0)
 		r = init_thread(c);
 	if (r < 0) {
-		known_release(&c->known);
+		states_release(&c->states);
 		free(c);
 		return r;
 	}
@@ -761,7 +761,7 @@ bool connection_stop(struct connection *c, unsigned wait)
 	if (!ended)
 		return false;
 	(void)pthread_join(c->thread, NULL);
-	known_release(&c->known);
+	states_release(&c->states);
 	(void)pthread_cond_destroy(&c->wake);
 	(void)pthread_mutex_destroy(&c->lock);
 	free(c);

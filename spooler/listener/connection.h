@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "spooler/listener/catalog.h"
+#include "spooler/listener/event-table.h"
 
 struct connection_options {
 	bool balloon;			   /* register for balloon-change as well */
@@ -36,8 +36,8 @@ struct connection_stats {
 	enum connection_phase phase;
 	uint64_t since_usec; /* when the phase began, CLOCK_REALTIME */
 	unsigned events_registered;
-	uint64_t events[CATALOG_IDS_MAX]; /* heard, by id */
-	uint64_t reconciled;		  /* differences that were spooled */
+	uint64_t events[EVENT_TABLE_IDS_MAX]; /* heard, by id */
+	uint64_t reconciled;		      /* differences that were spooled */
 	uint64_t connects, losses, attempts_failed;
 	size_t domains;		  /* that are known */
 	uint64_t last_event_usec; /* 0: none yet */

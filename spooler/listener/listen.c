@@ -95,8 +95,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		log_set_level(LOG_DEBUG);
 		return 0;
 	case KEY_LIST:
-		for (int id = 0; catalog_event_name(id); id++)
-			printf("%2d %s\n", id, catalog_event_name(id));
+		for (int id = 0; event_table_event_name(id); id++)
+			printf("%2d %s\n", id, event_table_event_name(id));
 		exit(EX_OK);
 	case ARGP_KEY_ARG:
 		argp_error(state, "'%s': takes no arguments", arg);

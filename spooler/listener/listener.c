@@ -4,7 +4,7 @@
  *
  * Threads: the main one has signals, timers and the watchdog (sd-event). One runs libvirt's own
  * event loop (virEventRegisterDefaultImpl); one for each URI makes the calls that can hang; one
- * writes to the disk (keeper.c). libvirt's loop is used, not sd-event for both, because connections
+ * writes to the disk (writer.c). libvirt's loop is used, not sd-event for both, because connections
  * add their handles from their own threads, for which libvirt's loop is made and sd-event is not.
  */
 #include "spooler/listener/listener.h"
@@ -22,8 +22,8 @@
 #include "hook/spool.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
-#include "spooler/listener/keeper.h"
-#include "spooler/listener/pairing.h"
+#include "spooler/listener/writer.h"
+#include "spooler/listener/correlate.h"
 #include "spooler/listener/report.h"
 
 #define REPORT_USEC                                                                                \
@@ -109,7 +109,7 @@ static void on_changed(void *userdata)
 }
 
 static void tell_systemd(const struct connection_stats *stats, size_t n,
-			 const struct keeper_counts *records)
+			 const struct writer_counts *records)
 {
 	size_t listening = 0;
 
@@ -132,7 +132,7 @@ static void write_report(struct listener *l)
 
 	for (size_t i = 0; i < l->n_connections; i++)
 		connection_get_stats(l->connections[i], &stats[i]);
-	keeper_count(&report.records);
+	writer_count(&report.records);
 	r = report_write(&report, spool_run_directory(), l->options->metrics_file);
 	if (r < 0 && !l->report_error_logged)
 		log_warning("cannot write status or metrics: %s", strerror(-r));
@@ -174,7 +174,7 @@ static int on_change(sd_event_source *s, int fd, uint32_t revents, void *userdat
 
 static int on_spool(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
-	pairing_drain();
+	correlate_drain();
 	return 0;
 }
 
@@ -205,7 +205,7 @@ static int add_signals(struct listener *l)
 
 static int add_sources(struct listener *l)
 {
-	int r, fd = pairing_start();
+	int r, fd = correlate_start();
 
 	if (fd < 0)
 		return fd;
@@ -242,7 +242,7 @@ static int listener_init(struct listener *l)
 	if (r >= 0)
 		r = add_sources(l);
 	if (r >= 0)
-		r = keeper_start();
+		r = writer_start();
 	if (r >= 0)
 		r = listener_start_events();
 	return r;

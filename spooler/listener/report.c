@@ -15,7 +15,7 @@
 /* The word of an event's id, or event-27. */
 static const char *event_name(int id, char buf[static 32])
 {
-	const char *name = catalog_event_name(id);
+	const char *name = event_table_event_name(id);
 
 	if (name)
 		return name;
@@ -28,7 +28,7 @@ static json_t *events_json(const struct connection_stats *s)
 	json_t *o = json_object();
 	char buf[32];
 
-	for (int id = 0; id < CATALOG_IDS_MAX; id++)
+	for (int id = 0; id < EVENT_TABLE_IDS_MAX; id++)
 		if (s->events[id] > 0)
 			(void)json_object_set_new(o, event_name(id, buf),
 						  json_integer((json_int_t)s->events[id]));
@@ -99,7 +99,7 @@ static void of_connection(FILE *f, const char *name, const struct connection_sta
 	fprintf(f, "\"} %" PRIu64 "\n", value);
 }
 
-static void records(FILE *f, const struct keeper_counts *c)
+static void records(FILE *f, const struct writer_counts *c)
 {
 	head(f, "records_total", "counter",
 	     "Records written, by where they went; lost: nowhere, which leaves a hole in the sequence.");
@@ -116,7 +116,7 @@ static void events(FILE *f, const struct report *r)
 
 	head(f, "events_total", "counter", "Events of libvirt's API, by kind.");
 	for (size_t i = 0; i < r->n_connections; i++)
-		for (int id = 0; id < CATALOG_IDS_MAX; id++) {
+		for (int id = 0; id < EVENT_TABLE_IDS_MAX; id++) {
 			if (r->connections[i].events[id] == 0)
 				continue;
 			fputs("virtspool_listen_events_total{uri=\"", f);

@@ -6,14 +6,14 @@
 #pragma once
 
 #include "spooler/listener/connection.h"
-#include "spooler/listener/keeper.h"
+#include "spooler/listener/writer.h"
 
 #define REPORT_FILE "listen.json"
 #define REPORT_METRICS_FILE "listen.prom"
 
 struct report {
 	uint64_t started_usec; /* CLOCK_REALTIME */
-	struct keeper_counts records;
+	struct writer_counts records;
 	const struct connection_stats *connections;
 	size_t n_connections;
 };

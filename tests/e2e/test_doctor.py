@@ -255,8 +255,9 @@ def test_doctor_of_owners_and_modes(bed):
     bed.daemon.config["brokers"] = ["mqtts://127.0.0.1:1"]
     bed.daemon.write_config()
     for d in [bed.spool.spooldir, *bed.spool.spooldir.iterdir()]:
-        os.chown(d, uid, uid)
+        os.chown(d, 0, uid)
         d.chmod(0o2770)
+    bed.spool.spooldir.chmod(0o3770)
     os.chown(bed.spool.rundir, 0, uid)
     bed.spool.rundir.chmod(0o1775)
 
@@ -281,10 +282,14 @@ def test_doctor_of_owners_and_modes(bed):
     new = bed.spool.path("new")
     new.chmod(0o700)
     bed.spool.path("failed").rmdir()
+    (bed.spool.rundir / "hook").mkdir()
+    os.chown(bed.spool.rundir / "hook", uid, uid)
     findings = examine()
+    grade, how = found(findings, "spool", "others than root can write to")
+    assert grade == "bad" and "systemd-tmpfiles" in how
     assert not any(str(key) in f["text"] for f in findings)
     grade, how = found(findings, "spool", f"'{new}' belongs to")
-    assert grade == "bad" and how == f"chown virtspool:virtspool '{new}'; chmod 2770 '{new}'"
+    assert grade == "bad" and how == f"chown root:virtspool '{new}'; chmod 2770 '{new}'"
     grade, how = found(findings, "spool", "failed': No such file")
     assert grade == "bad" and "systemd-tmpfiles" in how
 

@@ -212,13 +212,19 @@ def test_user_and_directories(root, tmp_path):
         shutil.copytree(root / "usr/lib" / name, tmp_path / "usr/lib" / name)
     (tmp_path / "etc").mkdir()
     run(tool("systemd-sysusers"), f"--root={tmp_path}", "virtspool.conf")
-    account = (tmp_path / "etc/passwd").read_text().split(":")
-    assert account[0] == "virtspool" and account[6].strip().endswith("nologin")
-    uid, gid = int(account[2]), int(account[3])
+    users = {u[0]: u for u in (line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines())}
+    assert all(users[u][6].endswith("nologin") for u in ("virtspool", "virtspool-listen"))
+    gid, (listen_uid, listen_gid) = int(users["virtspool"][3]), map(int, users["virtspool-listen"][2:4])
+    assert listen_gid != gid
+    groups = {g[0]: g[3].split(",") for g in
+              (line.split(":") for line in (tmp_path / "etc/group").read_text().splitlines())}
+    assert groups["virtspool"] == ["virtspool-listen"] and groups["virtspool-listen"] == [""]
     run(tool("systemd-tmpfiles"), f"--root={tmp_path}", "--create", "virtspool.conf")
-    expected = {f"var/spool/virtspool/{d}": (0o2770, uid, gid) for d in
-                ("", "tmp", "new", "replay", "sent", "failed", "skipped")}
-    expected |= {"run/virtspool": (0o1775, 0, gid), "run/virtspool/stamp": (0o660, 0, gid)}
+    expected = {f"var/spool/virtspool/{d}": (0o2770, 0, gid) for d in
+                ("tmp", "new", "replay", "sent", "failed", "skipped")}
+    expected |= {"var/spool/virtspool": (0o3770, 0, gid)}
+    expected |= {"var/spool/virtspool/high-water.listen": (0o600, listen_uid, gid)}
+    expected |= {"run/virtspool": (0o1775, 0, gid), "run/virtspool/hook": (0o751, 0, listen_gid)}
     expected |= {f"run/virtspool/emergency{d}": (0o2770, 0, gid) for d in ("", "/tmp", "/new")}
     for name, wanted in expected.items():
         st = (tmp_path / name).stat()

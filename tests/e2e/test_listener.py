@@ -501,7 +501,7 @@ def open_directory():
 
 
 def test_as_an_ordinary_user(bed, open_directory):
-    """It needs no group of libvirt's and no password; the stamp that root's hook made is shared with it."""
+    """It needs no group of libvirt's and no password; its group gets at the stamp, as tmpfiles.d arranges it."""
     uid = gid = 65534  # nobody
     spool = Spool(open_directory)
     for path in (spool.spooldir, *spool.spooldir.iterdir()):
@@ -509,11 +509,14 @@ def test_as_an_ordinary_user(bed, open_directory):
         path.chmod(0o2770)
     os.chown(spool.rundir, 0, gid)
     spool.rundir.chmod(0o1775)
+    (spool.rundir / "hook").mkdir()
+    os.chown(spool.rundir / "hook", 0, gid)
+    (spool.rundir / "hook").chmod(0o751)
     node = bed.node(spool=spool)
     node.directory.chmod(0o755)
     guest = node.guest("vm1").start()  # the hook makes the stamp and the emergency spool
-    stamp = (spool.rundir / "stamp").stat()
-    assert (stamp.st_uid, stamp.st_gid, stamp.st_mode & 0o777) == (0, gid, 0o660)
+    stamp = (spool.rundir / "hook/stamp").stat()
+    assert (stamp.st_uid, stamp.st_gid, stamp.st_mode & 0o777) == (0, gid, 0o664)
     listener = Listener(open_directory / "listener", spool, node)
     listener.directory.mkdir()
     listener.prefix = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all", "--"]

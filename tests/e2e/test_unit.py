@@ -17,7 +17,7 @@ from lib.fixtures import Bed
 from lib.programs import missing, tool
 from lib.waiting import PATIENCE
 
-UID = 61234  # nobody's
+UID, LISTEN_UID = 61234, 61235  # nobody's
 UNIT = BUILD / "etc/systemd/virtspool.service"
 LISTEN_UNIT = BUILD / "etc/systemd/virtspool-listen.service"
 
@@ -34,10 +34,13 @@ def bed(certs):
     directory.chmod(0o755)
     bed = Bed(directory, certs, None)
     for path in (bed.spool.spooldir, *bed.spool.spooldir.iterdir()):
-        os.chown(path, UID, UID)
+        os.chown(path, 0, UID)
         path.chmod(0o2770)
-    os.chown(bed.spool.rundir, 0, UID)
-    bed.spool.rundir.chmod(0o1775)
+    bed.spool.spooldir.chmod(0o3770)
+    for path, group, mode in ((bed.spool.rundir, UID, 0o1775), (bed.spool.rundir / "hook", LISTEN_UID, 0o751)):
+        path.mkdir(exist_ok=True)
+        os.chown(path, 0, group)
+        path.chmod(mode)
     yield bed
     process.stop_all()
     bed.close()
@@ -98,9 +101,9 @@ def test_the_listener_under_its_units_filter(bed):
     """libvirt's test driver stands in for libvirtd, which it would reach by a unix socket."""
     if not (BUILD / "virtspool-listen").exists():
         missing("virtspool-listen is not built")
-    bed.hook("started", domain="vm1")  # the stamp, which the hook or tmpfiles.d makes
+    bed.hook("started", domain="vm1")  # makes the stamp
     listener = bed.listener("test:///default", "qemu+unix:///system?socket=/nowhere/libvirt-sock-ro")
-    listener.prefix = confined.prefix(LISTEN_UNIT, UID)
+    listener.prefix = confined.prefix(LISTEN_UNIT, LISTEN_UID, groups=[UID])
     listener.start()
     listener.wait_record("reconciled", "running", "test")
     wait_until(lambda: "cannot connect" in listener.connection(1).get("last_error", ""), what="the second one's error")

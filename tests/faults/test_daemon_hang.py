@@ -45,7 +45,7 @@ def test_frozen_disk(bed, mounts, ledger):
         assert "does not answer" in bed.daemon.status()["spool_error"]
         bed.daemon.wait_quiet()  # nor does it look again and again
     wait_until(lambda: bed.daemon.status()["spool_error"] is None, 10, "it answers again")
-    assert (bed.spool.rundir / "hung").exists()  # no hook has tried yet
+    assert (bed.spool.rundir / "hook/hung").exists()  # no hook has tried yet
     ledger.check(subscriber)
     assert len(bed.spool.names("sent")) == 3
 
@@ -85,7 +85,7 @@ def test_dead_server(bed, mounts, ledger):
 def test_an_old_mark_costs_nothing(bed, ledger):
     """The disk has answered long since, and no hook has come that would have taken the mark away."""
     ledger.calls(1)
-    hung = bed.spool.rundir / "hung"
+    hung = bed.spool.rundir / "hook/hung"
     hung.touch()
     os.utime(hung, (0, 0))
     bed.broker.start()

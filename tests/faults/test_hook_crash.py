@@ -176,7 +176,7 @@ def test_killed_child_is_seen_at_once(scenario):
         return
     point = next(p for p in scenario.points() if p.process == 1 and p.name == "writev")
     scenario.run(f"{point.process}.{point.n}:kill")
-    assert len(scenario.take()) == 1 and not (scenario.spool.rundir / "hung").exists()
+    assert len(scenario.take()) == 1 and not (scenario.spool.rundir / "hook/hung").exists()
 
 
 def test_short_calls(scenario):

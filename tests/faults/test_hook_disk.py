@@ -103,7 +103,7 @@ def put_away(spool, directory="new"):
 
 def age_hung(spool):
     """As if the disk had been given up half a minute ago."""
-    hung = spool.rundir / "hung"
+    hung = spool.rundir / "hook/hung"
     os.utime(hung, (hung.stat().st_mtime - 31,) * 2)
 
 
@@ -225,7 +225,7 @@ def test_hanging_disk(kind, spool, hook, mounts):
     hook("stopped")
     (last,) = put_away(spool)
     assert last.sequence == 14
-    assert not (spool.rundir / "hung").exists()
+    assert not (spool.rundir / "hook/hung").exists()
 
 
 def test_hanging_at_boot(spool, hook, mounts):
@@ -281,8 +281,7 @@ def test_everything_hangs(spool, hook, mounts):
     for directory in ("tmp", "new"):
         (spool.spooldir / directory).mkdir()
     r, w = os.pipe()
-    with open(spool.rundir / "stamp", "rb") as stamp, mounts.frozen(spool.spooldir):
-        fcntl.flock(stamp, fcntl.LOCK_EX)
+    with spool.locked(), mounts.frozen(spool.spooldir):
         assert hook.raw(["vm1", "started", "begin", "-"], document=r, timeout=20) < 5
         (record,) = put_away(spool, "emergency/new")
         assert record.flags == {"unordered", "document-truncated"}
@@ -314,7 +313,7 @@ def test_mark_of_a_hanging_disk(spool, hook, age, owner, used):
     """It counts while it is young, not if the clock has been set back since, and not if it is somebody else's."""
     hook("prepare")
     put_away(spool)
-    hung = spool.rundir / "hung"
+    hung = spool.rundir / "hook/hung"
     hung.touch()
     os.chown(hung, owner, -1)
     os.utime(hung, (time.time() - age,) * 2)
@@ -338,9 +337,12 @@ def test_run_directory_belongs_to_the_spools_group(spool, hook):
     shutil.rmtree(spool.rundir)
     os.chown(spool.spooldir, -1, 12345)
     hook("started")
-    for path in (spool.rundir, spool.rundir / "stamp", spool.path("emergency/new")):
+    for path in (spool.rundir, spool.path("emergency/new")):
         assert path.stat().st_gid == 12345, path
-    assert (spool.rundir / "stamp").stat().st_mode & 0o777 == 0o660
+    # But not what only the hook may write to and lock.
+    hook_directory = spool.rundir / "hook"
+    assert hook_directory.stat().st_gid != 12345 and hook_directory.stat().st_mode & 0o7777 == 0o711
+    assert (hook_directory / "stamp").stat().st_mode & 0o777 == 0o664
 
 
 
@@ -441,11 +443,11 @@ def test_ordinary_user(spool, hook, system_log, tmp_path):
     os.chmod(spool.rundir, 0o1775)
     for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent, spool.directory):
         os.chmod(path, 0o755)
-    before = (spool.rundir / "stamp").read_bytes()
+    before = (spool.rundir / "hook/stamp").read_bytes()
     log = system_log(become="--reuid 65534 --regid 65534 --clear-groups")
     assert hook("started", driver="qemu.d/wrapper") < 5
     assert log.lines() == []
-    assert len(spool.names()) == 1 and (spool.rundir / "stamp").read_bytes() == before
+    assert len(spool.names()) == 1 and (spool.rundir / "hook/stamp").read_bytes() == before
     shutil.rmtree(spool.rundir)
     assert hook("started", driver="qemu.d/wrapper") < 5
     assert log.lines() == []

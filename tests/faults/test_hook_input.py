@@ -5,7 +5,6 @@ length, with any bytes. Always exit status 0 and silence (lib.Hook asserts it), 
 record gives back the same bytes or says that it was cut.
 """
 
-import fcntl
 import os
 import resource
 import shutil
@@ -91,7 +90,7 @@ def test_silent_stdin(hook, written):
 def test_killed_while_it_waits_for_stdin(hook):
     """Its number is taken by then: what was not recorded is a hole."""
     hook("prepare")
-    stamp = hook.spool.rundir / "stamp"
+    stamp = hook.spool.rundir / "hook/stamp"
     before = stamp.read_bytes()
     r, w = os.pipe()
     process = subprocess.Popen([hook.installed(), "vm1", "started", "begin", "-"], stdin=r, env=hook.environment)
@@ -370,8 +369,7 @@ def test_many_at_once(hook):
     """64 hooks that wait for one lock, and then all get it at once: every number once, every record whole."""
     hook("prepare")
     threads = [threading.Thread(target=hook, args=("started",), kwargs={"domain": f"vm{i}"}) for i in range(64)]
-    with open(hook.spool.rundir / "stamp", "rb") as stamp:
-        fcntl.flock(stamp, fcntl.LOCK_EX)
+    with hook.spool.locked():
         for t in threads:
             t.start()
         assert len(hook.spool.names()) == 1

@@ -30,7 +30,7 @@ def test_guest_on_a_hanging_spool(bed, mounts):
         assert time.monotonic() - begin < 5 * 5
         assert operations(bed, "emergency/new") == ["prepare", "start", "started", "stopped", "release"]
     # All of it works again, half a minute later.
-    hung = bed.spool.rundir / "hung"
+    hung = bed.spool.rundir / "hook/hung"
     os.utime(hung, (hung.stat().st_mtime - 31,) * 2)
     guest.start()
     assert guest.state == "running"

@@ -26,6 +26,7 @@ from lib.record import Record, Torn
 
 SECTOR = 512
 MEGABYTES = 16
+COARSE_MS = 1000  # small ext4 inodes have whole seconds
 
 
 def _load_recorder():
@@ -184,15 +185,21 @@ def faults_after(directory, mounts, kind, state, marks):
     (directory / f"after.{kind}").write_bytes(state)
     mounted = mounts.disk(directory / "after", kind)
     try:
-        found, faults = set(), []
+        found, faults = {}, []
         for path in (mounted / "new").iterdir():
             try:
                 record = Record.parse(path.read_bytes())
                 assert record.id == path.name
-                found.add(record.object.decode())
+                found[record.object.decode()] = int(record.id.replace("-", "")[:12], 16)
             except Torn as e:
                 faults.append(f"torn: {path.name}: {e}")
-        return faults + [f"lost: {vm}" for vm in marks if vm.startswith("vm") and vm not in found]
+        done = [vm for vm in marks if vm.startswith("vm")]
+        faults += [f"lost: {vm}" for vm in done if vm not in found]
+        # The next id would be above all of these, whatever the clock says, though they were delivered meanwhile.
+        mark = mounted / "high-water"
+        highest = mark.stat().st_mtime * 1000 if mark.exists() else 0
+        faults += [f"above the high water: {vm}" for vm in done if found.get(vm, 0) > highest + COARSE_MS]
+        return faults
     finally:
         mounts.unmount(mounted)
 

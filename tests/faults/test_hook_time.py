@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,52 @@ def test_boot_with_a_wrong_clock(clocked, clock):
     assert [r.sequence for r in records] == [1, 2, 1, 2]
 
 
+@pytest.mark.parametrize("clock", [-5000000, -5, "100"])
+def test_boot_with_a_wrong_clock_and_everything_delivered(clocked, clock):
+    """Nothing is left in the spool that a new id could be compared with, and nothing in /run."""
+    clocked()
+    clocked(2 * HOUR)
+    before = clocked.records()
+    for record in before:
+        (clocked.spool.path("new") / record.id).unlink()
+    for _ in range(2):
+        clocked.spool.boot()
+        clocked(clock)
+    after = list(read_records(clocked.spool.path("new")).values())
+    assert [r.operation for r in after] == [b"step-3", b"step-4"]
+    assert before[-1].id < after[0].id and after[0].epoch != after[1].epoch
+
+
+def test_boot_with_the_right_clock(clocked):
+    """Ids show the time again as soon as the clock is above all earlier ids."""
+    clocked(-HOUR)
+    clocked.spool.boot()
+    clocked()
+    milliseconds = int(clocked.records()[1].id.replace("-", "")[:12], 16)
+    assert abs(milliseconds / 1000 - time.time()) < 60
+
+
+@pytest.mark.parametrize("name", ["ffffffff-ffff-7fff-bfff-ffffffffffff", "01f00000-0000-7000-8000-000000000000"])
+def test_implausible_names_in_the_spool(clocked, name):
+    """Whoever can write to the spool can make files of any name: they do not move the time of an epoch."""
+    clocked()
+    for directory in (clocked.spool.path("new"), clocked.spool.rundir / "emergency/new"):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / name).touch()
+    (clocked.spool.rundir / "hook/stamp").unlink()
+    clocked()
+    clocked()
+    for directory in (clocked.spool.path("new"), clocked.spool.rundir / "emergency/new"):
+        (directory / name).unlink()
+    records = clocked.records()
+    assert int(records[2].id.replace("-", "")[:12], 16) / 1000 < time.time() + 60
+
+
 def test_stamp_is_lost_while_events_wait_in_the_emergency_spool(clocked):
     """They keep their place as well."""
     shutil.rmtree(clocked.spool.spooldir)
     clocked(5 * HOUR)
-    (clocked.spool.rundir / "stamp").unlink()
+    (clocked.spool.rundir / "hook/stamp").unlink()
     clocked()
     records = list(read_records(clocked.spool.path("emergency/new")).values())
     assert [r.operation for r in records] == [b"step-1", b"step-2"]
@@ -114,7 +156,7 @@ def test_boot_again_and_again(clocked):
 )
 def test_garbage_in_the_stamp_file(clocked, garbage):
     """A damaged stamp begins an epoch; one that cannot even be written gives each event its own, marked so."""
-    stamp = clocked.spool.rundir / "stamp"
+    stamp = clocked.spool.rundir / "hook/stamp"
     clocked()
     clocked(HOUR)
     if garbage is None:

@@ -26,8 +26,10 @@ CLONE_NEW = [0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000
 PROT_WRITE, PROT_EXEC = 2, 4
 
 
-def prefix(unit, uid, *forbidden):
-    return ["/usr/bin/python3", "-B", __file__, str(unit), str(uid), ",".join(forbidden), "--"]
+def prefix(unit, uid, *forbidden, groups=()):
+    """groups: supplementary ones, which the unit's user would have by /etc/group."""
+    ids = ":".join(map(str, (uid, *groups)))
+    return ["/usr/bin/python3", "-B", __file__, str(unit), ids, ",".join(forbidden), "--"]
 
 
 @functools.lru_cache(None)
@@ -146,7 +148,8 @@ def open_the_way(uid):
 
 
 def main():
-    unit, uid, forbidden = sys.argv[1], int(sys.argv[2]), [f for f in sys.argv[3].split(",") if f]
+    unit, forbidden = sys.argv[1], [f for f in sys.argv[3].split(",") if f]
+    uid, *groups = map(int, sys.argv[2].split(":"))
     command = sys.argv[5:]
     if "ASAN_OPTIONS" in os.environ:  # its leak check wants ptrace(), which the filter takes away
         os.environ["ASAN_OPTIONS"] = "detect_leaks=0"
@@ -158,7 +161,7 @@ def main():
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(64):
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     os.umask(umask)

@@ -7,9 +7,13 @@ A private spool: spool.spooldir (disk) and spool.rundir (instead of /run/virtspo
     spool.names("new")         sorted file names, which is their order
     spool.read("new", name)    the record's bytes; parse_record() makes a dictionary of them
     spool.waiting()            names in everything that the daemon drains
+    spool.locked()             a context in which no hook gets the stamp's lock
     spool.boot()               what a reboot does to it: the run directory is empty
 """
 
+import contextlib
+import fcntl
+import os
 import shutil
 from pathlib import Path
 from urllib.parse import unquote
@@ -86,6 +90,16 @@ class Spool:
             deadline,
             lambda: f"{n} files in {directory}/: {self.names(directory)}",
         )
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Somebody holds the stamp's lock, and does not let go."""
+        fd = os.open(self.rundir / "hook", os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def boot(self):
         shutil.rmtree(self.rundir)

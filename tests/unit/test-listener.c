@@ -14,10 +14,10 @@
 
 #include "hook/spool.h"
 #include "spooler/listener/connection.h"
-#include "spooler/listener/keeper.h"
-#include "spooler/listener/known.h"
+#include "spooler/listener/writer.h"
+#include "spooler/listener/states.h"
 #include "spooler/listener/listener.h"
-#include "spooler/listener/pairing.h"
+#include "spooler/listener/correlate.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "tests/unit/tree.h"
@@ -58,7 +58,7 @@ static int setup(void **state)
 	setenv("VIRTSPOOL_SPOOLDIR", path, 1);
 	snprintf(path, sizeof(path), "%s/run", base);
 	setenv("VIRTSPOOL_RUNDIR", path, 1);
-	return keeper_start() < 0 || pairing_start() < 0 || listener_start_events() < 0 ? -1 : 0;
+	return writer_start() < 0 || correlate_start() < 0 || listener_start_events() < 0 ? -1 : 0;
 }
 
 static int teardown(void **state)
@@ -327,39 +327,39 @@ static void states_on_disk(void **state)
 		"virtspool-listen 1\nx 1 1 1 a\nend 1\n",
 		"virtspool-listen 1\n" UUID_A " a 1 1 a\nend 1\n",
 	};
-	struct known k;
-	struct known_domain *d;
+	struct states k;
+	struct domain_state *d;
 	char path[4096];
 
 	(void)state;
-	assert_int_equal(known_load(&k, "x:///y"), 0);
+	assert_int_equal(states_load(&k, "x:///y"), 0);
 	assert_int_equal(k.n, 0);
-	assert_non_null(known_put(&k, UUID_B, "b"));
-	d = known_put(&k, UUID_A, " a\n%41\303\244");
+	assert_non_null(states_put(&k, UUID_B, "b"));
+	d = states_put(&k, UUID_A, " a\n%41\303\244");
 	d->state = 5;
 	d->persistent = true;
-	assert_int_equal(known_save(&k), 0);
+	assert_int_equal(states_save(&k), 0);
 	assert_false(k.changed);
 	snprintf(path, sizeof(path), "%s", k.path);
-	known_release(&k);
+	states_release(&k);
 
-	assert_int_equal(known_load(&k, "x:///y"), 0);
+	assert_int_equal(states_load(&k, "x:///y"), 0);
 	assert_int_equal(k.n, 2);
-	d = known_find(&k, UUID_A);
+	d = states_find(&k, UUID_A);
 	assert_string_equal(d->name, " a\n%41\303\244");
 	assert_int_equal(d->state, 5);
 	assert_int_equal(d->id, -1);
 	assert_true(d->persistent);
-	known_remove(&k, d);
-	assert_null(known_find(&k, UUID_A));
-	assert_non_null(known_find(&k, UUID_B));
-	known_release(&k);
+	states_remove(&k, d);
+	assert_null(states_find(&k, UUID_A));
+	assert_non_null(states_find(&k, UUID_B));
+	states_release(&k);
 
 	for (size_t i = 0; i < ELEMENTSOF(damaged); i++) {
 		write_file(path, damaged[i]);
-		assert_int_equal(known_load(&k, "x:///y"), 1);
+		assert_int_equal(states_load(&k, "x:///y"), 1);
 		assert_int_equal(k.n, 0);
-		known_release(&k);
+		states_release(&k);
 	}
 }
 
@@ -373,17 +373,17 @@ static void pairs(void **state)
 	char *names[RECORDS_MAX], id[37], path[256];
 
 	(void)state;
-	assert_int_equal(keeper_keep(&r), 0);
-	assert_int_equal(keeper_keep(&r), 0);
-	assert_false(pairing_take("lxc", r.object, "started", id));
-	assert_false(pairing_take("qemu", r.object, "stopped", id));
-	assert_false(pairing_take("qemu", (struct bytes){"we", 2}, "started", id));
-	assert_true(pairing_take("qemu", r.object, "started", id));
+	assert_int_equal(writer_put(&r), 0);
+	assert_int_equal(writer_put(&r), 0);
+	assert_false(correlate_take("lxc", r.object, "started", id));
+	assert_false(correlate_take("qemu", r.object, "stopped", id));
+	assert_false(correlate_take("qemu", (struct bytes){"we", 2}, "started", id));
+	assert_true(correlate_take("qemu", r.object, "started", id));
 	assert_string_equal(id, r.stamp.id);
-	assert_false(pairing_take("qemu", r.object, "started", id));
+	assert_false(correlate_take("qemu", r.object, "started", id));
 	r.origin = (struct bytes){"api", 3};
-	assert_int_equal(keeper_keep(&r), 0);
-	assert_false(pairing_take("qemu", r.object, "started", id));
+	assert_int_equal(writer_put(&r), 0);
+	assert_false(correlate_take("qemu", r.object, "started", id));
 	for (size_t i = names_of_spool(names); i-- > 0; free(names[i])) {
 		snprintf(path, sizeof(path), "%s/spool/new/%s", base, names[i]);
 		assert_int_equal(unlink(path), 0);
@@ -396,18 +396,18 @@ static void numbers(void **state)
 	char buf[32];
 
 	(void)state;
-	catalog_state_word(77, buf, sizeof(buf));
+	event_table_state_word(77, buf, sizeof(buf));
 	assert_string_equal(buf, "77");
-	catalog_state_reason(VIR_DOMAIN_SHUTOFF, 99, buf, sizeof(buf));
+	event_table_state_reason(VIR_DOMAIN_SHUTOFF, 99, buf, sizeof(buf));
 	assert_string_equal(buf, "99");
-	catalog_state_reason(77, 1, buf, sizeof(buf));
+	event_table_state_reason(77, 1, buf, sizeof(buf));
 	assert_string_equal(buf, "1");
-	catalog_state_reason(VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_CRASHED, buf, sizeof(buf));
+	event_table_state_reason(VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_CRASHED, buf, sizeof(buf));
 	assert_string_equal(buf, "crashed");
-	assert_null(catalog_event_name(CATALOG_IDS_MAX));
-	assert_null(catalog_event_name(-1));
+	assert_null(event_table_event_name(EVENT_TABLE_IDS_MAX));
+	assert_null(event_table_event_name(-1));
 	for (int id = 0; id < VIR_DOMAIN_EVENT_ID_LAST; id++)
-		if (!catalog_event_name(id))
+		if (!event_table_event_name(id))
 			fail_msg("event %d of this libvirt has no name", id);
 }
 

@@ -16,7 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hook/clock.h"
 #include "hook/spool.h"
+#include "hook/stamp.h"
 #include "tests/unit/tree.h"
 
 #define NAME "01a1fce9-c414-789b-b42c-b6dae2370565"
@@ -53,15 +55,22 @@ static int teardown(void **state)
 static int put(int fd)
 {
 	static char header[] = "header\n\n", document[] = "document";
+	struct spool s;
+	int r = spool_open(fd, &s);
 
-	return spool_put(fd, NAME, (struct iovec[]){{header, 8}, {document, 8}}, 2);
+	if (r < 0)
+		return r;
+	r = spool_put(&s, NAME, (struct iovec[]){{header, 8}, {document, 8}}, 2);
+	spool_close(&s);
+	return r;
 }
 
 static int put_emergency(void)
 {
 	static char content[] = "record";
 
-	return spool_put_emergency(NAME, &(struct iovec){content, 6}, 1);
+	return spool_put_emergency(NAME, &(struct iovec){content, 6}, 1,
+				   clock_monotonic_ms() + 10000);
 }
 
 static void make_file(const struct fixture *f, const char *path, const char *content)
@@ -172,10 +181,13 @@ static void test_discard(void **state)
 {
 	struct fixture *f = *state;
 	char content[] = "x";
+	struct spool s;
 
-	assert_int_equal(spool_write(f->fd, NAME, &(struct iovec){content, 1}, 1), 0);
+	assert_int_equal(spool_open(f->fd, &s), 0);
+	assert_int_equal(spool_write(&s, NAME, &(struct iovec){content, 1}, 1), 0);
 	expect_count(f, SPOOL_NEW, 0);
-	spool_discard(f->fd, NAME);
+	spool_discard(&s, NAME);
+	spool_close(&s);
 	expect_count(f, SPOOL_TMP, 0);
 }
 
@@ -245,8 +257,8 @@ static void test_bounds(void **state)
 
 	assert_int_equal(spool_make_run_directory((gid_t)-1), 0);
 	for (int i = 0; i < SPOOL_EMERGENCY_RECORDS_MAX; i++) {
-		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/%d",
-			       directories[i % 2], i);
+		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/%s%d",
+			       directories[i % 2], i % 3 ? "" : ".", i);
 		make_file(f, path, "");
 	}
 	assert_int_equal(put_emergency(), -ENOSPC);
@@ -259,7 +271,7 @@ static void test_bounds(void **state)
 		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/%s/large",
 			       directories[i]);
 		assert_int_equal(unlinkat(f->fd,
-					  i == 0 ? "run/" SPOOL_EMERGENCY "/" SPOOL_TMP "/0"
+					  i == 0 ? "run/" SPOOL_EMERGENCY "/" SPOOL_TMP "/.0"
 						 : "run/" SPOOL_EMERGENCY "/" SPOOL_TMP "/large",
 					  0),
 				 0);
@@ -274,16 +286,120 @@ static void test_bounds(void **state)
 	}
 }
 
-static void test_highest_ticks(void **state)
+/* So much that it cannot be counted in time: not waited for. */
+static void test_deadline(void **state)
 {
 	struct fixture *f = *state;
+	static char content[] = "record";
+	char path[128];
 
-	assert_true(spool_highest_ticks(f->fd, SPOOL_NEW, 100) == 0);
+	assert_int_equal(spool_make_run_directory((gid_t)-1), 0);
+	for (int i = 0; i < 10; i++) {
+		(void)snprintf(path, sizeof(path), "run/" SPOOL_EMERGENCY "/" SPOOL_NEW "/%d", i);
+		make_file(f, path, "");
+	}
+	assert_int_equal(
+		spool_put_emergency(NAME, &(struct iovec){content, 6}, 1, clock_monotonic_ms() - 1),
+		-ETIMEDOUT);
+}
+
+/* --- what a writer relies on: nobody but root, or the writer itself, can have touched it */
+
+static void test_hook_directory(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	assert_int_equal(spool_open_hook_directory(), -ENOENT);
+	assert_int_equal(spool_make_run_directory((gid_t)-1), 0);
+	expect_mode(f, "run/" SPOOL_HOOK, 0711);
+	fd = spool_open_hook_directory();
+	assert_true(fd >= 0);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(fchmodat(f->fd, "run/" SPOOL_HOOK, 0771, 0), 0);
+	assert_int_equal(spool_open_hook_directory(), -EPERM);
+	assert_int_equal(renameat(f->fd, "run/" SPOOL_HOOK, f->fd, "run/elsewhere"), 0);
+	assert_int_equal(symlinkat("elsewhere", f->fd, "run/" SPOOL_HOOK), 0);
+	assert_int_equal(spool_open_hook_directory(), -ENOTDIR);
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(unlinkat(f->fd, "run/" SPOOL_HOOK, 0), 0);
+	assert_int_equal(mkdirat(f->fd, "run/" SPOOL_HOOK, 0711), 0);
+	assert_int_equal(fchownat(f->fd, "run/" SPOOL_HOOK, 65534, (gid_t)-1, 0), 0);
+	assert_int_equal(spool_open_hook_directory(), -EPERM);
+}
+
+static void test_high_water(void **state)
+{
+	const uint64_t ticks = 0x1a1fcd2c1c264dULL, any = ticks + 3000 * STAMP_TICKS_PER_MS;
+	struct fixture *f = *state;
+
+	assert_true(spool_high_water(f->fd) == 0);
+	for (unsigned i = 0; i < 5000; i++) { /* never below what was set, and hardly above */
+		(void)unlinkat(f->fd, SPOOL_HIGH_WATER, 0);
+		spool_raise_high_water(f->fd, SPOOL_HIGH_WATER, ticks + i);
+		assert_in_range(spool_high_water(f->fd), ticks + i, ticks + i + 1);
+	}
+	spool_raise_high_water(f->fd, SPOOL_HIGH_WATER, any);
+	spool_raise_high_water(f->fd, SPOOL_HIGH_WATER, ticks); /* never lower */
+	spool_raise_high_water(f->fd, SPOOL_HIGH_WATER_LISTEN, ticks + 1);
+	assert_in_range(spool_high_water(f->fd), any, any + 1);
+	assert_int_equal(unlinkat(f->fd, SPOOL_HIGH_WATER, 0), 0);
+	assert_in_range(spool_high_water(f->fd), ticks + 1, ticks + 2);
+}
+
+/* A file that is not the writer's, or has a second name, or is not empty: not believed, and its
+   time is not set. */
+static void test_high_water_of_others(void **state)
+{
+	const uint64_t ticks = 0x1a1fcd2c1c264dULL;
+	struct fixture *f = *state;
+	struct stat before, after;
+
+	make_file(f, "secret", "");
+	assert_int_equal(fstatat(f->fd, "secret", &before, 0), 0);
+	assert_int_equal(linkat(f->fd, "secret", f->fd, SPOOL_HIGH_WATER, 0), 0);
+	spool_raise_high_water(f->fd, SPOOL_HIGH_WATER, 1ULL << 59);
+	assert_true(spool_high_water(f->fd) == 0);
+	assert_int_equal(unlinkat(f->fd, SPOOL_HIGH_WATER, 0), 0);
+	assert_int_equal(symlinkat("secret", f->fd, SPOOL_HIGH_WATER), 0);
+	spool_raise_high_water(f->fd, SPOOL_HIGH_WATER, 1ULL << 59);
+	assert_true(spool_high_water(f->fd) == 0);
+	assert_int_equal(unlinkat(f->fd, SPOOL_HIGH_WATER, 0), 0);
+	assert_int_equal(fstatat(f->fd, "secret", &after, 0), 0);
+	assert_true(before.st_mtim.tv_sec == after.st_mtim.tv_sec &&
+		    before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+	make_file(f, SPOOL_HIGH_WATER, "not empty");
+	spool_raise_high_water(f->fd, SPOOL_HIGH_WATER, 1ULL << 59);
+	assert_true(spool_high_water(f->fd) == 0);
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(unlinkat(f->fd, SPOOL_HIGH_WATER, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		const char *file = i == 0 ? SPOOL_HIGH_WATER : SPOOL_HIGH_WATER_LISTEN;
+
+		spool_raise_high_water(f->fd, file, ticks);
+		assert_int_equal(fchownat(f->fd, file, 65534, (gid_t)-1, 0), 0);
+		assert_true(spool_high_water(f->fd) == 0);
+	}
+	/* virtspool-listen's counts where nobody else can have put it there */
+	assert_int_equal(fchmod(f->fd, 01770), 0);
+	assert_in_range(spool_high_water(f->fd), ticks, ticks + 1);
+}
+
+static void test_highest_ticks(void **state)
+{
+	const long long soon = clock_monotonic_ms() + 10000;
+	struct fixture *f = *state;
+
+	assert_true(spool_highest_ticks(f->fd, SPOOL_NEW, UINT64_MAX, soon) == 0);
 	make_file(f, SPOOL_NEW "/00000000-0001-7002-8000-000000000000", "");
 	make_file(f, SPOOL_NEW "/00000000-0001-7003-8000-000000000000", "");
-	make_file(f, SPOOL_NEW "/ffffffff-ffff-4fff-8000-000000000000", "no id of ours");
-	assert_true(spool_highest_ticks(f->fd, SPOOL_NEW, 100) == 0x1003);
-	assert_true(spool_highest_ticks(f->fd, "nowhere", 100) == 0);
+	make_file(f, SPOOL_NEW "/ffffffff-ffff-4fff-8000-000000000000", "not an id of ours");
+	make_file(f, SPOOL_NEW "/ffffffff-ffff-7fff-8000-000000000000", "beyond the limit");
+	assert_true(spool_highest_ticks(f->fd, SPOOL_NEW, 0x1003, soon) == 0x1003);
+	assert_true(spool_highest_ticks(f->fd, SPOOL_NEW, 0x1002, soon) == 0x1002);
+	assert_true(spool_highest_ticks(f->fd, "nowhere", UINT64_MAX, soon) == 0);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -300,6 +416,10 @@ int main(void)
 		TEST(test_half_made_directories_are_finished),
 		TEST(test_links_in_the_emergency_spool),
 		TEST(test_bounds),
+		TEST(test_deadline),
+		TEST(test_hook_directory),
+		TEST(test_high_water),
+		TEST(test_high_water_of_others),
 		TEST(test_highest_ticks),
 	};
 

@@ -100,6 +100,18 @@ static void test_clock_set_back(void **state)
 	assert_string_not_equal(s.epoch, now.epoch);
 }
 
+/* Everybody may read it, and only the directory's group may write to it. */
+static void test_mode(void **state)
+{
+	struct fixture *f = *state;
+	struct stamp s;
+	struct stat st;
+
+	assert_int_equal(stamp_take(f->fd, "stamp", 100, NULL, NULL, &s), 0);
+	assert_int_equal(fstatat(f->fd, "stamp", &st, 0), 0);
+	assert_int_equal(st.st_mode & 07777, 0664);
+}
+
 static void test_damage_begins_an_epoch(void **state)
 {
 	static const struct {
@@ -166,7 +178,7 @@ static void test_lock_is_waited_for_briefly(void **state)
 	int fd;
 
 	assert_int_equal(stamp_take(f->fd, "stamp", 100, give_floor, &future, &first), 0);
-	fd = openat(f->fd, "stamp", O_RDONLY);
+	fd = openat(f->fd, ".", O_RDONLY | O_DIRECTORY);
 	assert_int_equal(flock(fd, LOCK_EX), 0);
 	assert_int_equal(stamp_take(f->fd, "stamp", 20, NULL, NULL, &s), -ETIMEDOUT);
 	assert_string_not_equal(s.epoch, first.epoch);
@@ -232,7 +244,7 @@ static void test_lease_is_not_waited_for(void **state)
 		skip(); /* not every file system has leases */
 }
 
-/* Only root, or whose directory it is, makes the file: another's would be another's to lock. */
+/* Only root, or the owner of the directory, makes the file: another's would be another's to write. */
 static void test_who_makes_the_file(void **state)
 {
 	struct fixture *f = *state;
@@ -265,8 +277,10 @@ static void test_concurrency(void **state)
 		pid_t pid = fork();
 
 		if (pid == 0) {
+			int fd = open(f->path, O_RDONLY | O_DIRECTORY); /* a lock of its own */
+
 			for (int i = 0; i < EACH; i++) {
-				if (stamp_take(f->fd, "stamp", 10000, NULL, NULL, &s) < 0)
+				if (stamp_take(fd, "stamp", 10000, NULL, NULL, &s) < 0)
 					_exit(1);
 				if (write(pipefd[1], &s, sizeof(s)) != sizeof(s))
 					_exit(1);
@@ -325,6 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_DIRECTORY(test_order),
 		WITH_DIRECTORY(test_clock_set_back),
+		WITH_DIRECTORY(test_mode),
 		WITH_DIRECTORY(test_damage_begins_an_epoch),
 		WITH_DIRECTORY(test_flipped_bits),
 		WITH_DIRECTORY(test_lock_is_waited_for_briefly),

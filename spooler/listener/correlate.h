@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * pairing - which record of a hook tells the same transition as an event of the API.
+ * correlate - which record of a hook tells the same transition as an event of the API.
  *
  * libvirt runs its hooks before it sends the event, so the hook's record of a domain's start or end
  * is in the spool when the event comes: the last one of that domain is it. Records are seen as they
@@ -12,16 +12,16 @@
 
 #include "hook/record.h"
 
-/* Begins to watch the spool. Returns a descriptor that can be read from when pairing_drain() has
+/* Begins to watch the spool. Returns a descriptor that can be read from when correlate_drain() has
    something to do; it stays ours. Negative errno. */
-int pairing_start(void);
+int correlate_start(void);
 
 /* Looks at what has come. */
-void pairing_drain(void);
+void correlate_drain(void);
 
 /*
  * The id of the last record of this domain with this operation ("started", "stopped"), if it has
  * not been taken yet. Drains first.
  */
-bool pairing_take(const char *driver, struct bytes domain, const char *operation,
-		  char ret_id[static 37]);
+bool correlate_take(const char *driver, struct bytes domain, const char *operation,
+		    char ret_id[static 37]);

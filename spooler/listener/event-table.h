@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * catalog - every domain event that libvirt's API has, and what is recorded of each.
+ * event-table - every domain event that libvirt's API has, and what is recorded of each.
  *
  * The only file that knows the events' ids, arguments and enumerations. What the headers that we
  * were compiled with do not know (an event of a newer library, a new detail of an old event) is
@@ -13,7 +13,7 @@
 
 #include "hook/record.h"
 
-#define CATALOG_IDS_MAX 64 /* ids that are asked for: more than twice of those that there are */
+#define EVENT_TABLE_IDS_MAX 64 /* ids that are asked for: more than twice of those that there are */
 
 /* One event, in words. Valid during the call only. */
 struct notice {
@@ -30,14 +30,14 @@ struct notice {
 	char details[RECORD_DETAILS_MAX][RECORD_DETAIL_MAX]; /* "key=value" */
 };
 
-typedef void (*catalog_fn)(const struct notice *n, void *userdata);
+typedef void (*event_table_fn)(const struct notice *n, void *userdata);
 
 /* What one connection listens to. It must stay where it is while it is registered. */
 struct subscription {
-	catalog_fn notify;
+	event_table_fn notify;
 	void *userdata;
 	virConnectPtr conn;
-	int callbacks[CATALOG_IDS_MAX]; /* libvirt's numbers, -1: not registered */
+	int callbacks[EVENT_TABLE_IDS_MAX]; /* libvirt's numbers, -1: not registered */
 	unsigned n_registered;
 };
 
@@ -48,16 +48,16 @@ struct subscription {
  * the thread that runs libvirt's event loop. Returns 0, or -EOPNOTSUPP if there are not even
  * lifecycle events; libvirt's error says why.
  */
-int catalog_register(struct subscription *s, virConnectPtr conn, bool balloon);
-void catalog_deregister(struct subscription *s);
+int event_table_register(struct subscription *s, virConnectPtr conn, bool balloon);
+void event_table_deregister(struct subscription *s);
 
 /* The event's word, or NULL for a number that has none yet. */
-const char *catalog_event_name(int event_id);
+const char *event_table_event_name(int event_id);
 
 /* Does a hook tell this transition as well, and which operation is it: "started", "stopped", or
    NULL. */
-const char *catalog_hook_of(const struct notice *n);
+const char *event_table_hook_of(const struct notice *n);
 
 /* A domain's state and its reason (virDomainGetState), in words; numbers where there is no word. */
-void catalog_state_word(int state, char *buf, size_t size);
-void catalog_state_reason(int state, int reason, char *buf, size_t size);
+void event_table_state_word(int state, char *buf, size_t size);
+void event_table_state_reason(int state, int reason, char *buf, size_t size);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * known - the state of each domain of one connection as it was last recorded, in memory and in a
+ * states - the state of each domain of one connection as it was last recorded, in memory and in a
  * file.
  *
  * The file, SPOOLDIR/listen.URI, is what makes the difference after a restart of ours, or of the
@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define KNOWN_UUID 37
+#define STATES_UUID 37
 
-struct known_domain {
-	char uuid[KNOWN_UUID];
+struct domain_state {
+	char uuid[STATES_UUID];
 	char *name;
 	int state;	 /* enum virDomainState */
 	int id;		 /* of its run, -1: none */
@@ -23,21 +23,21 @@ struct known_domain {
 	bool seen;	 /* scratch for a comparison */
 };
 
-struct known {
+struct states {
 	char *path;
-	struct known_domain *list; /* by uuid */
+	struct domain_state *list; /* by uuid */
 	size_t n, room;
 	bool changed; /* since it was saved */
 };
 
 /* Reads the file for this URI. An absent file is an empty list; 1 is returned if there was one
    that was damaged, 0 otherwise; -ENOMEM. */
-int known_load(struct known *k, const char *uri);
+int states_load(struct states *k, const char *uri);
 /* Writes the file if something has changed. Negative errno. */
-int known_save(struct known *k);
-void known_release(struct known *k);
+int states_save(struct states *k);
+void states_release(struct states *k);
 
-struct known_domain *known_find(struct known *k, const char *uuid);
+struct domain_state *states_find(struct states *k, const char *uuid);
 /* The domain, made if it is not there; NULL without memory. Sets its name, and `changed`. */
-struct known_domain *known_put(struct known *k, const char *uuid, const char *name);
-void known_remove(struct known *k, struct known_domain *d);
+struct domain_state *states_put(struct states *k, const char *uuid, const char *name);
+void states_remove(struct states *k, struct domain_state *d);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * pairing - see pairing.h.
+ * correlate - see correlate.h.
  *
  * The daemon moves a record on within moments, so it is looked for where it may have gone, too.
  * Only a short while of memory is needed: what is kept is bounded, and forgotten as a whole when
  * there is too much of it.
  */
-#include "spooler/listener/pairing.h"
+#include "spooler/listener/correlate.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -204,7 +204,7 @@ static void drain(void)
 	add_watches(); /* a spool that was not there, or was mounted over */
 }
 
-int pairing_start(void)
+int correlate_start(void)
 {
 	watch_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (watch_fd < 0)
@@ -213,7 +213,7 @@ int pairing_start(void)
 	return watch_fd;
 }
 
-void pairing_drain(void)
+void correlate_drain(void)
 {
 	(void)pthread_mutex_lock(&lock);
 	if (watch_fd >= 0)
@@ -221,8 +221,8 @@ void pairing_drain(void)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-bool pairing_take(const char *driver, struct bytes domain, const char *operation,
-		  char ret_id[static 37])
+bool correlate_take(const char *driver, struct bytes domain, const char *operation,
+		    char ret_id[static 37])
 {
 	int i = operation_index(operation, strlen(operation));
 	struct domain *d = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * known - see known.h. The file is text:
+ * states - see states.h. The file is text:
  *
  *	virtspool-listen 1
  *	UUID STATE ID PERSISTENT NAME
@@ -10,7 +10,7 @@
  * with the numbers of libvirt's states, and the name percent-escaped. Without its last line it is
  * damaged.
  */
-#include "spooler/listener/known.h"
+#include "spooler/listener/states.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -24,7 +24,7 @@
 
 /* --- the list */
 
-static size_t position(const struct known *k, const char *uuid, bool *ret_found)
+static size_t position(const struct states *k, const char *uuid, bool *ret_found)
 {
 	size_t low = 0, high = k->n;
 
@@ -45,7 +45,7 @@ static size_t position(const struct known *k, const char *uuid, bool *ret_found)
 	return low;
 }
 
-struct known_domain *known_find(struct known *k, const char *uuid)
+struct domain_state *states_find(struct states *k, const char *uuid)
 {
 	bool found;
 	size_t i = position(k, uuid, &found);
@@ -53,18 +53,18 @@ struct known_domain *known_find(struct known *k, const char *uuid)
 	return found ? &k->list[i] : NULL;
 }
 
-struct known_domain *known_put(struct known *k, const char *uuid, const char *name)
+struct domain_state *states_put(struct states *k, const char *uuid, const char *name)
 {
 	_cleanup_free_ char *copy = strdup(name);
-	struct known_domain *d;
+	struct domain_state *d;
 	bool found;
 	size_t i = position(k, uuid, &found);
 
-	if (!copy || strlen(uuid) >= KNOWN_UUID)
+	if (!copy || strlen(uuid) >= STATES_UUID)
 		return NULL;
 	if (!found && k->n == k->room) {
 		size_t room = k->room ? 2 * k->room : 16;
-		struct known_domain *list = realloc(k->list, room * sizeof(*list));
+		struct domain_state *list = realloc(k->list, room * sizeof(*list));
 
 		if (!list)
 			return NULL;
@@ -76,7 +76,7 @@ struct known_domain *known_put(struct known *k, const char *uuid, const char *na
 		free(d->name);
 	} else {
 		memmove(d + 1, d, (k->n++ - i) * sizeof(*d));
-		*d = (struct known_domain){.id = -1};
+		*d = (struct domain_state){.id = -1};
 		strcpy(d->uuid, uuid);
 	}
 	d->name = TAKE_PTR(copy);
@@ -84,7 +84,7 @@ struct known_domain *known_put(struct known *k, const char *uuid, const char *na
 	return d;
 }
 
-void known_remove(struct known *k, struct known_domain *d)
+void states_remove(struct states *k, struct domain_state *d)
 {
 	size_t i = (size_t)(d - k->list);
 
@@ -93,13 +93,13 @@ void known_remove(struct known *k, struct known_domain *d)
 	k->changed = true;
 }
 
-void known_release(struct known *k)
+void states_release(struct states *k)
 {
 	for (size_t i = 0; i < k->n; i++)
 		free(k->list[i].name);
 	free(k->list);
 	free(k->path);
-	*k = (struct known){};
+	*k = (struct states){};
 }
 
 /* --- the file */
@@ -135,10 +135,10 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-static bool parse_line(struct known *k, char *line)
+static bool parse_line(struct states *k, char *line)
 {
-	struct known_domain *d;
-	char uuid[KNOWN_UUID];
+	struct domain_state *d;
+	char uuid[STATES_UUID];
 	int state, id, persistent, at = 0;
 
 	line[strcspn(line, "\n")] = '\0';
@@ -146,7 +146,7 @@ static bool parse_line(struct known *k, char *line)
 	    line[at] != ' ')
 		return false;
 	unescape(line + at + 1);
-	d = known_put(k, uuid, line + at + 1);
+	d = states_put(k, uuid, line + at + 1);
 	if (!d)
 		return false;
 	d->state = state;
@@ -155,7 +155,7 @@ static bool parse_line(struct known *k, char *line)
 	return true;
 }
 
-static bool parse(struct known *k, FILE *f)
+static bool parse(struct states *k, FILE *f)
 {
 	_cleanup_free_ char *line = NULL;
 	size_t room = 0, count = 0;
@@ -171,12 +171,12 @@ static bool parse(struct known *k, FILE *f)
 	return false;
 }
 
-int known_load(struct known *k, const char *uri)
+int states_load(struct states *k, const char *uri)
 {
 	_cleanup_fclose_ FILE *f = NULL;
 	bool whole;
 
-	*k = (struct known){};
+	*k = (struct states){};
 	if (path_of(uri, &k->path) < 0)
 		return -ENOMEM;
 	f = fopen(k->path, "re");
@@ -186,18 +186,18 @@ int known_load(struct known *k, const char *uri)
 	if (!whole) {
 		char *path = TAKE_PTR(k->path);
 
-		known_release(k);
+		states_release(k);
 		k->path = path;
 	}
 	k->changed = false;
 	return !whole;
 }
 
-static int print(const struct known *k, FILE *f)
+static int print(const struct states *k, FILE *f)
 {
 	fputs(FIRST_LINE, f);
 	for (size_t i = 0; i < k->n; i++) {
-		const struct known_domain *d = &k->list[i];
+		const struct domain_state *d = &k->list[i];
 		size_t size = 3 * strlen(d->name);
 		struct text name = {.data = malloc(size + 1), .size = size};
 
@@ -214,7 +214,7 @@ static int print(const struct known *k, FILE *f)
 	return 0;
 }
 
-int known_save(struct known *k)
+int states_save(struct states *k)
 {
 	_cleanup_free_ char *temporary = NULL;
 	_cleanup_fclose_ FILE *f = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * catalog - see catalog.h.
+ * event-table - see event-table.h.
  *
  * libvirt calls each event's callback with arguments of its own, the connection and the domain
  * always first. For an id that is newer than our headers only these two are known. Its callback
@@ -8,7 +8,7 @@
  * cannot reach its userdata, which comes last: so each such id has a callback of its own that knows
  * its number, and the subscription is found by the connection.
  */
-#include "spooler/listener/catalog.h"
+#include "spooler/listener/event-table.h"
 
 #include <libvirt/virterror.h>
 #include <pthread.h>
@@ -137,24 +137,24 @@ static void word(const struct words *w, int value, char *buf, size_t size)
 		(void)snprintf(buf, size, "%d", value);
 }
 
-const char *catalog_event_name(int event_id)
+const char *event_table_event_name(int event_id)
 {
 	return event_id >= 0 && (size_t)event_id < ELEMENTSOF(event_names) ? event_names[event_id]
 									   : NULL;
 }
 
-void catalog_state_word(int state, char *buf, size_t size)
+void event_table_state_word(int state, char *buf, size_t size)
 {
 	word(&state_words, state, buf, size);
 }
 
-void catalog_state_reason(int state, int reason, char *buf, size_t size)
+void event_table_state_reason(int state, int reason, char *buf, size_t size)
 {
 	word(state >= 0 && (size_t)state < ELEMENTSOF(state_reasons) ? &state_reasons[state] : NULL,
 	     reason, buf, size);
 }
 
-const char *catalog_hook_of(const struct notice *n)
+const char *event_table_hook_of(const struct notice *n)
 {
 	if (n->lifecycle == VIR_DOMAIN_EVENT_STARTED &&
 	    n->detail != VIR_DOMAIN_EVENT_STARTED_WAKEUP)
@@ -166,7 +166,7 @@ const char *catalog_hook_of(const struct notice *n)
 
 static void begin(struct notice *n, virDomainPtr domain, int event_id)
 {
-	const char *name = catalog_event_name(event_id);
+	const char *name = event_table_event_name(event_id);
 
 	n->event_id = event_id;
 	n->lifecycle = n->detail = -1;
@@ -584,7 +584,7 @@ UNKNOWN_8(56, 57, 58, 59, 60, 61, 62, 63)
 
 typedef void (*unknown_fn)(virConnectPtr conn, virDomainPtr domain);
 #define UNKNOWN_FIRST 24 /* below it every libvirt that we build with has names */
-static const unknown_fn unknown[CATALOG_IDS_MAX - UNKNOWN_FIRST] = {
+static const unknown_fn unknown[EVENT_TABLE_IDS_MAX - UNKNOWN_FIRST] = {
 	on_24, on_25, on_26, on_27, on_28, on_29, on_30, on_31, on_32, on_33,
 	on_34, on_35, on_36, on_37, on_38, on_39, on_40, on_41, on_42, on_43,
 	on_44, on_45, on_46, on_47, on_48, on_49, on_50, on_51, on_52, on_53,
@@ -632,8 +632,9 @@ static virConnectDomainEventGenericCallback callback_of(int id)
 
 	if ((size_t)id < ELEMENTSOF(known) && known[id])
 		return known[id];
-	return id >= UNKNOWN_FIRST && id < CATALOG_IDS_MAX ? CALLBACK(unknown[id - UNKNOWN_FIRST])
-							   : NULL;
+	return id >= UNKNOWN_FIRST && id < EVENT_TABLE_IDS_MAX
+		       ? CALLBACK(unknown[id - UNKNOWN_FIRST])
+		       : NULL;
 }
 
 /* An event with a richer successor is wanted only where that is missing. */
@@ -666,11 +667,11 @@ static void enlist(struct subscription *s, struct subscription *instead_of)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-int catalog_register(struct subscription *s, virConnectPtr conn, bool balloon)
+int event_table_register(struct subscription *s, virConnectPtr conn, bool balloon)
 {
 	s->conn = conn;
 	s->n_registered = 0;
-	for (int id = 0; id < CATALOG_IDS_MAX; id++)
+	for (int id = 0; id < EVENT_TABLE_IDS_MAX; id++)
 		s->callbacks[id] = -1;
 	enlist(s, NULL);
 	register_one(s, VIR_DOMAIN_EVENT_ID_LIFECYCLE);
@@ -678,7 +679,7 @@ int catalog_register(struct subscription *s, virConnectPtr conn, bool balloon)
 		enlist(NULL, s);
 		return -EOPNOTSUPP;
 	}
-	for (int id = CATALOG_IDS_MAX - 1; id > VIR_DOMAIN_EVENT_ID_LIFECYCLE; id--) {
+	for (int id = EVENT_TABLE_IDS_MAX - 1; id > VIR_DOMAIN_EVENT_ID_LIFECYCLE; id--) {
 		if (successor_of(id) >= 0 && s->callbacks[successor_of(id)] >= 0)
 			continue;
 		if (id == VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE && !balloon)
@@ -689,9 +690,9 @@ int catalog_register(struct subscription *s, virConnectPtr conn, bool balloon)
 	return 0;
 }
 
-void catalog_deregister(struct subscription *s)
+void event_table_deregister(struct subscription *s)
 {
-	for (int id = 0; id < CATALOG_IDS_MAX; id++)
+	for (int id = 0; id < EVENT_TABLE_IDS_MAX; id++)
 		if (s->callbacks[id] >= 0) /* of a dead connection it only gives back the memory */
 			(void)virConnectDomainEventDeregisterAny(s->conn, s->callbacks[id]);
 	virResetLastError();
