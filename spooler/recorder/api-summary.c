@@ -99,7 +99,8 @@ static int list_problems(struct api_request *r, json_t *ret)
 {
 	static const struct db_statement statements[] = {
 		{"SELECT 'guest-on-two-hosts', h.name, o.name, g.uuid, g.name, g.other_since, 1 FROM " GUEST_JOINS
-		 " WHERE " GUEST_ALSO_ON " IS NOT NULL ORDER BY g.other_since DESC LIMIT $1",
+		 " WHERE g.other_host IS NOT NULL AND " GUEST_ALSO_ON
+		 " IS NOT NULL ORDER BY g.other_since DESC LIMIT $1",
 		 "i"},
 		{"SELECT 'host-silent', h.name, NULL, NULL, NULL, h.seen, 1 FROM hosts h WHERE " HOST_STATE
 		 " = "

@@ -247,11 +247,8 @@ static int take_event(const struct db_value *v, void *userdata)
 	guest_fold(&t->guest, &e, &t->ops);
 	operations_release(&t->ops);
 	for (size_t i = 0; i < GUEST_PLACES_MAX; i++) /* it is alive in this epoch */
-		if (t->intervals[i].open && t->intervals[i].host == e.host) {
+		if (t->intervals[i].open && t->intervals[i].host == e.host)
 			memcpy(t->intervals[i].epoch, e.epoch, 16);
-			if (strcmp(t->intervals[i].state, "unknown") == 0)
-				t->intervals[i].state = "unknown";
-		}
 	compare(t, e.time);
 	return 0;
 }
@@ -651,20 +648,14 @@ static int take_guest(const struct db_value *v, void *userdata)
 }
 
 /* Those that are on the host now, or had an operation there in the window. */
-static int read_guests(struct timeline *t, int64_t host, struct guest_list *l, json_t *ret)
+static int read_guests(struct timeline *t, int64_t host, struct guest_list *l)
 {
-	static const char from_where[] =
-		"FROM guests g WHERE g.host = $1 OR g.other_host = $1 OR g.uuid IN (SELECT guest FROM operations WHERE host = "
-		"$1 AND id >= $2 AND id < $3)";
 	static const struct db_statement page = {
 		"SELECT g.uuid, g.name FROM guests g WHERE g.host = $1 OR g.other_host = $1 OR g.uuid IN (SELECT guest FROM "
 		"operations WHERE host = $1 AND id >= $2 AND id < $3) ORDER BY g.name, g.uuid LIMIT $4 OFFSET $5",
 		"iuuii"};
 	struct db_value v[5];
 	unsigned char from[16], to[16];
-	char count[512];
-	int64_t total = 0;
-	int n;
 
 	id_at(t->from, from);
 	id_at(t->to + 1000, to);
@@ -675,12 +666,7 @@ static int read_guests(struct timeline *t, int64_t host, struct guest_list *l, j
 	v[4] = db_int((int64_t)api_number(t->r, "offset", 0, API_OFFSET_MAX));
 	if (t->r->answered)
 		return -EINVAL;
-	n = db_run(t->r->api->db, &page, v, 1, take_guest, l);
-	(void)total;
-	(void)count;
-	(void)from_where;
-	(void)ret;
-	return n;
+	return db_run(t->r->api->db, &page, v, 1, take_guest, l);
 }
 
 static int host_guests(struct timeline *t, const struct guest_list *l, json_t *guests)
@@ -725,7 +711,7 @@ static int host_timeline(struct api_request *r, struct timeline *t, struct guest
 	if (n >= 0)
 		n = db_run(r->api->db, &boots, &v, 1, take_boot, t);
 	if (n >= 0)
-		n = read_guests(t, host, l, ret);
+		n = read_guests(t, host, l);
 	if (n >= 0)
 		n = host_guests(t, l, guests);
 	if (n >= 0)

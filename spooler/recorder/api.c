@@ -9,6 +9,7 @@
 #include "spooler/recorder/api-internal.h"
 
 #define JSON_TYPE "application/json"
+#define QUERY_TIMEOUT_MS 3000
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 /* Each path with the parameters that it takes; `*` stands for one part that varies. */
@@ -373,8 +374,10 @@ static int open_store(struct api *a, char **ret_error)
 	if (a->db)
 		return 0;
 	r = query_open(a->store, &a->query, ret_error);
-	if (r >= 0)
+	if (r >= 0) {
 		a->db = query_db(a->query);
+		(void)db_set_timeout(a->db, QUERY_TIMEOUT_MS);
+	}
 	return r;
 }
 

@@ -20,6 +20,7 @@ struct db_backend {
 	void (*forget)(struct db *db, size_t slot); /* a prepared statement */
 	uint64_t (*size)(struct db *db);
 	void (*interrupt)(struct db *db);
+	int (*set_timeout)(struct db *db, unsigned ms); /* NULL: SQL does it */
 	void (*close)(struct db *db); /* frees all but what db.c allocated */
 };
 

@@ -12,6 +12,7 @@
 #include "spooler/base/util.h"
 #include "spooler/recorder/db-backend.h"
 
+#define PROGRESS_STEPS 20000 /* of SQLite's machine, between two looks at the clock */
 #define BUSY_TIMEOUT_MS 2000 /* then -EAGAIN: the caller retries, and can be stopped in between */
 #define CACHE_KIB "16384"
 #define WAL_PAGES "1000"	   /* a checkpoint after so many pages */
@@ -22,6 +23,8 @@ struct sqlite {
 	sqlite3 *handle;
 	sqlite3_stmt *statements[DB_STATEMENTS_MAX + 1];
 	char *path;
+	unsigned timeout_ms;
+	uint64_t deadline_usec; /* of the statement that runs; CLOCK_MONOTONIC */
 };
 
 static struct sqlite *sqlite_of(struct db *db)
@@ -170,6 +173,7 @@ static int step_all(struct sqlite *q, sqlite3_stmt *s, db_row_fn fn, void *userd
 	struct db_value values[DB_PARAMS_MAX];
 	int n = sqlite3_column_count(s), code, r = 0;
 
+	q->deadline_usec = now_usec(CLOCK_MONOTONIC) + q->timeout_ms * UINT64_C(1000);
 	while (r >= 0 && (code = sqlite3_step(s)) == SQLITE_ROW) {
 		if (!fn)
 			continue;
@@ -261,6 +265,22 @@ static void interrupt(struct db *db)
 	sqlite3_interrupt(sqlite_of(db)->handle);
 }
 
+static int on_progress(void *userdata)
+{
+	struct sqlite *q = userdata;
+
+	return now_usec(CLOCK_MONOTONIC) > q->deadline_usec;
+}
+
+static int set_timeout(struct db *db, unsigned ms)
+{
+	struct sqlite *q = sqlite_of(db);
+
+	q->timeout_ms = ms;
+	sqlite3_progress_handler(q->handle, ms ? PROGRESS_STEPS : 0, ms ? on_progress : NULL, q);
+	return 0;
+}
+
 static void close_database(struct db *db)
 {
 	struct sqlite *q = sqlite_of(db);
@@ -281,6 +301,7 @@ static const struct db_backend backend = {
 	.forget = forget,
 	.size = size_of,
 	.interrupt = interrupt,
+	.set_timeout = set_timeout,
 	.close = close_database,
 };
 

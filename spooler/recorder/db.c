@@ -179,3 +179,13 @@ void db_interrupt(struct db *db)
 {
 	db->backend->interrupt(db);
 }
+
+int db_set_timeout(struct db *db, unsigned ms)
+{
+	char sql[64];
+
+	if (db->backend->set_timeout)
+		return db->backend->set_timeout(db, ms);
+	(void)snprintf(sql, sizeof(sql), "SET statement_timeout = %u", ms); /* PostgreSQL */
+	return db_execute(db, sql);
+}

@@ -92,6 +92,8 @@ uint64_t db_size(struct db *db);
 /* Interrupts a statement that runs in another thread (SQLite) or bounds it (PostgreSQL). May be
    called from any thread. */
 void db_interrupt(struct db *db);
+/* A statement that runs for longer than this ends with -EAGAIN; 0: none does. */
+int db_set_timeout(struct db *db, unsigned ms);
 
 /* --- values */
 
