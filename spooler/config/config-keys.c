@@ -41,6 +41,7 @@ static const char *check_status_topic(const char *value);
 static const char *check_pin(const char *value);
 static const char *check_tls_version(const char *value);
 static const char *check_server_name(const char *value);
+static const char *check_alpn(const char *value);
 static const char *check_glob(const char *value);
 static const char *check_store(const char *value);
 static const char *check_share(const char *value);
@@ -73,9 +74,11 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	{"mqtt.topic", TYPE_STRING, TO(mqtt.topic),
 	 "virtspool/v1/{host}/{driver}/{uuid}/{operation}", .check = check_topic,
 	 .programs = SHARED, .help = "where an event is published"},
-	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), .check = check_status_topic,
-	 .none = true, .programs = SHARED,
-	 .help = "where this host reports that it is online or offline (template)"},
+	{"mqtt.status_topic", TYPE_STRING, TO(mqtt.status_topic), "virtspool/v1/{host}/status",
+	 .check = check_status_topic, .none = true, .programs = SHARED,
+	 .help = "where the host is reported online or offline, retained; none: nowhere"},
+	{"mqtt.will_delay", TYPE_DURATION, TO(mqtt.will_delay_s), "1s", .min = 0, .max = 86400,
+	 .help = "after a lost connection the broker waits this long before it reports offline"},
 	{"mqtt.keep_alive", TYPE_DURATION, TO(mqtt.keep_alive_s), "30s", .min = 5, .max = 65535,
 	 .programs = SHARED, .help = "probe a connection that is silent for this long"},
 	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1,
@@ -108,11 +111,13 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "sha256:HEX of the broker's public key, one must match; with ca_file or instead of it"},
 	{"tls.minimum_version", TYPE_STRING, TO(tls.minimum_version), "1.2",
 	 .check = check_tls_version, .programs = SHARED, .help = "1.2 or 1.3"},
-	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "made from minimum_version",
+	{"tls.priority", TYPE_STRING, TO(tls.priority), .otherwise = "as RFC 9325 recommends",
 	 .programs = SHARED, .help = "GnuTLS priority string"},
 	{"tls.server_name", TYPE_STRING, TO(tls.server_name),
 	 .otherwise = "the host of the broker's URL", .check = check_server_name,
 	 .programs = SHARED, .help = "name that the broker's certificate must contain"},
+	{"tls.alpn", TYPE_STRING, TO(tls.alpn), "mqtt", .check = check_alpn, .none = true,
+	 .programs = SHARED, .help = "application protocol to offer (ALPN); none: offer none"},
 
 	{"events.xml", TYPE_BOOLEAN, TO(events.xml), "false",
 	 .help = "publish libvirt's document, secrets blanked, with each event"},
@@ -485,6 +490,14 @@ bool config_ipv6_address(const char *s)
 	memcpy(address, s, n);
 	address[n] = 0;
 	return inet_pton(AF_INET6, address, &in6) == 1;
+}
+
+/* RFC 7301 section 3.1 */
+static const char *check_alpn(const char *value)
+{
+	size_t n = strlen(value);
+
+	return n >= 1 && n <= 255 ? NULL : "a protocol's name has 1 to 255 bytes";
 }
 
 static const char *check_server_name(const char *value)

@@ -40,9 +40,10 @@ struct config {
 		char *client_id;  /* default: virtspool-HOST */
 		char *username;
 		char *password_file;
-		unsigned window;    /* unacknowledged events at a time */
-		char *topic;	    /* template, checked */
-		char *status_topic; /* template; NULL: no status messages */
+		unsigned window;       /* unacknowledged events at a time */
+		char *topic;	       /* template, checked */
+		char *status_topic;    /* template; NULL: no status messages */
+		uint64_t will_delay_s; /* of the offline report, after a lost connection */
 		uint64_t keep_alive_s;
 		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
 		uint64_t ack_timeout_s;	    /* no PUBACK for this long ends the connection */
@@ -59,6 +60,7 @@ struct config {
 		char *minimum_version; /* "1.2" or "1.3" */
 		char *priority;	       /* GnuTLS priority string; NULL: ours */
 		char *server_name;     /* verified instead of the broker's host */
+		char *alpn;	       /* the application protocol that is offered; NULL: none */
 	} tls;
 
 	struct config_events {

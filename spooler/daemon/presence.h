@@ -1,16 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * presence - the message on the status topic: this host is online, or (as will, or at the end)
- * offline, with the epoch and sequence that the hooks have reached, so that a consumer sees what is
- * missing at the end, too.
+ * presence - what this host reports on the status topic: that it is online, or (as will, or at an
+ * orderly end) offline; with its boot id, how far its sequence has come, and its certificate.
+ *
+ * A report always carries an epoch, so that a consumer sees a boot even if no hook has run since.
+ * Before the first event of a boot there is none, and a placeholder stands for it: the same in each
+ * report of this boot, different from every epoch that an event has, with sequence 0.
  */
 #pragma once
 
-#include <stdbool.h>
-
 #include "spooler/config/config.h"
 #include "spooler/event/event.h"
+#include "spooler/mqtt/transport.h"
+
+enum presence {
+	PRESENCE_ONLINE,
+	PRESENCE_OFFLINE, /* an orderly end */
+	PRESENCE_WILL,	  /* offline, published by the broker after a lost connection */
+};
 
 /* Returns 1, or 0 if the configuration has no status topic (ret_event is empty then), or
-   -ENOMEM. */
-int presence_build(const struct config *c, bool online, struct event *ret_event);
+   -ENOMEM. credentials may be NULL. */
+int presence_build(const struct config *c, const struct credentials *credentials, enum presence p,
+		   struct event *ret_event);

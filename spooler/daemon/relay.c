@@ -665,14 +665,15 @@ static void relay_feed(struct relay *r)
 
 /* Online, or, before the connection is closed in good order, offline. Nothing depends on its
    arrival. */
-static void tell_presence(struct relay *r, bool online)
+static void tell_presence(struct relay *r, enum presence p)
 {
 	_cleanup_(event_release) struct event e = {0};
 
 	r->presence_mid = 0;
-	if (r->client && client_connected(r->client) && presence_build(r->config, online, &e) > 0)
+	if (r->client && client_connected(r->client) &&
+	    presence_build(r->config, r->credentials, p, &e) > 0)
 		(void)client_publish(r->client, e.topic, e.payload, e.payload_size,
-				     EVENT_CONTENT_TYPE, false, &r->presence_mid);
+				     EVENT_CONTENT_TYPE, true, &r->presence_mid);
 }
 
 static void on_connected(struct client *c, void *userdata)
@@ -687,7 +688,7 @@ static void on_connected(struct client *c, void *userdata)
 	release_held(r);
 	log_notice("connected to broker %s, %s, %s", broker_url(r), client_peer(c),
 		   client_protocol(c));
-	tell_presence(r, true);
+	tell_presence(r, PRESENCE_ONLINE);
 	relay_feed(r);
 }
 
@@ -789,7 +790,14 @@ static void relay_connect(struct relay *r)
 
 	log_debug("connecting to broker %s", broker->url);
 	event_release(&r->will);
-	if (presence_build(r->config, false, &r->will) > 0) {
+	if (presence_build(r->config, r->credentials, PRESENCE_WILL, &r->will) > 0) {
+		options.will_retain = true;
+		options.will_delay_s = (uint32_t)r->config->mqtt.will_delay_s;
+		options.session_expiry_s = options.will_delay_s;
+		/* With QoS 2 a session that is taken up may still hold packet identifiers, and the
+		   broker would drop new events under them as repetitions. */
+		options.resume = options.will_delay_s > 0 && r->config->mqtt.version == 5 &&
+				 r->config->mqtt.qos == 1;
 		options.will_topic = r->will.topic;
 		options.will_payload = r->will.payload;
 		options.will_content_type = EVENT_CONTENT_TYPE;
@@ -891,7 +899,7 @@ static void finish(struct relay *r)
 {
 	timer_stop(r->stop_timer);
 	timer_stop(r->reconnect);
-	tell_presence(r, false);
+	tell_presence(r, PRESENCE_OFFLINE);
 	relay_disconnect(r);
 	if (r->stopping)
 		(void)sd_event_source_set_enabled(r->defer_stopped, SD_EVENT_ONESHOT);

@@ -540,7 +540,7 @@ int event_build(const struct config *c, const struct record *r, bool replayed,
 	return 0;
 }
 
-int event_build_status(const struct config *c, bool online, const char *epoch, uint64_t sequence,
+int event_build_status(const struct config *c, const struct event_status *s,
 		       struct event *ret_event)
 {
 	_cleanup_(event_releasep) struct event e = {};
@@ -560,20 +560,26 @@ int event_build_status(const struct config *c, bool online, const char *epoch, u
 	}
 	id_random(buf);
 	put_attributes(&b, c, buf,
-		       online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
-	if (online) { /* when a will is sent is unknown when it is written */
+		       s->online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
+	if (!s->will) { /* when a will is sent is unknown when it is written */
 		(void)clock_gettime(CLOCK_REALTIME, &now);
 		time_format(now.tv_sec, (unsigned)(now.tv_nsec / 1000), buf);
 		put_ascii(&b, b.event, "time", buf);
 	}
 	put_ascii(&b, b.event, "datacontenttype", "application/json");
 	put_string(&b, "host", c->host);
-	put_ascii(&b, b.data, "status", online ? "online" : "offline");
-	if (epoch) {
-		snprintf(buf, sizeof(buf), "%020" PRIu64, sequence);
-		put_string(&b, "epoch", epoch);
+	put_ascii(&b, b.data, "status", s->online ? "online" : "offline");
+	if (!s->online)
+		put_ascii(&b, b.data, "reason", s->will ? "lost" : "stopped");
+	if (s->boot_id)
+		put_ascii(&b, b.data, "boot_id", s->boot_id);
+	if (s->epoch) {
+		snprintf(buf, sizeof(buf), "%020" PRIu64, s->sequence);
+		put_string(&b, "epoch", s->epoch);
 		put_ascii(&b, b.data, "sequence", buf);
 	}
+	if (s->certificate)
+		put_ascii(&b, b.data, "certificate", s->certificate);
 	e.domain = strdup("");
 	r = e.domain ? builder_finish(&b, &e) : -ENOMEM;
 	if (r < 0)

@@ -42,12 +42,19 @@ void event_release(struct event *e);
 int event_parts(const struct event *e, struct verifiable *ret_parts);
 int event_attach(struct event *e, const char *material);
 
-/*
- * The host's status as an event, for the status topic: online, or offline for the will, with what
- * is known of the host's sequence (epoch may be NULL). Its topic is NULL if the configuration has
- * no status topic.
- */
-int event_build_status(const struct config *c, bool online, const char *epoch, uint64_t sequence,
+/* What a host reports about itself. Strings that are not known are NULL. */
+struct event_status {
+	bool online;
+	bool will;	     /* published by the broker, at a time that is not known now */
+	const char *boot_id; /* 32 lower-case hexadecimal digits */
+	const char *epoch;   /* with the highest sequence number in it */
+	uint64_t sequence;
+	const char *certificate; /* the host's, base64 of its DER form */
+};
+
+/* An event for the status topic. Its topic is NULL if the configuration has no status topic.
+   Returns 0 or -ENOMEM. */
+int event_build_status(const struct config *c, const struct event_status *s,
 		       struct event *ret_event);
 
 /* Do the filters of the configuration let it pass? */

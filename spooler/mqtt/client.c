@@ -41,7 +41,6 @@
 	(4 * 1024 * 1024)     /* bound of what libmosquitto holds, whatever the window */
 #define PACKET_MAX 268435455U /* MQTT's own limit for what follows the fixed header's length */
 #define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
-#define PUBLISH_IN_NONE (64 * 1024)	  /* announced when there is no subscription */
 #define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
 #define WINDOW_QOS2_V3 20		  /* see window_of() */
 #define KEEP_ALIVE_MAX 65535
@@ -50,6 +49,7 @@
 #define RECEIVE_MAX 1000
 #define FILTERS_MAX 1000
 #define PUBACK_SIZE 4
+#define SLOWEST 512 /* bytes a second that a broker must take */
 #define PINGREQ_SIZE 2
 
 enum client_state {
@@ -115,7 +115,8 @@ struct client {
 	size_t in_flight_bytes;
 	struct ack *acks; /* answers of this turn */
 	unsigned n_acks;
-	bool was_full; /* the user has seen no room since `writable` */
+	bool was_full;	   /* the user has seen no room since `writable` */
+	size_t hello_size; /* of the CONNECT */
 	char *content_type;
 	mosquitto_property *properties; /* of the last publish, kept for the next */
 
@@ -123,6 +124,8 @@ struct client {
 	uint64_t connack_deadline;
 	uint64_t head_since; /* the oldest publish without an answer is waited for since */
 	uint64_t last_in, last_out;
+	uint64_t patience_from; /* head_since or ping_since, and what has moved since then */
+	size_t patience_moved;
 	uint64_t ping_since; /* 0: no ping is out */
 	bool ping_wanted;
 	uint64_t timer_set; /* 0: off */
@@ -136,6 +139,7 @@ struct client {
 	struct outbound outbound;
 	uint64_t answered; /* of inbound.answers: what libmosquitto has written */
 	size_t in_begin, in_end, out_begin, out_end;
+	uint8_t codes[UINT16_MAX + 1]; /* see inbound.codes */
 	uint8_t in[IN_BUFFER];
 	uint8_t out[OUT_BUFFER];
 };
@@ -227,15 +231,30 @@ static const char *peer(const struct client *c)
 	return c->transport ? transport_peer(c->transport) : c->peer;
 }
 
+/* What can be the reason for a connection that ends without a CONNACK. */
+static void lose_in_hello(struct client *c)
+{
+	const char *error = transport_error(c->transport);
+	bool may_not_know = c->options.config->mqtt.version == 5 && !c->options.connected_before;
+
+	if (transport_failure(c->transport) != TRANSPORT_FAILURE_CLOSED)
+		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s", error);
+	else if (may_not_know)
+		lose(c, CLIENT_LOSS_TRANSPORT, 0,
+		     "%s instead of a CONNACK; it may not know MQTT 5 (set mqtt.version to 3.1.1), or "
+		     "not take a CONNECT of %zu bytes",
+		     error, c->hello_size);
+	else
+		lose(c, CLIENT_LOSS_TRANSPORT, 0,
+		     "%s instead of a CONNACK; our CONNECT has %zu bytes", error, c->hello_size);
+}
+
 static void lose_transport(struct client *c)
 {
-	const char *hint = "";
-
-	if (c->state == HELLO && transport_failure(c->transport) == TRANSPORT_FAILURE_CLOSED)
-		hint = c->options.config->mqtt.version == 5
-			       ? " instead of a CONNACK; does it know MQTT 5? (mqtt.version)"
-			       : " instead of a CONNACK";
-	lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s%s", transport_error(c->transport), hint);
+	if (c->state == HELLO)
+		lose_in_hello(c);
+	else
+		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s", transport_error(c->transport));
 }
 
 /* libmosquitto has ended the connection on its side; find out why. */
@@ -255,9 +274,8 @@ static void lose_mosquitto(struct client *c)
 						  : "Normal disconnection",
 		     c->inbound.disconnect_reason, *words ? ": " : "", words);
 	else
-		lose(c, CLIENT_LOSS_PROTOCOL, 0,
-		     "%s: the broker sent what MQTT does not allow (%s)", peer(c),
-		     mosquitto_strerror(c->mosq_code));
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the broker violates the MQTT protocol (%s)",
+		     peer(c), mosquitto_strerror(c->mosq_code));
 }
 
 /* --- libmosquitto's callbacks: they note, and the turn tells */
@@ -336,13 +354,15 @@ static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_
 {
 	struct client *c = userdata;
 	struct publish *p = find_publish(c, mid);
+	unsigned code = c->codes[(uint16_t)mid] ? c->codes[(uint16_t)mid] : (unsigned)reason_code;
 
+	c->codes[(uint16_t)mid] = 0;
 	if (!p)
 		return;
 	p->acknowledged = true;
 	c->in_flight--;
 	c->in_flight_bytes -= p->size;
-	c->acks[c->n_acks++] = (struct ack){.mid = mid, .reason_code = (unsigned)reason_code};
+	c->acks[c->n_acks++] = (struct ack){.mid = mid, .reason_code = code};
 	while (c->ring_n > 0 && c->ring[c->ring_head].acknowledged) {
 		c->ring_head = (c->ring_head + 1) % c->ring_size;
 		c->ring_n--;
@@ -419,15 +439,15 @@ static int mosquitto_error(int code)
 static int mosquitto_begin(struct client *c, const char *path)
 {
 	const struct config_mqtt *q = &c->options.config->mqtt;
-	uint32_t take = c->handlers.message ? PUBLISH_IN_MAX : PUBLISH_IN_NONE;
 	uint16_t receive_max = c->options.receive_max ? c->options.receive_max : RECEIVE_MAX;
 	mosquitto_property *properties = NULL;
 	uint64_t keep_alive = q->keep_alive_s;
 	int code = MOSQ_ERR_SUCCESS;
 
-	if (q->version == 5)
+	/* Only of a subscriber: NanoMQ answers with the same number, as its own limit. */
+	if (q->version == 5 && c->handlers.message)
 		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
-						    take);
+						    PUBLISH_IN_MAX);
 	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->handlers.message)
 		code = mosquitto_property_add_int16(&properties, MQTT_PROP_RECEIVE_MAXIMUM,
 						    receive_max);
@@ -658,10 +678,20 @@ static bool from_broker(struct client *c)
 
 /* --- a turn: to the broker */
 
-/* A large event on a slow line: as long as it moves, and there is more to come, no answer can be
-   expected yet, neither to it nor to a ping that waits behind it. */
-static void be_patient(struct client *c)
+/* A large event on a slow line: while it moves, and there is more to come, no answer can be
+   expected yet, neither to it nor to a ping that comes after it. It must move by SLOWEST, or a
+   broker that takes a byte now and then could hold everything up. */
+static void be_patient(struct client *c, size_t moved)
 {
+	uint64_t since = c->ping_since ? c->ping_since : c->head_since;
+
+	if (c->patience_from != since) {
+		c->patience_from = since;
+		c->patience_moved = 0;
+	}
+	c->patience_moved += moved;
+	if (c->patience_moved < SLOWEST * (c->ack_timeout_us / USEC_PER_SEC))
+		return;
 	c->head_since = c->last_out;
 	if (c->ping_since)
 		c->ping_since = c->last_out;
@@ -704,7 +734,7 @@ static void read_bridge(struct client *c)
 
 static bool to_broker(struct client *c)
 {
-	bool moved = false;
+	size_t moved = 0;
 	ssize_t n;
 
 	for (;;) {
@@ -723,11 +753,12 @@ static bool to_broker(struct client *c)
 			break;
 		c->out_begin += (size_t)n;
 		c->last_out = loop_usec(c);
-		moved = true;
+		moved += (size_t)n;
+		c->hello_size += c->state == HELLO ? (size_t)n : 0;
 	}
-	if (moved && c->out_begin < c->out_end)
-		be_patient(c);
-	return moved;
+	if (moved > 0 && c->out_begin < c->out_end)
+		be_patient(c, moved);
+	return moved > 0;
 }
 
 /* --- a turn: telling the user */
@@ -753,7 +784,8 @@ static void check_connack(struct client *c)
 	}
 	if (c->qos == 0) {
 		lose(c, CLIENT_LOSS_REFUSED, 0x9b,
-		     "%s: the broker knows no QoS 1, without which events could be lost", peer(c));
+		     "%s: the broker does not support QoS 1, without which events could be lost",
+		     peer(c));
 		return;
 	}
 	c->state = READY;
@@ -847,7 +879,7 @@ static bool turn(struct client *c)
 		lose_transport(c);
 	else if (c->inbound.answers - c->answered > ANSWERS_MAX)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0,
-		     "%s: the broker wants answers without end, and does not take them", peer(c));
+		     "%s: the broker keeps requesting replies but does not read them", peer(c));
 	return moved && c->state != LOST;
 }
 
@@ -978,6 +1010,7 @@ static int client_init(struct client *c)
 	c->inbound.want_publish = c->handlers.message != NULL;
 	c->inbound.publish_max = PUBLISH_IN_MAX;
 	c->inbound.v5 = q->version == 5;
+	c->inbound.codes = c->codes;
 	c->outbound.hold = c->options.hold;
 	c->ring = calloc(c->ring_size, sizeof(*c->ring));
 	c->acks = calloc(c->ring_size, sizeof(*c->acks));

@@ -117,6 +117,9 @@ struct client_options {
 	uint64_t hold_bytes;
 	/* Unacknowledged messages that the broker may send (MQTT 5 3.1.2.11.3); 0: 1,000. */
 	uint16_t receive_max;
+	/* This broker has accepted a connection with this configuration before. If it closes this
+	   one without a CONNACK, its MQTT version is not the reason. */
+	bool connected_before;
 	/* Which of the addresses of the broker's name to begin with, see client_next_address(). */
 	unsigned first_address;
 };

@@ -18,9 +18,14 @@
 
 #define SYSTEM_STORE "the system's trust store"
 
-/* Without the versions, which minimum_version adds; without resumption, see transport.c. */
-#define PRIORITY_CERTIFICATES "NORMAL"
-#define PRIORITY_PSK "NORMAL:-KX-ALL:+ECDHE-PSK:+DHE-PSK:+PSK"
+/* What RFC 9325 recommends: forward secrecy and authenticated encryption only, no SHA-1. Without
+   the versions, which minimum_version adds; without resumption, see transport.c. */
+#define PRIORITY(kx)                                                                               \
+	"NORMAL:-KX-ALL:" kx                                                                       \
+	":-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:-MAC-ALL:+AEAD"                 \
+	":-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:-SIGN-DSA-SHA1"
+#define PRIORITY_CERTIFICATES PRIORITY("+ECDHE-ECDSA:+ECDHE-RSA")
+#define PRIORITY_PSK PRIORITY("+ECDHE-PSK:+DHE-PSK")
 
 struct secret {
 	char *data;
@@ -353,6 +358,11 @@ static int credentials_fill(struct credentials *c, const struct config_tls *t, c
 {
 	int r;
 
+	if (t->alpn) {
+		c->alpn = strdup(t->alpn);
+		if (!c->alpn)
+			return -ENOMEM;
+	}
 	r = load_pins(t, c, ret_error);
 	if (r < 0)
 		return r;
@@ -421,9 +431,22 @@ void credentials_unref(struct credentials *c)
 		gnutls_x509_crl_deinit(c->crls[i]);
 	gnutls_free(c->crls);
 	free(c->pins);
+	free(c->alpn);
 	free(c->ca_name);
 	free(c->crl_name);
 	free(c);
+}
+
+char *credentials_own_certificate(const struct credentials *c)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t text = {0};
+	gnutls_datum_t der;
+
+	if (!c || !c->certificates ||
+	    gnutls_certificate_get_crt_raw(c->certificates, 0, 0, &der) < 0 ||
+	    gnutls_base64_encode2(&der, &text) < 0)
+		return NULL;
+	return strndup((const char *)text.data, text.size);
 }
 
 /* --- when certificates end */

@@ -46,7 +46,7 @@ static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_s
 	if (!i->connack && byte != CONNACK << 4) {
 		(void)snprintf(
 			why, why_size,
-			"the peer does not speak MQTT (it begins with byte 0x%02x, no CONNACK)",
+			"the peer does not speak MQTT (its first byte is 0x%02x, not that of a CONNACK)",
 			byte);
 		return -EPROTO;
 	}
@@ -54,8 +54,7 @@ static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_s
 	    (type != PUBLISH && flags != flags_of[type]) || (type == PUBLISH && qos == 3) ||
 	    (type == DISCONNECT && !i->v5)) {
 		(void)snprintf(why, why_size,
-			       "the broker sent what is no valid MQTT packet (first byte 0x%02x)",
-			       byte);
+			       "the broker sent an invalid MQTT packet (first byte 0x%02x)", byte);
 		return -EPROTO;
 	}
 	i->connack = true;
@@ -116,7 +115,6 @@ static void end_packet(struct inbound *i)
 {
 	if (i->type == DISCONNECT)
 		i->disconnected = true;
-	i->dropped += i->skip;
 	i->answers += !i->skip && (i->type == PUBREC || (i->type == PUBLISH && i->qos));
 	i->packets++;
 	i->state = INBOUND_TYPE;
@@ -136,10 +134,9 @@ static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_si
 		return 0;
 	/* What is skipped takes no memory, whatever its length. */
 	if (!i->skip && i->length > max) {
-		(void)snprintf(
-			why, why_size,
-			"the broker sent a packet of %u bytes, more than the %u that are taken",
-			i->length, max);
+		(void)snprintf(why, why_size,
+			       "the broker sent a packet of %u bytes; the limit is %u", i->length,
+			       max);
 		return -EPROTO;
 	}
 	begin_body(i);
@@ -174,14 +171,25 @@ static int begin_run(struct inbound *i, enum inbound_part part, uint32_t length,
 	return 0;
 }
 
+/* The topic, and with QoS 1 the packet identifier. We allow no topic aliases, so there must be a
+   topic (MQTT 5 section 3.3.2.1). */
+static int begin_topic(struct inbound *i, char *why, size_t why_size)
+{
+	if (i->value == 0) {
+		(void)snprintf(why, why_size, "the broker sent a message without a topic");
+		return -EPROTO;
+	}
+	return begin_run(i, INBOUND_FIXED, i->value + (i->qos ? 2 : 0), why, why_size);
+}
+
 static int take_identifier(struct inbound *i, uint8_t byte, char *why, size_t why_size)
 {
 	uint8_t form = byte < sizeof(property_form) ? property_form[byte] : NONE;
 
 	switch (form) {
 	case NONE:
-		(void)snprintf(why, why_size,
-			       "the broker sent a property that MQTT does not know (0x%02x)", byte);
+		(void)snprintf(why, why_size, "the broker sent an unknown MQTT property (0x%02x)",
+			       byte);
 		return -EPROTO;
 	case VARINT:
 		begin_part(i, INBOUND_VARINT, 0);
@@ -205,10 +213,8 @@ static int take_byte(struct inbound *i, uint8_t byte, char *why, size_t why_size
 		i->value = i->value << 8 | byte;
 		if (--i->part_left > 0)
 			return 0;
-		if (i->part ==
-		    INBOUND_TOPIC_LENGTH) /* the topic, and with QoS 1 the packet identifier */
-			return begin_run(i, INBOUND_FIXED, i->value + (i->qos ? 2 : 0), why,
-					 why_size);
+		if (i->part == INBOUND_TOPIC_LENGTH)
+			return begin_topic(i, why, why_size);
 		i->strings--;
 		return begin_run(i, INBOUND_VALUE, i->value, why, why_size);
 	case INBOUND_PROPERTIES_LENGTH:
@@ -233,9 +239,32 @@ static int take_byte(struct inbound *i, uint8_t byte, char *why, size_t why_size
 	}
 }
 
+/* Is this a code that an acknowledgement may have? MQTT 5 tables 3-4, 3-5 and 3-7. */
+static bool is_listed(uint8_t type, uint8_t code)
+{
+	static const uint8_t listed[] = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99};
+
+	if (type == PUBCOMP)
+		return code == 0x00 || code == 0x92;
+	return memchr(listed, code, sizeof(listed)) != NULL;
+}
+
+/* The first bytes of an acknowledgement: packet identifier and reason code. */
+static void take_acknowledgement(struct inbound *i, uint8_t *bytes, uint32_t n)
+{
+	for (uint32_t at = i->length - i->left; at < 3 && n > 0; at++, bytes++, n--) {
+		if (at < 2) {
+			i->packet_id = (uint16_t)(i->packet_id << 8 | *bytes);
+		} else if (!is_listed(i->type, *bytes)) {
+			if (i->codes)
+				i->codes[i->packet_id] = *bytes;
+			*bytes = *bytes >= 0x80 ? 0x80 : 0x00;
+		}
+	}
+}
+
 /* Takes what can be taken in one step from n bytes of the body. Returns how many. */
-static ssize_t take_body(struct inbound *i, const uint8_t *bytes, size_t n, char *why,
-			 size_t why_size)
+static ssize_t take_body(struct inbound *i, uint8_t *bytes, size_t n, char *why, size_t why_size)
 {
 	bool in_properties = i->part >= INBOUND_IDENTIFIER && i->part < INBOUND_REST;
 	bool is_run = i->part == INBOUND_FIXED || i->part == INBOUND_VALUE;
@@ -249,6 +278,8 @@ static ssize_t take_body(struct inbound *i, const uint8_t *bytes, size_t n, char
 	if (in_properties && piece > i->properties_left)
 		return bad_properties(why, why_size);
 	i->properties_left -= in_properties ? piece : 0;
+	if (i->v5 && (i->type == PUBACK || i->type == PUBREC || i->type == PUBCOMP))
+		take_acknowledgement(i, bytes, piece);
 	if (is_run) {
 		i->part_left -= piece;
 		if (i->part_left == 0 && i->part == INBOUND_FIXED)

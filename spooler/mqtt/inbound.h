@@ -8,7 +8,11 @@
  * pass: what a server may not send, or what is larger than we said we take, ends the connection;
  * publishes that we have not subscribed to are left out. Pure: bytes in, bytes out. Knows MQTT's
  * fixed header and properties (MQTT 5 sections 2.1 and 2.2.2), and how long what stands before the
- * properties is; nothing else.
+ * properties is.
+ *
+ * libmosquitto from 2.0.16 on ends the connection over an acknowledgement whose reason code the
+ * standard does not list for it. Such a code is replaced by 0x80 (from 0x80 on) or 0x00 and noted in
+ * `codes`, so that the caller can still judge it.
  */
 #pragma once
 
@@ -25,10 +29,10 @@ struct inbound {
 	bool want_publish;    /* we have subscriptions (at QoS 1 at most) */
 	uint32_t publish_max; /* and take publishes up to this size */
 	bool v5;
+	uint8_t *codes; /* 65,536 by packet identifier, or NULL: reason codes that were replaced */
 
 	/* to be read */
 	uint64_t packets;  /* completed */
-	uint64_t dropped;  /* publishes that were left out */
 	uint64_t answers;  /* packets that libmosquitto answers: publishes of QoS 1, PUBREC */
 	bool disconnected; /* the broker has sent DISCONNECT */
 	unsigned disconnect_reason;
@@ -57,6 +61,7 @@ struct inbound {
 	uint32_t properties_left; /* bytes */
 	unsigned strings;	  /* of the property, still to come */
 	uint8_t qos;		  /* of a PUBLISH */
+	uint16_t packet_id;	  /* of an acknowledgement */
 };
 
 /*

@@ -21,6 +21,7 @@ struct credentials {
 	gnutls_psk_client_credentials_t psk; /* NULL without */
 	gnutls_priority_t priority;
 	gnutls_protocol_t minimum_version;
+	char *alpn; /* NULL: none is offered */
 	unsigned char (*pins)[PIN_SIZE];
 	size_t n_pins;
 	bool verify_chain; /* false: pins are given and no CA, so that the pins are the trust */

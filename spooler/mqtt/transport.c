@@ -215,7 +215,7 @@ static const char *alert_advice(gnutls_alert_description_t alert)
 {
 	switch (alert) {
 	case GNUTLS_A_CERTIFICATE_REQUIRED:
-		return ": it demands a client certificate, set tls.certificate_file and tls.key_file";
+		return ": it demands a client certificate; set tls.certificate_file and tls.key_file";
 	case GNUTLS_A_UNKNOWN_CA:
 		return ": it does not know the CA of our client certificate";
 	case GNUTLS_A_BAD_CERTIFICATE:
@@ -223,7 +223,7 @@ static const char *alert_advice(gnutls_alert_description_t alert)
 	case GNUTLS_A_CERTIFICATE_UNKNOWN:
 		return ": it refuses our client certificate";
 	case GNUTLS_A_CERTIFICATE_EXPIRED:
-		return ": it holds our client certificate for expired";
+		return ": it says our client certificate has expired";
 	case GNUTLS_A_CERTIFICATE_REVOKED:
 		return ": our client certificate is revoked";
 	case GNUTLS_A_PROTOCOL_VERSION:
@@ -235,9 +235,9 @@ static const char *alert_advice(gnutls_alert_description_t alert)
 		return ": no common TLS version or cipher, or it demands a client "
 		       "certificate or a pre-shared key";
 	case GNUTLS_A_NO_APPLICATION_PROTOCOL:
-		return ": it does not offer the protocol 'mqtt' (ALPN)";
+		return ": it does not speak the protocol that tls.alpn names";
 	case GNUTLS_A_UNRECOGNIZED_NAME:
-		return ": it does not know itself by this name (SNI)";
+		return ": it does not serve this host name (SNI)";
 	default:
 		return "";
 	}
@@ -327,7 +327,6 @@ static bool is_address(const char *name)
 
 static int session_start(struct transport *t)
 {
-	static const gnutls_datum_t alpn = {.data = (unsigned char *)"mqtt", .size = 4};
 	struct credentials *c = t->credentials;
 	int r;
 
@@ -351,9 +350,14 @@ static int session_start(struct transport *t)
 		if (r < 0)
 			return r;
 	}
-	r = gnutls_alpn_set_protocols(t->session, &alpn, 1, 0);
-	if (r < 0)
-		return r;
+	if (c->alpn) {
+		const gnutls_datum_t alpn = {.data = (unsigned char *)c->alpn,
+					     .size = (unsigned)strlen(c->alpn)};
+
+		r = gnutls_alpn_set_protocols(t->session, &alpn, 1, 0);
+		if (r < 0)
+			return r;
+	}
 	gnutls_handshake_set_timeout(t->session, GNUTLS_INDEFINITE_TIMEOUT); /* ours is the timer */
 	gnutls_transport_set_ptr(t->session, t);
 	gnutls_transport_set_pull_function(t->session, tls_pull);

@@ -40,6 +40,8 @@ struct validity {
 struct validity credentials_own_validity(const struct credentials *c);
 /* Of the authorities in tls.ca_file; not known if the system's trust store is used. */
 struct validity credentials_trust_validity(const struct config_tls *c);
+/* Our own certificate, base64 of its DER form (to be freed); NULL: there is none, or no memory. */
+char *credentials_own_certificate(const struct credentials *c);
 
 enum transport_state {
 	TRANSPORT_RESOLVING,

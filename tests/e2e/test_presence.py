@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The status topic: online, offline at the end, and the will where there is no end in good order."""
+"""
+The status topic: online, offline at the end, and the will where there is no end in good order. Retained, so that a consumer
+that comes later knows every host; a daemon that is back at once was never offline.
+"""
 
+import base64
 import json
+import subprocess
 
 import pytest
 
@@ -26,7 +31,6 @@ def wait_for(subscriber, *statuses):
 def watched(bed):
     bed.broker.start()
     bed.subscribed = bed.subscriber()
-    bed.daemon.config["mqtt"]["status_topic"] = "virtspool/v1/{host}/status"
     return bed
 
 
@@ -41,12 +45,13 @@ def test_online_and_offline(watched, version):
     assert online["type"] == "org.virtspool.status.online"
     assert online["data"]["host"] == "node1"
     assert online["data"]["epoch"] == events[0]["epoch"] and int(online["data"]["sequence"]) == 3
+    assert "reason" not in online["data"]
     bed.hook.stop("vm1")
     bed.subscribed.wait_for(5)
     assert bed.daemon.stop() == 0
     _, offline = wait_for(bed.subscribed, "online", "offline")
     assert offline["type"] == "org.virtspool.status.offline"
-    assert int(offline["data"]["sequence"]) == 5
+    assert int(offline["data"]["sequence"]) == 5 and offline["data"]["reason"] == "stopped"
     for event in (online, offline):
         assert schema.errors(event) == []
     bed.subscribed.check_complete(5)
@@ -60,6 +65,7 @@ def test_the_will(watched):
     _, will = wait_for(bed.subscribed, "online", "offline")
     assert schema.errors(will) == []
     assert "time" not in will, "nobody knew the time when it was written"
+    assert will["data"]["reason"] == "lost"
     assert will["id"] != json.loads(told(bed.subscribed)[0].payload)["id"]
     for message in told(bed.subscribed):
         assert message.properties.ContentType == "application/cloudevents+json"
@@ -68,12 +74,91 @@ def test_the_will(watched):
     wait_for(bed.subscribed, "online", "offline", "online")
 
 
-def test_none_by_default(bed):
-    bed.broker.start()
-    subscriber = bed.subscriber()
+def retained(bed):
+    """What a consumer that comes now is given: [(status, retain flag)]."""
+    late = bed.subscriber()
+    wait_until(lambda: told(late), what="the last report is retained")
+    return [(json.loads(m.payload)["data"]["status"], bool(m.retain)) for m in told(late)]
+
+
+def test_who_subscribes_later_knows_the_host(watched):
+    bed = watched
+    bed.daemon.start()
+    wait_for(bed.subscribed, "online")
+    assert retained(bed) == [("online", True)]
+    bed.daemon.stop()
+    wait_for(bed.subscribed, "online", "offline")
+    assert retained(bed) == [("offline", True)]
+    bed.daemon.start()
+    wait_for(bed.subscribed, "online", "offline", "online")
+    bed.daemon.kill()
+    wait_for(bed.subscribed, "online", "offline", "online", "offline")
+    assert retained(bed) == [("offline", True)]
+
+
+def test_a_daemon_that_is_back_at_once_was_never_offline(watched):
+    bed = watched
+    bed.daemon.config["mqtt"].update(will_delay="5s")
+    bed.daemon.start()
+    wait_for(bed.subscribed, "online")
+    bed.daemon.kill()
+    bed.daemon.start()
+    wait_for(bed.subscribed, "online", "online")
+    bed.daemon.stop()
+    wait_for(bed.subscribed, "online", "online", "offline")
+
+
+def test_under_3_1_1_the_will_is_immediate(watched):
+    bed = watched
+    bed.daemon.config["mqtt"].update(version="3.1.1", will_delay="60s")
+    bed.daemon.start()
+    wait_for(bed.subscribed, "online")
+    bed.daemon.kill()
+    wait_for(bed.subscribed, "online", "offline")
+
+
+def test_a_boot_shows_before_any_event(watched):
+    """A report always has an epoch: a placeholder until a hook has run, the same in each report, and no event's."""
+    bed = watched
+    bed.daemon.start()
+    (first,) = wait_for(bed.subscribed, "online")
+    bed.daemon.restart()
+    _, _, again = wait_for(bed.subscribed, "online", "offline", "online")
+    bed.hook.start("vm1")
+    epoch = bed.subscribed.wait_for(3)[0]["epoch"]
+    bed.daemon.stop()
+    last = wait_for(bed.subscribed, "online", "offline", "online", "offline")[-1]
+    bed.spool.boot()
+    bed.daemon.start()
+    booted = wait_for(bed.subscribed, "online", "offline", "online", "offline", "online")[-1]
+    assert first["data"]["epoch"] == again["data"]["epoch"]
+    assert last["data"]["epoch"] == epoch
+    assert epoch not in (first["data"]["epoch"], booted["data"]["epoch"])
+    assert int(booted["data"]["sequence"]) == 0
+    assert first["data"]["boot_id"] == booted["data"]["boot_id"] == boot_id()
+    assert schema.errors(booted) == []
+
+
+def boot_id():
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        return f.read().strip().replace("-", "")
+
+
+def test_the_certificate_is_reported(watched):
+    bed = watched
+    bed.daemon.start()
+    (online,) = wait_for(bed.subscribed, "online")
+    pem = bed.certs.pem("host")
+    der = subprocess.run(["certtool", "--certificate-info", "--infile", pem, "--outder"], capture_output=True, check=True)
+    assert base64.b64decode(online["data"]["certificate"]) == der.stdout
+
+
+def test_none(watched):
+    bed = watched
+    bed.daemon.config["mqtt"]["status_topic"] = "none"
     bed.daemon.start()
     bed.daemon.wait_connected()
     bed.hook("start")
-    subscriber.wait_for(1)
+    bed.subscribed.wait_for(1)
     bed.daemon.stop()
-    assert [m.topic for m in subscriber.messages if "status" in m.topic] == []
+    assert told(bed.subscribed) == []

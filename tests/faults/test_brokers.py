@@ -273,23 +273,23 @@ TABLE = {
     "acknowledges-twice": (AcknowledgeTwice, None),
     "acknowledges-out-of-order": (AcknowledgeBackwards, None),
     "acknowledges-unknown-id": (AcknowledgeUnknown, None),
-    "acknowledges-id-0": (AcknowledgeZero, "the broker sent what MQTT does not allow"),
+    "acknowledges-id-0": (AcknowledgeZero, "the broker violates the MQTT protocol"),
     "acknowledges-all-but-the-first": (AcknowledgeAllButFirst, "no PUBACK within 1 s, 1 events in flight"),
-    "pubrec-instead-of-puback": (AcknowledgeByWrongPacket, "the broker sent what MQTT does not allow"),
+    "pubrec-instead-of-puback": (AcknowledgeByWrongPacket, "the broker violates the MQTT protocol"),
     "closes-before-puback": (CloseBeforePuback, "the broker has closed the connection"),
     "cuts-before-puback": (CutBeforePuback, "the connection was cut, without TLS's close_notify"),
     "resets-before-puback": (ResetBeforePuback, "the broker has reset the connection"),
     "half-a-packet": (HalfAPacket, "the broker has closed the connection"),
     "half-a-packet-then-silence": (HalfAPacketThenSilence, "no PUBACK within 1 s"),
-    "garbage": (Garbage, "the broker sent what is no valid MQTT packet (first byte 0x00)"),
-    "garbage-instead-of-connack": (GarbageInsteadOfConnack, "the peer does not speak MQTT (it begins with byte 0x48"),
-    "second-connack": (SecondConnack, "the broker sent what is no valid MQTT packet (first byte 0x20)"),
+    "garbage": (Garbage, "the broker sent an invalid MQTT packet (first byte 0x00)"),
+    "garbage-instead-of-connack": (GarbageInsteadOfConnack, "the peer does not speak MQTT (its first byte is 0x48"),
+    "second-connack": (SecondConnack, "the broker sent an invalid MQTT packet (first byte 0x20)"),
     "packet-of-256-MiB": (HugePacket, "the broker sent a packet of 268435455 bytes, more than"),
     "publishes-unasked": (PublishesUnasked, None),
     "publish-of-32-MiB-unasked": (HugePublishUnasked, None),
     "malformed-properties": (MalformedProperties, "the broker sent malformed properties"),
-    "unknown-property": (UnknownProperty, "the broker sent a property that MQTT does not know (0x04)"),
-    "short-puback": (ShortPuback, "the broker sent what MQTT does not allow"),
+    "unknown-property": (UnknownProperty, "the broker sent an unknown MQTT property (0x04)"),
+    "short-puback": (ShortPuback, "the broker violates the MQTT protocol"),
     "stalls-before-tls": (StallBeforeTls, "the TLS handshake was not done within 1 s"),
     "stalls-in-tls": (StallInTls, "the TLS handshake was not done within 1 s"),
     "silent-after-connect": (SilentAfterConnect, "no CONNACK within 1 s"),
@@ -530,7 +530,7 @@ class OnlyQosZero(Behaviour):
 
 def test_broker_that_knows_no_qos_1(bed):
     broker, daemon = begin(bed, OnlyQosZero())
-    said(daemon, "the broker knows no QoS 1, without which events could be lost")
+    said(daemon, "the broker does not support QoS 1, without which events could be lost")
     assert not broker.published
     check_all_delivered(bed, broker)
     assert daemon.stop() == 0

@@ -211,8 +211,8 @@ def test_a_flood_holds_up_nothing(bed, name):
 @pytest.mark.parametrize(
     "one, text",
     [
-        (packet(PUBREC, b"\0\1"), "the broker wants answers without end, and does not take them"),
-        (packet(PUBREL, b"\0\1", 2), "the broker sent what is no valid MQTT packet (first byte 0x62)"),
+        (packet(PUBREC, b"\0\1"), "the broker keeps requesting replies but does not read them"),
+        (packet(PUBREL, b"\0\1", 2), "the broker sent an invalid MQTT packet (first byte 0x62)"),
     ],
     ids=["PUBREC", "PUBREL"],
 )

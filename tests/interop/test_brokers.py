@@ -65,7 +65,7 @@ def test_qos_2_of_rabbitmq(bed):
     daemon.config["mqtt"] |= {"version": "3.1.1", "qos": 2}
     daemon.start()
     bed.hook("start")
-    daemon.process.wait_output("what MQTT does not allow")
+    daemon.process.wait_output("violates the MQTT protocol")
     assert len(bed.spool.waiting()) == 1 and not bed.spool.names("sent")
 
     daemon.config["mqtt"]["qos"] = 1

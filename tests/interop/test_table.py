@@ -72,7 +72,7 @@ def says_no_to_5(bed, broker):
     daemon.process.wait_output("localhost (127.0.0.1", 20)
     daemon.stop()
     code = re.search(r"refuses the connection: [^(]*\((0x\w+)\)", daemon.output())
-    assert code or "has closed the connection instead of a CONNACK; does it know MQTT 5?" in daemon.output(), daemon.output()
+    assert code or "has closed the connection instead of a CONNACK; it may not know MQTT 5" in daemon.output(), daemon.output()
     return f"CONNACK {code[1]}" if code else "closing"
 
 

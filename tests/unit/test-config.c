@@ -84,7 +84,8 @@ static void defaults(void **state)
 	assert_null(c->mqtt.password_file);
 	assert_int_equal(c->mqtt.window, 100);
 	assert_string_equal(c->mqtt.topic, "virtspool/v1/{host}/{driver}/{uuid}/{operation}");
-	assert_null(c->mqtt.status_topic);
+	assert_string_equal(c->mqtt.status_topic, "virtspool/v1/{host}/status");
+	assert_int_equal(c->mqtt.will_delay_s, 1);
 	assert_int_equal(c->mqtt.keep_alive_s, 30);
 	assert_int_equal(c->mqtt.connect_timeout_s, 10);
 	assert_int_equal(c->mqtt.ack_timeout_s, 30);

@@ -402,11 +402,20 @@ static void status(void **state)
 	struct config c = config_default();
 	json_error_t error;
 	struct event e;
+	struct event_status s;
 	json_t *event;
 
 	(void)state;
 	for (int online = 0; online < 2; online++) {
-		assert_int_equal(event_build_status(&c, online, online ? EPOCH : NULL, 7, &e), 0);
+		s = (struct event_status){
+			.online = online,
+			.will = !online,
+			.boot_id = EPOCH,
+			.epoch = online ? EPOCH : NULL,
+			.sequence = 7,
+			.certificate = online ? "TUlJ" : NULL,
+		};
+		assert_int_equal(event_build_status(&c, &s, &e), 0);
 		assert_string_equal(e.topic, "virtspool/v1/node1.example/status");
 		event = json_loads(e.payload, 0, &error);
 		assert_non_null(event);
@@ -418,11 +427,18 @@ static void status(void **state)
 		assert_string_equal(string_at(event, "data", "status"),
 				    online ? "online" : "offline");
 		assert_true((string_at(event, "data", "epoch") != NULL) == online);
+		assert_string_equal(string_at(event, "data", "boot_id"), EPOCH);
+		assert_true((string_at(event, "data", "certificate") != NULL) == online);
+		assert_true((string_at(event, NULL, "time") != NULL) == online);
+		if (!online)
+			assert_string_equal(string_at(event, "data", "reason"), "lost");
 		json_decref(event);
 		event_release(&e);
 	}
 	c.mqtt.status_topic = NULL;
-	assert_int_equal(event_build_status(&c, true, NULL, 0, &e), 0);
+	s = (struct event_status){.online = false};
+	assert_int_equal(event_build_status(&c, &s, &e), 0);
+	assert_non_null(strstr(e.payload, "\"reason\":\"stopped\""));
 	assert_null(e.topic);
 	event_release(&e);
 }

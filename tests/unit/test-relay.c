@@ -116,16 +116,6 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	return 0;
 }
 
-struct credentials *credentials_ref(struct credentials *c)
-{
-	return c;
-}
-
-void credentials_unref(struct credentials *c)
-{
-	(void)c;
-}
-
 static void forget(void)
 {
 	fake.n_published = 0;
@@ -169,8 +159,9 @@ static struct config *make_config(const struct fixture *f, const char *brokers, 
 	(void)snprintf(path, sizeof(path), "%s/virtspool.yaml", f->top);
 	file = fopen(path, "we");
 	assert_non_null(file);
-	fprintf(file, "host: test\nbrokers: %s\nmqtt:\n  window: %u\n  topic: '{name}'\n", brokers,
-		window);
+	fprintf(file,
+		"host: test\nbrokers: %s\nmqtt:\n  window: %u\n  topic: '{name}'\n  status_topic: none\n",
+		brokers, window);
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(config_load(path, stderr, &c), 0);
 	c->mqtt.retry_min_s = c->mqtt.retry_max_s = retry_s;
