@@ -78,6 +78,58 @@ static char *resolve_path(const char *path)
 	return joined;
 }
 
+static bool is_uri(const char *path)
+{
+	return strncasecmp(path, "pkcs11:", 7) == 0;
+}
+
+/* Takes note of a file before it is read: one that is replaced meanwhile counts as changed. */
+static int note_file(struct credentials *c, const char *path)
+{
+	struct credential_file *f = &c->files[c->n_files];
+
+	if (!path || is_uri(path))
+		return 0;
+	f->path = resolve_path(path);
+	if (!f->path)
+		return -ENOMEM;
+	c->n_files++;
+	if (stat(f->path, &f->st) < 0)
+		f->st = (struct stat){0};
+	return 0;
+}
+
+static int note_files(struct credentials *c, const struct config_tls *t)
+{
+	const char *paths[FILES_MAX] = {t->ca_file,  t->crl_file,	   t->certificate_file,
+					t->key_file, t->key_password_file, t->psk_key_file};
+	int r = 0;
+
+	for (size_t i = 0; i < FILES_MAX && r == 0; i++)
+		r = note_file(c, paths[i]);
+	return r;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+static bool is_stale(const struct credentials *c)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < c->n_files; i++) {
+		if (stat(c->files[i].path, &st) < 0)
+			st = (struct stat){0};
+		if (!same_file(&st, &c->files[i].st))
+			return true;
+	}
+	return false;
+}
+
 /* A public file: certificates, CRLs. */
 static int load_file(const char *what, const char *path, gnutls_datum_t *ret_data, char **ret_error)
 {
@@ -93,11 +145,6 @@ static int load_file(const char *what, const char *path, gnutls_datum_t *ret_dat
 		return fail(r, ret_error, "cannot read the %s '%s': %s", what, path, strerror(-r));
 	}
 	return 0;
-}
-
-static bool is_uri(const char *path)
-{
-	return strncasecmp(path, "pkcs11:", 7) == 0;
 }
 
 static int load_trust(const struct config_tls *t, struct credentials *c, char **ret_error)
@@ -170,6 +217,12 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 	return 0;
 }
 
+/* Does systemd pass it to the unit? Before version 260 it does so only when the unit starts. */
+static bool is_credential(const char *path)
+{
+	return path[0] != '/' && !is_uri(path) && getenv("CREDENTIALS_DIRECTORY");
+}
+
 static int certificate_error(int code, const struct config_tls *t, char **ret_error)
 {
 	if (code == GNUTLS_E_DECRYPTION_FAILED)
@@ -182,8 +235,12 @@ static int certificate_error(int code, const struct config_tls *t, char **ret_er
 			    t->key_file);
 	if (code == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
 		return fail(-EINVAL, ret_error,
-			    "the key '%s' is not the one of the certificate '%s'", t->key_file,
-			    t->certificate_file);
+			    "the key '%s' is not the one of the certificate '%s'%s", t->key_file,
+			    t->certificate_file,
+			    is_credential(t->key_file) != is_credential(t->certificate_file)
+				    ? "; if it was renewed, restart the unit: systemd reads "
+				      "LoadCredential= only at start"
+				    : "");
 	if (code == GNUTLS_E_PKCS11_PIN_ERROR || code == GNUTLS_E_PKCS11_PIN_LOCKED)
 		return fail(-EINVAL, ret_error, "the token refuses the PIN of '%s' (%s)",
 			    t->key_file, gnutls_strerror(code));
@@ -229,6 +286,33 @@ static int load_own_from_files(const struct config_tls *t, struct credentials *c
 	return r < 0 ? certificate_error(r, t, ret_error) : 0;
 }
 
+/* So that they can be sent whatever authorities the server names, see on_certificate_request(). */
+static int keep_own(struct credentials *c)
+{
+	gnutls_x509_crt_t *list = NULL;
+	gnutls_x509_privkey_t key = NULL;
+	unsigned n = 0;
+	int r;
+
+	r = gnutls_certificate_get_x509_key(c->certificates, 0, &key);
+	if (r >= 0)
+		r = gnutls_certificate_get_x509_crt(c->certificates, 0, &list, &n);
+	c->own = r >= 0 ? calloc(n, sizeof(*c->own)) : NULL;
+	for (unsigned i = 0; i < n; i++) {
+		if (c->own && gnutls_pcert_import_x509(&c->own[c->n_own], list[i], 0) >= 0)
+			c->n_own++;
+		gnutls_x509_crt_deinit(list[i]);
+	}
+	gnutls_free(list);
+	if (r >= 0)
+		r = gnutls_privkey_init(&c->own_key);
+	if (r >= 0) /* which takes the key over */
+		r = gnutls_privkey_import_x509(c->own_key, key, GNUTLS_PRIVKEY_IMPORT_AUTO_RELEASE);
+	if (r < 0 && key)
+		gnutls_x509_privkey_deinit(key);
+	return r < 0 || c->n_own != n ? -ENOMEM : 0;
+}
+
 static int load_own(const struct config_tls *t, struct credentials *c, char **ret_error)
 {
 	_cleanup_(secret_release) struct secret password = {0};
@@ -246,7 +330,8 @@ static int load_own(const struct config_tls *t, struct credentials *c, char **re
 	}
 	if (is_uri(t->certificate_file) || is_uri(t->key_file))
 		return load_own_from_token(t, c, password.data, ret_error);
-	return load_own_from_files(t, c, password.data, ret_error);
+	r = load_own_from_files(t, c, password.data, ret_error);
+	return r < 0 ? r : keep_own(c);
 }
 
 /* The key in hexadecimal digits, alone or as in the brokers' files, "identity:key". */
@@ -358,6 +443,9 @@ static int credentials_fill(struct credentials *c, const struct config_tls *t, c
 {
 	int r;
 
+	r = note_files(c, t);
+	if (r < 0)
+		return r;
 	if (t->alpn) {
 		c->alpn = strdup(t->alpn);
 		if (!c->alpn)
@@ -410,6 +498,22 @@ int credentials_load(const struct config_tls *t, struct credentials **ret_creden
 	return 0;
 }
 
+int credentials_renew(const struct config_tls *t, struct credentials **credentials,
+		      char **ret_error)
+{
+	struct credentials *fresh;
+	int r;
+
+	if (!*credentials || !is_stale(*credentials))
+		return 0;
+	r = credentials_load(t, &fresh, ret_error);
+	if (r < 0)
+		return r;
+	credentials_unref(*credentials);
+	*credentials = fresh;
+	return 1;
+}
+
 struct credentials *credentials_ref(struct credentials *c)
 {
 	if (c)
@@ -430,11 +534,65 @@ void credentials_unref(struct credentials *c)
 	for (unsigned i = 0; i < c->n_crls; i++)
 		gnutls_x509_crl_deinit(c->crls[i]);
 	gnutls_free(c->crls);
+	for (unsigned i = 0; i < c->n_own; i++)
+		gnutls_pcert_deinit(&c->own[i]);
+	free(c->own);
+	if (c->own_key)
+		gnutls_privkey_deinit(c->own_key);
+	for (unsigned i = 0; i < c->n_files; i++)
+		free(c->files[i].path);
 	free(c->pins);
 	free(c->alpn);
 	free(c->ca_name);
 	free(c->crl_name);
 	free(c);
+}
+
+/* Did one of these authorities issue it? Otherwise *issuer_text names its issuer (to be freed). */
+static bool issued_by_one_of(const gnutls_datum_t *certificate, const gnutls_datum_t *accepted,
+			     int n_accepted, gnutls_datum_t *issuer_text)
+{
+	gnutls_datum_t issuer = {0};
+	gnutls_x509_crt_t crt;
+	bool found = false;
+
+	if (gnutls_x509_crt_init(&crt) < 0)
+		return true;
+	if (gnutls_x509_crt_import(crt, certificate, GNUTLS_X509_FMT_DER) < 0 ||
+	    gnutls_x509_crt_get_raw_issuer_dn(crt, &issuer) < 0)
+		found = true;
+	for (int i = 0; i < n_accepted && !found; i++)
+		found = accepted[i].size == issuer.size &&
+			memcmp(accepted[i].data, issuer.data, issuer.size) == 0;
+	if (!found)
+		(void)gnutls_x509_crt_get_issuer_dn3(crt, issuer_text, 0);
+	gnutls_free(issuer.data);
+	gnutls_x509_crt_deinit(crt);
+	return found;
+}
+
+void credentials_compare_authorities(const struct credentials *c, const gnutls_datum_t *accepted,
+				     int n_accepted, char *text, size_t size)
+{
+	_cleanup_(gnutls_datum_release) gnutls_datum_t theirs = {0};
+	_cleanup_(gnutls_datum_release) gnutls_datum_t ours = {0};
+	char more[32] = "";
+
+	text[0] = '\0';
+	if (n_accepted == 0 || c->n_own == 0)
+		return;
+	for (unsigned i = 0; i < c->n_own; i++) {
+		gnutls_datum_release(&ours);
+		ours = (gnutls_datum_t){0};
+		if (issued_by_one_of(&c->own[i].cert, accepted, n_accepted, &ours))
+			return;
+	}
+	if (n_accepted > 1)
+		(void)snprintf(more, sizeof(more), " and %d more", n_accepted - 1);
+	(void)gnutls_x509_rdn_get2(&accepted[0], &theirs, 0);
+	(void)snprintf(text, size, "; it accepts certificates of '%s'%s, ours is from '%s'",
+		       theirs.data ? (char *)theirs.data : "?", more,
+		       ours.data ? (char *)ours.data : "?");
 }
 
 char *credentials_own_certificate(const struct credentials *c)

@@ -5,14 +5,23 @@
  */
 #pragma once
 
+#include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 #include "spooler/mqtt/transport.h"
 
 #define PIN_SIZE 32 /* SHA-256 */
+#define FILES_MAX 6
+
+/* A file that credentials were made of, as it was then. */
+struct credential_file {
+	char *path;
+	struct stat st; /* all zero: it could not be looked at */
+};
 
 struct credentials {
 	unsigned n_ref;
@@ -25,7 +34,14 @@ struct credentials {
 	unsigned char (*pins)[PIN_SIZE];
 	size_t n_pins;
 	bool verify_chain; /* false: pins are given and no CA, so that the pins are the trust */
-	char *ca_name;	   /* for sentences: the file's name, or the system's trust store */
+	struct credential_file files[FILES_MAX];
+	unsigned n_files;
+	/* Our certificate for a server whatever authorities it says it accepts; NULL: a token's,
+	   which GnuTLS chooses itself. */
+	gnutls_pcert_st *own;
+	unsigned n_own;
+	gnutls_privkey_t own_key;
+	char *ca_name; /* for sentences: the file's name, or the system's trust store */
 	char *crl_name;
 	gnutls_x509_crl_t *crls; /* those of the CRL file */
 	unsigned n_crls;
@@ -37,6 +53,13 @@ static inline void gnutls_datum_release(gnutls_datum_t *d)
 {
 	gnutls_free(d->data);
 }
+
+/*
+ * If the authorities that a server accepts (raw names, as GnuTLS has them) are not those of our
+ * certificate, puts that into words that follow a sentence; otherwise the text is empty.
+ */
+void credentials_compare_authorities(const struct credentials *c, const gnutls_datum_t *accepted,
+				     int n_accepted, char *text, size_t size);
 
 /*
  * Is the peer of this session, whose certificate has just arrived, the server `name`? Returns 0, or

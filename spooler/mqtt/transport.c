@@ -67,10 +67,11 @@ struct transport {
 	gnutls_session_t session;
 	bool verified;
 	char verify_error[ERROR_SIZE - 600];
-	bool quick_ack; /* until the first application data */
-	int send_error; /* errno of a send that failed; from then on there is only reading */
-	size_t pending; /* size of a record that GnuTLS holds, half sent */
-	bool drained;	/* the socket was found empty and has not said otherwise since */
+	char authorities[300]; /* of our certificate, if the server accepts others */
+	bool quick_ack;	       /* until the first application data */
+	int send_error;	       /* errno of a send that failed; from then on there is only reading */
+	size_t pending;	       /* size of a record that GnuTLS holds, half sent */
+	bool drained;	       /* the socket was found empty and has not said otherwise since */
 	size_t pull_begin, pull_end;
 	char pull[PULL_BUFFER];
 };
@@ -264,8 +265,9 @@ static void lose_by_tls(struct transport *t, int code)
 			     "%s: the broker has closed the connection%s", t->peer, when);
 			return;
 		}
-		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s",
-		     t->peer, when, (int)alert, name ? name : "unknown", alert_advice(alert));
+		lose(t, TRANSPORT_FAILURE_TLS, "%s: the broker refuses%s (TLS alert %d, '%s')%s%s",
+		     t->peer, when, (int)alert, name ? name : "unknown", alert_advice(alert),
+		     t->authorities);
 		return;
 	case GNUTLS_E_PREMATURE_TERMINATION:
 		lose(t, TRANSPORT_FAILURE_NETWORK,
@@ -318,6 +320,23 @@ static int on_certificate(gnutls_session_t session)
 	return 0;
 }
 
+/* Our certificate is sent also if the server does not list its issuer: GnuTLS would send none then,
+   and a server may accept more than it lists. */
+static int on_certificate_request(gnutls_session_t session, const gnutls_datum_t *accepted,
+				  int n_accepted, const gnutls_pk_algorithm_t *algorithms,
+				  int n_algorithms, gnutls_pcert_st **ret_certificates,
+				  unsigned *ret_n, gnutls_privkey_t *ret_key)
+{
+	struct transport *t = gnutls_session_get_ptr(session);
+
+	credentials_compare_authorities(t->credentials, accepted, n_accepted, t->authorities,
+					sizeof(t->authorities));
+	*ret_certificates = t->credentials->own;
+	*ret_n = t->credentials->n_own;
+	*ret_key = t->credentials->own_key;
+	return 0;
+}
+
 static bool is_address(const char *name)
 {
 	struct in6_addr a;
@@ -345,6 +364,8 @@ static int session_start(struct transport *t)
 	if (r < 0)
 		return r;
 	gnutls_session_set_verify_function(t->session, on_certificate);
+	if (c->own_key)
+		gnutls_certificate_set_retrieve_function2(c->certificates, on_certificate_request);
 	if (!is_address(t->name)) {
 		r = gnutls_server_name_set(t->session, GNUTLS_NAME_DNS, t->name, strlen(t->name));
 		if (r < 0)

@@ -28,6 +28,14 @@ struct credentials;
    file. */
 int credentials_load(const struct config_tls *c, struct credentials **ret_credentials,
 		     char **ret_error);
+/*
+ * Loads them again if one of their files was replaced or changed since, as a renewal does. Returns 1
+ * and the new ones in *credentials (the old reference is given up); 0 if nothing has changed; a
+ * negative errno with a sentence in *ret_error (to be freed) if the new files cannot be used:
+ * *credentials stays as it is, and the next call tries again.
+ */
+int credentials_renew(const struct config_tls *c, struct credentials **credentials,
+		      char **ret_error);
 struct credentials *credentials_ref(struct credentials *c);
 void credentials_unref(struct credentials *c);
 

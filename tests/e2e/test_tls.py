@@ -192,7 +192,8 @@ def test_lists_of_several(bed, revoked):
 def gnutls_server(bed, *options, certificate="broker"):
     """gnutls-serv knows no MQTT: a CONNECT is never answered. Returns (process, url)."""
     port = free_port()
-    command = [tool("gnutls-serv"), "--echo", "--disable-client-cert", "--port", port]
+    command = [tool("gnutls-serv"), "--echo", "--port", port]
+    command += [] if "--require-client-cert" in options else ["--disable-client-cert"]
     command += ["--x509certfile", bed.certs.pem(certificate), "--x509keyfile", bed.certs.key(certificate), *options]
     process = Process(command, bed.directory / "gnutls-serv.log")
 
@@ -352,7 +353,7 @@ def test_pin_does_not_replace_the_ca(bed):
 def test_client_certificate_missing(bed):
     broker = with_certificate(bed, "broker")
     daemon = start_against(bed, broker.url, certificate_file=None, key_file=None)
-    check_refused(bed, daemon, "it demands a client certificate, set tls.certificate_file and tls.key_file")
+    check_refused(bed, daemon, "it demands a client certificate; set tls.certificate_file and tls.key_file")
 
 
 def test_client_certificate_of_another_authority(bed):
@@ -362,6 +363,22 @@ def test_client_certificate_of_another_authority(bed):
     daemon = start_against(bed, broker.url, certificate_file=certificate, key_file=key)
     wait_until(lambda: "alert" in daemon.output(), 15, "the broker's alert is told")
     assert len(bed.spool.waiting()) == 1
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_our_certificate_is_sent_to_a_server_that_names_other_authorities(bed, version):
+    """EMQX names its authorities, and may accept more: GnuTLS by itself would send no certificate at all."""
+    other = bed.certs.authority("t-other")
+    options = ["--x509cafile", bed.certs.pem(other), "--require-client-cert"]
+    options += ["--priority", f"NORMAL:-VERS-ALL:+VERS-TLS{version}"]
+    _, url = gnutls_server(bed, *options)
+    check_refused(bed, start_against(bed, url), TLS_ACCEPTED)
+
+
+def test_a_server_that_accepts_other_authorities_only(bed):
+    other = bed.certs.authority("t-other")
+    _, url = gnutls_server(bed, "--x509cafile", bed.certs.pem(other), "--require-client-cert", "--verify-client-cert")
+    check_refused(bed, start_against(bed, url), "; it accepts certificates of 'CN=virtspool test authority t-other', ours is from 'CN=virtspool test authority ca'")
 
 
 def test_encrypted_key(bed):
