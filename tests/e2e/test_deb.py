@@ -4,10 +4,14 @@ The Debian package that scripts/deb builds: install, upgrade, remove, purge, wit
 (an overlay in a mount namespace of its own, so the system is neither changed nor seen by libvirt). Nothing is started.
 """
 
+import hashlib
+import json
+import os
 import shutil
+import subprocess
 
 import pytest
-from lib import Process, wait_until
+from lib import BUILD, ROOT, Process, wait_until
 from lib.debs import with_version
 
 HOOKS = "etc/libvirt/hooks"
@@ -113,3 +117,31 @@ def test_a_hook_that_the_admin_removed_stays_away(system, package, newer):
     system.run("virtspool", "hooks", "remove")
     system.install(newer)
     assert list(system.path(HOOKS).iterdir()) == []
+
+
+def test_the_bill_of_materials_lists_what_is_linked(packages, package, tmp_path):
+    archive = shutil.copy(next(package.parent.glob("*.orig.tar.xz")), tmp_path / "virtspool-1.0.tar.xz")
+    document = json.loads(subprocess.check_output([ROOT / "scripts/sbom", archive, *packages], timeout=120))
+    names = {p["SPDXID"]: p["name"] for p in document["packages"]}
+    links = {
+        (names[r["spdxElementId"]], names[r["relatedSpdxElement"]], r["relationshipType"])
+        for r in document["relationships"]
+        if r["relationshipType"].endswith("_LINK")
+    }
+    assert ("virtspool", "musl", "STATIC_LINK") in links
+    for p in packages:  # the packages depend on what their programs link
+        name, depends = subprocess.check_output(
+            ["dpkg-deb", "--showformat", "${Package}\n${Depends}", "--show", p], text=True
+        ).split("\n")
+        libraries = {d.split()[0] for d in depends.split(", ") if d.startswith("lib")}
+        assert {b for a, b, kind in links if a == name and kind == "DYNAMIC_LINK"} == libraries
+
+
+def test_the_archive_is_the_same_each_time(tmp_path):
+    sums = set()
+    for _ in range(2):
+        subprocess.run(["make", "-s", "-C", BUILD, "dist", f"distdir=virtspool-{os.getpid()}"], check=True, timeout=300)
+        archive = BUILD / f"virtspool-{os.getpid()}.tar.xz"
+        sums.add(hashlib.sha256(archive.read_bytes()).hexdigest())
+        archive.unlink()
+    assert len(sums) == 1

@@ -229,3 +229,25 @@ def test_user_and_directories(root, tmp_path):
     for name, wanted in expected.items():
         st = (tmp_path / name).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == wanted, name
+
+
+@pytest.mark.parametrize("state, ended", [("running", []), ("stopping", ["default", "lxc:///system"])])
+def test_end_guests_ends_guests_only_at_shutdown(tmp_path, state, ended):
+    programs = {
+        "systemctl": f"echo {state}",
+        "virsh": f"""case "$*" in
+            *list*) echo 6ba7b810-9dad-11d1-80b4-00c04fd430c8 ;;
+            *) echo "$*" >>{tmp_path}/called ;;
+            esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "URIS": "default lxc:///system"}
+    run(ROOT / "scripts/end-guests", env=environment)
+    called = (tmp_path / "called").read_text().splitlines() if ended else []
+    assert (tmp_path / "called").exists() == bool(ended)
+    assert called == [
+        f"--quiet {'' if uri == 'default' else f'--connect {uri} '}destroy --graceful 6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+        for uri in ended
+    ]

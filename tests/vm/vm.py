@@ -71,7 +71,7 @@ class VM:
         root = f"file={self.disk},format=qcow2,if=virtio,cache=unsafe,discard=unmap,snapshot={snapshot}"
         drives = [x for d in (root, *self.drives) for x in ("-drive", d)]
         return [
-            *("nice", tool("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-display", "none"),
+            *("nice", "-n", "5", tool("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-display", "none"),
             *(str(x) for option in options.items() for x in option),
             *devices,
             *serials,
