@@ -48,12 +48,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* A warning does not spoil the health. */
-static const char *health_name(const struct verdict *v)
-{
-	return verdict_level_name(v->level == VERDICT_WARNING ? VERDICT_HEALTHY : v->level);
-}
-
 /* --- for people */
 
 static void line(const char *key, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -96,7 +90,7 @@ static void print_verdict(const struct verdict *v)
 	};
 	bool colour = terminal_colour(stdout);
 
-	printf("%s%s%s\n", colour ? colours[v->level] : "", health_name(v),
+	printf("%s%s%s\n", colour ? colours[v->level] : "", verdict_health_name(v),
 	       colour ? TERMINAL_RESET : "");
 	for (size_t i = 0; i < v->n; i++) {
 		const struct finding *f = &v->findings[i];
@@ -220,8 +214,8 @@ static void print_json(const struct facts *f, const struct verdict *v)
 				  "object", x->object, "cause", x->cause, "remedy", x->remedy));
 	}
 	o = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:I}, s:o?}", "health",
-		      health_name(v), "code", verdict_exit_code(v), "reasons", reasons, "findings",
-		      findings, "waiting", waiting_json(&f->of_verdict), "sent",
+		      verdict_health_name(v), "code", verdict_exit_code(v), "reasons", reasons,
+		      "findings", findings, "waiting", waiting_json(&f->of_verdict), "sent",
 		      place_json(f, PLACE_SENT), "failed", place_json(f, PLACE_FAILED), "skipped",
 		      place_json(f, PLACE_SKIPPED), "stamp", "epoch",
 		      f->stamp.sequence ? f->stamp.epoch : "", "sequence",

@@ -17,6 +17,8 @@
 #include "spooler/config/config.h"
 #include "spooler/daemon/daemon.h"
 #include "spooler/daemon/disk.h"
+#include "spooler/daemon/health.h"
+#include "spooler/daemon/hook-watch.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
 #include "spooler/daemon/metrics.h"
@@ -26,8 +28,10 @@
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/util.h"
 #include "spooler/daemon/watch.h"
+#include "spooler/daemon/write-test.h"
 
 #define METRICS_USEC (15 * USEC_PER_SEC) /* how often an age is brought up to date */
+#define IDLE_USEC (3600 * USEC_PER_SEC)
 #define STATUS_USEC USEC_PER_SEC /* at most this often, and only when something has changed */
 #define STOP_MARGIN_USEC (5 * USEC_PER_SEC) /* beyond spool.stop_timeout, for systemd */
 
@@ -47,6 +51,13 @@ struct daemon {
 	uint64_t started_usec;
 	struct validity own, authority; /* of the certificates in force */
 	struct backlog backlog;
+	struct hook_watch *hook_watch;
+	struct health health;
+	struct write_test *write_test;
+	bool write_failed; /* the last write test */
+	char write_error[128];
+	uint64_t
+		emergency_mended; /* events from the emergency spool when the disk took writes again */
 	uint64_t reload_refused_usec; /* CLOCK_REALTIME; 0: the last reload was taken */
 	char *reload_error;
 	char *metrics_file; /* that was written last */
@@ -55,18 +66,38 @@ struct daemon {
 
 /* --- what is loaded at start and at SIGHUP */
 
-static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+/* What the configuration is told about goes to the log; its first line is *ret_error. */
+static int load_config(const char *path, struct config **ret_config, char **ret_error)
 {
-	_cleanup_free_ char *error = NULL;
+	_cleanup_free_ char *lines = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&lines, &size);
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	r = config_load(path, f, ret_config);
+	if (fclose(f) == EOF)
+		return r < 0 ? r : -ENOMEM;
+	fputs(lines, stderr);
+	if (r < 0)
+		*ret_error = strndup(lines, strcspn(lines, "\n"));
+	return r;
+}
+
+/* *ret_error, to be freed: one line on what cannot be used, and why. */
+static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials,
+		char **ret_error)
+{
 	struct config *c = NULL;
 	int r;
 
-	r = config_load(path, stderr, &c);
+	r = load_config(path, &c, ret_error);
 	if (r < 0)
 		return r;
-	r = credentials_load(&c->tls, ret_credentials, &error);
+	r = credentials_load(&c->tls, ret_credentials, ret_error);
 	if (r < 0) {
-		log_error("%s", error ? error : strerror(-r));
+		log_error("%s", *ret_error ? *ret_error : strerror(-r));
 		config_free(c);
 		return r;
 	}
@@ -78,8 +109,12 @@ static int daemon_configure(struct daemon *d)
 {
 	struct credentials *credentials = NULL;
 	struct config *c = NULL;
-	int r = load(d->config_path, &c, &credentials);
+	char *error = NULL;
+	int r = load(d->config_path, &c, &credentials, &error);
 
+	free(d->reload_error);
+	d->reload_error = error;
+	d->reload_refused_usec = r < 0 ? now_usec(CLOCK_REALTIME) : 0;
 	if (r < 0)
 		return r;
 	log_set_level(c->log_level);
@@ -111,6 +146,21 @@ static void tell_systemd(const struct daemon *d)
 				 s->last_error[0] ? s->last_error : "connecting", s->acknowledged);
 }
 
+/* Written within a second. */
+static void schedule_status(struct daemon *d)
+{
+	if (d->status_pending)
+		return;
+	d->status_pending = true;
+	(void)sd_event_source_set_time_relative(d->status_timer, STATUS_USEC);
+	(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
+}
+
+static void on_hooks_changed(void *userdata)
+{
+	schedule_status(userdata);
+}
+
 static void remove_metrics(struct daemon *d)
 {
 	if (d->metrics_file)
@@ -118,7 +168,8 @@ static void remove_metrics(struct daemon *d)
 	free(TAKE_PTR(d->metrics_file));
 }
 
-static void write_metrics(struct daemon *d, struct status_file *status)
+static void write_metrics(struct daemon *d, const struct status_file *status,
+			  const struct verdict *verdict)
 {
 	const char *path = relay_config(d->relay)->metrics_file;
 	int r;
@@ -127,7 +178,7 @@ static void write_metrics(struct daemon *d, struct status_file *status)
 		remove_metrics(d);
 	if (!path)
 		return;
-	r = metrics_write(path, status);
+	r = metrics_write(path, status, verdict);
 	if (r < 0 && !d->metrics_failed)
 		log_warning("cannot write metrics to '%s': %s", path, strerror(-r));
 	d->metrics_failed = r < 0;
@@ -135,13 +186,39 @@ static void write_metrics(struct daemon *d, struct status_file *status)
 		d->metrics_file = strdup(path);
 }
 
-/* While something waits, its age grows without anything having changed. */
+/* While something waits, its age grows without anything having changed; and once an hour for what
+   comes with time, like the end of a certificate. */
 static void write_again_later(struct daemon *d, const struct status_file *status, uint64_t usec)
 {
-	if ((usec == 0 && status->waiting == 0) || d->status_pending)
+	if (usec == 0)
+		usec = status->waiting > 0 || status->emergency_error ? METRICS_USEC : IDLE_USEC;
+	if (d->status_pending)
 		return;
-	(void)sd_event_source_set_time_relative(d->status_timer, usec > 0 ? usec : METRICS_USEC);
+	(void)sd_event_source_set_time_relative(d->status_timer, usec);
 	(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
+}
+
+/* An event came through memory: is it the disk? Asked again until it can be written to. */
+static void check_writing(struct daemon *d, bool hangs, struct status_file *status)
+{
+	if (status->emergency_taken <= d->emergency_mended)
+		status->emergency_run = 0;
+	if ((status->emergency_run > 0 || d->write_failed) && !hangs)
+		write_test_start(d->write_test, METRICS_USEC - USEC_PER_SEC);
+}
+
+static void on_write_test(void *userdata)
+{
+	struct daemon *d = userdata;
+	int error = write_test_error(d->write_test);
+	struct relay_description rd;
+
+	relay_describe(d->relay, &rd);
+	if (error == 0 && d->write_failed)
+		d->emergency_mended = rd.stats->emergency;
+	d->write_failed = error < 0;
+	(void)snprintf(d->write_error, sizeof(d->write_error), "%s", strerror(-error));
+	schedule_status(d);
 }
 
 static void write_status(struct daemon *d)
@@ -157,22 +234,28 @@ static void write_status(struct daemon *d)
 		.authority = d->authority,
 		.reload_refused_usec = d->reload_refused_usec,
 		.reload_error = d->reload_error,
+		.emergency_error = d->write_failed ? d->write_error : NULL,
 	};
 	struct status_file status;
+	struct verdict verdict;
 	uint64_t again;
 	int r;
 
 	status_collect(&view, &status);
+	check_writing(d, view.disk_hangs, &status);
 	again = backlog_update(&d->backlog, view.disk_hangs, &status);
 	if (status.oldest_usec && status.oldest_usec < status.written_usec)
 		status.oldest_age_ms = (status.written_usec - status.oldest_usec) / 1000;
+	health_judge(&d->health, &status, hook_watch_files(d->hook_watch), &verdict);
+	status.health = verdict_health_name(&verdict);
 	r = status_file_write(spool_run_directory(), &status);
 	if (r < 0)
 		log_debug("cannot write '%s/" STATUS_FILE "': %s", spool_run_directory(),
 			  strerror(-r));
-	write_metrics(d, &status);
+	write_metrics(d, &status, &verdict);
 	write_again_later(d, &status, again);
 	tell_systemd(d);
+	verdict_release(&verdict);
 }
 
 static int on_status_timer(sd_event_source *s, uint64_t usec, void *userdata)
@@ -210,11 +293,7 @@ static void on_relay_changed(void *userdata)
 		d->connected = !d->connected;
 		write_status(d);
 	}
-	if (!d->status_pending) {
-		d->status_pending = true;
-		(void)sd_event_source_set_time_relative(d->status_timer, STATUS_USEC);
-		(void)sd_event_source_set_enabled(d->status_timer, SD_EVENT_ONESHOT);
-	}
+	schedule_status(d);
 }
 
 /* --- what happens from outside */
@@ -270,6 +349,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 			  d->config_path);
 	else
 		log_notice("configuration and certificates loaded anew from '%s'", d->config_path);
+	write_status(d);
 	(void)sd_notify(0, "READY=1");
 	return 0;
 }
@@ -324,6 +404,10 @@ static int daemon_init(struct daemon *d)
 	if (r >= 0)
 		r = watch_new(d->loop, spool_dir, run_dir, d->disk, on_spool_changed, d, &d->watch);
 	if (r >= 0)
+		r = hook_watch_new(d->loop, hook_directory(), on_hooks_changed, d, &d->hook_watch);
+	if (r >= 0)
+		r = write_test_new(d->loop, spool_dir, on_write_test, d, &d->write_test);
+	if (r >= 0)
 		r = sd_event_set_watchdog(d->loop, true);
 	return r;
 }
@@ -331,12 +415,15 @@ static int daemon_init(struct daemon *d)
 static void daemon_release(struct daemon *d)
 {
 	watch_free(d->watch);
+	hook_watch_free(d->hook_watch);
+	write_test_free(d->write_test);
 	relay_free(d->relay);
 	archive_free(d->archive);
 	queue_free(d->queue);
 	disk_free(d->disk);
 	sd_event_source_disable_unref(d->status_timer);
 	sd_event_unref(d->loop);
+	free(d->reload_error);
 }
 
 int daemon_run(const char *config_path)

@@ -49,7 +49,34 @@ static void latency(FILE *f, const struct status_file *s)
 	fprintf(f, "%s_count %" PRIu64 "\n", name, sum);
 }
 
-char *metrics_format(const struct status_file *s)
+/* Kinds that the daemon cannot find in itself are left out; the others are there from the beginning,
+   with 0. */
+static void health(FILE *f, const struct verdict *v)
+{
+	metric_head(f, PREFIX, "health", METRIC_GAUGE,
+		    "0 healthy, 1 degraded, 2 down; as virtspool status exits.");
+	fprintf(f, PREFIX "_health %d\n", verdict_exit_code(v));
+	metric_head(f, PREFIX, "problem", METRIC_GAUGE,
+		    "1 for each kind of finding that makes the health degraded or down.");
+	for (enum verdict_kind k = 0; k < VERDICT_N_KINDS; k++) {
+		const struct finding *found = verdict_find(v, k);
+
+		if (verdict_kind_of_daemon(k))
+			fprintf(f, PREFIX "_problem{kind=\"%s\"} %d\n", verdict_kind_name(k),
+				found && found->level >= VERDICT_DEGRADED);
+	}
+	metric_head(f, PREFIX, "warning", METRIC_GAUGE,
+		    "1 for each kind of finding that is a warning only.");
+	for (enum verdict_kind k = 0; k < VERDICT_N_KINDS; k++) {
+		const struct finding *found = verdict_find(v, k);
+
+		if (verdict_kind_of_daemon(k) && verdict_kind_warns(k))
+			fprintf(f, PREFIX "_warning{kind=\"%s\"} %d\n", verdict_kind_name(k),
+				found && found->level == VERDICT_WARNING);
+	}
+}
+
+char *metrics_format(const struct status_file *s, const struct verdict *v)
 {
 	char *text = NULL;
 	size_t size;
@@ -66,6 +93,7 @@ char *metrics_format(const struct status_file *s)
 	answers(f, s, "events_refused_total",
 		"Publishes that a broker refused, by MQTT reason code.", 0x80, 0xff);
 	latency(f, s);
+	health(f, v);
 	if (fclose(f) == EOF) {
 		free(text);
 		return NULL;
@@ -73,9 +101,10 @@ char *metrics_format(const struct status_file *s)
 	return text;
 }
 
-int metrics_write(const char *path, const struct status_file *s)
+int metrics_write(const char *path, const struct status_file *s, const struct verdict *v)
 {
-	_cleanup_free_ char *text = metrics_format(s), *copy = strdup(path), *again = strdup(path);
+	_cleanup_free_ char *text = metrics_format(s, v), *copy = strdup(path),
+			    *again = strdup(path);
 
 	if (!text || !copy || !again)
 		return -ENOMEM;

@@ -10,9 +10,9 @@
  */
 #pragma once
 
-#include "spooler/spool/status-file.h"
+#include "spooler/spool/verdict.h"
 
 /* The text, to be freed. NULL without memory. */
-char *metrics_format(const struct status_file *s);
+char *metrics_format(const struct status_file *s, const struct verdict *v);
 /* Writes it to path. Negative errno. */
-int metrics_write(const char *path, const struct status_file *s);
+int metrics_write(const char *path, const struct status_file *s, const struct verdict *v);

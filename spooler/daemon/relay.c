@@ -56,6 +56,10 @@ struct relay {
 	uint64_t retry_backoff_usec; /* 0: the last connection was good */
 	uint64_t acknowledged_in_connection;
 	uint64_t connected_monotonic_usec;
+	uint64_t last_traffic_usec; /* CLOCK_MONOTONIC: CONNACK, or an event's publish or answer */
+	struct losses losses;
+	uint64_t n_unreadable; /* held since the last release */
+	char unreadable_error[128];
 	bool stopping;
 	bool error_reported;	    /* the queue's error, once until it is gone */
 	unsigned blind;		    /* the spool cannot be read: 1 for the first time, 2 still */
@@ -255,6 +259,7 @@ static void note_archived(struct relay *r, const struct spool_id *e, uint64_t si
 
 static void release_held(struct relay *r)
 {
+	r->n_unreadable = 0;
 	lanes_forget_waiting(&r->lanes);
 	queue_release_held(r->queue);
 }
@@ -382,6 +387,7 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 				broker_url(r), reason_name(reason_code), reason_code);
 		return;
 	}
+	r->last_traffic_usec = now_usec(CLOCK_MONOTONIC);
 	r->stats.answers[reason_code & 0xff]++;
 	if (reason_code != 0x10)
 		r->unheard = r->unheard_since_usec = 0;
@@ -441,6 +447,9 @@ static enum feed surroundings(struct relay *r, const struct spool_id *e, const c
 		return FEED_WAIT;
 	}
 	hold(r, e);
+	r->n_unreadable++;
+	(void)snprintf(r->unreadable_error, sizeof(r->unreadable_error), "%s: %s", name,
+		       strerror(-error));
 	release_within(r, r->config->mqtt.retry_max_s * USEC_PER_SEC);
 	return FEED_NEXT;
 }
@@ -463,6 +472,18 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 	return now < r->settle_until_usec;
 }
 
+/* Did it come through the disk, or through memory because the disk could not take it? */
+static void note_way(struct relay *r, const struct spool_id *e)
+{
+	if (e->source != PLACE_EMERGENCY) {
+		r->stats.emergency_run = 0;
+		return;
+	}
+	r->stats.emergency++;
+	r->stats.emergency_run++;
+	r->stats.emergency_usec = now_usec(CLOCK_REALTIME);
+}
+
 static void note_sequence(struct relay *r, const struct spool_id *e, const struct record *record)
 {
 	uint64_t before = r->sequence.highest;
@@ -471,10 +492,14 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 	if (e->source == PLACE_REPLAY || (record->flags & RECORD_UNORDERED)) {
 		if (!attempts_find(&r->attempts, e))
 			*(e->source == PLACE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
+		if (e->source != PLACE_REPLAY && !attempts_find(&r->attempts, e))
+			note_way(r, e);
 		return;
 	}
 	meaning = sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence);
 	r->stats.accepted += meaning != SEQUENCE_REPEAT;
+	if (meaning != SEQUENCE_REPEAT)
+		note_way(r, e);
 	if (meaning == SEQUENCE_HOLE) {
 		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64
 			  " of epoch %s never "
@@ -529,6 +554,7 @@ static enum feed publish(struct relay *r, const struct spool_id *e, const struct
 		return FEED_WAIT;
 	}
 	r->stats.published++;
+	r->last_traffic_usec = now_usec(CLOCK_MONOTONIC);
 	if (l) {
 		l->probing = true;
 		lanes_count_denial(&r->lanes);
@@ -682,7 +708,7 @@ static void on_connected(struct client *c, void *userdata)
 
 	r->stats.connects++;
 	r->stats.connected_usec = now_usec(CLOCK_REALTIME);
-	r->connected_monotonic_usec = now_usec(CLOCK_MONOTONIC);
+	r->connected_monotonic_usec = r->last_traffic_usec = now_usec(CLOCK_MONOTONIC);
 	r->acknowledged_in_connection = 0;
 	r->error_reported = false;
 	release_held(r);
@@ -741,6 +767,20 @@ static void judge_oldest(struct relay *r)
 	}
 }
 
+static void note_loss(struct relay *r, unsigned reason_code)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	const struct loss loss = {
+		.at_usec = now,
+		.lasted_usec = now - r->connected_monotonic_usec,
+		.silence_usec = now - r->last_traffic_usec,
+		.taken_over = reason_code == 0x8e, /* Session taken over */
+	};
+
+	r->stats.connection_losses++;
+	losses_note(&r->losses, &loss);
+}
+
 static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
 		    void *userdata)
 {
@@ -750,7 +790,7 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 		was_connected ? now_usec(CLOCK_MONOTONIC) - r->connected_monotonic_usec : 0;
 
 	if (was_connected)
-		r->stats.connection_losses++;
+		note_loss(r, reason_code);
 	if (r->retry_backoff_usec == 0 ||
 	    was_connected) /* the first of a row; the rest is in status */
 		log_warning("broker %s: %s", broker_url(r), text);
@@ -1067,5 +1107,8 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.n_attempts = r->attempts.n,
 		.unheard = r->unheard,
 		.unheard_since_usec = r->unheard_since_usec,
+		.unreadable = r->n_unreadable,
+		.unreadable_error = r->n_unreadable > 0 ? r->unreadable_error : NULL,
 	};
+	losses_summarize(&r->losses, now_usec(CLOCK_MONOTONIC), &ret_description->losses);
 }

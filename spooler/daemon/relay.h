@@ -22,6 +22,7 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/daemon/attempts.h"
+#include "spooler/daemon/losses.h"
 #include "spooler/mqtt/client.h"
 #include "spooler/config/config.h"
 #include "spooler/daemon/queue.h"
@@ -52,6 +53,9 @@ struct relay_stats {
 	uint64_t denied, busy; /* refusals that left the event where it is */
 	uint64_t answers[256]; /* to publishes, by reason code; from 0x80 on refusals */
 	uint64_t failed[RELAY_N_FAILURES]; /* moved to failed/ */
+	uint64_t emergency;		   /* of those accepted, from the emergency spool */
+	uint64_t emergency_run;		   /* in a row, up to the last event accepted */
+	uint64_t emergency_usec;	   /* when the last one was */
 	uint64_t connects, connection_losses;
 	uint64_t archived, archived_bytes; /* moved to sent/ and skipped/ for the first time */
 	uint64_t latency_buckets[RELAY_LATENCY_BUCKETS +
@@ -125,6 +129,10 @@ struct relay_description {
 	uint64_t paused_until_usec;	/* nothing is published before, as the broker is busy */
 	const struct attempt *attempts; /* events that were published without success, and wait */
 	size_t n_attempts;
+
+	struct losses_summary losses; /* within the last hour */
+	uint64_t unreadable;	      /* records that wait because they cannot be read */
+	const char *unreadable_error; /* the last one's; NULL: there is none */
 
 	/* 0x10, no matching subscribers: how many answers in a row up to now, since when */
 	uint64_t unheard, unheard_since_usec;

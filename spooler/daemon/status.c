@@ -32,6 +32,9 @@ static void collect_events(const struct relay_stats *s, struct status_file *ret)
 	memcpy(ret->latency_buckets, s->latency_buckets, sizeof(ret->latency_buckets));
 	ret->latency_sum_usec = s->latency_sum_usec;
 	ret->last_delivered_usec = s->last_delivered_usec;
+	ret->emergency_taken = s->emergency;
+	ret->emergency_run = s->emergency_run;
+	ret->emergency_last_usec = s->emergency_usec;
 }
 
 static void collect_connection(const struct relay_description *d, struct status_file *ret)
@@ -51,6 +54,14 @@ static void collect_connection(const struct relay_description *d, struct status_
 	ret->losses = s->connection_losses;
 	ret->last_error_usec = s->last_error_usec;
 	ret->last_error = s->last_error[0] ? s->last_error : NULL;
+	ret->losses_last_hour = d->losses.count;
+	ret->taken_over = d->losses.taken_over;
+	ret->loss_lasted_ms = d->losses.lasted_usec / 1000;
+	ret->loss_silence_ms = d->losses.silence_usec / 1000;
+	ret->client_id = d->config ? d->config->mqtt.client_id : NULL;
+	ret->keep_alive_s = d->config ? d->config->mqtt.keep_alive_s : 0;
+	ret->unreadable = d->unreadable;
+	ret->unreadable_error = d->unreadable_error;
 	ret->broker_begin_usec = seconds_to_usec(d->peer_validity.begin_s);
 	ret->broker_end_usec = seconds_to_usec(d->peer_validity.end_s);
 }
@@ -70,6 +81,10 @@ static void collect_attempts(struct status_view *v, const struct relay_descripti
 			.next_usec = a->next_usec,
 			.waiting = a->waiting,
 		};
+		if (a->topic[0]) {
+			ret->denied_waiting += 1 + a->waiting;
+			ret->denied_domains++;
+		}
 	}
 	ret->n_attempts = d->n_attempts;
 }
@@ -91,6 +106,7 @@ void status_collect(struct status_view *v, struct status_file *ret)
 		.written_usec = now_usec(CLOCK_REALTIME),
 		.reload_refused_usec = v->reload_refused_usec,
 		.reload_error = v->reload_error,
+		.emergency_error = v->emergency_error,
 		.own_begin_usec = seconds_to_usec(v->own.begin_s),
 		.own_end_usec = seconds_to_usec(v->own.end_s),
 		.authority_begin_usec = seconds_to_usec(v->authority.begin_s),

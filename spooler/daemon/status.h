@@ -17,7 +17,7 @@ struct status_view {
 	struct validity own, authority; /* of the certificates in force */
 	bool disk_hangs;		/* then the spool must not be looked at */
 	uint64_t reload_refused_usec;
-	const char *reload_error;
+	const char *reload_error, *emergency_error;
 	char ids[ATTEMPTS_MAX][37]; /* of the events in the struct status_file */
 };
 

@@ -50,6 +50,7 @@ const uint64_t status_latency_bounds[STATUS_LATENCY_BUCKETS] = {
 const struct field status_file_fields[] = {
 	JSON_ONLY(NULL, "pid", FIELD_COUNT, pid),
 	JSON_ONLY(NULL, "version", FIELD_TEXT, version),
+	JSON_ONLY(NULL, "health", FIELD_TEXT, health),
 	JSON_ONLY(NULL, "config", FIELD_TEXT, config),
 	JSON_ONLY(NULL, "host", FIELD_TEXT, host),
 	GAUGE(NULL, "started", FIELD_TIME, started_usec, "start_time_seconds",

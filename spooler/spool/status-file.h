@@ -37,6 +37,7 @@ struct status_file {
 	/* the process */
 	uint64_t pid, started_usec, written_usec;
 	const char *version, *config, *host;
+	const char *health; /* the daemon's own verdict: healthy, degraded */
 
 	/* a reload that was refused, until one is not */
 	uint64_t reload_refused_usec;

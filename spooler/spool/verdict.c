@@ -66,6 +66,27 @@ const char *verdict_kind_name(enum verdict_kind kind)
 	return kind_names[kind];
 }
 
+bool verdict_kind_of_daemon(enum verdict_kind kind)
+{
+	return kind != VERDICT_DAEMON_DOWN && kind != VERDICT_STATUS_UNREADABLE &&
+	       kind != VERDICT_SPOOL_MISSING && kind != VERDICT_SPOOL_HANGS &&
+	       kind != VERDICT_OTHER_VERSION && kind != VERDICT_HOST_CHANGED &&
+	       kind != VERDICT_STRAY_FILES;
+}
+
+bool verdict_kind_warns(enum verdict_kind kind)
+{
+	return kind == VERDICT_HOOK_OTHER_VERSION || kind == VERDICT_HOOK_TWICE ||
+	       kind == VERDICT_CERTIFICATE_EXPIRES || kind == VERDICT_STATUS_TOPIC ||
+	       kind == VERDICT_OTHER_VERSION || kind == VERDICT_HOST_CHANGED ||
+	       kind == VERDICT_LISTENER;
+}
+
+const char *verdict_health_name(const struct verdict *v)
+{
+	return level_names[v->level == VERDICT_WARNING ? VERDICT_HEALTHY : v->level];
+}
+
 /* --- adding a finding */
 
 /* Returns the finding, for its remedy; one that is thrown away if there is no room. */

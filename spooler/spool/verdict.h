@@ -103,5 +103,11 @@ void verdict_judge(const struct verdict_facts *f, struct verdict *ret_verdict);
 void verdict_release(struct verdict *v);
 /* The first finding of this kind; NULL: there is none. */
 const struct finding *verdict_find(const struct verdict *v, enum verdict_kind kind);
+/* Can the daemon find it? The rest is found by those who look at the daemon. */
+bool verdict_kind_of_daemon(enum verdict_kind kind);
+/* Are there findings of it that are only a warning? */
+bool verdict_kind_warns(enum verdict_kind kind);
+/* "healthy", also with warnings; "degraded" or "down". */
+const char *verdict_health_name(const struct verdict *v);
 /* The exit code of `virtspool status`: 0 healthy, 1 degraded, 2 down. */
 int verdict_exit_code(const struct verdict *v);

@@ -16,13 +16,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static const struct verdict verdict;
 	static struct status_file s, again;
 	char *text;
 	json_t *o, *o2;
 
 	if (status_file_parse((const char *)data, size, &s) < 0)
 		return 0;
-	free(metrics_format(&s));
+	free(metrics_format(&s, &verdict));
 	o = status_file_to_json(&s);
 	text = json_dumps(o, 0);
 	if (!text || status_file_parse(text, strlen(text), &again) < 0)

@@ -90,11 +90,12 @@ static void no_name_stands_twice(void **state)
 static void metrics_are_well_formed(void **state)
 {
 	struct status_file *s = calloc(1, sizeof(*s));
+	const struct verdict verdict = {0};
 	char *text, *line, *rest, seen[4096] = "";
 
 	(void)state;
 	fill(s);
-	text = metrics_format(s);
+	text = metrics_format(s, &verdict);
 	assert_non_null(text);
 	for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
 		char name[80], type[16], mark[90];
