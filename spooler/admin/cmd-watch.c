@@ -1,72 +1,74 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool watch - a subscriber, for the management node: one line per event as it arrives.
+ * virtspool watch - a subscriber, for the management node: one line per event, and per report of a
+ * host's status, as it arrives.
  *
- * Duplicates (the same id) are left out; a hole in (host, epoch, sequence) is told in a line of its
- * own. It stays: when the connection is lost it comes again, with a back-off, and takes up its
- * session, so that with MQTT 5 it misses nothing that the broker could keep meanwhile. Ctrl-C ends
- * it, and the session.
+ * Repetitions (the same id) are left out; a hole in (host, epoch, sequence) is a line of its own on
+ * stderr. When the connection is lost it comes back, with a back-off, and takes up its session, so
+ * that with MQTT 5 it misses nothing that the broker could keep meanwhile. When another client has
+ * the same identity it ends instead of fighting for it. Ctrl-C ends it, and the session.
  */
 #include <argp.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <search.h>
 #include <signal.h>
 #include <systemd/sd-event.h>
 
-#include "spooler/mqtt/client.h"
+#include "spooler/admin/arrivals.h"
+#include "spooler/admin/broker-options.h"
 #include "spooler/admin/command.h"
-#include "spooler/config/config.h"
-#include "spooler/base/log.h"
-#include "spooler/mqtt/reason.h"
 #include "spooler/base/backoff.h"
-#include "spooler/spool/sequence.h"
+#include "spooler/base/log.h"
 #include "spooler/base/terminal.h"
-#include "spooler/event/topic.h"
 #include "spooler/base/util.h"
+#include "spooler/config/config.h"
+#include "spooler/event/topic.h"
+#include "spooler/mqtt/client.h"
+#include "spooler/mqtt/reason.h"
 
-#define SESSION_EXPIRY_S 3600 /* the broker keeps what arrives while we are cut off so long */
-#define SEEN_MAX                                                                                   \
-	65536 /* ids that are remembered to tell a duplicate; the oldest are forgotten first */
+#define SESSION_EXPIRY_S 3600 /* the broker keeps what arrives while we are cut off this long */
+#define RECEIVE_MAX 65535     /* some brokers drop what exceeds it */
+#define STATUS_TYPE "org.virtspool.status."
+/* Connections in a row that end within this time: someone else has our identity. */
+#define SHORT_USEC (5 * USEC_PER_SEC)
+#define SHORT_MAX 3
 
-/* One epoch of one host. */
-struct follower {
-	char *key;
-	struct sequence sequence;
+struct arguments {
+	struct broker_options broker;
+	const char *filter, *vm, *operation, *host;
+	bool json;
+	uint64_t limit;
 };
 
 struct watcher {
 	sd_event *loop;
+	const struct arguments *arguments;
 	struct config *config;
 	struct credentials *credentials;
 	struct client *client;
 	sd_event_source *reconnect;
 	size_t broker;
-	uint64_t backoff_usec;
-	char *filter, *client_id;
+	uint64_t backoff_usec, connected_usec;
+	unsigned short_connections, granted;
+	char *filters[2]; /* of events, and of the hosts' status */
+	size_t n_filters;
+	char *client_id;
 
-	bool json, colour, once_connected;
-	uint64_t limit, events, duplicates, missing;
-
-	void *followers; /* tsearch() of struct follower */
-	void *seen;	 /* tsearch() of ids, each also in the ring */
-	char (*ring)[64];
-	size_t ring_next;
+	bool colour, once_connected;
+	uint64_t events, duplicates, missing;
+	struct arrivals *arrivals;
 	int exit_code;
 };
 
-struct arguments {
-	const char *config, *filter;
-	bool json;
-	uint64_t limit;
-};
-
 static const struct argp_option options[] = {
-	{"config", 'c', "FILE", 0,
-	 "configuration: brokers, mqtt and tls of it are used [" DEFAULT_CONFIG "]", 0},
-	{"topic", 't', "FILTER", 0, "topic filter to subscribe to [every host's events]", 0},
-	{"json", 'j', NULL, 0, "print each event as it came, one JSON object a line", 0},
-	{"count", 'n', "N", 0, "end after N events", 0},
+	{"topic", 't', "FILTER", 0,
+	 "subscribe to this topic filter [events and status of all hosts]", 1},
+	{"vm", 'v', "NAME|UUID|GLOB", 0, "only these virtual machines", 1},
+	{"op", 'o', "GLOB", 0, "only these operations: start, release, ...; or online, offline", 1},
+	{"host", 'H', "HOST|GLOB", 0, "only these hosts", 1},
+	{"json", 'j', NULL, 0, "print each event as it came, one JSON object a line", 1},
+	{"count", 'n', "N", 0, "end after N events", 1},
 	{0},
 };
 
@@ -75,11 +77,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct arguments *a = state->input;
 
 	switch (key) {
-	case 'c':
-		a->config = arg;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &a->broker;
 		return 0;
 	case 't':
 		a->filter = arg;
+		return 0;
+	case 'v':
+		a->vm = arg;
+		return 0;
+	case 'o':
+		a->operation = arg;
+		return 0;
+	case 'H':
+		a->host = arg;
 		return 0;
 	case 'j':
 		a->json = true;
@@ -90,66 +101,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	default:
 		return command_no_arguments(key, arg, state);
 	}
-}
-
-/* --- what has been seen */
-
-static int compare_strings(const void *a, const void *b)
-{
-	return strcmp(a, b);
-}
-
-static int compare_followers(const void *a, const void *b)
-{
-	return strcmp(((const struct follower *)a)->key, ((const struct follower *)b)->key);
-}
-
-static void free_follower(void *p)
-{
-	struct follower *f = p;
-
-	free(f->key);
-	free(f);
-}
-
-static void keep_node(void *p)
-{
-	(void)p; /* it lies in the ring */
-}
-
-/* Is this id new? It is remembered. */
-static bool note_id(struct watcher *w, const char *source, const char *id)
-{
-	char *slot = w->ring[w->ring_next], key[64];
-	uint64_t h = 0xcbf29ce484222325;
-
-	for (const char *s = source; *s;
-	     s++) /* an id is unique for its source: CloudEvents 1.0, "id" */
-		h = (h ^ (unsigned char)*s) * 0x100000001b3;
-	(void)snprintf(key, sizeof(key), "%016" PRIx64 "/%.40s", h, id);
-	if (tfind(key, (void *const *)&w->seen, compare_strings))
-		return false;
-	if (slot[0])
-		(void)tdelete(slot, &w->seen, compare_strings);
-	(void)snprintf(slot, sizeof(key), "%s", key);
-	(void)tsearch(slot, &w->seen,
-		      compare_strings); /* without memory a duplicate is shown twice */
-	w->ring_next = (w->ring_next + 1) % SEEN_MAX;
-	return true;
-}
-
-static struct sequence *follow(struct watcher *w, const char *source, const char *epoch)
-{
-	struct follower *f = calloc(1, sizeof(*f)), **node;
-
-	if (!f || asprintf(&f->key, "%s %s", source, epoch) < 0) {
-		free(f);
-		return NULL;
-	}
-	node = tsearch(f, &w->followers, compare_followers);
-	if (!node || *node != f)
-		free_follower(f);
-	return node ? &(*node)->sequence : NULL;
 }
 
 static void warn(const struct watcher *w, const char *format, ...)
@@ -168,20 +119,55 @@ static void warn(const struct watcher *w, const char *format, ...)
 		w->colour ? TERMINAL_RESET : "");
 }
 
-static void check_sequence(struct watcher *w, const char *source, const char *epoch,
-			   const char *text)
-{
-	struct sequence *s = follow(w, source, epoch);
-	uint64_t number = strtoull(text, NULL, 10), before;
+/* --- an event */
 
-	if (!s || number == 0)
-		return;
-	before = s->highest;
-	switch (sequence_see(s, epoch, number)) {
+static const char *member(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+static bool is_status(const json_t *event)
+{
+	return strncmp(member(event, "type"), STATUS_TYPE, strlen(STATUS_TYPE)) == 0;
+}
+
+static const char *host_of(const json_t *event)
+{
+	const char *host = member(json_object_get(event, "data"), "host");
+
+	return host[0] ? host : member(event, "source");
+}
+
+static bool matches(const char *glob, const char *value)
+{
+	return !glob || strcmp(glob, value) == 0 || fnmatch(glob, value, 0) == 0;
+}
+
+/* Do --vm, --op and --host let it pass? A status has no virtual machine. */
+static bool wanted(const struct arguments *a, const json_t *event)
+{
+	const json_t *data = json_object_get(event, "data");
+
+	if (!matches(a->host, host_of(event)))
+		return false;
+	if (is_status(event))
+		return !a->vm && matches(a->operation, member(data, "status"));
+	return matches(a->operation, member(data, "operation")) &&
+	       (matches(a->vm, member(data, "name")) || matches(a->vm, member(event, "subject")));
+}
+
+static void check_sequence(struct watcher *w, const json_t *event)
+{
+	const char *source = member(event, "source"), *epoch = member(event, "epoch");
+	uint64_t number = strtoull(member(event, "sequence"), NULL, 10), first = 0;
+
+	switch (arrivals_note_number(w->arrivals, source, epoch, number, &first)) {
 	case SEQUENCE_HOLE:
-		w->missing += number - before - 1;
+		w->missing += number - first;
 		warn(w, "HOLE %s: sequence %" PRIu64 " to %" PRIu64 " of epoch %s has not arrived",
-		     source, before + 1, number - 1, epoch);
+		     source, first, number - 1, epoch);
 		break;
 	case SEQUENCE_LATE:
 		w->missing--;
@@ -193,37 +179,63 @@ static void check_sequence(struct watcher *w, const char *source, const char *ep
 	}
 }
 
-/* --- printing */
-
-static const char *member(const json_t *o, const char *key)
+static void print_columns(const char *time, const char *host, const char *vm, const char *operation,
+			  const char *suboperation, const char *extra, const char *note)
 {
-	const char *s = json_string_value(json_object_get(o, key));
+	_cleanup_free_ char *line = NULL, *clean = NULL;
 
-	return s ? s : "";
+	if (asprintf(&line, "%-27.27s  %-20s  %-20s  %-9s %-6s%s%s%s", time, host, vm, operation,
+		     suboperation, extra[0] ? "  " : "", extra, note) < 0)
+		return;
+	clean = terminal_text(stdout, line, strlen(line));
+	if (clean)
+		puts(clean);
 }
 
-static void print_line(const json_t *event)
+static void print_event(const json_t *event)
 {
 	const json_t *data = json_object_get(event, "data");
-	const char *extra = member(data, "reason"), *sub = member(data, "suboperation"),
-		   *host = member(data, "host");
-	_cleanup_free_ char *line = NULL, *text = NULL;
-	bool replayed = json_is_true(json_object_get(event, "replayed"));
+	const char *sub = member(data, "suboperation"), *name = member(data, "name");
 
-	if (asprintf(&line, "%-27.27s  %-20s  %-20s  %-9s %-6s%s%s%s", member(event, "time"),
-		     host[0] ? host : member(event, "source"),
-		     member(data, "name")[0] ? member(data, "name") : member(event, "subject"),
-		     member(data, "operation"), strcmp(sub, "-") == 0 ? "" : sub,
-		     extra[0] ? "  " : "", extra, replayed ? "  (replayed)" : "") < 0)
-		return;
-	text = terminal_text(stdout, line, strlen(line));
-	puts(text ? text : "");
+	print_columns(member(event, "time"), host_of(event),
+		      name[0] ? name : member(event, "subject"), member(data, "operation"),
+		      strcmp(sub, "-") == 0 ? "" : sub, member(data, "reason"),
+		      json_is_true(json_object_get(event, "replayed")) ? "  (replayed)" : "");
+}
+
+/* A will has no time: it arrives when it was published. */
+static void print_status(const json_t *event, bool retained)
+{
+	const json_t *data = json_object_get(event, "data");
+	const char *time = member(event, "time");
+	char now[32];
+
+	format_time_utc(command_now_ms(), now);
+	print_columns(time[0]	 ? time
+		      : retained ? "-"
+				 : now,
+		      host_of(event), "-", member(data, "status"), "", member(data, "reason"),
+		      retained ? "  (retained)" : "");
 }
 
 static void finish(struct watcher *w, int code)
 {
 	w->exit_code = code;
 	(void)sd_event_exit(w->loop, code);
+}
+
+static void show(struct watcher *w, json_t *event, bool retained)
+{
+	if (w->arguments->json)
+		command_print_json(json_incref(event));
+	else if (is_status(event))
+		print_status(event, retained);
+	else
+		print_event(event);
+	w->events += !is_status(event);
+	(void)fflush(stdout);
+	if (command_output_ended() || (w->arguments->limit && w->events == w->arguments->limit))
+		finish(w, COMMAND_OK);
 }
 
 static void on_message(struct client *c, const struct client_message *m, void *userdata)
@@ -235,24 +247,14 @@ static void on_message(struct client *c, const struct client_message *m, void *u
 
 	if (!json_is_object(event) || !id[0] || !source[0]) {
 		warn(w, "topic %s: not an event: %s", m->topic,
-		     event ? "no CloudEvent" : error.text);
-	} else if (!note_id(w, source, id)) {
+		     event ? "not a CloudEvent" : error.text);
+	} else if (!arrivals_note_id(w->arrivals, source, id)) {
 		w->duplicates++;
 	} else {
 		if (!json_is_true(json_object_get(event, "replayed")) && member(event, "epoch")[0])
-			check_sequence(w, source, member(event, "epoch"),
-				       member(event, "sequence"));
-		if (w->json) {
-			command_print_json(json_incref(event));
-		} else {
-			print_line(event);
-		}
-		w->events++;
-		(void)fflush(stdout);
-		if (command_output_ended())
-			finish(w, COMMAND_OK);
-		if (w->events == w->limit)
-			finish(w, COMMAND_OK);
+			check_sequence(w, event);
+		if (wanted(w->arguments, event))
+			show(w, event, m->retain);
 	}
 	json_decref(event);
 }
@@ -262,45 +264,88 @@ static void on_message(struct client *c, const struct client_message *m, void *u
 static void on_connected(struct client *c, void *userdata)
 {
 	struct watcher *w = userdata;
-	int r = client_subscribe(c, (const char *const *)&w->filter, 1);
+	int r = client_subscribe(c, (const char *const *)w->filters, w->n_filters);
 
-	if (r < 0)
-		warn(w, "cannot subscribe to '%s': %s", w->filter, strerror(-r));
+	w->connected_usec = now_usec(CLOCK_MONOTONIC);
+	w->granted = 0;
+	if (r < 0) {
+		warn(w, "cannot subscribe to '%s': %s", w->filters[0], strerror(-r));
+		finish(w, COMMAND_FAILED);
+	}
 }
 
+static void say_watching(struct watcher *w, const struct client *c, const char *filter)
+{
+	fprintf(stderr, "watching %s at %s, %s\n", filter, client_peer(c), client_protocol(c));
+	if (!w->once_connected && w->config->mqtt.version != 5)
+		fprintf(stderr, "MQTT 3.1.1: events that arrive while the connection is lost are "
+				"not shown later\n");
+	w->once_connected = true;
+}
+
+/* One of two filters may be refused. */
 static void on_subscribed(struct client *c, const char *filter, unsigned reason_code,
 			  void *userdata)
 {
 	struct watcher *w = userdata;
+	bool last = strcmp(filter, w->filters[w->n_filters - 1]) == 0;
 
-	if (reason_code >= 0x80) {
+	if (reason_code >= 0x80)
 		warn(w, "broker %s refuses the subscription to '%s': %s (0x%02x)", client_peer(c),
 		     filter, reason_name(reason_code), reason_code);
+	else if (w->granted++ == 0)
+		say_watching(w, c, filter);
+	w->backoff_usec = w->granted > 0 ? 0 : w->backoff_usec;
+	if (last && w->granted == 0)
 		finish(w, COMMAND_FAILED);
-		return;
+}
+
+/* mosquitto before 2.0.12 closes the older of two connections without a reason code, so short
+   connections in a row count as well. */
+static bool is_taken_over(struct watcher *w, enum client_loss loss, unsigned reason_code)
+{
+	bool was_short =
+		w->connected_usec > 0 && now_usec(CLOCK_MONOTONIC) - w->connected_usec < SHORT_USEC;
+
+	if (loss == CLIENT_LOSS_DISCONNECT && reason_code == 0x8e)
+		return true;
+	if (w->connected_usec > 0)
+		w->short_connections = was_short ? w->short_connections + 1 : 0;
+	return w->short_connections >= SHORT_MAX;
+}
+
+static void reconnect(struct watcher *w)
+{
+	const struct config_mqtt *q = &w->config->mqtt;
+	uint64_t delay = 0;
+
+	w->broker = (w->broker + 1) % w->config->n_brokers;
+	if (w->broker == 0) {
+		w->backoff_usec = backoff_next(w->backoff_usec, q->retry_min_s * USEC_PER_SEC,
+					       q->retry_max_s * USEC_PER_SEC);
+		delay = backoff_scatter(w->backoff_usec);
 	}
-	w->backoff_usec = 0;
-	w->once_connected = true;
-	fprintf(stderr, "watching %s at %s, %s\n", w->filter, client_peer(c), client_protocol(c));
+	(void)sd_event_source_set_time_relative(w->reconnect, delay);
+	(void)sd_event_source_set_enabled(w->reconnect, SD_EVENT_ONESHOT);
 }
 
 static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
 		    void *userdata)
 {
 	struct watcher *w = userdata;
-	uint64_t delay = 0;
 
 	warn(w, "broker %s: %s", w->config->brokers[w->broker].url, text);
 	client_close(TAKE_PTR(w->client));
-	w->broker = (w->broker + 1) % w->config->n_brokers;
-	if (w->broker == 0) {
-		w->backoff_usec =
-			backoff_next(w->backoff_usec, w->config->mqtt.retry_min_s * USEC_PER_SEC,
-				     w->config->mqtt.retry_max_s * USEC_PER_SEC);
-		delay = w->backoff_usec;
+	if (is_taken_over(w, loss, reason_code)) {
+		warn(w,
+		     "another client uses this client id (or this certificate or user name, if the "
+		     "broker takes the client id from it); use an identity of your own: --id, "
+		     "--cert and --key");
+		finish(w, COMMAND_FAILED);
+		return;
 	}
-	(void)sd_event_source_set_time_relative(w->reconnect, delay);
-	(void)sd_event_source_set_enabled(w->reconnect, SD_EVENT_ONESHOT);
+	w->connected_usec = 0;
+	reconnect(w);
 }
 
 static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
@@ -319,6 +364,8 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 		.client_id = w->client_id,
 		.session_expiry_s = SESSION_EXPIRY_S,
 		.resume = w->config->mqtt.version == 5,
+		.receive_max = RECEIVE_MAX,
+		.connected_before = w->once_connected,
 	};
 	int r = client_open(w->loop, &o, &handlers, w, &w->client);
 
@@ -337,21 +384,35 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 
 /* --- start and end */
 
+static int set_filters(struct watcher *w, const struct arguments *a)
+{
+	const struct config_mqtt *q = &w->config->mqtt;
+
+	if (a->filter)
+		w->filters[0] = strdup(a->filter);
+	else
+		(void)topic_filter(q->topic, &w->filters[0]);
+	w->n_filters = 1;
+	if (!a->filter && q->status_topic && topic_filter(q->status_topic, &w->filters[1]) >= 0)
+		w->n_filters = 2;
+	return w->filters[0] ? 0 : -ENOMEM;
+}
+
 static int load(struct watcher *w, const struct arguments *a)
 {
-	int r = command_load(a->config, &w->config, &w->credentials);
+	int r = broker_options_load(&a->broker, &w->config, &w->credentials);
 
 	if (r != COMMAND_OK)
 		return r;
 	log_set_level(w->config->log_level);
-	if (a->filter)
-		w->filter = strdup(a->filter);
-	else
-		(void)topic_filter(w->config->mqtt.topic, &w->filter);
-	if (asprintf(&w->client_id, "%s-watch-%d", w->config->mqtt.client_id, getpid()) < 0)
+	if (a->broker.client_id)
+		w->client_id = strdup(a->broker.client_id);
+	else if (asprintf(&w->client_id, "%s-watch-%d", w->config->mqtt.client_id, getpid()) < 0)
 		w->client_id = NULL;
-	w->ring = calloc(SEEN_MAX, sizeof(*w->ring));
-	return w->filter && w->client_id && w->ring ? COMMAND_OK : COMMAND_FAILED;
+	w->arrivals = arrivals_new();
+	if (set_filters(w, a) < 0 || !w->client_id || !w->arrivals)
+		return command_failure("cannot start", -ENOMEM);
+	return COMMAND_OK;
 }
 
 static int run(struct watcher *w)
@@ -386,29 +447,30 @@ static void release(struct watcher *w)
 	config_free(w->config);
 	sd_event_source_disable_unref(w->reconnect);
 	sd_event_unref(w->loop);
-	tdestroy(w->followers, free_follower);
-	tdestroy(w->seen, keep_node);
-	free(w->ring);
-	free(w->filter);
+	arrivals_free(w->arrivals);
+	free(w->filters[0]);
+	free(w->filters[1]);
 	free(w->client_id);
 }
 
 int cmd_watch(int argc, char **argv)
 {
+	static const struct argp_child children[] = {
+		{&broker_options_argp, 0, "Broker and identity:", 2}, {0}};
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Shows events as they arrive at the broker: time, host, VM, operation, reason. "
-		       "Duplicates are left out, and a hole in a host's sequence is told on stderr.",
+		.children = children,
+		.doc = "Shows events as they arrive at the broker: time, host, VM, operation, reason; "
+		       "and which hosts are online. Repetitions are left out. A hole in a host's "
+		       "sequence is reported on stderr.",
 	};
-	struct arguments a = {.config = DEFAULT_CONFIG};
-	struct watcher w = {.exit_code = COMMAND_OK};
+	struct arguments a = {0};
+	struct watcher w = {.arguments = &a, .exit_code = COMMAND_OK};
 	int r;
 
 	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
-	w.json = a.json;
-	w.limit = a.limit;
 	w.colour = terminal_colour(stderr);
 	r = load(&w, &a);
 	if (r == COMMAND_OK)

@@ -460,7 +460,8 @@ class Watch:
         self.process.wait_output("watching")
 
     def lines(self):
-        return self.out.read_text().splitlines()
+        """Of events, not of the hosts' status."""
+        return [x for x in self.out.read_text().splitlines() if " online " not in x and "status.online" not in x]
 
     def wait_for(self, n, deadline=15):
         wait_until(lambda: len(self.lines()) >= n, deadline, lambda: f"{n} lines: {self.lines()}")
