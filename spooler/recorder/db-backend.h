@@ -21,7 +21,7 @@ struct db_backend {
 	uint64_t (*size)(struct db *db);
 	void (*interrupt)(struct db *db);
 	int (*set_timeout)(struct db *db, unsigned ms); /* NULL: SQL does it */
-	void (*close)(struct db *db); /* frees all but what db.c allocated */
+	void (*close)(struct db *db);			/* frees all but what db.c allocated */
 };
 
 /* The first member of a backend's own struct. */

@@ -612,6 +612,9 @@ int query_guests(struct query *q, const struct query_filter *f, query_guest_fn f
 
 /* --- the log */
 
+/* SQLite numbers the rows; PostgreSQL has an index by time of arrival. */
+#define ARRIVAL "{sqlite:e.rowid}{postgresql:e.received}"
+
 static int on_event(const struct db_value *v, void *userdata)
 {
 	struct rows *rows = userdata;
@@ -627,6 +630,7 @@ static int on_event(const struct db_value *v, void *userdata)
 		.payload = db_string(&v[12]),
 		.payload_size = v[12].size,
 		.host = db_string(&v[13]),
+		.arrival = v[14].number,
 	};
 
 	if (is_past_limit(rows))
@@ -659,6 +663,10 @@ static int add_event_filters(struct builder *b, const struct query_filter *f)
 		add_match(b, "e.driver", f->driver);
 	}
 	add_times(b, "e.id", f);
+	if (f->arrived_after) {
+		where(b);
+		add(b, ARRIVAL " > $%zu", param(b, 'i', db_int(f->arrived_after)));
+	}
 	return r < 0 ? r : add_id_cursor(b, "e", f);
 }
 
@@ -674,9 +682,13 @@ int query_log(struct query *q, const struct query_filter *f, query_event_fn fn, 
 		return r;
 	add(&b,
 	    "SELECT e.id, e.host, e.time, e.received, e.epoch, e.sequence, e.flags, e.guest, e.driver, e.operation, "
-	    "e.reason, e.name, e.payload, h.name FROM events e LEFT JOIN hosts h ON h.no = e.host");
+	    "e.reason, e.name, e.payload, h.name, " ARRIVAL
+	    " FROM events e LEFT JOIN hosts h ON h.no = e.host");
 	r = add_event_filters(&b, f);
-	add(&b, " ORDER BY e.id %s, e.host %s", order, order);
+	if (f->arrived_after)
+		add(&b, " ORDER BY " ARRIVAL);
+	else
+		add(&b, " ORDER BY e.id %s, e.host %s", order, order);
 	if (r >= 0)
 		r = run(&b, f, on_event, &rows, ret_page);
 	builder_release(&b);

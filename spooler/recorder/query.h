@@ -38,6 +38,9 @@ struct query_filter {
 	bool all;	      /* holes: also those that were filled */
 	uint64_t limit;	      /* 0: QUERY_LIMIT */
 	const char *cursor;   /* NULL or "": from the beginning */
+	/* Of the log: the events that arrived after the one with this query_event.arrival, in the order
+	   of arrival, and no cursor. 0: all, by time. */
+	int64_t arrived_after;
 };
 
 struct query_page {
@@ -84,6 +87,7 @@ struct query_event {
 	unsigned flags;	       /* enum event_flags */
 	char guest[UUID_TEXT]; /* "" */
 	const char *driver, *operation, *reason, *name;
+	int64_t arrival;     /* grows in the order of arrival */
 	const char *payload; /* as it was sent */
 	size_t payload_size;
 };

@@ -78,6 +78,7 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	"{postgresql:CREATE TABLE events_other PARTITION OF events DEFAULT;}"
 	"CREATE INDEX events_guest ON events (guest, id) WHERE guest IS NOT NULL;"
 	"CREATE INDEX events_host ON events (host, id);"
+	"{postgresql:CREATE INDEX events_received ON events USING brin (received);}"
 	"CREATE TABLE guests ("
 	" uuid {uuid} PRIMARY KEY,"
 	" name TEXT {postgresql:COLLATE \"C\"} NOT NULL DEFAULT '',"

@@ -351,6 +351,53 @@ static void count(const struct batch *b, struct store_counts *c)
 	}
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, 16);
+}
+
+/* Reports which hosts and guests the batch has changed. */
+static void report_change(const struct store *s, const struct batch *b)
+{
+	_cleanup_(free_memory) const char **hosts = calloc(b->n + 1, sizeof(*hosts));
+	_cleanup_(free_memory) unsigned char(*guests)[16] = calloc(b->n + 1, sizeof(*guests));
+	struct store_change change = {.hosts = hosts, .guests = (const unsigned char(*)[16])guests};
+	size_t n_hosts = 0, n_guests = 0;
+
+	if (!s->changed || !hosts || !guests)
+		return;
+	for (size_t i = 0; i < b->n; i++) {
+		const struct cloudevent *c = &b->items[i].event;
+
+		if (b->items[i].rejected || b->items[i].duplicate)
+			continue;
+		hosts[n_hosts++] = c->host;
+		if (c->has_guest)
+			memcpy(guests[n_guests++], c->guest, 16);
+	}
+	qsort(hosts, n_hosts, sizeof(*hosts), compare_names);
+	for (size_t i = 0; i < n_hosts; i++)
+		if (i == 0 || strcmp(hosts[i], hosts[change.n_hosts - 1]) != 0)
+			hosts[change.n_hosts++] = hosts[i];
+	qsort(guests, n_guests, sizeof(*guests), compare_ids);
+	for (size_t i = 0; i < n_guests; i++)
+		if (i == 0 || memcmp(guests[i], guests[change.n_guests - 1], 16) != 0)
+			memmove(guests[change.n_guests++], guests[i], 16);
+	if (change.n_hosts)
+		s->changed(&change, s->changed_userdata);
+}
+
+void store_on_change(struct store *s, store_changed_fn fn, void *userdata)
+{
+	s->changed = fn;
+	s->changed_userdata = userdata;
+}
+
 static void batch_release(struct batch *b)
 {
 	for (size_t i = 0; i < b->n; i++)
@@ -450,8 +497,10 @@ static int apply(struct store *s, const struct store_message *messages, size_t n
 		r = add_months(s, &b);
 	if (r >= 0)
 		r = transaction(s, &b);
-	if (r >= 0)
+	if (r >= 0) {
 		count(&b, ret_counts);
+		report_change(s, &b);
+	}
 	batch_release(&b);
 	return r < 0 ? store_fail(s, r) : 0;
 }

@@ -58,6 +58,17 @@ void store_close(struct store *s); /* NULL is fine */
 int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
 		struct store_counts *ret_counts);
 
+/* What a batch has changed: hosts by name, guests by UUID; each once. Valid during the call. */
+struct store_change {
+	const char *const *hosts;
+	size_t n_hosts;
+	const unsigned char (*guests)[16];
+	size_t n_guests;
+};
+typedef void (*store_changed_fn)(const struct store_change *change, void *userdata);
+/* Called after each commit that changed anything, from within store_apply(). NULL: not any more. */
+void store_on_change(struct store *s, store_changed_fn fn, void *userdata);
+
 /* What the last failure was, with the store's name and what to do; never NULL. */
 const char *store_error(const struct store *s);
 

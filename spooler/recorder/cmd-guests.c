@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* virtspool-recorder guests - where each guest is, in which state, since when and why. */
+#include "spooler/base/util.h"
+#include "spooler/recorder/command.h"
+
+struct output {
+	const struct command *command;
+	uint64_t shown;
+};
+
+static void print_json(const struct query_guest *g)
+{
+	json_t *migration = json_null();
+
+	if (g->migration_begin)
+		migration = json_pack(
+			"{s:o, s:o, s:o, s:o, s:s}", "from", command_json_text(g->migration_from),
+			"to", command_json_text(g->migration_to), "begin",
+			command_json_time(g->migration_begin), "end",
+			command_json_time(g->migration_end), "outcome", g->migration_outcome);
+	command_print_json(json_pack(
+		"{s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "uuid", g->uuid, "name",
+		g->name, "driver", command_json_text(g->driver), "host", command_json_text(g->host),
+		"state", g->state, "since", command_json_time(g->since), "reason",
+		command_json_text(g->reason), "last_event", command_json_time(g->last_time),
+		"also_on", command_json_text(g->also_on), "migration", migration));
+}
+
+static void print_line(const struct query_guest *g)
+{
+	_cleanup_free_ char *note = NULL;
+	char since[32];
+	int n;
+
+	if (*g->also_on)
+		n = asprintf(&note, "also on %s!", g->also_on);
+	else if (strcmp(g->migration_outcome, "running") == 0)
+		n = asprintf(&note, "going to %s", g->migration_to);
+	else
+		n = asprintf(&note, "%s", g->reason);
+	if (n < 0)
+		note = NULL;
+	command_format_time(g->since, false, since);
+	command_cell(*g->name ? g->name : g->uuid, 20);
+	command_cell(g->host, 16);
+	command_cell(g->state, 8);
+	command_cell(since, 19);
+	command_last_cell(note ? note : "", 67);
+}
+
+static int on_guest(const struct query_guest *g, void *userdata)
+{
+	struct output *o = userdata;
+
+	if (o->command->json) {
+		print_json(g);
+	} else {
+		if (o->shown == 0)
+			command_header(
+				"VM                   HOST             STATE    SINCE               REASON");
+		print_line(g);
+	}
+	o->shown++;
+	return command_output_ended() ? -EPIPE : 0;
+}
+
+int cmd_guests(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		COMMAND_JSON,
+		COMMAND_LIMIT,
+		COMMAND_VM,
+		COMMAND_HOST,
+		{"state", OPTION_STATE, "STATE", 0,
+		 "in this state: running, stopped, paused, crashed, starting, incoming, unknown",
+		 2},
+		{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc ...", 2},
+		COMMAND_COMMON,
+		{0}};
+	static const struct argp argp = {
+		.options = options,
+		.parser = command_option,
+		.doc = "Shows where each virtual machine is, or was last, its state and since when. 'unknown': its host was "
+		       "booted since, and has reported nothing of it; 'incoming': a migration from a host that is not known.",
+	};
+	struct command c = {0};
+	struct output o = {.command = &c};
+	struct query_page page = {.cursor = ""};
+	int r;
+
+	if (!command_parse(&argp, argc, argv, &c))
+		return COMMAND_USAGE;
+	r = command_open(&c);
+	if (r == COMMAND_OK) {
+		c.filter.limit = command_limit(&c);
+		r = query_guests(c.query, &c.filter, on_guest, &o, &page);
+		r = r < 0 && r != -EPIPE ? command_failure(r, query_error(c.query)) : COMMAND_OK;
+		if (r == COMMAND_OK)
+			command_footer(&c, o.shown, page.cursor[0], "no such guest is known");
+	}
+	command_release(&c);
+	return command_finish(r);
+}

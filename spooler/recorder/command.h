@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* command - the subcommands of virtspool-recorder: one function each, listed in the table of
+   virtspool-recorder.c, and what they share. Options, times and exit codes are those of virtspool(1). */
+#pragma once
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "spooler/config/config.h"
+#include "spooler/recorder/query.h"
+
+enum command_exit {
+	COMMAND_OK = 0,
+	COMMAND_FAILED = 1,	  /* it was tried, and failed; the line on stderr says why */
+	COMMAND_USAGE = 64,	  /* EX_USAGE: the command line */
+	COMMAND_UNAVAILABLE = 69, /* EX_UNAVAILABLE: the store or the broker cannot be reached */
+	COMMAND_RIGHTS = 77,	  /* EX_NOPERM: needs more rights than the caller has */
+	COMMAND_CONFIG = 78,	  /* EX_CONFIG: the configuration */
+};
+
+int cmd_run(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_hosts(int argc, char **argv);
+int cmd_guests(int argc, char **argv);
+int cmd_log(int argc, char **argv);
+int cmd_timeline(int argc, char **argv);
+int cmd_holes(int argc, char **argv);
+int cmd_rejects(int argc, char **argv);
+int cmd_prune(int argc, char **argv);
+int cmd_rebuild(int argc, char **argv);
+int cmd_forget(int argc, char **argv);
+int cmd_import_task_log(int argc, char **argv);
+
+/* --- the command line */
+
+/* Every command fills one; which options it has says its list of struct argp_option. */
+struct command {
+	const char *config; /* --config */
+	const char *store;  /* --store: instead of the configuration's */
+	struct query_filter
+		filter; /* --vm --host --op --driver --state --since --until --oldest --all */
+	uint64_t limit; /* --limit; 0: not given */
+	bool all, json, follow, yes;
+	uint64_t before_us;	   /* --before */
+	const char *argument;	   /* the one that a command takes */
+	const char *argument_name; /* the command's, before it is parsed: "VM"; NULL: takes none */
+
+	struct config *loaded; /* by command_load() */
+	struct query *query;   /* by command_open() */
+};
+
+enum {
+	OPTION_STORE = 0x1000,
+	OPTION_STATE,
+	OPTION_SINCE,
+	OPTION_UNTIL,
+	OPTION_OLDEST,
+	OPTION_BEFORE,
+};
+
+#define COMMAND_COMMON                                                                             \
+	{"config", 'c', "FILE", 0, "configuration [" CONFIG_RECORDER_FILE "]", 9},                 \
+	{                                                                                          \
+		"store", OPTION_STORE, "URL", 0, "read this store instead of the configuration's", \
+			9                                                                          \
+	}
+#define COMMAND_JSON                                                                               \
+	{                                                                                          \
+		"json", 'j', NULL, 0, "one JSON object a line", 1                                  \
+	}
+#define COMMAND_LIMIT                                                                              \
+	{"limit", 'n', "N", 0, "show at most N lines [100 on a terminal, otherwise all]", 1},      \
+	{                                                                                          \
+		"all", 'a', NULL, 0, "without a limit", 1                                          \
+	}
+#define COMMAND_VM                                                                                 \
+	{                                                                                          \
+		"vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2                     \
+	}
+#define COMMAND_HOST                                                                               \
+	{                                                                                          \
+		"host", 'H', "NAME|GLOB", 0, "of these hosts", 2                                   \
+	}
+#define COMMAND_TIMES                                                                              \
+	{"since",                                                                                  \
+	 OPTION_SINCE,                                                                             \
+	 "TIME",                                                                                   \
+	 0,                                                                                        \
+	 "newer than TIME: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...",            \
+	 2},                                                                                       \
+	{                                                                                          \
+		"until", OPTION_UNTIL, "TIME", 0, "older than TIME", 2                             \
+	}
+
+/* The parser of all commands; its input is a struct command. */
+error_t command_option(int key, char *arg, struct argp_state *state);
+/* The command line; false: it is wrong, and stderr says so. */
+bool command_parse(const struct argp *argp, int argc, char **argv, struct command *c);
+/* Loads the configuration. Says on stderr what is wrong, and returns an exit code. */
+int command_load(struct command *c);
+/* The store's URL, by option or configuration; NULL after saying what is wrong. */
+const char *command_store(struct command *c, int *ret_exit);
+/* Opens the store for reading. */
+int command_open(struct command *c);
+void command_release(struct command *c);
+/* Says what failed, and returns the exit code for this errno. */
+int command_failure(int error, const char *text);
+
+/* --- output */
+
+/* Have we to be brief: a person reads, and did not ask for a number? */
+uint64_t command_limit(const struct command *c);
+/* After the rows: says on stderr that there are more, or that there is nothing. */
+void command_footer(const struct command *c, uint64_t shown, bool more, const char *nothing);
+/* Columns of a terminal; 0: it is not one, nothing is cut off. */
+unsigned command_columns(void);
+/* A cell of this width: text that is safe for a terminal, cut off on one if it is longer. */
+void command_cell(const char *text, unsigned width);
+/* The same for the last cell of a line, with the line's end; `used`: columns before it. */
+void command_last_cell(const char *text, unsigned used);
+void command_header(const char *line);
+/* Frees it. */
+void command_print_json(json_t *o);
+json_t *command_json_time(int64_t usec);  /* null for 0 */
+json_t *command_json_text(const char *s); /* null for "" */
+/* "2026-11-21 08:00:00" in local time, or "-" for 0; with_ms: ".250" as well. */
+void command_format_time(int64_t usec, bool with_ms, char ret[static 32]);
+/* Nobody reads any more, or the disk is full. */
+bool command_output_ended(void);
+/* Flushes, and turns a failure of that into an exit code. */
+int command_finish(int code);

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * ingest - see ingest.h. The loop's side and the thread share the mutex, one batch at a time (`job`)
+ * and the statistics; an eventfd reports that the job is done.
+ */
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#include "spooler/base/backoff.h"
+#include "spooler/base/log.h"
+#include "spooler/base/loop.h"
+#include "spooler/base/util.h"
+#include "spooler/recorder/ingest.h"
+
+#define RETRY_MIN_USEC 100000
+#define RETRY_MAX_USEC (5 * USEC_PER_SEC)
+#define PRUNE_PERIOD_USEC (600 * USEC_PER_SEC)
+#define PRUNE_STEP 500			    /* rows, some milliseconds */
+#define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4) /* between steps while there is work */
+
+/* Messages, and their bytes one after the other. */
+struct ingest_batch {
+	struct message {
+		size_t topic, payload, size; /* offsets into `bytes` */
+		uint64_t number;
+	} * messages;
+	size_t n, allocated;
+	char *bytes;
+	size_t n_bytes, allocated_bytes;
+};
+
+struct ingest {
+	/* the loop's */
+	sd_event_source *done, *dry;
+	struct ingest_handlers handlers;
+	void *userdata;
+	struct ingest_batch filling;
+	bool busy, failing;
+
+	/* the thread's */
+	pthread_t thread;
+	char *url, *events_topic, *status_topic;
+	struct cloudevent_topics topics;
+	uint64_t retention_usec;
+	store_changed_fn changed;
+	void *changed_userdata;
+	struct store *store;
+	uint64_t next_prune, next_step; /* CLOCK_MONOTONIC */
+	bool pruning;
+
+	/* both, under the mutex */
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;
+	struct ingest_batch job;
+	bool has_job, is_done, stop, running;
+	uint64_t committed;
+	struct ingest_stats stats;
+	int event_fd;
+};
+
+/* --- a batch */
+
+static int reserve(void *list, size_t *allocated, size_t wanted, size_t size)
+{
+	size_t n = *allocated ? *allocated : 64;
+	void *p;
+
+	if (wanted <= *allocated)
+		return 0;
+	while (n < wanted)
+		n *= 2;
+	p = reallocarray(*(void **)list, n, size);
+	if (!p)
+		return -ENOMEM;
+	*(void **)list = p;
+	*allocated = n;
+	return 0;
+}
+
+static size_t put(struct ingest_batch *b, const void *data, size_t size)
+{
+	size_t at = b->n_bytes;
+
+	memcpy(b->bytes + at, data, size);
+	b->n_bytes += size;
+	return at;
+}
+
+static int batch_add(struct ingest_batch *b, const char *topic, const void *payload, size_t size,
+		     uint64_t number)
+{
+	size_t n = strlen(topic) + 1;
+	int r;
+
+	r = reserve(&b->messages, &b->allocated, b->n + 1, sizeof(*b->messages));
+	if (r >= 0)
+		r = reserve(&b->bytes, &b->allocated_bytes, b->n_bytes + n + size, 1);
+	if (r < 0)
+		return r;
+	b->messages[b->n] = (struct message){.size = size, .number = number};
+	b->messages[b->n].topic = put(b, topic, n);
+	b->messages[b->n].payload = put(b, payload, size);
+	b->n++;
+	return 0;
+}
+
+static void batch_release(struct ingest_batch *b)
+{
+	free(b->messages);
+	free(b->bytes);
+	*b = (struct ingest_batch){};
+}
+
+/* Memory that an unusually large event has taken is given back. */
+static void batch_clear(struct ingest_batch *b)
+{
+	if (b->allocated_bytes > 4 * 1024 * 1024)
+		batch_release(b);
+	b->n = b->n_bytes = 0;
+}
+
+/* --- the thread */
+
+static void set_error(struct ingest *i, const char *error)
+{
+	uint64_t one = 1;
+
+	pthread_mutex_lock(&i->mutex);
+	if (error && !i->stats.failing_since)
+		i->stats.failing_since = now_usec(CLOCK_REALTIME);
+	if (!error)
+		i->stats.failing_since = 0;
+	(void)snprintf(i->stats.error, sizeof(i->stats.error), "%s", error ? error : "");
+	pthread_mutex_unlock(&i->mutex);
+	(void)!write(i->event_fd, &one, sizeof(one));
+}
+
+static bool must_stop(struct ingest *i)
+{
+	bool stop;
+
+	pthread_mutex_lock(&i->mutex);
+	stop = i->stop;
+	pthread_mutex_unlock(&i->mutex);
+	return stop;
+}
+
+/* Sleeps, unless it is to stop. */
+static void pause_for(struct ingest *i, uint64_t usec)
+{
+	uint64_t until = now_usec(CLOCK_MONOTONIC) + usec;
+	struct timespec t = {.tv_sec = (time_t)(until / USEC_PER_SEC),
+			     .tv_nsec = (long)(until % USEC_PER_SEC) * 1000};
+
+	pthread_mutex_lock(&i->mutex);
+	while (!i->stop && pthread_cond_timedwait(&i->wake, &i->mutex, &t) == 0)
+		;
+	pthread_mutex_unlock(&i->mutex);
+}
+
+static int open_store(struct ingest *i, char **ret_error)
+{
+	int r = store_open(i->url, &i->topics, &i->store, ret_error);
+
+	if (r >= 0)
+		store_on_change(i->store, i->changed, i->changed_userdata);
+	return r;
+}
+
+/* A lost or broken database is opened anew at the next attempt. */
+static int try_store(struct ingest *i, const struct store_message *messages, size_t n,
+		     struct store_counts *counts)
+{
+	_cleanup_free_ char *error = NULL;
+	int r = 0;
+
+	if (!i->store)
+		r = open_store(i, &error);
+	if (r < 0) {
+		set_error(i, error ? error : "out of memory");
+		return r;
+	}
+	r = store_apply(i->store, messages, n, (int64_t)now_usec(CLOCK_REALTIME), counts);
+	if (r < 0) {
+		set_error(i, store_error(i->store));
+		if (r != -EAGAIN && r != -ENOSPC) {
+			store_close(i->store);
+			i->store = NULL;
+		}
+	}
+	return r;
+}
+
+static void note_commit(struct ingest *i, const struct store_counts *c, uint64_t number,
+			uint64_t took)
+{
+	struct ingest_stats *s = &i->stats;
+
+	pthread_mutex_lock(&i->mutex);
+	s->counts.events += c->events;
+	s->counts.duplicates += c->duplicates;
+	s->counts.reports += c->reports;
+	s->counts.rejects += c->rejects;
+	s->batches++;
+	s->committed_usec = now_usec(CLOCK_REALTIME);
+	s->longest_usec = took > s->longest_usec ? took : s->longest_usec;
+	if (number)
+		i->committed = number;
+	pthread_mutex_unlock(&i->mutex);
+}
+
+/* Applies at most STORE_BATCH_MAX messages, however long that takes. False: it was stopped. */
+static bool apply_chunk(struct ingest *i, const struct ingest_batch *b, size_t from, size_t n)
+{
+	struct store_message messages[STORE_BATCH_MAX];
+	uint64_t backoff = 0, number = 0;
+	struct store_counts counts = {};
+
+	for (size_t k = 0; k < n; k++) {
+		const struct message *m = &b->messages[from + k];
+
+		messages[k] =
+			(struct store_message){b->bytes + m->topic, b->bytes + m->payload, m->size};
+		number = m->number ? m->number : number;
+	}
+	for (;;) {
+		uint64_t begin = now_usec(CLOCK_MONOTONIC);
+
+		if (try_store(i, messages, n, &counts) >= 0) {
+			note_commit(i, &counts, number, now_usec(CLOCK_MONOTONIC) - begin);
+			if (i->stats.failing_since)
+				set_error(i, NULL);
+			return true;
+		}
+		if (must_stop(i))
+			return false;
+		backoff = backoff_next(backoff, RETRY_MIN_USEC, RETRY_MAX_USEC);
+		pause_for(i, backoff_scatter(backoff));
+		if (must_stop(i))
+			return false;
+	}
+}
+
+static void apply_job(struct ingest *i)
+{
+	uint64_t one = 1;
+
+	for (size_t from = 0, n; from < i->job.n; from += n) {
+		n = i->job.n - from < STORE_BATCH_MAX ? i->job.n - from : STORE_BATCH_MAX;
+		if (!apply_chunk(i, &i->job, from, n))
+			break;
+		(void)!write(i->event_fd, &one,
+			     sizeof(one)); /* so that it is acknowledged at once */
+	}
+	pthread_mutex_lock(&i->mutex);
+	i->has_job = false;
+	i->is_done = true;
+	pthread_mutex_unlock(&i->mutex);
+	(void)!write(i->event_fd, &one, sizeof(one));
+}
+
+/* When the next step of retention is due; UINT64_MAX: never. */
+static uint64_t prune_due(const struct ingest *i)
+{
+	return i->retention_usec == 0 ? UINT64_MAX : i->pruning ? i->next_step : i->next_prune;
+}
+
+static void prune(struct ingest *i, bool has_work)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	size_t removed = 0;
+	int r = -ENOTCONN;
+
+	if (i->store)
+		r = store_prune(i->store, (int64_t)(now_usec(CLOCK_REALTIME) - i->retention_usec),
+				PRUNE_STEP, &removed);
+	if (r < 0 && r != -EAGAIN)
+		log_debug("retention has to wait: %s",
+			  i->store ? store_error(i->store) : "no store");
+	pthread_mutex_lock(&i->mutex);
+	i->stats.pruned += removed;
+	pthread_mutex_unlock(&i->mutex);
+	i->pruning = r >= 0 && removed >= PRUNE_STEP;
+	i->next_step = now + (has_work ? PRUNE_PAUSE_USEC : 0);
+	i->next_prune = now + (r < 0 ? 10 * USEC_PER_SEC : PRUNE_PERIOD_USEC);
+}
+
+/* Waits for a job, or until retention is due. Returns whether there is a job. */
+static bool wait_for_job(struct ingest *i)
+{
+	uint64_t due = prune_due(i);
+	struct timespec t = {.tv_sec = (time_t)(due / USEC_PER_SEC),
+			     .tv_nsec = (long)(due % USEC_PER_SEC) * 1000};
+	bool job;
+	int error = 0;
+
+	pthread_mutex_lock(&i->mutex);
+	while (!i->stop && !i->has_job && error != ETIMEDOUT)
+		error = due == UINT64_MAX ? pthread_cond_wait(&i->wake, &i->mutex)
+					  : pthread_cond_timedwait(&i->wake, &i->mutex, &t);
+	job = i->has_job && !i->stop;
+	pthread_mutex_unlock(&i->mutex);
+	return job;
+}
+
+static void *run(void *userdata)
+{
+	struct ingest *i = userdata;
+
+	while (!must_stop(i)) {
+		bool job = wait_for_job(i);
+
+		if (job)
+			apply_job(i);
+		if (!must_stop(i) && now_usec(CLOCK_MONOTONIC) >= prune_due(i))
+			prune(i, job);
+	}
+	store_close(i->store);
+	pthread_mutex_lock(&i->mutex);
+	i->running = false;
+	pthread_mutex_unlock(&i->mutex);
+	return NULL;
+}
+
+/* --- the loop's side */
+
+/* Hands the filling batch over, if the thread is free. */
+static void hand_over(struct ingest *i)
+{
+	struct ingest_batch empty = i->job;
+
+	if (i->busy || i->filling.n == 0)
+		return;
+	pthread_mutex_lock(&i->mutex);
+	i->job = i->filling;
+	i->has_job = true;
+	i->is_done = false;
+	pthread_cond_signal(&i->wake);
+	pthread_mutex_unlock(&i->mutex);
+	batch_clear(&empty);
+	i->filling = empty;
+	i->busy = true;
+}
+
+/* All that was to be read has been read. */
+static int on_dry(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	hand_over(userdata);
+	return 0;
+}
+
+static int on_done(sd_event_source *s, int fd, uint32_t events, void *userdata)
+{
+	struct ingest *i = userdata;
+	uint64_t value, committed;
+	char error[sizeof(i->stats.error)];
+	bool done, failing;
+
+	(void)!read(fd, &value, sizeof(value));
+	pthread_mutex_lock(&i->mutex);
+	done = i->is_done;
+	i->is_done = false;
+	committed = i->committed;
+	i->committed = 0;
+	failing = i->stats.failing_since != 0;
+	memcpy(error, i->stats.error, sizeof(error));
+	pthread_mutex_unlock(&i->mutex);
+	if (failing != i->failing) {
+		i->failing = failing;
+		i->handlers.store_state(failing ? error : NULL, i->userdata);
+	}
+	if (done)
+		i->busy = false;
+	if (committed)
+		i->handlers.committed(committed, i->userdata);
+	if (i->filling.n >= STORE_BATCH_MAX)
+		hand_over(i);
+	else if (done && i->filling.n > 0)
+		(void)sd_event_source_set_enabled(i->dry, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+int ingest_add(struct ingest *i, const char *topic, const void *payload, size_t size,
+	       uint64_t number)
+{
+	int r;
+
+	r = batch_add(&i->filling, topic, payload, size, number);
+	if (r < 0)
+		return r;
+	if (i->filling.n == STORE_BATCH_MAX)
+		hand_over(i);
+	else if (!i->busy)
+		(void)sd_event_source_set_enabled(i->dry, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+void ingest_drop(struct ingest *i)
+{
+	batch_clear(&i->filling);
+}
+
+void ingest_stats(struct ingest *i, struct ingest_stats *ret_stats)
+{
+	pthread_mutex_lock(&i->mutex);
+	*ret_stats = i->stats;
+	pthread_mutex_unlock(&i->mutex);
+}
+
+/* --- start and end */
+
+/* A reason that passes by itself, or by what an administrator does elsewhere. */
+static bool passes(int error)
+{
+	return error == -EAGAIN || error == -ENOTCONN || error == -ENOSPC || error == -EIO ||
+	       error == -ENOMEM;
+}
+
+static int start_thread(struct ingest *i)
+{
+	sigset_t all, old;
+	int error;
+
+	(void)sigfillset(&all); /* signals are for the loop */
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	i->running = true;
+	error = pthread_create(&i->thread, NULL, run, i);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error)
+		i->running = false;
+	return -error;
+}
+
+static int ingest_init(struct ingest *i, sd_event *loop, const struct ingest_options *o)
+{
+	pthread_condattr_t attributes;
+	int r;
+
+	(void)pthread_condattr_init(&attributes);
+	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	(void)pthread_mutex_init(&i->mutex, NULL);
+	(void)pthread_cond_init(&i->wake, &attributes);
+	(void)pthread_condattr_destroy(&attributes);
+	i->url = strdup(o->store);
+	i->events_topic = strdup(o->topics.events);
+	i->status_topic = o->topics.status ? strdup(o->topics.status) : NULL;
+	i->topics = (struct cloudevent_topics){i->events_topic, i->status_topic};
+	i->retention_usec = o->retention_s * USEC_PER_SEC;
+	i->changed = o->changed;
+	i->changed_userdata = o->changed_userdata;
+	i->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!i->url || !i->events_topic || i->event_fd < 0)
+		return i->event_fd < 0 ? -errno : -ENOMEM;
+	r = sd_event_add_io(loop, &i->done, i->event_fd, EPOLLIN, on_done, i);
+	return r < 0 ? r : loop_add_turn(loop, &i->dry, on_dry, i);
+}
+
+int ingest_new(sd_event *loop, const struct ingest_options *o, const struct ingest_handlers *h,
+	       void *userdata, struct ingest **ret_ingest, char **ret_error)
+{
+	struct ingest *i = calloc(1, sizeof(*i));
+	int r;
+
+	*ret_error = NULL;
+	if (!i)
+		return -ENOMEM;
+	i->event_fd = -1;
+	i->handlers = *h;
+	i->userdata = userdata;
+	r = ingest_init(i, loop, o);
+	if (r >= 0)
+		r = open_store(i, ret_error);
+	if (r < 0 && passes(r) && i->url && i->dry) {
+		set_error(i, *ret_error ? *ret_error : "out of memory");
+		free(*ret_error);
+		*ret_error = NULL;
+		r = 0;
+	}
+	if (r >= 0)
+		r = start_thread(i);
+	if (r < 0) {
+		(void)ingest_free(i, 0);
+		return r;
+	}
+	*ret_ingest = i;
+	return 0;
+}
+
+static bool join(struct ingest *i, uint64_t patience_usec)
+{
+	uint64_t until = now_usec(CLOCK_REALTIME) + patience_usec;
+	struct timespec t = {.tv_sec = (time_t)(until / USEC_PER_SEC),
+			     .tv_nsec = (long)(until % USEC_PER_SEC) * 1000};
+
+	pthread_mutex_lock(&i->mutex);
+	i->stop = true;
+	pthread_cond_broadcast(&i->wake);
+	pthread_mutex_unlock(&i->mutex);
+	return pthread_timedjoin_np(i->thread, NULL, &t) == 0;
+}
+
+bool ingest_free(struct ingest *i, uint64_t patience_usec)
+{
+	if (!i)
+		return true;
+	if (i->thread && !join(i, patience_usec))
+		return false;
+	if (!i->thread)
+		store_close(i->store);
+	sd_event_source_disable_unref(i->done);
+	sd_event_source_disable_unref(i->dry);
+	close_fdp(&i->event_fd);
+	batch_release(&i->filling);
+	batch_release(&i->job);
+	(void)pthread_cond_destroy(&i->wake);
+	(void)pthread_mutex_destroy(&i->mutex);
+	free(i->url);
+	free(i->events_topic);
+	free(i->status_topic);
+	free(i);
+	return true;
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* recorder - see recorder.h. */
+#include <inttypes.h>
+#include <signal.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "spooler/base/log.h"
+#include "spooler/base/util.h"
+#include "spooler/config/config.h"
+#include "spooler/recorder/ingest.h"
+#include "spooler/recorder/recorder.h"
+#include "spooler/recorder/subscription.h"
+
+#define STOP_PATIENCE_USEC (5 * USEC_PER_SEC) /* for the batch that is being committed */
+#define STATUS_USEC (10 * USEC_PER_SEC) /* `systemctl status` is brought up to date this often */
+
+struct recorder {
+	sd_event *loop;
+	const char *config_path;
+	struct config *config;
+	struct credentials *credentials;
+	struct subscription *subscription;
+	struct ingest *ingest;
+	sd_event_source *status;
+	bool store_failed;
+};
+
+/* --- configuration */
+
+static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *c = NULL;
+	int r;
+
+	r = config_load_for(CONFIG_RECORDER, path, stderr, &c);
+	if (r < 0)
+		return r;
+	r = credentials_load(&c->tls, ret_credentials, &error);
+	if (r < 0) {
+		log_error("%s", error ? error : strerror(-r));
+		config_free(c);
+		return r;
+	}
+	*ret_config = c;
+	return 0;
+}
+
+/* --- status */
+
+static void report_status(struct recorder *r)
+{
+	struct ingest_stats s;
+
+	ingest_stats(r->ingest, &s);
+	if (s.failing_since)
+		(void)sd_notifyf(0, "STATUS=The store does not take events: %s", s.error);
+	else if (!subscription_is_up(r->subscription))
+		(void)sd_notifyf(0, "STATUS=Not connected (%s); %" PRIu64 " events recorded",
+				 subscription_text(r->subscription), s.counts.events);
+	else
+		(void)sd_notifyf(
+			0,
+			"STATUS=Connected to %s; %" PRIu64 " events recorded, %" PRIu64 " rejected",
+			subscription_text(r->subscription), s.counts.events, s.counts.rejects);
+}
+
+static int on_status(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	report_status(userdata);
+	(void)sd_event_source_set_time_relative(source, STATUS_USEC);
+	(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+/* --- what comes and goes */
+
+static void on_message(const struct client_message *m, void *userdata)
+{
+	struct recorder *r = userdata;
+
+	if (ingest_add(r->ingest, m->topic, m->payload, m->size, m->number) >= 0)
+		return;
+	/* No later message may be acknowledged before this one. */
+	log_error("out of memory for an event of %zu bytes; it is taken again", m->size);
+	subscription_restart(r->subscription);
+}
+
+static void on_subscription(void *userdata)
+{
+	struct recorder *r = userdata;
+
+	if (!subscription_is_up(r->subscription))
+		ingest_drop(r->ingest);
+	report_status(r);
+}
+
+static void on_committed(uint64_t number, void *userdata)
+{
+	struct recorder *r = userdata;
+
+	subscription_commit(r->subscription, number);
+}
+
+static void on_store_state(const char *error, void *userdata)
+{
+	struct recorder *r = userdata;
+
+	if (error)
+		log_error("the store does not take events, they wait at the broker: %s", error);
+	else
+		log_notice("the store takes events again");
+	report_status(r);
+}
+
+/* --- signals */
+
+static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct recorder *r = userdata;
+
+	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
+	(void)sd_notify(0, "STOPPING=1");
+	return sd_event_exit(r->loop, EX_OK);
+}
+
+static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct recorder *r = userdata;
+	struct credentials *credentials = NULL;
+	struct config *c = NULL;
+
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
+	if (load(r->config_path, &c, &credentials) < 0) {
+		log_error("'%s' is refused; the configuration that was in force stays",
+			  r->config_path);
+	} else {
+		if (strcmp(c->recorder.store, r->config->recorder.store) != 0 ||
+		    c->recorder.retention_s != r->config->recorder.retention_s)
+			log_warning("'store' and 'retention' change at the next start only");
+		log_set_level(c->log_level);
+		subscription_configure(r->subscription, c, credentials);
+		credentials_unref(r->credentials);
+		config_free(r->config);
+		r->config = c;
+		r->credentials = credentials;
+		log_notice("loaded configuration and certificates from '%s'", r->config_path);
+	}
+	(void)sd_notify(0, "READY=1");
+	return 0;
+}
+
+static int add_signals(struct recorder *r)
+{
+	sigset_t mask;
+	int q;
+
+	(void)sigemptyset(&mask);
+	(void)sigaddset(&mask, SIGTERM);
+	(void)sigaddset(&mask, SIGINT);
+	(void)sigaddset(&mask, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+		return -errno;
+	(void)signal(SIGPIPE, SIG_IGN);
+	q = sd_event_add_signal(r->loop, NULL, SIGTERM, on_terminate, r);
+	if (q >= 0)
+		q = sd_event_add_signal(r->loop, NULL, SIGINT, on_terminate, r);
+	if (q >= 0)
+		q = sd_event_add_signal(r->loop, NULL, SIGHUP, on_hangup, r);
+	return q;
+}
+
+/* --- start and end */
+
+static int start_ingest(struct recorder *r)
+{
+	static const struct ingest_handlers handlers = {
+		.committed = on_committed,
+		.store_state = on_store_state,
+	};
+	_cleanup_free_ char *error = NULL;
+	const struct ingest_options o = {
+		.store = r->config->recorder.store,
+		.topics = {r->config->mqtt.topic, r->config->mqtt.status_topic},
+		.retention_s = r->config->recorder.retention_s,
+	};
+	int q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
+
+	if (q < 0)
+		log_error("%s", error ? error : strerror(-q));
+	return q < 0 ? EX_CONFIG : EX_OK;
+}
+
+static int start(struct recorder *r)
+{
+	static const struct subscription_handlers handlers = {
+		.message = on_message,
+		.changed = on_subscription,
+	};
+	int q;
+
+	if (load(r->config_path, &r->config, &r->credentials) < 0)
+		return EX_CONFIG;
+	log_set_level(r->config->log_level);
+	q = sd_event_default(&r->loop);
+	if (q >= 0)
+		q = add_signals(r);
+	if (q >= 0)
+		q = sd_event_set_watchdog(r->loop, true);
+	if (q >= 0)
+		q = sd_event_add_time_relative(r->loop, &r->status, CLOCK_MONOTONIC, STATUS_USEC, 1,
+					       on_status, r);
+	if (q < 0) {
+		log_error("cannot start: %s", strerror(-q));
+		return EX_OSERR;
+	}
+	q = start_ingest(r);
+	if (q != EX_OK)
+		return q;
+	q = subscription_new(r->loop, r->config, r->credentials, &handlers, r, &r->subscription);
+	if (q < 0) {
+		log_error("cannot start: %s", strerror(-q));
+		return EX_OSERR;
+	}
+	return EX_OK;
+}
+
+/* The connection first: what is committed afterwards comes again. */
+static void stop(struct recorder *r)
+{
+	subscription_free(r->subscription);
+	if (!ingest_free(r->ingest, STOP_PATIENCE_USEC)) {
+		log_warning("the store does not answer; the batch that it holds comes again");
+		_exit(EX_OK);
+	}
+	credentials_unref(r->credentials);
+	config_free(r->config);
+	sd_event_source_disable_unref(r->status);
+	sd_event_unref(r->loop);
+}
+
+int recorder_run(const char *config_path)
+{
+	struct recorder r = {.config_path = config_path};
+	int q = start(&r);
+
+	if (q == EX_OK) {
+		log_info("started, store '%s'", r.config->recorder.store);
+		(void)sd_notify(0, "READY=1");
+		q = sd_event_loop(r.loop);
+		if (q < 0) {
+			log_error("the event loop failed: %s", strerror(-q));
+			q = EX_SOFTWARE;
+		}
+		log_info("stopped");
+	}
+	stop(&r);
+	return q;
+}

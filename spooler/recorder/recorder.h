@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * recorder - the daemon: what the subscription takes goes to ingest, what ingest has committed is
+ * acknowledged, and the web server shows it.
+ *
+ * SIGHUP loads configuration and certificates anew; one that is not valid is refused, and the old
+ * one stays in force. SIGTERM stops at once: what is not committed comes again.
+ */
+#pragma once
+
+/* Runs until it is stopped; returns an exit code of sysexits.h. */
+int recorder_run(const char *config_path);
