@@ -51,6 +51,7 @@ from .namespaces import Namespaces
 from .node import Guest, Node
 from .process import Process
 from .programs import BUILD, ROOT, program
+from .recorder import Recorder
 from .scripted_broker import Behaviour, ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
@@ -70,6 +71,7 @@ __all__ = [
     "Namespaces",
     "Node",
     "Process",
+    "Recorder",
     "ScriptedBroker",
     "Spool",
     "Subscriber",

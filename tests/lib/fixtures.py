@@ -7,6 +7,7 @@ Fixtures. `bed` is nearly always enough: it makes what is asked for and takes ev
     bed.daemon                              made for bed.broker, not started; bed.new_daemon(...) for another one
     bed.subscriber(...)                     a started Subscriber of bed.broker
     bed.listener(uri or node, ...)          virtspool-listen on this spool, not started
+    bed.recorder(...)                       virtspool-recorder for bed.broker, not started
     bed.node(...)                           a booted Node on bed.spool (boot=False: not yet), removed after the test
     bed.run("virtspool", "list", ...)       one of our commands on this spool: subprocess.CompletedProcess with text
 
@@ -31,6 +32,7 @@ from .listener import Listener
 from .mounts import Mounts
 from .node import Node
 from .programs import program
+from .recorder import Recorder
 from .scripted_broker import ScriptedBroker
 from .spool import Spool
 from .subscriber import Subscriber
@@ -120,6 +122,12 @@ class Bed:
         subscriber = Subscriber(broker or self.broker, **options).start()
         self._closing.append(subscriber.stop)
         return subscriber
+
+    def recorder(self, name="recorder", brokers=None, **options):
+        """A Recorder of bed.broker, not started."""
+        recorder = Recorder(self.directory / name, brokers or self.broker, self.certs, **options)
+        self._closing.append(recorder.close)
+        return recorder
 
     def listener(self, *uris):
         listener = Listener(self.directory / "listener", self.spool, *uris)
