@@ -79,6 +79,8 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "where the host is reported online or offline, retained; none: nowhere"},
 	{"mqtt.will_delay", TYPE_DURATION, TO(mqtt.will_delay_s), "1s", .min = 0, .max = 86400,
 	 .help = "after a lost connection the broker waits this long before it reports offline"},
+	{"mqtt.require_subscriber", TYPE_BOOLEAN, TO(mqtt.require_subscriber), "false",
+	 .help = "keep events while the broker says that nobody has subscribed (MQTT 5)"},
 	{"mqtt.keep_alive", TYPE_DURATION, TO(mqtt.keep_alive_s), "30s", .min = 5, .max = 65535,
 	 .programs = SHARED, .help = "probe a connection that is silent for this long"},
 	{"mqtt.connect_timeout", TYPE_DURATION, TO(mqtt.connect_timeout_s), "10s", .min = 1,

@@ -44,6 +44,7 @@ struct config {
 		char *topic;	       /* template, checked */
 		char *status_topic;    /* template; NULL: no status messages */
 		uint64_t will_delay_s; /* of the offline report, after a lost connection */
+		bool require_subscriber; /* 0x10, no matching subscribers, is a refusal */
 		uint64_t keep_alive_s;
 		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
 		uint64_t ack_timeout_s;	    /* no PUBACK for this long ends the connection */

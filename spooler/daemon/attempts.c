@@ -20,7 +20,7 @@ const struct attempt *attempts_find(const struct attempts *a, const struct spool
 	return i < a->n ? &a->table[i] : NULL;
 }
 
-void attempts_note(struct attempts *a, const struct spool_id *e, const char *why)
+void attempts_note(struct attempts *a, const struct spool_id *e, const char *topic, const char *why)
 {
 	size_t i = find(a, e);
 
@@ -30,6 +30,20 @@ void attempts_note(struct attempts *a, const struct spool_id *e, const char *why
 		a->table[a->n++] = (struct attempt){.entry = *e};
 	a->table[i].count++;
 	(void)snprintf(a->table[i].why, sizeof(a->table[i].why), "%s", why);
+	if (topic)
+		(void)snprintf(a->table[i].topic, sizeof(a->table[i].topic), "%s", topic);
+	a->table[i].key = a->table[i].next_usec = a->table[i].waiting = 0;
+}
+
+void attempts_note_retry(struct attempts *a, const struct spool_id *e, uint64_t key,
+			 uint64_t next_usec)
+{
+	size_t i = find(a, e);
+
+	if (i == a->n)
+		return;
+	a->table[i].key = key;
+	a->table[i].next_usec = next_usec;
 }
 
 void attempts_forget(struct attempts *a, const struct spool_id *e)

@@ -16,6 +16,7 @@
 
 struct attempt {
 	struct spool_id entry;
+	uint64_t key; /* its ordering key (denied.h), if it was denied; or 0 */
 	unsigned count;
 	char why[128];	 /* the last time */
 	char topic[256]; /* that was refused, cut to this size; "" if none was */
@@ -33,5 +34,10 @@ struct attempts {
 /* NULL if there was none, or it is not remembered. Valid until the next call that changes the
    table. */
 const struct attempt *attempts_find(const struct attempts *a, const struct spool_id *e);
-void attempts_note(struct attempts *a, const struct spool_id *e, const char *why);
+/* topic may be NULL: as before. */
+void attempts_note(struct attempts *a, const struct spool_id *e, const char *topic,
+		   const char *why);
+/* It waits as an event of this ordering key, until then (CLOCK_REALTIME). */
+void attempts_note_retry(struct attempts *a, const struct spool_id *e, uint64_t key,
+			 uint64_t next_usec);
 void attempts_forget(struct attempts *a, const struct spool_id *e);

@@ -12,8 +12,8 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
-#include "spooler/daemon/archive.h"
 #include "spooler/daemon/backlog.h"
+#include "spooler/daemon/housekeeping.h"
 #include "spooler/config/config.h"
 #include "spooler/daemon/daemon.h"
 #include "spooler/daemon/disk.h"
@@ -42,12 +42,11 @@ struct daemon {
 	struct queue *queue;
 	struct watch *watch;
 	struct relay *relay;
-	struct archive *archive;
+	struct housekeeping *housekeeping;
 	sd_event_source *status_timer;
 	bool status_pending;
 	bool connected; /* as last told */
 	bool spool_error_logged;
-	uint64_t archived_events, archived_bytes; /* that the archive was told of */
 	uint64_t started_usec;
 	struct validity own, authority; /* of the certificates in force */
 	struct backlog backlog;
@@ -120,9 +119,17 @@ static int daemon_configure(struct daemon *d)
 	log_set_level(c->log_level);
 	d->own = credentials_own_validity(credentials);
 	d->authority = credentials_trust_validity(&c->tls);
-	archive_configure(d->archive, &c->spool);
+	housekeeping_configure(d->housekeeping, &c->spool);
 	relay_configure(d->relay, c, credentials);
 	return 0;
+}
+
+static const struct config *config_of(const struct daemon *d)
+{
+	struct relay_description rd;
+
+	relay_describe(d->relay, &rd);
+	return rd.config;
 }
 
 /* --- status */
@@ -171,7 +178,7 @@ static void remove_metrics(struct daemon *d)
 static void write_metrics(struct daemon *d, const struct status_file *status,
 			  const struct verdict *verdict)
 {
-	const char *path = relay_config(d->relay)->metrics_file;
+	const char *path = config_of(d)->metrics_file;
 	int r;
 
 	if (d->metrics_file && (!path || strcmp(d->metrics_file, path) != 0))
@@ -226,7 +233,7 @@ static void write_status(struct daemon *d)
 	struct status_view view = {
 		.relay = d->relay,
 		.queue = d->queue,
-		.archive = d->archive,
+		.housekeeping = d->housekeeping,
 		.config_path = d->config_path,
 		.started_usec = d->started_usec,
 		.disk_hangs = disk_hangs(d->disk),
@@ -267,22 +274,21 @@ static int on_status_timer(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+static void on_archived(uint64_t bytes, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	housekeeping_archived(d->housekeeping, bytes);
+}
+
 /* The relay has done something. */
 static void on_relay_changed(void *userdata)
 {
 	struct daemon *d = userdata;
 	const char *error = queue_error(d->queue);
-	const struct relay_stats *s;
 	struct relay_description rd;
 
 	relay_describe(d->relay, &rd);
-	s = rd.stats;
-
-	if (s->archived > d->archived_events)
-		archive_grown(d->archive, s->archived - d->archived_events,
-			      s->archived_bytes - d->archived_bytes);
-	d->archived_events = s->archived;
-	d->archived_bytes = s->archived_bytes;
 	if (error && !d->spool_error_logged)
 		log_error("%s; events go to the emergency spool in '%s' until it is mended", error,
 			  spool_run_directory());
@@ -303,8 +309,8 @@ static void on_spool_changed(void *userdata)
 	struct daemon *d = userdata;
 
 	relay_wake(d->relay);
-	if (queue_emergency_length(d->queue) > 0 || relay_config(d->relay)->spool.queue_size > 0)
-		archive_spool_changed(d->archive);
+	if (queue_emergency_length(d->queue) > 0 || config_of(d)->spool.queue_size > 0)
+		housekeeping_spool_changed(d->housekeeping);
 }
 
 static void on_disk_answers(void *userdata)
@@ -312,7 +318,7 @@ static void on_disk_answers(void *userdata)
 	struct daemon *d = userdata;
 
 	relay_wake(d->relay);
-	archive_spool_changed(d->archive);
+	housekeeping_spool_changed(d->housekeeping);
 }
 
 static void on_stopped(void *userdata)
@@ -325,8 +331,7 @@ static void on_stopped(void *userdata)
 static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
 	struct daemon *d = userdata;
-	uint64_t patience =
-		relay_config(d->relay)->spool.stop_timeout_s * USEC_PER_SEC + STOP_MARGIN_USEC;
+	uint64_t patience = config_of(d)->spool.stop_timeout_s * USEC_PER_SEC + STOP_MARGIN_USEC;
 
 	log_info("stopping on signal %s", strsignal((int)si->ssi_signo));
 	(void)sd_notifyf(0,
@@ -354,6 +359,15 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 	return 0;
 }
 
+static int on_flush(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	log_info("trying everything that waits now, on signal %s", strsignal((int)si->ssi_signo));
+	relay_flush(d->relay);
+	return 0;
+}
+
 /* --- start and end */
 
 static int add_signals(struct daemon *d)
@@ -365,6 +379,7 @@ static int add_signals(struct daemon *d)
 	(void)sigaddset(&mask, SIGTERM);
 	(void)sigaddset(&mask, SIGINT);
 	(void)sigaddset(&mask, SIGHUP);
+	(void)sigaddset(&mask, SIGUSR1);
 	(void)sigaddset(&mask, SIGCHLD);
 	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
 		return -errno;
@@ -374,11 +389,17 @@ static int add_signals(struct daemon *d)
 		r = sd_event_add_signal(d->loop, NULL, SIGINT, on_terminate, d);
 	if (r >= 0)
 		r = sd_event_add_signal(d->loop, NULL, SIGHUP, on_hangup, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->loop, NULL, SIGUSR1, on_flush, d);
 	return r;
 }
 
 static int daemon_init(struct daemon *d)
 {
+	static const struct relay_handlers handlers = {
+		.changed = on_relay_changed,
+		.archived = on_archived,
+	};
 	const char *spool_dir = spool_directory(), *run_dir = spool_run_directory();
 	int r;
 
@@ -398,9 +419,9 @@ static int daemon_init(struct daemon *d)
 	if (r >= 0)
 		queue_use_disk(d->queue, d->disk);
 	if (r >= 0)
-		r = relay_new(d->loop, d->queue, on_relay_changed, d, &d->relay);
+		r = relay_new(d->loop, d->queue, &handlers, d, &d->relay);
 	if (r >= 0)
-		r = archive_new(d->loop, spool_dir, run_dir, d->disk, &d->archive);
+		r = housekeeping_new(d->loop, spool_dir, run_dir, d->disk, &d->housekeeping);
 	if (r >= 0)
 		r = watch_new(d->loop, spool_dir, run_dir, d->disk, on_spool_changed, d, &d->watch);
 	if (r >= 0)
@@ -418,7 +439,7 @@ static void daemon_release(struct daemon *d)
 	hook_watch_free(d->hook_watch);
 	write_test_free(d->write_test);
 	relay_free(d->relay);
-	archive_free(d->archive);
+	housekeeping_free(d->housekeeping);
 	queue_free(d->queue);
 	disk_free(d->disk);
 	sd_event_source_disable_unref(d->status_timer);

@@ -91,7 +91,7 @@ static void collect_attempts(struct status_view *v, const struct relay_descripti
 
 void status_collect(struct status_view *v, struct status_file *ret)
 {
-	const struct archive_counts *a = archive_counts(v->archive);
+	const struct housekeeping_counts *a = housekeeping_counts(v->housekeeping);
 	struct relay_description d;
 	uint64_t oldest_ms;
 

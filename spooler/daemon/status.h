@@ -3,7 +3,7 @@
    the status file, the metrics and the service manager's line are made. */
 #pragma once
 
-#include "spooler/daemon/archive.h"
+#include "spooler/daemon/housekeeping.h"
 #include "spooler/daemon/queue.h"
 #include "spooler/daemon/relay.h"
 #include "spooler/spool/status-file.h"
@@ -11,7 +11,7 @@
 struct status_view {
 	struct relay *relay;
 	const struct queue *queue;
-	const struct archive *archive;
+	const struct housekeeping *housekeeping;
 	const char *config_path;
 	uint64_t started_usec;		/* CLOCK_REALTIME */
 	struct validity own, authority; /* of the certificates in force */

@@ -370,12 +370,18 @@ static void put_marks(struct builder *b, const struct record *r)
 		put(b, b->data, "unordered", json_true());
 }
 
-static void put_document(struct builder *b, const struct config *c, const struct record *r)
+static void put_document(struct builder *b, const struct config *c, const struct record *r,
+			 struct event *e)
 {
 	bool replaced;
 
 	if (!c->events.xml || !r->document.size)
 		return;
+	e->xml = !e->xml_omitted;
+	if (e->xml_omitted) {
+		put_string(b, "xml_omitted", "too large");
+		return;
+	}
 	put(b, b->data, "xml", text_new(r->document, &replaced));
 	if (r->redacted)
 		put(b, b->data, "redacted", json_integer(r->redacted));
@@ -510,14 +516,14 @@ static int build(struct builder *b, const struct config *c, const struct record 
 	put_marks(b, r);
 	if (why)
 		put_string(b, "document_error", why);
-	put_document(b, c, r);
+	put_document(b, c, r, e);
 	return topic_of(c, r, e->uuid, &e->topic);
 }
 
-int event_build(const struct config *c, const struct record *r, bool replayed,
-		struct event *ret_event, const char **ret_reason)
+static int event_new(const struct config *c, const struct record *r, bool replayed,
+		     bool without_xml, struct event *ret_event, const char **ret_reason)
 {
-	_cleanup_(event_releasep) struct event e = {};
+	_cleanup_(event_releasep) struct event e = {.xml_omitted = without_xml};
 	_cleanup_(builder_release) struct builder b = {};
 	int k;
 
@@ -538,6 +544,18 @@ int event_build(const struct config *c, const struct record *r, bool replayed,
 	*ret_event = e;
 	e = (struct event){};
 	return 0;
+}
+
+int event_build(const struct config *c, const struct record *r, bool replayed,
+		struct event *ret_event, const char **ret_reason)
+{
+	return event_new(c, r, replayed, false, ret_event, ret_reason);
+}
+
+int event_build_without_xml(const struct config *c, const struct record *r, bool replayed,
+			    struct event *ret_event, const char **ret_reason)
+{
+	return event_new(c, r, replayed, true, ret_event, ret_reason);
 }
 
 int event_build_status(const struct config *c, const struct event_status *s,

@@ -26,12 +26,18 @@ struct event {
 	json_t *attributes; /* the event without its data */
 	char *domain;	    /* name, valid UTF-8, for the log and the filters */
 	char uuid[37];	    /* of the domain or network; "" if the document has none */
+	bool xml;	    /* the document is in it, as events.xml says */
+	bool xml_omitted;   /* it would be, and was left out */
 };
 
 /* Builds the event. Returns 0; -EBADMSG with a sentence in *ret_reason (static) if nothing valid
    can be made of the record (it belongs into failed/), or -ENOMEM. */
 int event_build(const struct config *c, const struct record *r, bool replayed,
 		struct event *ret_event, const char **ret_reason);
+/* The same without the document, where the broker does not take an event of that size; the member
+   xml_omitted of its data says so. */
+int event_build_without_xml(const struct config *c, const struct record *r, bool replayed,
+			    struct event *ret_event, const char **ret_reason);
 void event_release(struct event *e);
 
 /*

@@ -1167,6 +1167,17 @@ static void note_publish(struct client *c, int mid, size_t size)
 	c->in_flight_bytes += size;
 }
 
+size_t client_packet_size(const struct client *c, const char *topic, size_t payload_size,
+			  const char *content_type)
+{
+	return packet_size(c, topic, payload_size, c->inbound.v5 ? content_type : NULL);
+}
+
+size_t client_packet_max(const struct client *c)
+{
+	return c->packet_max;
+}
+
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
 		   const char *content_type, bool retain, int *ret_mid)
 {

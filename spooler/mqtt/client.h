@@ -146,6 +146,12 @@ unsigned client_next_address(const struct client *c);
 /* Whether the broker takes retained messages: CONNACK did not deny it (MQTT 5 3.2.2.3.5). */
 bool client_can_retain(const struct client *c);
 
+/* The size of a whole PUBLISH packet (MQTT 5 3.3), and how large the broker said in CONNACK that one
+   may be (3.2.2.3.6); MQTT's own limit if it said nothing. */
+size_t client_packet_size(const struct client *c, const char *topic, size_t payload_size,
+			  const char *content_type);
+size_t client_packet_max(const struct client *c);
+
 /* How many more publishes may be handed over now (own window, the broker's receive maximum,
    buffers). */
 unsigned client_room(const struct client *c);

@@ -250,6 +250,8 @@ static void api(void **state)
 
 static void asked_for(void **state)
 {
+	const char *why = NULL;
+	struct event e;
 	struct config c = config_default();
 	struct record r = record_default();
 	json_t *event, *data;
@@ -268,6 +270,14 @@ static void asked_for(void **state)
 		json_string_value(json_object_get(json_object_get(data, "metadata"), "urn:x")),
 		"<x xmlns=\"urn:x\">y</x>");
 	json_decref(event);
+
+	assert_int_equal(event_build_without_xml(&c, &r, true, &e, &why), 0);
+	assert_true(e.xml_omitted && !e.xml);
+	event = json_loadb(e.payload, e.payload_size, JSON_REJECT_DUPLICATES, NULL);
+	assert_string_equal(string_at(event, "data", "xml_omitted"), "too large");
+	assert_null(string_at(event, "data", "xml"));
+	json_decref(event);
+	event_release(&e);
 
 	r.document = b("<domain>\377</domain>");
 	event = built(&c, &r, false);

@@ -16,7 +16,8 @@
 
 #include "hook/record.h"
 #include "hook/spool.h"
-#include "spooler/daemon/lanes.h"
+#include "spooler/daemon/delivery.h"
+#include "spooler/daemon/denied.h"
 #include "spooler/base/backoff.h"
 #include "spooler/base/log.h"
 #include "spooler/daemon/relay.h"
@@ -39,7 +40,8 @@ static struct {
 	struct client *client;
 	unsigned opened;
 	unsigned room;
-	size_t largest;
+	unsigned next_address, first_address; /* of the broker's name */
+	size_t announced;		      /* maximum packet size; 0: none */
 	int error;
 	struct {
 		int mid;
@@ -58,6 +60,7 @@ int client_open(sd_event *loop, const struct client_options *o, const struct cli
 	fake.client = calloc(1, sizeof(*fake.client));
 	*fake.client = (struct client){.handlers = h, .userdata = userdata, .broker = o->broker};
 	fake.opened++;
+	fake.first_address = o->first_address;
 	*ret_client = fake.client;
 	return 0;
 }
@@ -97,6 +100,27 @@ unsigned client_room(const struct client *c)
 	return fake.room;
 }
 
+unsigned client_next_address(const struct client *c)
+{
+	(void)c;
+	return fake.next_address;
+}
+
+size_t client_packet_size(const struct client *c, const char *topic, size_t payload_size,
+			  const char *content_type)
+{
+	(void)c;
+	(void)topic;
+	(void)content_type;
+	return payload_size;
+}
+
+size_t client_packet_max(const struct client *c)
+{
+	(void)c;
+	return fake.announced ? fake.announced : 268435455;
+}
+
 int client_publish(struct client *c, const char *topic, const void *payload, size_t size,
 		   const char *content_type, bool retain, int *ret_mid)
 {
@@ -104,8 +128,8 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 
 	assert_true(c->connected);
 	assert_string_equal(content_type, "application/cloudevents+json");
-	if (fake.largest && size > fake.largest)
-		return -EMSGSIZE;
+	if (fake.announced)
+		assert_true(size <= fake.announced);
 	if (fake.error < 0)
 		return fake.error;
 	*ret_mid = ++fake.last_mid;
@@ -143,6 +167,14 @@ static void on_changed(void *userdata)
 {
 	(void)userdata;
 }
+
+static void on_archived(uint64_t bytes, void *userdata)
+{
+	(void)bytes;
+	(void)userdata;
+}
+
+static const struct relay_handlers handlers = {.changed = on_changed, .archived = on_archived};
 
 static void on_stopped(void *userdata)
 {
@@ -189,7 +221,7 @@ static int setup_with(void **state, const char *brokers, unsigned window, unsign
 	(void)snprintf(f->spool, sizeof(f->spool), "%s/spool", f->top);
 	(void)snprintf(f->run, sizeof(f->run), "%s/run", f->top);
 	if (sd_event_new(&f->loop) < 0 || queue_new(f->spool, f->run, &f->queue) < 0 ||
-	    relay_new(f->loop, f->queue, on_changed, f, &f->relay) < 0)
+	    relay_new(f->loop, f->queue, &handlers, f, &f->relay) < 0)
 		return -1;
 	relay_configure(f->relay, make_config(f, brokers, window, retry_s), NULL);
 	return 0;
@@ -203,7 +235,7 @@ static int setup(void **state)
 
 static int setup_wide(void **state)
 {
-	return setup_with(state, "['mqtt://localhost']", LANES_MAX + 1, 1);
+	return setup_with(state, "['mqtt://localhost']", DENIED_MAX + 1, 1);
 }
 
 static int setup_brief(void **state)
@@ -239,9 +271,11 @@ static struct bytes text(const char *s)
 	return (struct bytes){s, strlen(s)};
 }
 
-/* Puts one event of a domain into the spool, with this sequence number. */
-static void put_numbered(struct fixture *f, const char *domain, uint64_t sequence)
+/* Puts one event of a domain into the spool, with this sequence number and so many arguments'
+   bytes. */
+static void put_record(struct fixture *f, const char *domain, uint64_t sequence, size_t size)
 {
+	static char extra[8192];
 	struct record r = {
 		.stamp = {.sequence = sequence, .ticks = sequence},
 		.recorded_ns = 1,
@@ -249,7 +283,7 @@ static void put_numbered(struct fixture *f, const char *domain, uint64_t sequenc
 		.object = text(domain),
 		.operation = text("started"),
 		.suboperation = text("begin"),
-		.extra = text("-"),
+		.extra = {extra, size},
 		.argc = 4,
 	};
 	static char header[RECORD_HEADER_MAX];
@@ -257,6 +291,7 @@ static void put_numbered(struct fixture *f, const char *domain, uint64_t sequenc
 	size_t n;
 	FILE *file;
 
+	memset(extra, '-', sizeof(extra));
 	(void)snprintf(r.stamp.epoch, sizeof(r.stamp.epoch), "%032d", 1);
 	(void)snprintf(r.stamp.id, sizeof(r.stamp.id), "%08x-%04x-7000-8000-%012x",
 		       (unsigned)(f->now_ms >> 16), (unsigned)(f->now_ms & 0xffff),
@@ -269,9 +304,19 @@ static void put_numbered(struct fixture *f, const char *domain, uint64_t sequenc
 	assert_int_equal(fclose(file), 0);
 }
 
+static void put_numbered(struct fixture *f, const char *domain, uint64_t sequence)
+{
+	put_record(f, domain, sequence, 1);
+}
+
 static void put(struct fixture *f, const char *domain)
 {
 	put_numbered(f, domain, ++f->made);
+}
+
+static void put_large(struct fixture *f, const char *domain, size_t size)
+{
+	put_record(f, domain, ++f->made, size);
 }
 
 static unsigned count(const struct fixture *f, const char *directory)
@@ -350,17 +395,20 @@ static void test_outcomes(void **state)
 {
 	static const struct {
 		unsigned code;
-		enum relay_outcome outcome;
+		enum delivery_outcome outcome;
 	} table[] = {
-		{0x00, RELAY_DELIVERED}, {0x10, RELAY_DELIVERED}, {0x80, RELAY_BUSY},
-		{0x83, RELAY_BUSY},	 {0x87, RELAY_DENIED},	  {0x90, RELAY_REJECTED},
-		{0x91, RELAY_BUSY},	 {0x92, RELAY_BUSY},	  {0x95, RELAY_REJECTED},
-		{0x97, RELAY_BUSY},	 {0x99, RELAY_REJECTED},  {0xff, RELAY_BUSY},
+		{0x00, DELIVERY_DELIVERED}, {0x10, DELIVERY_DELIVERED}, {0x80, DELIVERY_BUSY},
+		{0x83, DELIVERY_BUSY},	    {0x87, DELIVERY_DENIED},	{0x90, DELIVERY_REJECTED},
+		{0x91, DELIVERY_BUSY},	    {0x92, DELIVERY_BUSY},	{0x95, DELIVERY_REJECTED},
+		{0x97, DELIVERY_BUSY},	    {0x99, DELIVERY_REJECTED},	{0xc3, DELIVERY_BUSY},
+		{0xff, DELIVERY_BUSY},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(table); i++)
-		assert_int_equal(relay_outcome(table[i].code), table[i].outcome);
+		assert_int_equal(delivery_outcome(table[i].code, false), table[i].outcome);
+	assert_int_equal(delivery_outcome(0x10, true), DELIVERY_DENIED);
+	assert_int_equal(delivery_outcome(0x00, true), DELIVERY_DELIVERED);
 }
 
 static void test_backoff(void **state)
@@ -430,15 +478,68 @@ static void test_rejected(void **state)
 	assert_int_equal(count(f, SPOOL_NEW), 0);
 }
 
+/* A limit that is credible: the event can never be delivered. */
 static void test_too_large(void **state)
 {
 	struct fixture *f = *state;
 
-	fake.largest = 10;
+	fake.announced = 4096;
+	put_large(f, "large", 5000);
+	put(f, "small");
+	connect_client(f);
+	EXPECT_PUBLISHED("small");
+	assert_int_equal(count(f, SPOOL_FAILED), 1);
+}
+
+/* A limit under which nothing could be delivered is the connection's fault: the next broker. */
+static void test_absurd_limit(void **state)
+{
+	struct fixture *f = *state;
+
+	fake.announced = 1;
+	put(f, "a");
+	put(f, "b");
+	connect_client(f);
+	assert_null(fake.client);
+	assert_int_equal(count(f, SPOOL_NEW), 2);
+	fake.announced = 0;
+	connect_client(f);
+	assert_string_equal(fake.client->broker->url, "mqtt://second");
+	EXPECT_PUBLISHED("a", "b");
+}
+
+/* A small limit is believed once an event went through under it. */
+static void test_small_limit(void **state)
+{
+	struct fixture *f = *state;
+
+	fake.announced = 1000;
+	put_large(f, "large", 2000);
+	put(f, "small");
 	put(f, "large");
 	connect_client(f);
-	assert_int_equal(fake.n_published, 0);
+	EXPECT_PUBLISHED("small");
+	assert_int_equal(count(f, SPOOL_FAILED), 0);
+	answer(1, 0);
+	EXPECT_PUBLISHED("small", "large"); /* in the order of its domain */
 	assert_int_equal(count(f, SPOOL_FAILED), 1);
+}
+
+/* A limit below what the broker has taken before is not believed. */
+static void test_limit_below_what_was_taken(void **state)
+{
+	struct fixture *f = *state;
+
+	put_large(f, "large", 3000);
+	connect_client(f);
+	answer(1, 0);
+	lose();
+	fake.announced = 2000;
+	put_large(f, "large", 2500);
+	connect_client(f);
+	assert_null(fake.client);
+	assert_int_equal(count(f, SPOOL_NEW), 1);
+	assert_int_equal(count(f, SPOOL_FAILED), 0);
 }
 
 /* Rights: the domain waits in order, the others go on; granted, everything comes, in order. */
@@ -512,30 +613,31 @@ static void test_many_domains_denied(void **state)
 
 /* More domains are denied than can be told apart: what is denied is given again before what
    comes after it. */
-static void test_more_denied_than_lanes(void **state)
+static void test_more_denied_than_remembered(void **state)
 {
 	struct fixture *f = *state;
 	unsigned offered = 0;
 	char domain[16];
 
-	for (unsigned i = 0; i <= LANES_MAX; i++) {
+	for (unsigned i = 0; i <= DENIED_MAX; i++) {
 		(void)snprintf(domain, sizeof(domain), "vm%u", i);
 		put(f, domain);
 	}
 	connect_client(f);
-	assert_int_equal(fake.n_published, LANES_MAX + 1);
-	for (int mid = 1; mid <= LANES_MAX + 1; mid++)
+	assert_int_equal(fake.n_published, DENIED_MAX + 1);
+	for (int mid = 1; mid <= DENIED_MAX + 1; mid++)
 		answer(mid, 0x87);
 	put(f, domain);
 	relay_wake(f->relay);
 	run_pending(f);
-	assert_int_equal(fake.n_published, LANES_MAX + 1); /* a pause, in which nothing goes past */
-	run_until(f, fake.n_published > LANES_MAX + 1);
-	assert_int_equal(fake.published[LANES_MAX + 1].sequence, LANES_MAX + 1);
-	answer(fake.published[LANES_MAX + 1].mid, 0x87);
+	assert_int_equal(fake.n_published,
+			 DENIED_MAX + 1); /* a pause, in which nothing goes past */
+	run_until(f, fake.n_published > DENIED_MAX + 1);
+	assert_int_equal(fake.published[DENIED_MAX + 1].sequence, DENIED_MAX + 1);
+	answer(fake.published[DENIED_MAX + 1].mid, 0x87);
 	run_pending(f);
 	for (size_t i = 0; i < fake.n_published; i++)
-		offered += fake.published[i].sequence == LANES_MAX + 1;
+		offered += fake.published[i].sequence == DENIED_MAX + 1;
 	assert_int_equal(offered, 2); /* and not again and again */
 }
 
@@ -719,103 +821,74 @@ static void test_brokers_in_order(void **state)
 	assert_string_equal(fake.client->broker->url, "mqtt://first");
 }
 
-/* An event over which every connection is lost is found out, and does not block the others. */
-static void test_poison(void **state)
+static bool is_report(size_t i)
 {
-	struct fixture *f = *state;
-	size_t answered = 0;
+	return strchr(fake.published[i].domain, '/');
+}
 
-	put(f, "a");
-	put(f, "poison");
-	put(f, "b");
-	put(f, "c");
-	for (int i = 0; i < 60 && count(f, SPOOL_NEW) > 0; i++) {
-		answered = 0;
+/* The broker answers all but the bad events, over which it ends the connection. Returns how many
+   connections that took. */
+static unsigned serve(struct fixture *f, unsigned connections)
+{
+	for (unsigned n = 1; n <= connections; n++) {
+		size_t i = 0;
+
 		forget();
 		connect_client(f);
-		while (fake.client && answered < fake.n_published) {
-			if (strcmp(fake.published[answered].domain, "poison") == 0)
+		while (fake.client && i < fake.n_published) {
+			if (strncmp(fake.published[i].domain, "bad", 3) == 0)
 				lose();
-			else if (
-				strcmp(fake.published[answered].domain, "a") == 0 ||
-				fake.n_published ==
-					1) /* the broker falls over before it has answered for the rest */
-				answer(fake.published[answered].mid, 0);
-			answered++;
-			run_pending(f);
+			else
+				answer(fake.published[i].mid, 0);
+			i++;
 		}
+		if (count(f, SPOOL_NEW) == 0)
+			return n;
 		if (fake.client)
 			lose();
 	}
-	assert_int_equal(count(f, SPOOL_NEW), 0);
+	return connections + 1;
+}
+
+static void test_poison(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a");
+	put(f, "bad");
+	put(f, "b");
+	put(f, "c");
+	assert_in_range(serve(f, 6), 3, 6);
 	assert_int_equal(count(f, SPOOL_FAILED), 1);
 	assert_int_equal(count(f, SPOOL_SENT), 3);
 }
 
-/* While nothing is proven, no later event of its domain goes before the suspect. */
-static void test_suspect_keeps_its_place(void **state)
+static void test_poison_neighbours(void **state)
 {
 	struct fixture *f = *state;
 
-	put(f, "vm");
-	put(f, "vm");
-	put(f, "other");
-	for (int i = 0; i < 5; i++) {
-		connect_client(f);
-		lose();
-	}
-	forget();
-	connect_client(f);
-	EXPECT_PUBLISHED("other"); /* the control */
-	lose();
-	forget();
-	connect_client(f);
-	assert_int_equal(fake.n_published,
-			 1); /* it was not taken either: the suspect's turn again */
-	assert_int_equal(fake.published[0].sequence, 1);
-	lose();
-	connect_client(f);
-	lose();
-	forget();
-	connect_client(f);
-	EXPECT_PUBLISHED("other");
-	answer(fake.last_mid, 0);
-	assert_int_equal(fake.published[1].sequence, 1);
-	answer(fake.last_mid, 0); /* the broker is well again */
-	assert_int_equal(fake.published[2].sequence, 2);
-	answer(fake.last_mid, 0);
-	assert_int_equal(count(f, SPOOL_SENT), 3);
+	for (unsigned i = 0; i < 3; i++)
+		put(f, "small");
+	for (unsigned i = 0; i < 6; i++)
+		put(f, i % 2 ? "bad1" : "bad2");
+	for (unsigned i = 0; i < 5; i++)
+		put(f, "small");
+	assert_in_range(serve(f, 24), 12, 24);
+	assert_int_equal(count(f, SPOOL_FAILED), 6);
+	assert_int_equal(count(f, SPOOL_SENT), 8);
 }
 
-/* Where there is no other domain, the poison is proven by its own, after another round. */
-static void test_poison_of_one_domain(void **state)
+/* The last one has nothing to be compared with but probes. */
+static void test_poison_alone(void **state)
 {
 	struct fixture *f = *state;
 
-	put(f, "vm");
-	put(f, "vm");
-	for (int i = 0; i < 5; i++) {
-		connect_client(f);
-		lose();
-	}
-	for (int i = 0; i < 2; i++) {
-		forget();
-		connect_client(f);
-		assert_int_equal(fake.n_published, 1);
-		assert_int_equal(fake.published[0].sequence, 1);
-		lose();
-	}
-	forget();
-	connect_client(f);
-	assert_int_equal(fake.published[0].sequence, 2);
-	answer(fake.last_mid, 0);
-	assert_int_equal(fake.published[1].sequence, 1);
-	lose();
+	put(f, "bad");
+	assert_in_range(serve(f, 6), 3, 6);
 	assert_int_equal(count(f, SPOOL_FAILED), 1);
-	assert_int_equal(count(f, SPOOL_SENT), 1);
 }
 
-/* A broker that falls over everything convicts nobody. */
+/* A broker that ends every connection convicts nobody. */
 static void test_bad_broker_is_no_poison(void **state)
 {
 	struct fixture *f = *state;
@@ -823,12 +896,106 @@ static void test_bad_broker_is_no_poison(void **state)
 	put(f, "a");
 	put(f, "b");
 	for (int i = 0; i < 40; i++) {
+		forget();
 		connect_client(f);
 		run_pending(f);
 		lose();
 	}
 	assert_int_equal(count(f, SPOOL_NEW), 2);
 	assert_int_equal(count(f, SPOOL_FAILED), 0);
+}
+
+/* No later event of its domain goes before the suspect, and controls are no events. */
+static void test_suspect_keeps_its_place(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "vm");
+	put(f, "vm");
+	put(f, "other");
+	for (int i = 0; i < 2; i++) {
+		connect_client(f);
+		lose();
+	}
+	forget();
+	connect_client(f);
+	for (size_t i = 0, event = 1; i < fake.n_published; i++) {
+		if (!is_report(i))
+			assert_int_equal(fake.published[i].sequence, event++);
+		answer(fake.published[i].mid, 0);
+	}
+	assert_int_equal(count(f, SPOOL_SENT), 3);
+}
+
+/* DISCONNECT with Not authorized: the event is kept, and the others go on. */
+static void test_denied_by_disconnect(void **state)
+{
+	struct fixture *f = *state;
+	unsigned connections = 0;
+
+	put(f, "a");
+	put(f, "bad");
+	put(f, "b");
+	put(f, "bad");
+	while (count(f, SPOOL_SENT) < 2 && ++connections < 10) {
+		forget();
+		connect_client(f);
+		for (size_t i = 0; fake.client && i < fake.n_published; i++) {
+			if (strcmp(fake.published[i].domain, "bad") == 0)
+				fake.client->handlers->lost(fake.client, CLIENT_LOSS_DISCONNECT,
+							    0x87, "no", fake.client->userdata);
+			else
+				answer(fake.published[i].mid, 0);
+		}
+	}
+	assert_in_range(connections, 2, 4);
+	assert_int_equal(count(f, SPOOL_NEW), 2);
+	assert_int_equal(count(f, SPOOL_FAILED), 0);
+	relay_prune_attempts(f->relay);
+	assert_string_equal(describe(f).attempts[0].topic, "bad");
+	assert_int_equal(describe(f).attempts[0].waiting, 1);
+}
+
+/* Every address of a name has its turn before the next broker. */
+static void test_addresses_in_turn(void **state)
+{
+	struct fixture *f = *state;
+
+	fake.next_address = 1;
+	run_until(f, fake.client);
+	lose();
+	fake.next_address = 0;
+	run_until(f, fake.client);
+	assert_int_equal(fake.first_address, 1);
+	assert_string_equal(fake.client->broker->url, "mqtt://first");
+	lose();
+	run_until(f, fake.client);
+	assert_int_equal(fake.first_address, 0);
+	assert_string_equal(fake.client->broker->url, "mqtt://second");
+}
+
+/* Nobody has subscribed: kept, and tried again. */
+static void test_require_subscriber(void **state)
+{
+	struct fixture *f = *state;
+	struct config *c = make_config(f, "['mqtt://localhost']", 4, 0);
+
+	c->mqtt.require_subscriber = true;
+	relay_configure(f->relay, c, NULL);
+	run_pending(f);
+	put(f, "a");
+	put(f, "b");
+	connect_client(f);
+	answer(1, 0x10);
+	answer(2, 0x10);
+	assert_int_equal(count(f, SPOOL_NEW), 2);
+	assert_int_equal(describe(f).unheard, 2);
+	run_until(f, fake.n_published >= 3);
+	answer(3, 0x00); /* the first subscriber: the other domain is tried at once */
+	run_until(f, fake.n_published >= 4);
+	answer(4, 0x00);
+	assert_int_equal(count(f, SPOOL_SENT), 2);
+	assert_int_equal(describe(f).unheard, 0);
 }
 
 /* --- order and holes */
@@ -916,9 +1083,13 @@ int main(void)
 		TEST(test_window),
 		TEST(test_rejected),
 		TEST(test_too_large),
+		cmocka_unit_test_setup_teardown(test_absurd_limit, setup_two_brokers, teardown),
+		TEST(test_small_limit),
+		TEST(test_limit_below_what_was_taken),
 		TEST(test_denied),
 		TEST(test_denied_for_ever),
-		cmocka_unit_test_setup_teardown(test_more_denied_than_lanes, setup_wide, teardown),
+		cmocka_unit_test_setup_teardown(test_more_denied_than_remembered, setup_wide,
+						teardown),
 		TEST(test_many_domains_denied),
 		TEST(test_busy),
 		cmocka_unit_test_setup_teardown(test_busy_pauses, setup_brief, teardown),
@@ -929,9 +1100,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reconnect_backs_off, setup_patient, teardown),
 		cmocka_unit_test_setup_teardown(test_brokers_in_order, setup_two_brokers, teardown),
 		TEST(test_poison),
+		TEST(test_poison_neighbours),
+		TEST(test_poison_alone),
 		TEST(test_suspect_keeps_its_place),
-		TEST(test_poison_of_one_domain),
 		TEST(test_bad_broker_is_no_poison),
+		cmocka_unit_test_setup_teardown(test_denied_by_disconnect, setup_brief, teardown),
+		cmocka_unit_test_setup_teardown(test_addresses_in_turn, setup_two_brokers,
+						teardown),
+		TEST(test_require_subscriber),
 		TEST(test_settling),
 		TEST(test_old_holes),
 		TEST(test_stop_waits),

@@ -16,25 +16,24 @@
 
 #include "spooler/config/config.h"
 
-struct archive_counts {
+struct housekeeping_counts {
 	uint64_t sent, sent_bytes; /* as of the last sweep, plus what was archived since */
 	uint64_t skipped, failed;
 	uint64_t dropped; /* waiting events that spool.queue_size cost, since start */
 };
 
-struct archive;
+struct housekeeping;
 struct disk;
 
 /* Nothing is swept while the disk hangs. */
-int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
-		struct archive **ret_archive);
-void archive_free(struct archive *a); /* NULL is fine */
+int housekeeping_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+		     struct housekeeping **ret_archive);
+void housekeeping_free(struct housekeeping *a); /* NULL is fine */
 /* Uses these limits (copied), and sweeps. */
-void archive_configure(struct archive *a, const struct config_spool *limits);
-/* So many bytes have been archived since start, in so many events: sweeps when that may have
-   crossed a limit. */
-void archive_grown(struct archive *a, uint64_t events, uint64_t bytes);
+void housekeeping_configure(struct housekeeping *a, const struct config_spool *limits);
+/* A file of this size has come into sent/ or skipped/: sweeps when that may have crossed a limit. */
+void housekeeping_archived(struct housekeeping *a, uint64_t file_size);
 /* new/ has grown, or the emergency spool is in use, perhaps for want of room: sweeps, though not
    all the time. */
-void archive_spool_changed(struct archive *a);
-const struct archive_counts *archive_counts(const struct archive *a);
+void housekeeping_spool_changed(struct housekeeping *a);
+const struct housekeeping_counts *housekeeping_counts(const struct housekeeping *a);

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "spooler/daemon/archive.h"
+#include "spooler/daemon/housekeeping.h"
 #include "spooler/daemon/disk.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
@@ -30,6 +30,7 @@
 #define SWEEP_USEC (3600 * USEC_PER_SEC) /* ages are looked at this often */
 #define SWEEP_ACCURACY_USEC (300 * USEC_PER_SEC)
 #define LOOK_EVENTS 16 /* archived between two looks at the space that is left */
+#define BLOCK 4096     /* about what a small file takes */
 #define LOOK_BYTES (64 * 1024)
 #define LOW_SPACE_PERCENT 5	/* below: the archive gives way */
 #define ENOUGH_SPACE_PERCENT 10 /* until there is so much again */
@@ -47,7 +48,7 @@ enum extent { /* how many of them a sweep visits */
 	      SWEEP_ALL = ELEMENTSOF(swept),
 };
 
-struct archive {
+struct housekeeping {
 	char *spool_dir, *run_dir;
 	struct config_spool limits;
 	struct disk *disk;
@@ -66,10 +67,10 @@ struct archive {
 
 	uint64_t unlooked_events,
 		unlooked_bytes; /* archived since the last look at the space that is left */
-	struct archive_counts counts;
+	struct housekeeping_counts counts;
 };
 
-static void sweep(struct archive *a, enum extent extent);
+static void sweep(struct housekeeping *a, enum extent extent);
 
 static uint64_t now_ms(void)
 {
@@ -79,30 +80,30 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static enum place place_of(const struct archive *a)
+static enum place place_of(const struct housekeeping *a)
 {
 	return swept[a->pass];
 }
 
-static bool is_archive(const struct archive *a)
+static bool is_archive(const struct housekeeping *a)
 {
 	return place_table[place_of(a)].kind == PLACE_KIND_ARCHIVED;
 }
 
-static bool is_scratch(const struct archive *a)
+static bool is_scratch(const struct housekeeping *a)
 {
 	return place_table[place_of(a)].kind == PLACE_KIND_SCRATCH;
 }
 
 /* A million waiting events are not looked at for nothing. */
-static bool is_needed(const struct archive *a)
+static bool is_needed(const struct housekeeping *a)
 {
 	return place_of(a) != PLACE_NEW || a->limits.queue_size > 0;
 }
 
 /* --- one pass */
 
-static int pass_open(struct archive *a)
+static int pass_open(struct housekeeping *a)
 {
 	_cleanup_close_ int top = -1, fd = -1;
 
@@ -124,7 +125,7 @@ static int pass_open(struct archive *a)
 
 /* How many bytes this directory may hold, given what the configuration says and what the disk
    has left. */
-static uint64_t pass_limit(const struct archive *a)
+static uint64_t pass_limit(const struct housekeeping *a)
 {
 	uint64_t limit = is_archive(a)		    ? a->limits.sent_size
 			 : place_of(a) == PLACE_NEW ? a->limits.queue_size
@@ -146,7 +147,7 @@ static uint64_t pass_limit(const struct archive *a)
 	return limit;
 }
 
-static bool too_old(const struct archive *a, const struct spool_id *e, const struct stat *st)
+static bool too_old(const struct housekeeping *a, const struct spool_id *e, const struct stat *st)
 {
 	uint64_t now = now_ms();
 
@@ -157,7 +158,7 @@ static bool too_old(const struct archive *a, const struct spool_id *e, const str
 	return false;
 }
 
-static void look_at(struct archive *a, const char *name)
+static void look_at(struct housekeeping *a, const char *name)
 {
 	struct spool_id e = {0};
 	bool is_record = spool_id_parse(name, &e);
@@ -178,7 +179,7 @@ static void look_at(struct archive *a, const char *name)
 				  OLDEST_MAX); /* without memory the next sweep removes more */
 }
 
-static void remove_oldest(struct archive *a)
+static void remove_oldest(struct housekeeping *a)
 {
 	char name[37];
 	struct stat st;
@@ -197,7 +198,7 @@ static void remove_oldest(struct archive *a)
 }
 
 /* The first half is over: the directory has been read. */
-static void pass_summed_up(struct archive *a)
+static void pass_summed_up(struct housekeeping *a)
 {
 	uint64_t limit = pass_limit(a);
 
@@ -210,7 +211,7 @@ static void pass_summed_up(struct archive *a)
 		a->oldest.n = 0;
 }
 
-static void pass_abandon(struct archive *a)
+static void pass_abandon(struct housekeeping *a)
 {
 	if (a->directory)
 		(void)closedir(a->directory);
@@ -218,7 +219,7 @@ static void pass_abandon(struct archive *a)
 	id_list_clear(&a->oldest);
 }
 
-static void pass_close(struct archive *a)
+static void pass_close(struct housekeeping *a)
 {
 	if (a->bytes > a->limit && a->oldest.n > 0 && a->oldest.partial)
 		sweep(a, a->extent);
@@ -240,7 +241,7 @@ static void pass_close(struct archive *a)
 }
 
 /* A slice of the pass; true when the pass is over. */
-static bool pass_slice(struct archive *a)
+static bool pass_slice(struct housekeeping *a)
 {
 	for (int i = 0; i < SLICE; i++) {
 		if (a->removing) {
@@ -261,7 +262,7 @@ static bool pass_slice(struct archive *a)
 
 /* --- the sweep */
 
-static void sweep_finish(struct archive *a)
+static void sweep_finish(struct housekeeping *a)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 	enum extent again = a->again;
@@ -273,12 +274,12 @@ static void sweep_finish(struct archive *a)
 	if (again > 0)
 		sweep(a, again);
 	else if (a->come)
-		archive_spool_changed(a);
+		housekeeping_spool_changed(a);
 }
 
 static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 {
-	struct archive *a = userdata;
+	struct housekeeping *a = userdata;
 
 	if (disk_hangs(a->disk)) {
 		pass_abandon(a);
@@ -299,7 +300,7 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void sweep(struct archive *a, enum extent extent)
+static void sweep(struct housekeeping *a, enum extent extent)
 {
 	if (a->running) {
 		a->again = extent > a->again ? extent : a->again;
@@ -312,7 +313,7 @@ static void sweep(struct archive *a, enum extent extent)
 	(void)sd_event_source_set_enabled(a->work, SD_EVENT_ON);
 }
 
-static void sweep_all(struct archive *a)
+static void sweep_all(struct housekeeping *a)
 {
 	sweep(a, SWEEP_ALL);
 	(void)sd_event_source_set_time_relative(a->timer, SWEEP_USEC);
@@ -325,7 +326,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-void archive_spool_changed(struct archive *a)
+void housekeeping_spool_changed(struct housekeeping *a)
 {
 	a->come = a->running || now_usec(CLOCK_MONOTONIC) < a->rested_usec;
 	if (a->running)
@@ -340,14 +341,14 @@ void archive_spool_changed(struct archive *a)
 
 static int on_rest(sd_event_source *s, uint64_t usec, void *userdata)
 {
-	struct archive *a = userdata;
+	struct housekeeping *a = userdata;
 
 	a->rested_usec = 0;
-	archive_spool_changed(a);
+	housekeeping_spool_changed(a);
 	return 0;
 }
 
-static bool space_is_low(const struct archive *a)
+static bool space_is_low(const struct housekeeping *a)
 {
 	struct statvfs fs;
 
@@ -356,11 +357,13 @@ static bool space_is_low(const struct archive *a)
 		fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
 }
 
-void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
+void housekeeping_archived(struct housekeeping *a, uint64_t file_size)
 {
-	a->counts.sent += events;
+	uint64_t bytes = (file_size + BLOCK - 1) / BLOCK * BLOCK;
+
+	a->counts.sent++;
 	a->counts.sent_bytes += bytes;
-	a->unlooked_events += events;
+	a->unlooked_events++;
 	a->unlooked_bytes += bytes;
 	if (a->counts.sent_bytes > a->limits.sent_size) {
 		sweep(a, SWEEP_ARCHIVED);
@@ -371,21 +374,21 @@ void archive_grown(struct archive *a, uint64_t events, uint64_t bytes)
 	}
 }
 
-void archive_configure(struct archive *a, const struct config_spool *limits)
+void housekeeping_configure(struct housekeeping *a, const struct config_spool *limits)
 {
 	a->limits = *limits;
 	sweep_all(a);
 }
 
-const struct archive_counts *archive_counts(const struct archive *a)
+const struct housekeeping_counts *housekeeping_counts(const struct housekeeping *a)
 {
 	return &a->counts;
 }
 
-int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
-		struct archive **ret_archive)
+int housekeeping_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
+		     struct housekeeping **ret_archive)
 {
-	struct archive *a = calloc(1, sizeof(*a));
+	struct housekeeping *a = calloc(1, sizeof(*a));
 	int r = -ENOMEM;
 
 	if (!a)
@@ -410,11 +413,11 @@ int archive_new(sd_event *loop, const char *spool_dir, const char *run_dir, stru
 	*ret_archive = a;
 	return 0;
 fail:
-	archive_free(a);
+	housekeeping_free(a);
 	return r;
 }
 
-void archive_free(struct archive *a)
+void housekeeping_free(struct housekeeping *a)
 {
 	if (!a)
 		return;

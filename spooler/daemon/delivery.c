@@ -1,0 +1,773 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* delivery - see delivery.h. Two timers: one ends a pause of everything, one gives again what is
+   held. */
+#include "spooler/base/backoff.h"
+#include "spooler/base/log.h"
+#include "spooler/base/loop.h"
+#include "spooler/base/util.h"
+#include "spooler/daemon/delivery.h"
+#include "spooler/daemon/denied.h"
+#include "spooler/daemon/poison.h"
+#include "spooler/mqtt/reason.h"
+
+#define CREDIBLE_SIZE 4096 /* an announced maximum packet size from which on any plain event fits */
+#define TOO_LARGE_MAX 64
+#define NO_SUBSCRIBERS 0x10 /* MQTT 5: No matching subscribers */
+
+struct in_flight {
+	struct spool_id entry;
+	int mid;
+	uint64_t key;
+	char *topic;
+	size_t file_size, packet_size;
+	bool xml_omitted;
+	uint64_t published_usec;
+};
+
+struct delivery {
+	struct queue *queue;
+	struct link *link;
+	struct relay_stats *stats;
+	struct delivery_handlers handlers;
+	void *userdata;
+	const struct config *config;
+
+	struct in_flight *window; /* in the order of publishing */
+	size_t n_window;
+	struct denied denied;
+	struct poison poison;
+	struct poison_sizes *sizes; /* of each broker */
+	struct attempts attempts;
+	uint64_t busy_backoff_usec;
+	uint64_t paused_until_usec;
+	uint64_t unheard,
+		unheard_since_usec; /* answers 0x10 in a row; since when (CLOCK_REALTIME) */
+
+	/* of this connection */
+	uint64_t delivered;
+	uint64_t too_large[TOO_LARGE_MAX]; /* ordering keys: an event of theirs exceeds a limit that
+					      is not believed yet */
+	size_t n_too_large;
+
+	sd_event_source *pause, *release;
+};
+
+enum delivery_outcome delivery_outcome(unsigned reason_code, bool require_subscriber)
+{
+	switch (reason_code) {
+	case 0x90: /* Topic Name invalid */
+	case 0x95: /* Packet too large */
+	case 0x99: /* Payload format invalid */
+		return DELIVERY_REJECTED;
+	case 0x87: /* Not authorized */
+		return DELIVERY_DENIED;
+	case NO_SUBSCRIBERS:
+		return require_subscriber ? DELIVERY_DENIED : DELIVERY_DELIVERED;
+	default: /* from 0x80 on, known or not: no reason to give an event up */
+		return reason_code < 0x80 ? DELIVERY_DELIVERED : DELIVERY_BUSY;
+	}
+}
+
+/* --- helpers */
+
+static uint64_t next_backoff(const struct delivery *d, uint64_t previous_usec)
+{
+	return backoff_next(previous_usec, d->config->mqtt.retry_min_s * USEC_PER_SEC,
+			    d->config->mqtt.retry_max_s * USEC_PER_SEC);
+}
+
+static void timer_start(sd_event_source *s, uint64_t usec)
+{
+	(void)sd_event_source_set_time_relative(s, usec);
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* All that is held is given again by then. */
+static void release_within(struct delivery *d, uint64_t usec)
+{
+	uint64_t due, now = now_usec(CLOCK_MONOTONIC);
+	int enabled = SD_EVENT_OFF;
+
+	if (sd_event_source_get_enabled(d->release, &enabled) >= 0 && enabled != SD_EVENT_OFF &&
+	    sd_event_source_get_time(d->release, &due) >= 0 && due <= now + usec)
+		return;
+	timer_start(d->release, usec);
+}
+
+static void release_held(struct delivery *d)
+{
+	denied_forget_waiting(&d->denied);
+	queue_release_held(d->queue);
+}
+
+static void schedule_release(struct delivery *d)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC), first = denied_next_retry(&d->denied, now);
+
+	if (first != UINT64_MAX)
+		release_within(d, first - now);
+}
+
+void delivery_pause(struct delivery *d, uint64_t usec)
+{
+	d->paused_until_usec = now_usec(CLOCK_MONOTONIC) + usec;
+	timer_start(d->pause, usec);
+}
+
+/* Too much to remember: nothing goes past this one then. */
+static void stand_still(struct delivery *d, const struct spool_id *e)
+{
+	queue_put_back(d->queue, e);
+	delivery_pause(d, d->config->mqtt.retry_max_s * USEC_PER_SEC);
+}
+
+static void hold(struct delivery *d, const struct spool_id *e)
+{
+	if (queue_hold(d->queue, e) < 0)
+		stand_still(d, e);
+}
+
+void delivery_hold(struct delivery *d, const struct spool_id *e, uint64_t usec)
+{
+	hold(d, e);
+	release_within(d, usec);
+}
+
+/* Are delivered and filtered events kept in sent/ and skipped/? */
+static bool keeps(const struct delivery *d)
+{
+	return d->config->spool.sent_age_s > 0;
+}
+
+/* A replayed event was counted when it came into the archive the first time. */
+static void note_archived(struct delivery *d, const struct spool_id *e, uint64_t size)
+{
+	if (keeps(d) && e->source != PLACE_REPLAY)
+		d->handlers.archived(size, d->userdata);
+}
+
+/* --- the window */
+
+static void window_add(struct delivery *d, const struct offer *o, int mid, size_t packet_size)
+{
+	d->window[d->n_window++] = (struct in_flight){
+		.entry = o->entry,
+		.mid = mid,
+		.key = o->key,
+		.topic = strdup(o->event->topic), /* for the log; without memory it lacks there */
+		.file_size = o->file_size,
+		.packet_size = packet_size,
+		.xml_omitted = o->event->xml_omitted,
+		.published_usec = now_usec(CLOCK_MONOTONIC),
+	};
+}
+
+static void in_flight_release(struct in_flight *f)
+{
+	free(f->topic);
+}
+
+static bool window_take(struct delivery *d, int mid, struct in_flight *ret)
+{
+	for (size_t i = 0; i < d->n_window; i++) {
+		if (d->window[i].mid != mid)
+			continue;
+		*ret = d->window[i];
+		d->n_window--;
+		memmove(&d->window[i], &d->window[i + 1], (d->n_window - i) * sizeof(*d->window));
+		return true;
+	}
+	return false;
+}
+
+/* The connection is gone, and with it every claim on what was in flight. */
+static void window_put_back(struct delivery *d)
+{
+	d->stats->duplicated += d->n_window;
+	for (size_t i = 0; i < d->n_window; i++) {
+		attempts_note(&d->attempts, &d->window[i].entry, d->window[i].topic,
+			      "the connection was lost before the answer");
+		queue_put_back(d->queue, &d->window[i].entry);
+		in_flight_release(&d->window[i]);
+	}
+	d->n_window = 0;
+	denied_forget_attempts(&d->denied);
+}
+
+unsigned delivery_in_flight(const struct delivery *d)
+{
+	return (unsigned)d->n_window;
+}
+
+/* --- may the next one go? */
+
+bool delivery_is_ready(const struct delivery *d)
+{
+	return link_connected(d->link) && d->n_window < d->config->mqtt.window &&
+	       link_room(d->link) > 0 && d->paused_until_usec <= now_usec(CLOCK_MONOTONIC) &&
+	       !poison_is_waiting(&d->poison, d->n_window);
+}
+
+/* Its domain is refused: only one event at a time is tried, and not too often. */
+static bool waits_for_rights(struct delivery *d, const struct offer *o)
+{
+	struct denied_key *k = denied_find(&d->denied, o->key);
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	bool due;
+
+	if (!k)
+		return false;
+	due = k->waiting == 0 && !k->trying && k->retry_usec <= now;
+	if (due && !denied_may_try(&d->denied, now)) {
+		k->retry_usec = now + DENIED_USEC;
+		schedule_release(d);
+		due = false;
+	}
+	k->waiting += !due;
+	return !due;
+}
+
+/* An earlier event of its domain waits until the broker has taken some event. */
+static bool waits_for_size(const struct delivery *d, uint64_t key)
+{
+	for (size_t i = 0; i < d->n_too_large; i++)
+		if (d->too_large[i] == key)
+			return true;
+	return false;
+}
+
+/* Larger than the broker has announced to take. */
+static enum admission exceeds_announced(struct delivery *d, const struct offer *o, size_t announced)
+{
+	bool possible = announced >= d->poison.sizes->taken;
+
+	if (possible && (announced >= CREDIBLE_SIZE || d->delivered > 0 || o->event->xml))
+		return ADMISSION_TOO_LARGE;
+	if (possible && d->n_too_large == TOO_LARGE_MAX)
+		return ADMISSION_WAIT;
+	if (possible) {
+		d->too_large[d->n_too_large++] = o->key;
+		return ADMISSION_HOLD;
+	}
+	log_warning("broker %s announces a maximum packet size of %zu bytes, though it has taken "
+		    "%zu; trying the next broker",
+		    link_broker_url(d->link), announced, d->poison.sizes->taken);
+	stats_note_error(d->stats,
+			 "broker %s announces a maximum packet size of %zu bytes, though it "
+			 "has taken %zu",
+			 link_broker_url(d->link), announced, d->poison.sizes->taken);
+	link_abandon(d->link);
+	return ADMISSION_WAIT;
+}
+
+/* The control that the search for a poison message needs. */
+static enum admission probe(struct delivery *d, size_t packet_size)
+{
+	int k = link_probe(d->link, packet_size);
+
+	if (k == 0)
+		poison_probing(&d->poison, packet_size);
+	else if (k != -EAGAIN && k != -ENOTCONN)
+		poison_cannot_probe(&d->poison);
+	if (k == 0 || k == -EAGAIN || k == -ENOTCONN)
+		return ADMISSION_WAIT;
+	delivery_pause(d, 0); /* on with the next turn, without */
+	return ADMISSION_WAIT;
+}
+
+static enum admission judge(struct delivery *d, const struct offer *o)
+{
+	struct poison_event e = {.id = o->entry, .key = o->key};
+	size_t announced = link_packet_max(d->link), probe_size = 0;
+
+	e.size = link_packet_size(d->link, o->event->topic, o->event->payload_size);
+	if (waits_for_rights(d, o) || waits_for_size(d, o->key))
+		return ADMISSION_HOLD;
+	if (e.size > announced)
+		return exceeds_announced(d, o, announced);
+	switch (poison_admit(&d->poison, &e, d->n_window, &probe_size)) {
+	case POISON_GO:
+		return ADMISSION_GO;
+	case POISON_HOLD:
+		return ADMISSION_HOLD;
+	case POISON_PROBE:
+		return probe(d, probe_size);
+	case POISON_TOO_LARGE:
+		return ADMISSION_TOO_LARGE;
+	case POISON_WAIT:
+		break;
+	}
+	return ADMISSION_WAIT;
+}
+
+enum admission delivery_admit(struct delivery *d, const struct offer *o)
+{
+	enum admission a = judge(d, o);
+
+	if (a == ADMISSION_HOLD)
+		hold(d, &o->entry);
+	else if (a == ADMISSION_WAIT)
+		queue_put_back(d->queue, &o->entry);
+	return a;
+}
+
+bool delivery_publish(struct delivery *d, const struct offer *o)
+{
+	const struct event *event = o->event;
+	struct denied_key *denied = denied_find(&d->denied, o->key);
+	int mid, k = link_publish(d->link, event->topic, event->payload, event->payload_size, &mid);
+
+	switch (k) {
+	case 0:
+		break;
+	case -EMSGSIZE:
+		delivery_fail_too_large(d, o);
+		return true;
+	case -EINVAL:
+		delivery_fail(d, &o->entry, RELAY_FAILURE_TOPIC, "MQTT does not allow its topic");
+		return true;
+	default:
+		if (k != -EAGAIN && k != -ENOTCONN) /* after these `writable` or `lost` follows */
+			delivery_pause(d, d->config->mqtt.retry_min_s * USEC_PER_SEC);
+		queue_put_back(d->queue, &o->entry);
+		return false;
+	}
+	d->stats->published++;
+	if (denied) {
+		denied->trying = true;
+		denied_count_attempt(&d->denied);
+	}
+	window_add(d, o, mid, link_packet_size(d->link, event->topic, event->payload_size));
+	return true;
+}
+
+bool delivery_nothing_else(struct delivery *d)
+{
+	if (d->n_window > 0)
+		return false;
+	if (d->n_too_large > 0) {
+		log_warning(
+			"broker %s announces a maximum packet size of %zu bytes, which no event "
+			"here fits in; nothing is moved to failed/; trying the next broker",
+			link_broker_url(d->link), link_packet_max(d->link));
+		stats_note_error(d->stats,
+				 "broker %s announces a maximum packet size of %zu bytes, which no "
+				 "event here fits in",
+				 link_broker_url(d->link), link_packet_max(d->link));
+		link_abandon(d->link);
+		return false;
+	}
+	if (!poison_release(&d->poison))
+		return false;
+	release_held(d);
+	return true;
+}
+
+/* --- outcomes */
+
+void delivery_fail(struct delivery *d, const struct spool_id *e, enum relay_failure failure,
+		   const char *reason)
+{
+	const struct attempt *a = attempts_find(&d->attempts, e);
+	char name[37], full[384];
+	int k;
+
+	(void)snprintf(full, sizeof(full), "%s", reason);
+	if (a && a->count > 0)
+		(void)snprintf(full, sizeof(full), "%s (attempt %u)", reason, a->count);
+	attempts_forget(&d->attempts, e);
+	k = queue_fail(d->queue, e, full);
+	spool_id_name(e, name);
+	if (k < 0) {
+		log_error(
+			"cannot move event %s, which cannot be delivered (%s), to failed/: %s; it "
+			"stays",
+			name, full, strerror(-k));
+		stats_note_error(d->stats, "cannot move event %s to failed/: %s", name,
+				 strerror(-k));
+		release_within(d, d->config->mqtt.retry_max_s * USEC_PER_SEC);
+		return;
+	}
+	d->stats->failed[failure]++;
+	log_warning("event %s moved to failed/: %s", name, full);
+	stats_note_error(d->stats, "event %s moved to failed/: %s", name, full);
+}
+
+void delivery_fail_too_large(struct delivery *d, const struct offer *o)
+{
+	size_t size = link_packet_size(d->link, o->event->topic, o->event->payload_size);
+	size_t announced = link_packet_max(d->link);
+	char reason[256];
+
+	if (size > announced)
+		(void)snprintf(reason, sizeof(reason),
+			       "its packet of %zu bytes is larger than the broker's maximum packet "
+			       "size, %zu bytes",
+			       size, announced);
+	else
+		(void)snprintf(reason, sizeof(reason),
+			       "its packet of %zu bytes is larger than the broker takes: it ends "
+			       "the connection over %zu bytes; the largest it has taken is %zu "
+			       "bytes",
+			       size, d->poison.sizes->limit, d->poison.sizes->taken);
+	delivery_fail(d, &o->entry, RELAY_FAILURE_TOO_LARGE, reason);
+}
+
+void delivery_skip(struct delivery *d, const struct spool_id *e, size_t file_size)
+{
+	d->stats->skipped++;
+	note_archived(d, e, file_size);
+	(void)queue_skip(d->queue, e, keeps(d));
+}
+
+static void delivered(struct delivery *d, const struct in_flight *f)
+{
+	struct denied_key *denied = denied_find(&d->denied, f->key);
+	int k;
+
+	stats_note_latency(d->stats, now_usec(CLOCK_MONOTONIC) - f->published_usec);
+	d->stats->acknowledged++;
+	d->stats->xml_omitted += f->xml_omitted;
+	d->stats->last_delivered_usec = now_usec(CLOCK_REALTIME);
+	d->delivered++;
+	attempts_forget(&d->attempts, &f->entry);
+	d->busy_backoff_usec = 0;
+	link_confirm(d->link);
+	poison_delivered(&d->poison);
+	k = queue_done(d->queue, &f->entry, keeps(d));
+	note_archived(d, &f->entry, f->file_size);
+	if (k < 0) {
+		stats_note_error(d->stats, "cannot move a delivered event to sent/: %s",
+				 strerror(-k));
+		/* A scan comes with it, which tries again. */
+		release_within(d, d->config->mqtt.retry_max_s * USEC_PER_SEC);
+	}
+	if (denied)
+		denied_remove(&d->denied, denied);
+	if (denied || d->n_too_large > 0)
+		release_held(d);
+	d->n_too_large = 0;
+}
+
+static void log_denied(const struct delivery *d, const struct in_flight *f, const char *why,
+		       unsigned reason_code)
+{
+	const char *topic = f->topic ? f->topic : "?";
+	char name[37];
+
+	spool_id_name(&f->entry, name);
+	if (reason_code == NO_SUBSCRIBERS)
+		log_warning("broker %s has no subscriber for topic %s: %s; event %s and later ones "
+			    "of its domain wait in the spool, as mqtt.require_subscriber is set",
+			    link_broker_url(d->link), topic, why, name);
+	else
+		log_warning("broker %s refuses event %s on topic %s: %s; it stays in the spool and "
+			    "is tried again; grant this host the right to publish there",
+			    link_broker_url(d->link), name, topic, why);
+}
+
+static void denied(struct delivery *d, const struct in_flight *f, unsigned reason_code)
+{
+	struct denied_key *k = denied_find(&d->denied, f->key);
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	char why[96];
+
+	(void)snprintf(why, sizeof(why), "%s (0x%02x)", reason_name(reason_code), reason_code);
+	d->stats->denied++;
+	if (!k) {
+		log_denied(d, f, why, reason_code);
+		k = denied_add(&d->denied, f->key);
+		if (!k) {
+			stand_still(d, &f->entry);
+			return;
+		}
+		if (!denied_may_try(&d->denied, now)) /* one domain after the other: perhaps all */
+			delivery_pause(d, DENIED_USEC);
+	}
+	stats_note_error(d->stats, "broker %s refuses an event on topic %s: %s",
+			 link_broker_url(d->link), f->topic ? f->topic : "?", why);
+	if (k->trying || k->backoff_usec == 0)
+		k->backoff_usec = next_backoff(d, k->backoff_usec);
+	k->retry_usec = now + backoff_scatter(k->backoff_usec);
+	if (!k->trying)
+		denied_count_attempt(&d->denied);
+	k->trying = false;
+	k->waiting++;
+	attempts_note_retry(&d->attempts, &f->entry, f->key,
+			    now_usec(CLOCK_REALTIME) + k->retry_usec - now);
+	hold(d, &f->entry);
+	schedule_release(d);
+}
+
+static void busy(struct delivery *d, const struct in_flight *f, unsigned reason_code)
+{
+	d->stats->busy++;
+	if (d->busy_backoff_usec == 0)
+		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool",
+			    link_broker_url(d->link), reason_name(reason_code), reason_code);
+	stats_note_error(d->stats, "broker %s is busy: %s (0x%02x)", link_broker_url(d->link),
+			 reason_name(reason_code), reason_code);
+	queue_put_back(d->queue, &f->entry);
+	if (d->paused_until_usec > now_usec(CLOCK_MONOTONIC))
+		return; /* one back-off for all that was in flight */
+	d->busy_backoff_usec = next_backoff(d, d->busy_backoff_usec);
+	delivery_pause(d, backoff_scatter(d->busy_backoff_usec));
+}
+
+static void rejected(struct delivery *d, const struct in_flight *f, unsigned reason_code)
+{
+	char reason[128];
+
+	(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
+		       reason_name(reason_code), reason_code);
+	delivery_fail(d, &f->entry, RELAY_FAILURE_REFUSED, reason);
+}
+
+static void note_answer(struct delivery *d, const struct in_flight *f, unsigned reason_code)
+{
+	struct poison_event e = {.id = f->entry, .key = f->key, .size = f->packet_size};
+
+	d->stats->answers[reason_code & 0xff]++;
+	if (reason_code != NO_SUBSCRIBERS)
+		d->unheard = d->unheard_since_usec = 0;
+	else if (d->unheard++ == 0)
+		d->unheard_since_usec = now_usec(CLOCK_REALTIME);
+	if (poison_answered(&d->poison, &e, f->packet_size))
+		release_held(d);
+}
+
+void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code)
+{
+	enum delivery_outcome outcome =
+		delivery_outcome(reason_code, d->config->mqtt.require_subscriber);
+	_cleanup_(in_flight_release) struct in_flight f = {0};
+	char why[96];
+
+	if (!window_take(d, mid, &f))
+		return;
+	note_answer(d, &f, reason_code);
+	if (outcome != DELIVERY_DELIVERED) {
+		(void)snprintf(why, sizeof(why), "%s (0x%02x)", reason_name(reason_code),
+			       reason_code);
+		attempts_note(&d->attempts, &f.entry, f.topic, why);
+	}
+	switch (outcome) {
+	case DELIVERY_DELIVERED:
+		delivered(d, &f);
+		break;
+	case DELIVERY_REJECTED:
+		rejected(d, &f, reason_code);
+		break;
+	case DELIVERY_DENIED:
+		denied(d, &f, reason_code);
+		break;
+	case DELIVERY_BUSY:
+		busy(d, &f, reason_code);
+		break;
+	}
+}
+
+void delivery_probed(struct delivery *d, size_t packet_size)
+{
+	(void)poison_answered(&d->poison, NULL, packet_size);
+}
+
+/* --- connections */
+
+void delivery_connected(struct delivery *d, bool reporting)
+{
+	d->delivered = d->n_too_large = 0;
+	poison_connected(&d->poison, &d->sizes[link_broker(d->link)], link_can_probe(d->link),
+			 reporting);
+	release_held(d);
+}
+
+/* The broker ends the connection over it again and again, and answers others. */
+static void convict(struct delivery *d, const struct in_flight *f)
+{
+	char reason[256];
+
+	attempts_note(&d->attempts, &f->entry, f->topic,
+		      "the connection was lost before the answer");
+	(void)snprintf(
+		reason, sizeof(reason),
+		"the broker ended the connection each time it was given this event (a packet "
+		"of %zu bytes), and answered others; the largest it has taken is %zu bytes",
+		f->packet_size, d->poison.sizes->taken);
+	delivery_fail(d, &f->entry, RELAY_FAILURE_CONNECTION, reason);
+}
+
+static enum poison_verdict judge_unanswered(struct delivery *d, const struct link_loss *loss)
+{
+	enum poison_evidence evidence =
+		poison_evidence(loss->loss == CLIENT_LOSS_DISCONNECT, loss->reason_code);
+	struct poison_event one = {0};
+
+	if (d->n_window > 0)
+		one = (struct poison_event){.id = d->window[0].entry,
+					    .key = d->window[0].key,
+					    .size = d->window[0].packet_size};
+	return poison_lost(&d->poison, &one, d->n_window, evidence);
+}
+
+bool delivery_lost(struct delivery *d, const struct link_loss *loss)
+{
+	enum poison_verdict verdict = POISON_INNOCENT;
+	_cleanup_(in_flight_release) struct in_flight f = {0};
+
+	if (loss->was_connected)
+		verdict = judge_unanswered(d, loss);
+	if (verdict != POISON_INNOCENT)
+		f = d->window[--d->n_window]; /* the only one */
+	if (verdict == POISON_CONVICTED)
+		convict(d, &f);
+	if (verdict == POISON_DENIED) {
+		attempts_note(&d->attempts, &f.entry, f.topic,
+			      "Not authorized (0x87), and the connection was ended");
+		denied(d, &f, 0x87);
+	}
+	window_put_back(d);
+	queue_rescan(d->queue); /* and the spool is not held open while nobody listens */
+	return loss->was_connected && poison_progress(&d->poison);
+}
+
+void delivery_flush(struct delivery *d)
+{
+	denied_retry_all(&d->denied);
+	poison_forget(&d->poison);
+	if (d->sizes)
+		memset(d->sizes, 0, d->config->n_brokers * sizeof(*d->sizes));
+	d->busy_backoff_usec = 0;
+	d->paused_until_usec = 0;
+	(void)sd_event_source_set_enabled(d->pause, SD_EVENT_OFF);
+	release_held(d);
+}
+
+int delivery_configure(struct delivery *d, const struct config *c)
+{
+	struct in_flight *window = calloc(c->mqtt.window, sizeof(*window));
+	struct poison_sizes *sizes = calloc(c->n_brokers, sizeof(*sizes));
+
+	if (!window || !sizes) {
+		free(window);
+		free(sizes);
+		return -ENOMEM;
+	}
+	free(d->window);
+	free(d->sizes);
+	d->window = window;
+	d->sizes = sizes;
+	d->config = c;
+	d->poison = (struct poison){.sizes = sizes};
+	return 0;
+}
+
+/* --- timers */
+
+/* The pause is over when its timer says so: that may be a little before the clock does. */
+static int on_pause(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct delivery *d = userdata;
+
+	d->paused_until_usec = 0;
+	d->handlers.feed(d->userdata);
+	return 0;
+}
+
+static int on_release(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct delivery *d = userdata;
+
+	release_held(d);
+	schedule_release(d);
+	d->handlers.feed(d->userdata);
+	return 0;
+}
+
+/* --- the rest */
+
+bool delivery_has_attempted(const struct delivery *d, const struct spool_id *e)
+{
+	return attempts_find(&d->attempts, e);
+}
+
+void delivery_prune_attempts(struct delivery *d)
+{
+	uint64_t real = now_usec(CLOCK_REALTIME), now = now_usec(CLOCK_MONOTONIC);
+
+	for (size_t i = d->attempts.n; i > 0; i--) {
+		struct attempt *a = &d->attempts.table[i - 1];
+		const struct denied_key *k = a->key ? denied_find(&d->denied, a->key) : NULL;
+
+		if (!queue_has(d->queue, &a->entry)) {
+			attempts_forget(&d->attempts, &a->entry);
+		} else if (k) {
+			a->waiting = k->waiting - (k->waiting > 0 && !k->trying);
+			a->next_usec = k->retry_usec > now ? real + k->retry_usec - now : 0;
+		}
+	}
+}
+
+static uint64_t due(sd_event_source *s)
+{
+	int enabled = SD_EVENT_OFF;
+	uint64_t usec;
+
+	if (sd_event_source_get_enabled(s, &enabled) < 0 || enabled == SD_EVENT_OFF ||
+	    sd_event_source_get_time(s, &usec) < 0)
+		return 0;
+	return now_usec(CLOCK_REALTIME) + usec - now_usec(CLOCK_MONOTONIC);
+}
+
+void delivery_describe(const struct delivery *d, struct delivery_description *ret_description)
+{
+	*ret_description = (struct delivery_description){
+		.in_flight = (unsigned)d->n_window,
+		.held = queue_held(d->queue),
+		.paused_until_usec = due(d->pause),
+		.attempts = d->attempts.table,
+		.n_attempts = d->attempts.n,
+		.unheard = d->unheard,
+		.unheard_since_usec = d->unheard_since_usec,
+		.size_taken = d->poison.sizes ? d->poison.sizes->taken : 0,
+		.size_limit = d->poison.sizes ? d->poison.sizes->limit : 0,
+		.searching = d->poison.singly,
+	};
+}
+
+int delivery_new(sd_event *loop, struct queue *q, struct link *l, struct relay_stats *stats,
+		 const struct delivery_handlers *h, void *userdata, struct delivery **ret_delivery)
+{
+	struct delivery *d = calloc(1, sizeof(*d));
+	int k;
+
+	if (!d)
+		return -ENOMEM;
+	d->queue = q;
+	d->link = l;
+	d->stats = stats;
+	d->handlers = *h;
+	d->userdata = userdata;
+	k = loop_add_turn(loop, &d->pause, on_pause, d);
+	if (k >= 0)
+		k = loop_add_turn(loop, &d->release, on_release, d);
+	if (k < 0) {
+		delivery_free(d);
+		return k;
+	}
+	*ret_delivery = d;
+	return 0;
+}
+
+void delivery_free(struct delivery *d)
+{
+	if (!d)
+		return;
+	sd_event_source_disable_unref(d->pause);
+	sd_event_source_disable_unref(d->release);
+	for (size_t i = 0; i < d->n_window; i++)
+		in_flight_release(&d->window[i]);
+	free(d->window);
+	free(d->sizes);
+	free(d);
+}

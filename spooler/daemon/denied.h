@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * denied - the ordering keys whose events the broker refuses: which wait, until when, and how many
+ * refusals the broker has to bear from us.
+ *
+ * All events of one domain have one ordering key and are delivered in their order. When one of them
+ * is denied (not authorized; or nobody has subscribed, where mqtt.require_subscriber is set), later
+ * ones wait for it, and those of other domains go on. After a back-off one event is sent to see
+ * whether the reason is gone; when it is taken the key is forgotten. A leaky bucket bounds all
+ * refused attempts together.
+ *
+ * Times are CLOCK_MONOTONIC microseconds, given by the caller; nothing here waits.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hook/record.h"
+
+#define DENIED_MAX 256	     /* keys at a time */
+#define DENIED_PER_MINUTE 20 /* refused attempts that a broker has to bear from us */
+#define DENIED_USEC (UINT64_C(60000000) / DENIED_PER_MINUTE)
+
+struct denied_key {
+	uint64_t key;
+	uint64_t retry_usec;   /* not before */
+	uint64_t backoff_usec; /* 0: has not been denied yet */
+	bool trying;	       /* one is in flight to see whether it is taken */
+	uint64_t waiting;      /* events that are held; none goes before the first of them */
+};
+
+/* A zeroed struct has no key. */
+struct denied {
+	struct denied_key keys[DENIED_MAX];
+	size_t n;
+	unsigned attempts; /* in the bucket */
+	uint64_t attempts_usec;
+};
+
+/* Which events keep their order among each other: a hash of driver and domain. */
+uint64_t ordering_key(const struct record *record);
+
+/* NULL if its events are not refused. Keys stay where they are until one is removed. */
+struct denied_key *denied_find(const struct denied *d, uint64_t key);
+/* Adds one that is not there; NULL if there are DENIED_MAX. */
+struct denied_key *denied_add(struct denied *d, uint64_t key);
+/* An event of it was taken. Who grants one right may have granted others: those are due at once. */
+void denied_remove(struct denied *d, struct denied_key *k);
+/* All keys are due at once: an administrator has changed something. */
+void denied_retry_all(struct denied *d);
+
+/* May the broker have to refuse one more of ours now? */
+bool denied_may_try(struct denied *d, uint64_t now_usec);
+/* An attempt is made, or was, that is refused or likely to be. */
+void denied_count_attempt(struct denied *d);
+
+/* The attempts that were in flight have got no answer. */
+void denied_forget_attempts(struct denied *d);
+/* All that is held is given again, oldest first. */
+void denied_forget_waiting(struct denied *d);
+/* When events that are held have to be given again, because their key is due; UINT64_MAX: none is. */
+uint64_t denied_next_retry(const struct denied *d, uint64_t now_usec);

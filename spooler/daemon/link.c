@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* link - see link.h. */
+#include "spooler/base/backoff.h"
+#include "spooler/base/log.h"
+#include "spooler/base/loop.h"
+#include "spooler/base/util.h"
+#include "spooler/daemon/link.h"
+#include "spooler/daemon/presence.h"
+#include "spooler/mqtt/reason.h"
+
+#define LEAVE_USEC (3 * USEC_PER_SEC) /* for the offline report; within the margin of SIGTERM */
+#define MUTE_MAX 2    /* connections lost over the online report before it is left out */
+#define QOS2_LOSSES 3 /* connections lost over QoS 2 before that is taken for the reason */
+
+struct link {
+	sd_event *loop;
+	struct link_handlers handlers;
+	void *userdata;
+	struct relay_stats *stats;
+
+	const struct config *config;
+	struct credentials *credentials;
+	struct client *client;
+	struct event will; /* what the broker publishes if the connection ends without a word */
+
+	size_t broker;	       /* index of the one in use or tried */
+	size_t brokers_tried;  /* in a row without success */
+	unsigned address;      /* of its name, the one to begin with */
+	uint64_t backoff_usec; /* 0: the last connection was good */
+	unsigned mute;	       /* connections in a row that were lost over the online report */
+	unsigned qos2_losses;  /* connections lost with QoS 2 in flight, none of it ever answered */
+
+	/* of this connection */
+	bool confirmed, answered;
+	unsigned published;
+	uint64_t connected_usec; /* CLOCK_MONOTONIC */
+	int report_mid;		 /* of the online or offline report, or a probe; 0: none */
+	size_t report_size;
+
+	link_left left;
+	sd_event_source *reconnect, *leave;
+};
+
+static int on_leave(sd_event_source *s, uint64_t usec, void *userdata);
+static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* --- helpers */
+
+bool link_connected(const struct link *l)
+{
+	return l->client && client_connected(l->client);
+}
+
+size_t link_broker(const struct link *l)
+{
+	return l->broker;
+}
+
+const char *link_broker_url(const struct link *l)
+{
+	return l->config ? l->config->brokers[l->broker].url : NULL;
+}
+
+unsigned link_room(const struct link *l)
+{
+	return l->client ? client_room(l->client) : 0;
+}
+
+size_t link_packet_size(const struct link *l, const char *topic, size_t payload_size)
+{
+	return client_packet_size(l->client, topic, payload_size, EVENT_CONTENT_TYPE);
+}
+
+size_t link_packet_max(const struct link *l)
+{
+	return client_packet_max(l->client);
+}
+
+bool link_can_probe(const struct link *l)
+{
+	return l->mute < MUTE_MAX;
+}
+
+/* --- presence */
+
+static int publish_report(struct link *l, const struct event *e, bool retain)
+{
+	int k = client_publish(l->client, e->topic, e->payload, e->payload_size, EVENT_CONTENT_TYPE,
+			       retain, &l->report_mid);
+
+	if (k == 0)
+		l->report_size = link_packet_size(l, e->topic, e->payload_size);
+	else
+		l->report_mid = 0;
+	return k;
+}
+
+/* Returns whether it is on its way. */
+static bool report_presence(struct link *l, bool online)
+{
+	_cleanup_(event_release) struct event e = {0};
+
+	return link_connected(l) && link_can_probe(l) &&
+	       presence_build(l->config, online, &e) > 0 && publish_report(l, &e, false) == 0;
+}
+
+/* Blanks after it, for the whole packet to have this size. */
+static int pad(const struct link *l, struct event *e, size_t packet_size)
+{
+	size_t have = link_packet_size(l, e->topic, e->payload_size), more;
+	char *grown;
+
+	if (packet_size <= have)
+		return 0;
+	more = packet_size - have;
+	/* The packet's own length may take more bytes then. */
+	while (more > 0 && link_packet_size(l, e->topic, e->payload_size + more) > packet_size)
+		more--;
+	grown = realloc(e->payload, e->payload_size + more + 1);
+	if (!grown)
+		return -ENOMEM;
+	memset(grown + e->payload_size, ' ', more);
+	e->payload = grown;
+	e->payload_size += more;
+	e->payload[e->payload_size] = '\0';
+	return 0;
+}
+
+int link_probe(struct link *l, size_t packet_size)
+{
+	static char default_topic[] = "virtspool/v1/{host}/status";
+	_cleanup_(event_release) struct event e = {0};
+	struct config c = *l->config;
+	int k;
+
+	if (!c.mqtt.status_topic)
+		c.mqtt.status_topic = default_topic;
+	k = presence_build(&c, true, &e);
+	if (k > 0)
+		k = pad(l, &e, packet_size);
+	if (k >= 0)
+		k = publish_report(l, &e, false);
+	if (k == 0)
+		l->stats->probes++;
+	return k;
+}
+
+/* The answer to the online report, a probe, or the offline report. */
+static void report_answered(struct link *l, unsigned reason_code)
+{
+	size_t size = l->report_size;
+
+	l->report_mid = 0;
+	l->mute = 0;
+	if (reason_code >= 0x80)
+		log_warning("broker %s refuses the message on mqtt.status_topic: %s (0x%02x)",
+			    link_broker_url(l), reason_name(reason_code), reason_code);
+	if (l->left)
+		(void)sd_event_source_set_time_relative(l->leave, 0);
+	else
+		l->handlers.probed(size, l->userdata);
+}
+
+/* --- the life of a connection */
+
+static void on_connected(struct client *c, void *userdata)
+{
+	struct link *l = userdata;
+
+	l->stats->connects++;
+	l->stats->connected_usec = now_usec(CLOCK_REALTIME);
+	l->connected_usec = now_usec(CLOCK_MONOTONIC);
+	l->confirmed = l->answered = false;
+	l->published = 0;
+	log_notice("connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
+		   client_protocol(c));
+	l->handlers.connected(report_presence(l, true), l->userdata);
+}
+
+static void on_writable(struct client *c, void *userdata)
+{
+	struct link *l = userdata;
+
+	l->handlers.writable(l->userdata);
+}
+
+static void on_acknowledged(struct client *c, int mid, unsigned reason_code, void *userdata)
+{
+	struct link *l = userdata;
+
+	l->answered = true;
+	l->qos2_losses = 0;
+	if (l->report_mid != 0 && mid == l->report_mid)
+		report_answered(l, reason_code);
+	else
+		l->handlers.acknowledged(mid, reason_code, l->userdata);
+}
+
+static void schedule(sd_event_source *s, uint64_t usec)
+{
+	(void)sd_event_source_set_time_relative(s, usec);
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* The next address of the same name, or the next broker, at once; and after a back-off when the
+   whole list has failed. */
+static void reconnect(struct link *l, unsigned next_address, bool put_off)
+{
+	const struct config_mqtt *q = &l->config->mqtt;
+	uint64_t delay = 0;
+
+	l->address = next_address;
+	if (next_address == 0) {
+		l->brokers_tried++;
+		l->broker = (l->broker + 1) % l->config->n_brokers;
+	}
+	if (l->brokers_tried >= l->config->n_brokers) {
+		l->brokers_tried = 0;
+		if (put_off || l->backoff_usec == 0)
+			l->backoff_usec =
+				backoff_next(l->backoff_usec, q->retry_min_s * USEC_PER_SEC,
+					     q->retry_max_s * USEC_PER_SEC);
+		delay = backoff_scatter(l->backoff_usec);
+	}
+	schedule(l->reconnect, delay);
+}
+
+/* A good connection is gone: begin at the list's top again. */
+static void begin_at_top(struct link *l)
+{
+	l->broker = l->config->n_brokers - 1;
+	l->brokers_tried = l->config->n_brokers - 1;
+	l->backoff_usec = 0;
+}
+
+/* Connections that end with nothing but the online report in flight: over it, unless they end
+   without it as well. */
+static void judge_report(struct link *l)
+{
+	if (l->answered || l->published > 0)
+		return;
+	if (l->report_mid == 0)
+		l->mute = 0;
+	else if (++l->mute == MUTE_MAX)
+		log_warning(
+			"broker %s ends the connection over the online report; going on without "
+			"it; see mqtt.status_topic",
+			link_broker_url(l));
+}
+
+/* A broker without QoS 2 may close without saying why. */
+static void judge_qos(struct link *l)
+{
+	if (l->config->mqtt.qos != 2 || l->answered || (l->published == 0 && l->report_mid == 0))
+		return;
+	if (++l->qos2_losses == QOS2_LOSSES)
+		log_error("broker %s has answered no message with QoS 2 on %u connections; perhaps "
+			  "it does not know QoS 2: set mqtt.qos to 1",
+			  link_broker_url(l), l->qos2_losses);
+}
+
+/* Ends it for the user, and prepares the next. */
+static void connection_over(struct link *l, const struct link_loss *loss)
+{
+	unsigned next_address = client_next_address(l->client);
+	uint64_t lasted = now_usec(CLOCK_MONOTONIC) - l->connected_usec;
+	bool good = l->confirmed ||
+		    (loss->was_connected && lasted >= l->config->mqtt.retry_max_s * USEC_PER_SEC);
+	bool progress;
+
+	if (loss->was_connected) {
+		judge_report(l);
+		judge_qos(l);
+	}
+	l->report_mid = 0;
+	l->stats->connected_usec = 0;
+	client_close(TAKE_PTR(l->client));
+	progress = l->handlers.lost(loss, l->userdata);
+	if (l->left) {
+		schedule(l->leave, 0);
+		return;
+	}
+	if (good) {
+		begin_at_top(l);
+		next_address = 0;
+	}
+	reconnect(l, next_address, !good && !progress);
+}
+
+static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
+		    void *userdata)
+{
+	struct link *l = userdata;
+	struct link_loss l_loss = {
+		.loss = loss,
+		.reason_code = reason_code,
+		.was_connected = l->stats->connected_usec > 0,
+	};
+
+	if (l_loss.was_connected)
+		l->stats->connection_losses++;
+	if (l->backoff_usec == 0 || l_loss.was_connected) /* the first of a row; then see status */
+		log_warning("broker %s: %s", link_broker_url(l), text);
+	else
+		log_debug("broker %s: %s", link_broker_url(l), text);
+	stats_note_error(l->stats, "broker %s: %s", link_broker_url(l), text);
+	connection_over(l, &l_loss);
+}
+
+static void connect_now(struct link *l)
+{
+	static const struct client_handlers handlers = {
+		.connected = on_connected,
+		.writable = on_writable,
+		.acknowledged = on_acknowledged,
+		.lost = on_lost,
+	};
+	const struct broker *broker = &l->config->brokers[l->broker];
+	struct client_options options = {
+		.config = l->config,
+		.broker = broker,
+		.credentials = l->credentials,
+		.first_address = l->address,
+	};
+	int k;
+
+	log_debug("connecting to broker %s", broker->url);
+	event_release(&l->will);
+	if (presence_build(l->config, false, &l->will) > 0) {
+		options.will_topic = l->will.topic;
+		options.will_payload = l->will.payload;
+		options.will_content_type = EVENT_CONTENT_TYPE;
+	}
+	k = client_open(l->loop, &options, &handlers, l, &l->client);
+	if (k < 0) {
+		log_error("cannot begin to connect to broker %s: %s", broker->url, strerror(-k));
+		stats_note_error(l->stats, "cannot begin to connect to broker %s: %s", broker->url,
+				 strerror(-k));
+		reconnect(l, 0, true);
+	}
+}
+
+static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	connect_now(userdata);
+	return 0;
+}
+
+/* --- for the user */
+
+void link_start(struct link *l, const struct config *c, struct credentials *credentials)
+{
+	credentials_unref(l->credentials);
+	l->config = c;
+	l->credentials = credentials_ref(credentials);
+	l->broker = l->brokers_tried = l->address = 0;
+	l->backoff_usec = 0;
+	l->mute = l->qos2_losses = 0;
+	schedule(l->reconnect, 0);
+}
+
+void link_retry_now(struct link *l)
+{
+	int enabled = SD_EVENT_OFF;
+
+	l->mute = 0;
+	(void)sd_event_source_get_enabled(l->reconnect, &enabled);
+	if (enabled != SD_EVENT_OFF)
+		schedule(l->reconnect, 0);
+}
+
+void link_leave(struct link *l, link_left left)
+{
+	(void)sd_event_source_set_enabled(l->reconnect, SD_EVENT_OFF);
+	if (l->left) {
+		l->left = left;
+		return;
+	}
+	l->left = left;
+	schedule(l->leave, report_presence(l, false) ? LEAVE_USEC : 0);
+}
+
+static int on_leave(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct link *l = userdata;
+	link_left left = TAKE_PTR(l->left);
+
+	l->report_mid = 0;
+	l->stats->connected_usec = 0;
+	if (l->client) {
+		client_close(TAKE_PTR(l->client));
+		(void)l->handlers.lost(&(struct link_loss){.was_connected = false}, l->userdata);
+	}
+	left(l->userdata);
+	return 0;
+}
+
+void link_abandon(struct link *l)
+{
+	if (l->client && !l->left)
+		connection_over(l, &(struct link_loss){.was_connected = false});
+}
+
+void link_confirm(struct link *l)
+{
+	l->confirmed = true;
+}
+
+int link_publish(struct link *l, const char *topic, const char *payload, size_t size, int *ret_mid)
+{
+	int k = client_publish(l->client, topic, payload, size, EVENT_CONTENT_TYPE, false, ret_mid);
+
+	l->published += k == 0;
+	return k;
+}
+
+static uint64_t due(sd_event_source *s)
+{
+	int enabled = SD_EVENT_OFF;
+	uint64_t usec;
+
+	if (sd_event_source_get_enabled(s, &enabled) < 0 || enabled == SD_EVENT_OFF ||
+	    sd_event_source_get_time(s, &usec) < 0)
+		return 0;
+	return now_usec(CLOCK_REALTIME) + usec - now_usec(CLOCK_MONOTONIC);
+}
+
+void link_describe(const struct link *l, struct link_description *ret_description)
+{
+	bool connected = link_connected(l);
+
+	*ret_description = (struct link_description){
+		.connected = connected,
+		.broker = link_broker_url(l),
+		.peer = connected ? client_peer(l->client) : NULL,
+		.protocol = connected ? client_protocol(l->client) : NULL,
+		.peer_expiry_s = connected ? client_peer_expiry(l->client) : 0,
+		.next_usec = due(l->reconnect),
+		.report_refused = !link_can_probe(l),
+	};
+}
+
+/* --- birth and death */
+
+int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,
+	     void *userdata, struct link **ret_link)
+{
+	struct link *l = calloc(1, sizeof(*l));
+	int k;
+
+	if (!l)
+		return -ENOMEM;
+	l->loop = sd_event_ref(loop);
+	l->stats = stats;
+	l->handlers = *h;
+	l->userdata = userdata;
+	k = loop_add_turn(loop, &l->reconnect, on_reconnect, l);
+	if (k >= 0)
+		k = loop_add_turn(loop, &l->leave, on_leave, l);
+	if (k < 0) {
+		link_free(l);
+		return k;
+	}
+	*ret_link = l;
+	return 0;
+}
+
+void link_free(struct link *l)
+{
+	if (!l)
+		return;
+	client_close(l->client);
+	sd_event_source_disable_unref(l->reconnect);
+	sd_event_source_disable_unref(l->leave);
+	sd_event_unref(l->loop);
+	credentials_unref(l->credentials);
+	event_release(&l->will);
+	free(l);
+}

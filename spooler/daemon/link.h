@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * link - the connection to a broker: which broker and which of its addresses, when, and the host's
+ * presence on it.
+ *
+ * One connection at a time. When it fails before an event was acknowledged on it, for whatever
+ * reason (TCP, TLS, CONNACK, silence), the next address of the same name is tried at once, then the
+ * next broker, and after the last one the first again with a back-off. When a connection that was
+ * good is lost, the list begins at its top.
+ *
+ * After CONNACK the online report is published on mqtt.status_topic, and before an orderly end the
+ * offline report, whose acknowledgement is waited for. A broker that ends the connection over the
+ * online report is used without.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "spooler/config/config.h"
+#include "spooler/daemon/stats.h"
+#include "spooler/mqtt/client.h"
+
+struct link;
+
+struct link_loss {
+	enum client_loss loss;
+	unsigned reason_code; /* of a CONNACK or DISCONNECT */
+	bool was_connected;
+};
+
+struct link_handlers {
+	/* Events may be published; `reporting`: the online report has been, and is not answered. */
+	void (*connected)(bool reporting, void *userdata);
+	/* Room for more. */
+	void (*writable)(void *userdata);
+	/* The broker has answered an event. */
+	void (*acknowledged)(int mid, unsigned reason_code, void *userdata);
+	/* The broker has answered the online report or a probe; the size of its packet. */
+	void (*probed)(size_t packet_size, void *userdata);
+	/* What is unanswered has to be published again. Returns whether this loss was worth a
+	   connection: then the next one is not put off for longer than this one was. */
+	bool (*lost)(const struct link_loss *loss, void *userdata);
+};
+
+struct link_description {
+	bool connected;
+	const char *broker; /* URL of the one that is connected, or tried; NULL: none yet */
+	const char *peer, *protocol; /* NULL unless connected */
+	int64_t peer_expiry_s;	     /* 0 unless connected */
+	uint64_t next_usec;	     /* CLOCK_REALTIME of the next attempt; 0: none is waited for */
+	bool report_refused;	     /* the broker ended the connection over the online report */
+};
+
+int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,
+	     void *userdata, struct link **ret_link);
+void link_free(struct link *l); /* NULL is fine */
+
+/* Begins to connect, at the list's top. Not while there is a connection. The configuration is
+   borrowed, the credentials are referenced. */
+void link_start(struct link *l, const struct config *c, struct credentials *credentials);
+/* The back-off is over. */
+void link_retry_now(struct link *l);
+/*
+ * Publishes the offline report and waits a bounded time until the broker has answered it, then
+ * closes and calls `left`, from the loop. `lost` is called for what was in flight.
+ */
+typedef void (*link_left)(void *userdata);
+void link_leave(struct link *l, link_left left);
+/* Gives this connection up, because of what the broker said on it, and goes on to the next address
+   or broker as if it had been lost. */
+void link_abandon(struct link *l);
+/* An event was delivered on this connection: it is a good one. */
+void link_confirm(struct link *l);
+
+bool link_connected(const struct link *l);
+/* The index of the broker in the configuration. */
+size_t link_broker(const struct link *l);
+const char *link_broker_url(const struct link *l);
+/* How many more events may be published now. */
+unsigned link_room(const struct link *l);
+/* May probes be published: does this broker take the online report? */
+bool link_can_probe(const struct link *l);
+/* Of a whole PUBLISH packet, and how large the broker says that one may be. */
+size_t link_packet_size(const struct link *l, const char *topic, size_t payload_size);
+size_t link_packet_max(const struct link *l);
+
+/* See client_publish(); never retained. */
+int link_publish(struct link *l, const char *topic, const char *payload, size_t size, int *ret_mid);
+/*
+ * Publishes the online report once more, not retained, followed by as many blanks as make its
+ * packet this large (0: none). Harmless for consumers: JSON allows them. Negative errno as of
+ * client_publish().
+ */
+int link_probe(struct link *l, size_t packet_size);
+
+void link_describe(const struct link *l, struct link_description *ret_description);
