@@ -12,6 +12,8 @@
 
 #define CREDIBLE_SIZE 4096 /* an announced maximum packet size from which on any plain event fits */
 #define TOO_LARGE_MAX 64
+#define PARTING_USEC                                                                               \
+	USEC_PER_SEC	    /* a connection that ends this soon after a refusal ends over it */
 #define NO_SUBSCRIBERS 0x10 /* MQTT 5: No matching subscribers */
 
 struct in_flight {
@@ -45,6 +47,9 @@ struct delivery {
 
 	/* of this connection */
 	uint64_t delivered;
+	bool nothing_else;    /* what ends the connection may be tried */
+	uint64_t refused_key; /* the last answer refused an event of this key; 0: it did not */
+	uint64_t refused_usec;
 	uint64_t too_large[TOO_LARGE_MAX]; /* ordering keys: an event of theirs exceeds a limit that
 					      is not believed yet */
 	size_t n_too_large;
@@ -217,7 +222,8 @@ static bool waits_for_rights(struct delivery *d, const struct offer *o)
 
 	if (!k)
 		return false;
-	due = k->waiting == 0 && !k->trying && k->retry_usec <= now;
+	due = k->waiting == 0 && !k->trying && k->retry_usec <= now &&
+	      (!k->ends_connection || d->nothing_else);
 	if (due && !denied_may_try(&d->denied, now)) {
 		k->retry_usec = now + DENIED_USEC;
 		schedule_release(d);
@@ -335,6 +341,7 @@ bool delivery_publish(struct delivery *d, const struct offer *o)
 	d->stats->published++;
 	if (denied) {
 		denied->trying = true;
+		d->nothing_else = false;
 		denied_count_attempt(&d->denied);
 	}
 	window_add(d, o, mid, link_packet_size(d->link, event->topic, event->payload_size));
@@ -357,7 +364,9 @@ bool delivery_nothing_else(struct delivery *d)
 		link_abandon(d->link);
 		return false;
 	}
-	if (!poison_release(&d->poison))
+	if (!d->nothing_else && denied_last_is_due(&d->denied, now_usec(CLOCK_MONOTONIC)))
+		d->nothing_else = true;
+	else if (!poison_release(&d->poison))
 		return false;
 	release_held(d);
 	return true;
@@ -466,7 +475,8 @@ static void log_denied(const struct delivery *d, const struct in_flight *f, cons
 			    link_broker_url(d->link), name, topic, why);
 }
 
-static void denied(struct delivery *d, const struct in_flight *f, unsigned reason_code)
+static void denied(struct delivery *d, const struct in_flight *f, unsigned reason_code,
+		   bool ends_connection)
 {
 	struct denied_key *k = denied_find(&d->denied, f->key);
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
@@ -486,6 +496,7 @@ static void denied(struct delivery *d, const struct in_flight *f, unsigned reaso
 	}
 	stats_note_error(d->stats, "broker %s refuses an event on topic %s: %s",
 			 link_broker_url(d->link), f->topic ? f->topic : "?", why);
+	k->ends_connection |= ends_connection;
 	if (k->trying || k->backoff_usec == 0)
 		k->backoff_usec = next_backoff(d, k->backoff_usec);
 	k->retry_usec = now + backoff_scatter(k->backoff_usec);
@@ -493,6 +504,8 @@ static void denied(struct delivery *d, const struct in_flight *f, unsigned reaso
 		denied_count_attempt(&d->denied);
 	k->trying = false;
 	k->waiting++;
+	d->refused_key = f->key;
+	d->refused_usec = now;
 	attempts_note_retry(&d->attempts, &f->entry, f->key,
 			    now_usec(CLOCK_REALTIME) + k->retry_usec - now);
 	hold(d, &f->entry);
@@ -527,6 +540,7 @@ static void note_answer(struct delivery *d, const struct in_flight *f, unsigned 
 {
 	struct poison_event e = {.id = f->entry, .key = f->key, .size = f->packet_size};
 
+	d->refused_key = 0;
 	d->stats->answers[reason_code & 0xff]++;
 	if (reason_code != NO_SUBSCRIBERS)
 		d->unheard = d->unheard_since_usec = 0;
@@ -559,7 +573,7 @@ void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code)
 		rejected(d, &f, reason_code);
 		break;
 	case DELIVERY_DENIED:
-		denied(d, &f, reason_code);
+		denied(d, &f, reason_code, false);
 		break;
 	case DELIVERY_BUSY:
 		busy(d, &f, reason_code);
@@ -577,6 +591,8 @@ void delivery_probed(struct delivery *d, size_t packet_size)
 void delivery_connected(struct delivery *d, bool reporting)
 {
 	d->delivered = d->n_too_large = 0;
+	d->nothing_else = false;
+	d->refused_key = 0;
 	poison_connected(&d->poison, &d->sizes[link_broker(d->link)], link_can_probe(d->link),
 			 reporting);
 	release_held(d);
@@ -610,12 +626,24 @@ static enum poison_verdict judge_unanswered(struct delivery *d, const struct lin
 	return poison_lost(&d->poison, &one, d->n_window, evidence);
 }
 
+/* mosquitto with max_queued_messages 0, for one, refuses an event and then ends the connection. */
+static bool ends_over_refusal(struct delivery *d)
+{
+	struct denied_key *k = d->refused_key ? denied_find(&d->denied, d->refused_key) : NULL;
+
+	if (!k || now_usec(CLOCK_MONOTONIC) - d->refused_usec > PARTING_USEC)
+		return false;
+	k->ends_connection = true;
+	return true;
+}
+
 bool delivery_lost(struct delivery *d, const struct link_loss *loss)
 {
 	enum poison_verdict verdict = POISON_INNOCENT;
 	_cleanup_(in_flight_release) struct in_flight f = {0};
+	bool refused = loss->was_connected && ends_over_refusal(d);
 
-	if (loss->was_connected)
+	if (loss->was_connected && !refused)
 		verdict = judge_unanswered(d, loss);
 	if (verdict != POISON_INNOCENT)
 		f = d->window[--d->n_window]; /* the only one */
@@ -624,11 +652,13 @@ bool delivery_lost(struct delivery *d, const struct link_loss *loss)
 	if (verdict == POISON_DENIED) {
 		attempts_note(&d->attempts, &f.entry, f.topic,
 			      "Not authorized (0x87), and the connection was ended");
-		denied(d, &f, 0x87);
+		denied(d, &f, 0x87, true);
 	}
 	window_put_back(d);
 	queue_rescan(d->queue); /* and the spool is not held open while nobody listens */
-	return loss->was_connected && poison_progress(&d->poison);
+	/* The back-off of a denied event is its own. */
+	return refused || verdict == POISON_DENIED ||
+	       (loss->was_connected && poison_progress(&d->poison));
 }
 
 void delivery_flush(struct delivery *d)
@@ -702,7 +732,7 @@ void delivery_prune_attempts(struct delivery *d)
 		if (!queue_has(d->queue, &a->entry)) {
 			attempts_forget(&d->attempts, &a->entry);
 		} else if (k) {
-			a->waiting = k->waiting - (k->waiting > 0 && !k->trying);
+			a->waiting = denied_waiting(k) > 0 ? denied_waiting(k) - 1 : 0;
 			a->next_usec = k->retry_usec > now ? real + k->retry_usec - now : 0;
 		}
 	}

@@ -48,6 +48,15 @@ void denied_retry_all(struct denied *d)
 	d->attempts = 0;
 }
 
+bool denied_last_is_due(const struct denied *d, uint64_t now_usec)
+{
+	for (size_t i = 0; i < d->n; i++)
+		if (d->keys[i].ends_connection && d->keys[i].waiting > 0 && !d->keys[i].trying &&
+		    d->keys[i].retry_usec <= now_usec)
+			return true;
+	return false;
+}
+
 bool denied_may_try(struct denied *d, uint64_t now_usec)
 {
 	uint64_t leaked = (now_usec - d->attempts_usec) / DENIED_USEC;
@@ -68,10 +77,20 @@ void denied_forget_attempts(struct denied *d)
 		d->keys[i].trying = false;
 }
 
+uint64_t denied_waiting(const struct denied_key *k)
+{
+	return k->waiting > k->known ? k->waiting : k->known;
+}
+
 void denied_forget_waiting(struct denied *d)
 {
-	for (size_t i = 0; i < d->n; i++)
-		d->keys[i].waiting = 0;
+	for (size_t i = 0; i < d->n; i++) {
+		struct denied_key *k = &d->keys[i];
+
+		if (k->waiting > 0)
+			k->known = k->waiting;
+		k->waiting = 0;
+	}
 }
 
 uint64_t denied_next_retry(const struct denied *d, uint64_t now_usec)

@@ -27,8 +27,10 @@ struct denied_key {
 	uint64_t key;
 	uint64_t retry_usec;   /* not before */
 	uint64_t backoff_usec; /* 0: has not been denied yet */
+	bool ends_connection;  /* its refusal does: it is tried when nothing else is left */
 	bool trying;	       /* one is in flight to see whether it is taken */
 	uint64_t waiting;      /* events that are held; none goes before the first of them */
+	uint64_t known;	       /* how many were when they were last given again */
 };
 
 /* A zeroed struct has no key. */
@@ -51,6 +53,9 @@ void denied_remove(struct denied *d, struct denied_key *k);
 /* All keys are due at once: an administrator has changed something. */
 void denied_retry_all(struct denied *d);
 
+/* Is one that ends the connection due? */
+bool denied_last_is_due(const struct denied *d, uint64_t now_usec);
+
 /* May the broker have to refuse one more of ours now? */
 bool denied_may_try(struct denied *d, uint64_t now_usec);
 /* An attempt is made, or was, that is refused or likely to be. */
@@ -58,6 +63,8 @@ void denied_count_attempt(struct denied *d);
 
 /* The attempts that were in flight have got no answer. */
 void denied_forget_attempts(struct denied *d);
+/* How many of its events wait: those that are held, or were before they were given again. */
+uint64_t denied_waiting(const struct denied_key *k);
 /* All that is held is given again, oldest first. */
 void denied_forget_waiting(struct denied *d);
 /* When events that are held have to be given again, because their key is due; UINT64_MAX: none is. */

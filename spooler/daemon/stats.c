@@ -6,10 +6,6 @@
 #include "spooler/base/util.h"
 #include "spooler/daemon/stats.h"
 
-const uint64_t relay_latency_bounds[RELAY_LATENCY_BUCKETS] = {
-	1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 5000000, 30000000,
-};
-
 void stats_note_error(struct relay_stats *s, const char *format, ...)
 {
 	char text[RELAY_ERROR_MAX];
@@ -26,7 +22,7 @@ void stats_note_latency(struct relay_stats *s, uint64_t usec)
 {
 	size_t bucket = 0;
 
-	while (bucket < RELAY_LATENCY_BUCKETS && usec > relay_latency_bounds[bucket])
+	while (bucket < STATUS_LATENCY_BUCKETS && usec > status_latency_bounds[bucket])
 		bucket++;
 	s->latency_buckets[bucket]++;
 	s->latency_sum_usec += usec;

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-#define RELAY_LATENCY_BUCKETS 12
+#include "spooler/spool/status-file.h"
+
 #define RELAY_ERROR_MAX 512
 
 /* Why an event can never be delivered. */
@@ -35,7 +36,7 @@ struct relay_stats {
 	uint64_t connects, connection_losses;
 	uint64_t probes; /* published to find out over what a broker ends the connection */
 	/* From publish to acknowledgement; the last is above all bounds. */
-	uint64_t latency_buckets[RELAY_LATENCY_BUCKETS + 1];
+	uint64_t latency_buckets[STATUS_LATENCY_BUCKETS + 1];
 	uint64_t latency_sum_usec;
 	uint64_t connected_usec; /* since when; 0: not connected */
 	uint64_t last_delivered_usec;
@@ -43,9 +44,6 @@ struct relay_stats {
 	/* UTF-8 without control characters, as brokers have a say in it. */
 	char last_error[3 * RELAY_ERROR_MAX + 1];
 };
-
-/* Upper bounds of the latency buckets in microseconds. */
-extern const uint64_t relay_latency_bounds[RELAY_LATENCY_BUCKETS];
 
 /* Keeps the last error; the log line is the caller's. */
 void stats_note_error(struct relay_stats *s, const char *format, ...)
