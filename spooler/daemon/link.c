@@ -434,7 +434,7 @@ void link_describe(const struct link *l, struct link_description *ret_descriptio
 		.broker = link_broker_url(l),
 		.peer = connected ? client_peer(l->client) : NULL,
 		.protocol = connected ? client_protocol(l->client) : NULL,
-		.peer_expiry_s = connected ? client_peer_expiry(l->client) : 0,
+		.peer_validity = connected ? client_peer_validity(l->client) : (struct validity){0},
 		.next_usec = due(l->reconnect),
 		.report_refused = !link_can_probe(l),
 	};

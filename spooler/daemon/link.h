@@ -48,10 +48,10 @@ struct link_handlers {
 struct link_description {
 	bool connected;
 	const char *broker; /* URL of the one that is connected, or tried; NULL: none yet */
-	const char *peer, *protocol; /* NULL unless connected */
-	int64_t peer_expiry_s;	     /* 0 unless connected */
-	uint64_t next_usec;	     /* CLOCK_REALTIME of the next attempt; 0: none is waited for */
-	bool report_refused;	     /* the broker ended the connection over the online report */
+	const char *peer, *protocol;   /* NULL unless connected */
+	struct validity peer_validity; /* of the broker's certificate; not known unless connected */
+	uint64_t next_usec;  /* CLOCK_REALTIME of the next attempt; 0: none is waited for */
+	bool report_refused; /* the broker ended the connection over the online report */
 };
 
 int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,

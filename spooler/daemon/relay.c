@@ -483,7 +483,7 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.broker = l.broker,
 		.peer = l.peer,
 		.protocol = l.protocol,
-		.peer_expiry_s = l.peer_expiry_s,
+		.peer_validity = l.peer_validity,
 		.next_connect_usec = l.next_usec,
 		.report_refused = l.report_refused,
 		.in_flight = d.in_flight,
