@@ -96,12 +96,13 @@ static int publish_report(struct link *l, const struct event *e, bool retain)
 }
 
 /* Returns whether it is on its way. */
-static bool report_presence(struct link *l, bool online)
+static bool report_presence(struct link *l, enum presence p)
 {
 	_cleanup_(event_release) struct event e = {0};
 
 	return link_connected(l) && link_can_probe(l) &&
-	       presence_build(l->config, online, &e) > 0 && publish_report(l, &e, false) == 0;
+	       presence_build(l->config, l->credentials, p, &e) > 0 &&
+	       publish_report(l, &e, true) == 0;
 }
 
 /* Blanks after it, for the whole packet to have this size. */
@@ -135,7 +136,7 @@ int link_probe(struct link *l, size_t packet_size)
 
 	if (!c.mqtt.status_topic)
 		c.mqtt.status_topic = default_topic;
-	k = presence_build(&c, true, &e);
+	k = presence_build(&c, l->credentials, PRESENCE_ONLINE, &e);
 	if (k > 0)
 		k = pad(l, &e, packet_size);
 	if (k >= 0)
@@ -174,7 +175,7 @@ static void on_connected(struct client *c, void *userdata)
 	l->published = 0;
 	log_notice("connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
 		   client_protocol(c));
-	l->handlers.connected(report_presence(l, true), l->userdata);
+	l->handlers.connected(report_presence(l, PRESENCE_ONLINE), l->userdata);
 }
 
 static void on_writable(struct client *c, void *userdata)
@@ -326,7 +327,14 @@ static void connect_now(struct link *l)
 
 	log_debug("connecting to broker %s", broker->url);
 	event_release(&l->will);
-	if (presence_build(l->config, false, &l->will) > 0) {
+	if (presence_build(l->config, l->credentials, PRESENCE_WILL, &l->will) > 0) {
+		options.will_retain = true;
+		options.will_delay_s = (uint32_t)l->config->mqtt.will_delay_s;
+		options.session_expiry_s = options.will_delay_s;
+		/* With QoS 2 a session that is taken up may still hold packet identifiers, and the
+		   broker would drop new events under them as repetitions. */
+		options.resume = options.will_delay_s > 0 && l->config->mqtt.version == 5 &&
+				 l->config->mqtt.qos == 1;
 		options.will_topic = l->will.topic;
 		options.will_payload = l->will.payload;
 		options.will_content_type = EVENT_CONTENT_TYPE;
@@ -377,7 +385,7 @@ void link_leave(struct link *l, link_left left)
 		return;
 	}
 	l->left = left;
-	schedule(l->leave, report_presence(l, false) ? LEAVE_USEC : 0);
+	schedule(l->leave, report_presence(l, PRESENCE_OFFLINE) ? LEAVE_USEC : 0);
 }
 
 static int on_leave(sd_event_source *s, uint64_t usec, void *userdata)
