@@ -103,6 +103,7 @@ static void release_held(struct delivery *d)
 {
 	denied_forget_waiting(&d->denied);
 	queue_release_held(d->queue);
+	d->handlers.released(d->userdata);
 }
 
 static void schedule_release(struct delivery *d)

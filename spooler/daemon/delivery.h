@@ -58,7 +58,8 @@ enum admission {
 };
 
 struct delivery_handlers {
-	void (*feed)(void *userdata);			  /* something may be published again */
+	void (*feed)(void *userdata);	  /* something may be published again */
+	void (*released)(void *userdata); /* everything that was held is given again */
 	void (*archived)(uint64_t bytes, void *userdata); /* one more file in sent/ or skipped/ */
 };
 

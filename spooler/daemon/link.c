@@ -34,10 +34,12 @@ struct link {
 	bool confirmed, answered;
 	unsigned published;
 	uint64_t connected_usec; /* CLOCK_MONOTONIC */
+	uint64_t traffic_usec;	 /* CONNACK, or the last publish or answer */
 	int report_mid;		 /* of the online or offline report, or a probe; 0: none */
 	size_t report_size;
 
 	link_left left;
+	struct losses losses;
 	sd_event_source *reconnect, *leave;
 };
 
@@ -170,7 +172,7 @@ static void on_connected(struct client *c, void *userdata)
 
 	l->stats->connects++;
 	l->stats->connected_usec = now_usec(CLOCK_REALTIME);
-	l->connected_usec = now_usec(CLOCK_MONOTONIC);
+	l->connected_usec = l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	l->confirmed = l->answered = false;
 	l->published = 0;
 	log_notice("connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
@@ -190,6 +192,7 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	struct link *l = userdata;
 
 	l->answered = true;
+	l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	l->qos2_losses = 0;
 	if (l->report_mid != 0 && mid == l->report_mid)
 		report_answered(l, reason_code);
@@ -288,6 +291,20 @@ static void connection_over(struct link *l, const struct link_loss *loss)
 	reconnect(l, next_address, !good && !progress);
 }
 
+static void note_loss(struct link *l, unsigned reason_code)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	const struct loss loss = {
+		.at_usec = now,
+		.lasted_usec = now - l->connected_usec,
+		.silence_usec = now - l->traffic_usec,
+		.taken_over = reason_code == 0x8e, /* Session taken over */
+	};
+
+	l->stats->connection_losses++;
+	losses_note(&l->losses, &loss);
+}
+
 static void on_lost(struct client *c, enum client_loss loss, unsigned reason_code, const char *text,
 		    void *userdata)
 {
@@ -299,7 +316,7 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 	};
 
 	if (l_loss.was_connected)
-		l->stats->connection_losses++;
+		note_loss(l, reason_code);
 	if (l->backoff_usec == 0 || l_loss.was_connected) /* the first of a row; then see status */
 		log_warning("broker %s: %s", link_broker_url(l), text);
 	else
@@ -419,6 +436,7 @@ int link_publish(struct link *l, const char *topic, const char *payload, size_t 
 	int k = client_publish(l->client, topic, payload, size, EVENT_CONTENT_TYPE, false, ret_mid);
 
 	l->published += k == 0;
+	l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	return k;
 }
 
@@ -446,6 +464,7 @@ void link_describe(const struct link *l, struct link_description *ret_descriptio
 		.next_usec = due(l->reconnect),
 		.report_refused = !link_can_probe(l),
 	};
+	losses_summarize(&l->losses, now_usec(CLOCK_MONOTONIC), &ret_description->losses);
 }
 
 /* --- birth and death */

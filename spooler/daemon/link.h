@@ -20,6 +20,7 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/config/config.h"
+#include "spooler/daemon/losses.h"
 #include "spooler/daemon/stats.h"
 #include "spooler/mqtt/client.h"
 
@@ -50,8 +51,9 @@ struct link_description {
 	const char *broker; /* URL of the one that is connected, or tried; NULL: none yet */
 	const char *peer, *protocol;   /* NULL unless connected */
 	struct validity peer_validity; /* of the broker's certificate; not known unless connected */
-	uint64_t next_usec;  /* CLOCK_REALTIME of the next attempt; 0: none is waited for */
-	bool report_refused; /* the broker ended the connection over the online report */
+	uint64_t next_usec; /* CLOCK_REALTIME of the next attempt; 0: none is waited for */
+	struct losses_summary losses; /* within the last hour */
+	bool report_refused;	      /* the broker ended the connection over the online report */
 };
 
 int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,

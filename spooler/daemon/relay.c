@@ -39,7 +39,9 @@ struct relay {
 	struct link *link;
 	struct delivery *delivery;
 
-	bool error_reported;	    /* of a record that cannot be read, once in a connection */
+	bool error_reported;   /* of a record that cannot be read, once in a connection */
+	uint64_t n_unreadable; /* held since the last release */
+	char unreadable_error[128];
 	unsigned blind;		    /* the spool cannot be read: 1 for the first time, 2 still */
 	struct spool_id unreadable; /* the last event that could not be read */
 
@@ -86,6 +88,18 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 	return now < r->settle_until_usec;
 }
 
+/* Did it come through the disk, or through memory because the disk could not take it? */
+static void note_way(struct relay *r, const struct spool_id *e)
+{
+	if (e->source != PLACE_EMERGENCY) {
+		r->stats.emergency_run = 0;
+		return;
+	}
+	r->stats.emergency++;
+	r->stats.emergency_run++;
+	r->stats.emergency_usec = now_usec(CLOCK_REALTIME);
+}
+
 static void note_sequence(struct relay *r, const struct spool_id *e, const struct record *record)
 {
 	uint64_t before = r->sequence.highest;
@@ -94,10 +108,14 @@ static void note_sequence(struct relay *r, const struct spool_id *e, const struc
 	if (e->source == PLACE_REPLAY || (record->flags & RECORD_UNORDERED)) {
 		if (!delivery_has_attempted(r->delivery, e))
 			*(e->source == PLACE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
+		if (e->source != PLACE_REPLAY && !delivery_has_attempted(r->delivery, e))
+			note_way(r, e);
 		return;
 	}
 	meaning = sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence);
 	r->stats.accepted += meaning != SEQUENCE_REPEAT;
+	if (meaning != SEQUENCE_REPEAT)
+		note_way(r, e);
 	if (meaning == SEQUENCE_HOLE) {
 		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64
 			  " of epoch %s never "
@@ -142,6 +160,9 @@ static enum feed surroundings(struct relay *r, const struct spool_id *e, const c
 		delivery_pause(r->delivery, seconds(r->config->mqtt.retry_min_s));
 		return FEED_WAIT;
 	}
+	r->n_unreadable++;
+	(void)snprintf(r->unreadable_error, sizeof(r->unreadable_error), "%s: %s", name,
+		       strerror(-error));
 	delivery_hold(r->delivery, e, seconds(r->config->mqtt.retry_max_s));
 	return FEED_NEXT;
 }
@@ -351,6 +372,11 @@ static void on_feed(void *userdata)
 	relay_feed(userdata);
 }
 
+static void on_released(void *userdata)
+{
+	((struct relay *)userdata)->n_unreadable = 0;
+}
+
 static void on_archived(uint64_t bytes, void *userdata)
 {
 	struct relay *r = userdata;
@@ -496,6 +522,9 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.size_limit = d.size_limit,
 		.unheard = d.unheard,
 		.unheard_since_usec = d.unheard_since_usec,
+		.losses = l.losses,
+		.unreadable = r->n_unreadable,
+		.unreadable_error = r->n_unreadable > 0 ? r->unreadable_error : NULL,
 	};
 }
 
@@ -513,6 +542,7 @@ static int create_parts(struct relay *r)
 	static const struct delivery_handlers delivery_handlers = {
 		.feed = on_feed,
 		.archived = on_archived,
+		.released = on_released,
 	};
 	int k = link_new(r->loop, &r->stats, &link_handlers, r, &r->link);
 

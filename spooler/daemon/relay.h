@@ -14,6 +14,7 @@
 
 #include "spooler/config/config.h"
 #include "spooler/daemon/attempts.h"
+#include "spooler/daemon/losses.h"
 #include "spooler/daemon/queue.h"
 #include "spooler/daemon/stats.h"
 #include "spooler/mqtt/transport.h"
@@ -78,6 +79,10 @@ struct relay_description {
 	/* bytes of a whole packet; 0: not known */
 	size_t size_taken; /* the largest that this broker has answered */
 	size_t size_limit; /* it ends the connection over this size and above */
+
+	struct losses_summary losses; /* within the last hour */
+	uint64_t unreadable;	      /* records that wait because they cannot be read */
+	const char *unreadable_error; /* the last one's; NULL: there is none */
 
 	/* 0x10, no matching subscribers: how many answers in a row up to now, since when */
 	uint64_t unheard, unheard_since_usec;

@@ -33,6 +33,9 @@ struct relay_stats {
 	uint64_t denied, busy;		   /* refusals that left the event where it is */
 	uint64_t answers[256];		   /* to publishes, by reason code; refusals from 0x80 on */
 	uint64_t failed[RELAY_N_FAILURES]; /* moved to failed/ */
+	uint64_t emergency;		   /* of those accepted, from the emergency spool */
+	uint64_t emergency_run;		   /* in a row, up to the last event accepted */
+	uint64_t emergency_usec;	   /* when the last one was */
 	uint64_t connects, connection_losses;
 	uint64_t probes; /* published to find out over what a broker ends the connection */
 	/* From publish to acknowledgement; the last is above all bounds. */
