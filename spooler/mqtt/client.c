@@ -965,7 +965,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no CONNACK within %llu s", peer(c),
 		     (unsigned long long)c->options.config->mqtt.connect_timeout_s);
 	if (c->state == READY && c->in_flight > 0 && now >= c->head_since + c->ack_timeout_us)
-		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no PUBACK within %llu s, %u events in flight",
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no PUBACK within %llu s, %u messages in flight",
 		     peer(c), (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
 	if (c->state == READY)
 		check_ping(c, now);

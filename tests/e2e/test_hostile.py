@@ -139,7 +139,7 @@ def test_names(bed):
         bed.hook.raw([name, "started", "begin", "-"], document=domain_xml("vm1"))
     events = subscriber.wait_for(len(NAMES))
     subscriber.check_complete(len(NAMES))
-    for name, event, message in zip(NAMES, events, subscriber.messages):
+    for name, event, message in zip(NAMES, events, subscriber.event_messages):
         raw = name if isinstance(name, bytes) else name.encode()
         levels = message.topic.split("/")
         assert levels[:4] == ["virtspool", "v1", "node1", "qemu"] and levels[5:] == ["started", "begin"], name
@@ -175,7 +175,7 @@ def test_arguments(running):
     assert events[2]["data"]["truncated"] == ["arguments"]
     assert events[3]["data"]["argument_count"] == 44 and len(events[3]["data"]["arguments"]) == 16
     assert [e["data"].get("argument_count") for e in events[4:]] == [1, 0]
-    assert all(m.topic.count("/") == 5 for m in bed.subscribed.messages)
+    assert all(m.topic.count("/") == 5 for m in bed.subscribed.event_messages)
 
 
 def test_metadata(running):

@@ -4,6 +4,7 @@ A consumer that is none of ours: paho over OpenSSL, MQTT 5, QoS 1, with a persis
 
     subscriber.events            CloudEvents (dictionaries) in the order of arrival, duplicates included
     subscriber.messages          the same as paho messages (topic, payload, properties), status messages included
+    subscriber.event_messages    without these
     subscriber.wait_for(n)       waits until n different events are there, returns them without duplicates
     subscriber.check_complete()  no hole in any (source, epoch), first arrivals in order
     subscriber.errors            what was no event by the schema, and refused connections
@@ -156,6 +157,10 @@ class Subscriber:
             client.subscribe(self.topic, options=SubscribeOptions(qos=self.qos))
         else:
             self.errors.append(f"connect refused: {reason}")
+
+    @property
+    def event_messages(self):
+        return [m for m in list(self.messages) if b'"org.virtspool.status.' not in m.payload]
 
     def _on_message(self, client, userdata, message):
         self.messages.append(message)
