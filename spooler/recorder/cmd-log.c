@@ -77,28 +77,17 @@ static int follow(struct command *c, struct output *o)
 	return r;
 }
 
-static int remember(const struct query_event *e, void *userdata)
-{
-	struct output *o = userdata;
-
-	o->arrival = e->arrival > o->arrival ? e->arrival : o->arrival;
-	return 0;
-}
-
-/* Follows from what has arrived last, whatever the filter. */
+/* Those that are there already, if a number or a time was given, and then what arrives. */
 static int show_followed(struct command *c, struct output *o)
 {
-	struct query_filter last = {.limit = 1};
-	int r;
+	int64_t last = -1;
+	int r = query_last_arrival(c->query, &last);
 
-	if (c->limit || c->filter.since) {
+	o->arrival = last;
+	if (r >= 0 && (c->limit || c->filter.since)) {
 		c->filter.oldest_first = true;
 		r = query_log(c->query, &c->filter, on_event, o, NULL);
-	} else {
-		r = query_log(c->query, &last, remember, o, NULL);
 	}
-	if (o->arrival == 0)
-		o->arrival = 1;
 	return r < 0 ? r : follow(c, o);
 }
 

@@ -265,10 +265,11 @@ static void show(const struct command *c, const struct timeline *t)
 
 	if (!c->json) {
 		command_format_time(t->since, false, since);
-		command_cell(t->name, (unsigned)strlen(t->name));
-		printf("(%s): %s on ", t->guest.uuid, t->state);
-		command_cell(t->host, (unsigned)strlen(t->host));
-		printf("since %s\n\n", since);
+		command_last_cell(t->name, 0);
+		puts(t->guest.uuid);
+		printf("%s since %s on ", t->state, since);
+		command_last_cell(t->host, 45);
+		(void)putchar('\n');
 		show_bars(t, &c->filter);
 		if (t->n)
 			command_header(

@@ -390,6 +390,11 @@ int db_sqlite_open(const char *url, unsigned flags, struct db **ret_db, char **r
 		code = set_up(q, flags);
 	if (code != SQLITE_OK) {
 		r = translate(code);
+		if ((code & 0xff) == SQLITE_CANTOPEN) {
+			int error = sqlite3_system_errno(q->handle);
+
+			r = error ? -error : -ENOENT;
+		}
 		*ret_error = explain_open(q, code);
 		db_close(&q->db);
 		return r ? r : -EIO;

@@ -695,6 +695,22 @@ int query_log(struct query *q, const struct query_filter *f, query_event_fn fn, 
 	return r;
 }
 
+static int take_arrival(const struct db_value *v, void *userdata)
+{
+	*(int64_t *)userdata = v[0].number;
+	return 0;
+}
+
+int query_last_arrival(struct query *q, int64_t *ret_arrival)
+{
+	int r = db_query(q->db, "SELECT coalesce(max(" ARRIVAL "), -1) FROM events e", "", NULL,
+			 take_arrival, ret_arrival);
+
+	if (r < 0)
+		(void)snprintf(q->error, sizeof(q->error), "%s", db_error(q->db));
+	return r;
+}
+
 /* --- operations */
 
 static int on_operation(const struct db_value *v, void *userdata)

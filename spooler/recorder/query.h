@@ -39,7 +39,7 @@ struct query_filter {
 	uint64_t limit;	      /* 0: QUERY_LIMIT */
 	const char *cursor;   /* NULL or "": from the beginning */
 	/* Of the log: the events that arrived after the one with this query_event.arrival, in the order
-	   of arrival, and no cursor. 0: all, by time. */
+	   of arrival, and no cursor. 0: all, by time; -1: all, by arrival. */
 	int64_t arrived_after;
 };
 
@@ -152,6 +152,8 @@ int query_holes(struct query *q, const struct query_filter *f, query_hole_fn fn,
 		struct query_page *ret_page);
 int query_rejects(struct query *q, const struct query_filter *f, query_reject_fn fn, void *userdata,
 		  struct query_page *ret_page); /* newest first */
+/* query_event.arrival of the last event that has arrived; -1: none has. */
+int query_last_arrival(struct query *q, int64_t *ret_arrival);
 /* `events` is an estimate for PostgreSQL. */
 int query_totals(struct query *q, struct query_totals *ret_totals);
 

@@ -120,10 +120,14 @@ def test_nothing_is_missed_while_it_is_stopped(live):
 
 
 def test_a_host_that_goes_and_comes(live):
+    def state():
+        return [h["state"] for h in live.record.rows("hosts")]
+
+    wait_until(lambda: state() == ["online"], what="the host is online")
     live.daemon.stop()
-    wait_until(lambda: live.record.rows("hosts")[0]["state"] == "offline", what="the host is offline")
+    wait_until(lambda: state() == ["offline"], what="the host is offline")
     live.daemon.start()
-    wait_until(lambda: live.record.rows("hosts")[0]["state"] == "online", what="the host is online")
+    wait_until(lambda: state() == ["online"], what="the host is online again")
 
 
 def test_a_hole_is_found_and_filled(live):
