@@ -86,15 +86,21 @@ static int load_config(const char *path, struct config **ret_config, char **ret_
 
 /* *ret_error, to be freed: one line on what cannot be used, and why. */
 static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials,
-		char **ret_error)
+		struct signer **ret_signer, char **ret_error)
 {
 	struct config *c = NULL;
 	int r;
 
+	*ret_signer = NULL;
 	r = load_config(path, &c, ret_error);
 	if (r < 0)
 		return r;
 	r = credentials_load(&c->tls, ret_credentials, ret_error);
+	if (r >= 0 && c->events.sign) {
+		r = signer_load(c, ret_signer, ret_error);
+		if (r < 0)
+			credentials_unref(*ret_credentials);
+	}
 	if (r < 0) {
 		log_error("%s", *ret_error ? *ret_error : strerror(-r));
 		config_free(c);
@@ -107,9 +113,10 @@ static int load(const char *path, struct config **ret_config, struct credentials
 static int daemon_configure(struct daemon *d)
 {
 	struct credentials *credentials = NULL;
+	struct signer *signer = NULL;
 	struct config *c = NULL;
 	char *error = NULL;
-	int r = load(d->config_path, &c, &credentials, &error);
+	int r = load(d->config_path, &c, &credentials, &signer, &error);
 
 	free(d->reload_error);
 	d->reload_error = error;
@@ -120,7 +127,7 @@ static int daemon_configure(struct daemon *d)
 	d->own = credentials_own_validity(credentials);
 	d->authority = credentials_trust_validity(&c->tls);
 	housekeeping_configure(d->housekeeping, &c->spool);
-	relay_configure(d->relay, c, credentials);
+	relay_configure(d->relay, c, credentials, signer);
 	return 0;
 }
 

@@ -20,6 +20,7 @@ struct link {
 
 	const struct config *config;
 	struct credentials *credentials;
+	const char *signing_certificate; /* NULL: that of the credentials */
 	struct client *client;
 	struct event will; /* what the broker publishes if the connection ends without a word */
 
@@ -103,7 +104,7 @@ static bool report_presence(struct link *l, enum presence p)
 	_cleanup_(event_release) struct event e = {0};
 
 	return link_connected(l) && link_can_probe(l) &&
-	       presence_build(l->config, l->credentials, p, &e) > 0 &&
+	       presence_build(l->config, l->credentials, l->signing_certificate, p, &e) > 0 &&
 	       publish_report(l, &e, true) == 0;
 }
 
@@ -138,7 +139,7 @@ int link_probe(struct link *l, size_t packet_size)
 
 	if (!c.mqtt.status_topic)
 		c.mqtt.status_topic = default_topic;
-	k = presence_build(&c, l->credentials, PRESENCE_ONLINE, &e);
+	k = presence_build(&c, l->credentials, l->signing_certificate, PRESENCE_ONLINE, &e);
 	if (k > 0)
 		k = pad(l, &e, packet_size);
 	if (k >= 0)
@@ -344,7 +345,8 @@ static void connect_now(struct link *l)
 
 	log_debug("connecting to broker %s", broker->url);
 	event_release(&l->will);
-	if (presence_build(l->config, l->credentials, PRESENCE_WILL, &l->will) > 0) {
+	if (presence_build(l->config, l->credentials, l->signing_certificate, PRESENCE_WILL,
+			   &l->will) > 0) {
 		options.will_retain = true;
 		options.will_delay_s = (uint32_t)l->config->mqtt.will_delay_s;
 		options.session_expiry_s = options.will_delay_s;
@@ -373,8 +375,10 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 
 /* --- for the user */
 
-void link_start(struct link *l, const struct config *c, struct credentials *credentials)
+void link_start(struct link *l, const struct config *c, struct credentials *credentials,
+		const char *signing_certificate)
 {
+	l->signing_certificate = signing_certificate;
 	credentials_unref(l->credentials);
 	l->config = c;
 	l->credentials = credentials_ref(credentials);

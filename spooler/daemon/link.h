@@ -62,7 +62,9 @@ void link_free(struct link *l); /* NULL is fine */
 
 /* Begins to connect, at the list's top. Not while there is a connection. The configuration is
    borrowed, the credentials are referenced. */
-void link_start(struct link *l, const struct config *c, struct credentials *credentials);
+/* `signing_certificate` is what the reports carry, see presence.h; borrowed, like the configuration. */
+void link_start(struct link *l, const struct config *c, struct credentials *credentials,
+		const char *signing_certificate);
 /* The back-off is over. */
 void link_retry_now(struct link *l);
 /*

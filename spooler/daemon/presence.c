@@ -33,8 +33,8 @@ static int placeholder(const sd_id128_t *boot, int run, char ret_epoch[SD_ID128_
 	return 0;
 }
 
-int presence_build(const struct config *c, const struct credentials *credentials, enum presence p,
-		   struct event *ret_event)
+int presence_build(const struct config *c, const struct credentials *credentials,
+		   const char *signing_certificate, enum presence p, struct event *ret_event)
 {
 	char boot_id[SD_ID128_STRING_MAX], epoch[SD_ID128_STRING_MAX];
 	_cleanup_free_ char *certificate = NULL;
@@ -50,7 +50,9 @@ int presence_build(const struct config *c, const struct credentials *credentials
 	*ret_event = (struct event){};
 	if (!c->mqtt.status_topic)
 		return 0;
-	s.certificate = certificate = credentials_own_certificate(credentials);
+	if (!signing_certificate)
+		certificate = credentials_own_certificate(credentials);
+	s.certificate = signing_certificate ? signing_certificate : certificate;
 	run = open(spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (get_boot_id(&boot) >= 0) {
 		s.boot_id = sd_id128_to_string(boot, boot_id);

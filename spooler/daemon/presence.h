@@ -20,6 +20,7 @@ enum presence {
 };
 
 /* Returns 1, or 0 if the configuration has no status topic (ret_event is empty then), or
-   -ENOMEM. credentials may be NULL. */
-int presence_build(const struct config *c, const struct credentials *credentials, enum presence p,
-		   struct event *ret_event);
+   -ENOMEM. signing_certificate: base64 of the DER form, or NULL for the one of the credentials,
+   which may be NULL as well. */
+int presence_build(const struct config *c, const struct credentials *credentials,
+		   const char *signing_certificate, enum presence p, struct event *ret_event);

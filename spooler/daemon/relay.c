@@ -16,6 +16,7 @@
 #include "spooler/daemon/denied.h"
 #include "spooler/daemon/link.h"
 #include "spooler/daemon/relay.h"
+#include "spooler/daemon/signing.h"
 #include "spooler/event/event.h"
 #include "spooler/spool/record-parse.h"
 
@@ -34,7 +35,10 @@ struct relay {
 	struct credentials *credentials;
 	struct config *next_config; /* to be used when what is in flight has been answered */
 	struct credentials *next_credentials;
+	struct signer *next_signer;
 	bool stopping, leaving;
+
+	struct signing *signing; /* events that were read ahead, to be signed; NULL: none are */
 
 	struct link *link;
 	struct delivery *delivery;
@@ -167,11 +171,29 @@ static enum feed surroundings(struct relay *r, const struct spool_id *e, const c
 	return FEED_NEXT;
 }
 
+/* Does what the admission says. TOO_LARGE is the caller's. */
+static enum feed offer(struct relay *r, const struct offer *o, enum admission *ret_admission)
+{
+	*ret_admission = delivery_admit(r->delivery, o);
+	switch (*ret_admission) {
+	case ADMISSION_GO:
+		return delivery_publish(r->delivery, o) ? FEED_NEXT : FEED_WAIT;
+	case ADMISSION_HOLD:
+	case ADMISSION_TOO_LARGE:
+		return FEED_NEXT;
+	case ADMISSION_WAIT:
+		break;
+	}
+	return FEED_WAIT;
+}
+
 /* An event that is too large for the broker goes without its document, if that is the reason. */
 static enum feed offer_smaller(struct relay *r, struct offer *o, const struct record *record)
 {
 	_cleanup_(event_release) struct event event = {0};
+	enum admission admission;
 	const char *reason;
+	enum feed feed;
 	int k;
 
 	if (!o->event->xml) {
@@ -180,36 +202,55 @@ static enum feed offer_smaller(struct relay *r, struct offer *o, const struct re
 	}
 	k = event_build_without_xml(r->config, record, o->entry.source == PLACE_REPLAY, &event,
 				    &reason);
+	if (k >= 0 && r->signing)
+		k = signing_sign(r->signing, &event);
 	if (k < 0)
 		return surroundings(r, &o->entry, "build", k);
 	o->event = &event;
-	switch (delivery_admit(r->delivery, o)) {
-	case ADMISSION_GO:
-		return delivery_publish(r->delivery, o) ? FEED_NEXT : FEED_WAIT;
-	case ADMISSION_HOLD:
-		return FEED_NEXT;
-	case ADMISSION_TOO_LARGE:
+	feed = offer(r, o, &admission);
+	if (admission == ADMISSION_TOO_LARGE)
 		delivery_fail_too_large(r->delivery, o);
-		return FEED_NEXT;
-	case ADMISSION_WAIT:
-		break;
-	}
-	return FEED_WAIT;
+	return feed;
 }
 
-static enum feed offer(struct relay *r, struct offer *o, const struct record *record)
+/* --- signing: events are read ahead, signed by a thread, and then offered in their order */
+
+struct ahead {
+	struct signing_job job;
+	struct spool_id entry;
+	uint64_t key;
+	size_t file_size;
+};
+
+static void ahead_free(struct ahead *a)
 {
-	switch (delivery_admit(r->delivery, o)) {
-	case ADMISSION_GO:
-		return delivery_publish(r->delivery, o) ? FEED_NEXT : FEED_WAIT;
-	case ADMISSION_HOLD:
-		return FEED_NEXT;
-	case ADMISSION_TOO_LARGE:
-		return offer_smaller(r, o, record);
-	case ADMISSION_WAIT:
-		break;
+	event_release(&a->job.event);
+	free(a);
+}
+
+/* Takes the event over. */
+static enum feed read_ahead(struct relay *r, const struct offer *o, struct event *event)
+{
+	struct ahead *a = malloc(sizeof(*a));
+
+	if (!a)
+		return surroundings(r, &o->entry, "sign", -ENOMEM);
+	*a = (struct ahead){.entry = o->entry, .key = o->key, .file_size = o->file_size};
+	a->job.event = *event;
+	*event = (struct event){0};
+	signing_put(r->signing, &a->job);
+	return signing_is_full(r->signing) ? FEED_WAIT : FEED_NEXT;
+}
+
+/* What was read ahead is read again when it is its turn. */
+static void drop_ahead(struct relay *r)
+{
+	struct ahead *a;
+
+	while (r->signing && (a = (struct ahead *)signing_drop(r->signing))) {
+		queue_put_back(r->queue, &a->entry);
+		ahead_free(a);
 	}
-	return FEED_WAIT;
 }
 
 static enum feed feed_record(struct relay *r, const struct spool_id *e, struct record *record,
@@ -219,6 +260,8 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 	struct offer o = {
 		.entry = *e, .key = ordering_key(record), .file_size = size, .event = &event};
 	const char *reason = NULL;
+	enum admission admission;
+	enum feed feed;
 	int k;
 
 	if (must_settle(r, e, record)) {
@@ -237,42 +280,99 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		delivery_skip(r->delivery, e, size);
 		return FEED_NEXT;
 	}
-	return offer(r, &o, record);
+	if (r->signing)
+		return read_ahead(r, &o, &event);
+	feed = offer(r, &o, &admission);
+	return admission == ADMISSION_TOO_LARGE ? offer_smaller(r, &o, record) : feed;
+}
+
+/* -ENOENT: dropped or replayed by the admin meanwhile; -EBADMSG with the reason. The record lies in
+   the queue's buffer. */
+static int read_record(struct relay *r, const struct spool_id *e, struct record *ret_record,
+		       size_t *ret_size, const char **ret_reason)
+{
+	char *data, name[37];
+	int k;
+
+	k = queue_read(r->queue, e, &data, ret_size, ret_reason);
+	if (k == 0)
+		k = record_parse(data, *ret_size, ret_record, ret_reason);
+	spool_id_name(e, name);
+	if (k == 0 && strcmp(ret_record->stamp.id, name) != 0) {
+		*ret_reason = "its file name is not its id";
+		k = -EBADMSG;
+	}
+	return k;
+}
+
+/* Does with an entry that cannot be read what has to be done. */
+static enum feed feed_unreadable(struct relay *r, const struct spool_id *e, int error,
+				 const char *reason)
+{
+	if (error == -ENOENT) {
+		queue_gone(r->queue, e);
+		return FEED_NEXT;
+	}
+	if (error != -EBADMSG)
+		return surroundings(r, e, "read", error);
+	delivery_fail(r->delivery, e, RELAY_FAILURE_RECORD, reason);
+	return FEED_NEXT;
 }
 
 static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 {
 	const char *reason = NULL;
 	struct record record = {0};
-	char *data, name[37];
+	size_t size;
+	int k = read_record(r, e, &record, &size, &reason);
+
+	if (k == 0 || k == -EBADMSG)
+		r->stats.read++;
+	return k < 0 ? feed_unreadable(r, e, k, reason) : feed_record(r, e, &record, size);
+}
+
+/* Offers an event that was signed. */
+static enum feed feed_ahead(struct relay *r, struct ahead *a)
+{
+	struct offer o = {.entry = a->entry,
+			  .key = a->key,
+			  .file_size = a->file_size,
+			  .event = &a->job.event};
+	const char *reason = NULL;
+	struct record record = {0};
+	enum admission admission;
+	enum feed feed;
 	size_t size;
 	int k;
 
-	k = queue_read(r->queue, e, &data, &size, &reason);
-	if (k == -ENOENT) { /* dropped or replayed by the admin meanwhile */
-		queue_gone(r->queue, e);
-		return FEED_NEXT;
+	if (a->job.error < 0) {
+		feed = surroundings(r, &a->entry, "sign", a->job.error);
+	} else {
+		feed = offer(r, &o, &admission);
+		if (admission == ADMISSION_TOO_LARGE) {
+			k = read_record(r, &a->entry, &record, &size, &reason);
+			feed = k < 0 ? feed_unreadable(r, &a->entry, k, reason)
+				     : offer_smaller(r, &o, &record);
+		}
 	}
-	if (k < 0 && k != -EBADMSG)
-		return surroundings(r, e, "read", k);
-	r->stats.read++;
-	if (k == 0)
-		k = record_parse(data, size, &record, &reason);
-	spool_id_name(e, name);
-	if (k == 0 && strcmp(record.stamp.id, name) != 0) {
-		reason = "its file name is not its id";
-		k = -EBADMSG;
-	}
-	if (k < 0) {
-		delivery_fail(r->delivery, e, RELAY_FAILURE_RECORD, reason);
-		return FEED_NEXT;
-	}
-	return feed_record(r, e, &record, size);
+	ahead_free((struct ahead *)signing_take(r->signing));
+	return feed;
+}
+
+static void offer_ahead(struct relay *r)
+{
+	struct ahead *a;
+
+	while (r->signing && delivery_is_ready(r->delivery) &&
+	       (a = (struct ahead *)signing_peek(r->signing)))
+		if (feed_ahead(r, a) == FEED_WAIT)
+			drop_ahead(r); /* it was put back, and they come after it */
 }
 
 static bool may_feed(const struct relay *r)
 {
-	return r->config && !r->stopping && !r->next_config && delivery_is_ready(r->delivery);
+	return r->config && !r->stopping && !r->next_config && delivery_is_ready(r->delivery) &&
+	       (!r->signing || !signing_is_full(r->signing));
 }
 
 /*
@@ -305,6 +405,8 @@ static void relay_feed(struct relay *r)
 {
 	struct spool_id e;
 
+	if (!r->stopping && !r->next_config)
+		offer_ahead(r);
 	while (may_feed(r)) {
 		int k = queue_next(r->queue, &e);
 
@@ -316,7 +418,8 @@ static void relay_feed(struct relay *r)
 			queue_put_back(r->queue, &e);
 			break;
 		}
-		if (k == 0 && delivery_nothing_else(r->delivery))
+		if (k == 0 && (!r->signing || signing_is_empty(r->signing)) &&
+		    delivery_nothing_else(r->delivery))
 			continue;
 		if (k <= 0 || feed_entry(r, &e) == FEED_WAIT)
 			break;
@@ -362,6 +465,7 @@ static bool on_lost(const struct link_loss *loss, void *userdata)
 	struct relay *r = userdata;
 	bool progress = delivery_lost(r->delivery, loss);
 
+	drop_ahead(r);
 	check_answered(r);
 	r->handlers.changed(r->userdata);
 	return progress;
@@ -409,17 +513,33 @@ static int on_settled(sd_event_source *s, uint64_t usec, void *userdata)
 
 /* --- reconfiguration and stop: both wait for what is in flight */
 
+static void start_signing(struct relay *r)
+{
+	int k = r->next_signer
+			? signing_new(r->loop, TAKE_PTR(r->next_signer), on_feed, r, &r->signing)
+			: 0;
+
+	if (k < 0) { /* an event that must be signed must not leave unsigned */
+		log_error("cannot start the thread that signs: %s", strerror(-k));
+		abort(); /* the service manager starts us again */
+	}
+}
+
 static void use_next_config(struct relay *r)
 {
+	drop_ahead(r);
+	signing_free(TAKE_PTR(r->signing));
 	config_free(r->config);
 	credentials_unref(r->credentials);
 	r->config = TAKE_PTR(r->next_config);
 	r->credentials = TAKE_PTR(r->next_credentials);
+	start_signing(r);
 	if (delivery_configure(r->delivery, r->config) < 0) {
 		log_error("no memory for a window of %u events", r->config->mqtt.window);
 		abort(); /* nothing can be done without; the service manager starts us again */
 	}
-	link_start(r->link, r->config, r->credentials);
+	link_start(r->link, r->config, r->credentials,
+		   r->signing ? signing_certificate(r->signing) : NULL);
 }
 
 static void on_left(void *userdata)
@@ -452,12 +572,15 @@ static void drain(struct relay *r)
 				      : 0);
 }
 
-void relay_configure(struct relay *r, struct config *c, struct credentials *credentials)
+void relay_configure(struct relay *r, struct config *c, struct credentials *credentials,
+		     struct signer *signer)
 {
 	config_free(r->next_config);
 	credentials_unref(r->next_credentials);
+	signer_free(r->next_signer);
 	r->next_config = c;
 	r->next_credentials = credentials;
+	r->next_signer = signer;
 	if (r->config)
 		drain(r);
 	else
@@ -585,6 +708,9 @@ void relay_free(struct relay *r)
 		return;
 	link_free(r->link);
 	delivery_free(r->delivery);
+	drop_ahead(r);
+	signing_free(r->signing);
+	signer_free(r->next_signer);
 	sd_event_source_disable_unref(r->rescan);
 	sd_event_source_disable_unref(r->settle);
 	sd_event_source_disable_unref(r->drain);

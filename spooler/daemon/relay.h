@@ -13,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/config/config.h"
+#include "spooler/event/signature.h"
 #include "spooler/daemon/attempts.h"
 #include "spooler/daemon/losses.h"
 #include "spooler/daemon/queue.h"
@@ -34,10 +35,11 @@ int relay_new(sd_event *loop, struct queue *q, const struct relay_handlers *h, v
 void relay_free(struct relay *r); /* NULL is fine */
 
 /*
- * Takes over this configuration and these credentials. If there is a connection, what is in flight
+ * Takes over this configuration, these credentials and what signs the events (NULL: nothing). If there is a connection, what is in flight
  * is waited for, at most the configured stop time, before a new one is made with them.
  */
-void relay_configure(struct relay *r, struct config *c, struct credentials *credentials);
+void relay_configure(struct relay *r, struct config *c, struct credentials *credentials,
+		     struct signer *signer);
 
 /* Something may have come into the spool. */
 void relay_wake(struct relay *r);

@@ -52,5 +52,5 @@ struct signing_job *signing_drop(struct signing *s);
 
 /* Signs an event at once, on the caller's thread: for the rare ones. 0, or negative errno. */
 int signing_sign(struct signing *s, struct event *e);
-/* The certificate that consumers need (PEM). */
+/* The certificate that consumers need, see signer_certificate(). */
 const char *signing_certificate(const struct signing *s);

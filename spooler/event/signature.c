@@ -21,7 +21,6 @@
 #define PAYLOAD_MAX 512
 #define PAE_MAX (PAYLOAD_MAX + sizeof(PAYLOAD_TYPE) + 32)
 #define MATERIAL_MAX 4096
-#define CHAIN_MAX 16
 
 struct signer {
 	gnutls_privkey_t key;
@@ -57,6 +56,13 @@ fail(int error, char **ret_error, const char *format, ...)
 		*ret_error = NULL;
 	va_end(ap);
 	return error;
+}
+
+static bool decode(const char *text, size_t size, gnutls_datum_t *ret)
+{
+	const gnutls_datum_t base64 = {(unsigned char *)text, (unsigned)size};
+
+	return size > 0 && gnutls_base64_decode2(&base64, ret) >= 0;
 }
 
 static int reject(const char **ret_why, const char *why)
@@ -317,32 +323,41 @@ static int load_key(struct signer *s, const char *path, const char *password, ch
 		     : 0;
 }
 
+static int import_certificate(gnutls_x509_crt_t certificate, const char *path)
+{
+	_cleanup_(datum_release) gnutls_datum_t pem = {0};
+	_cleanup_free_ char *full = resolve_path(path);
+	int r;
+
+	if (is_uri(path))
+		return gnutls_x509_crt_import_url(certificate, path, 0);
+	if (!full)
+		return GNUTLS_E_MEMORY_ERROR;
+	r = gnutls_load_file(full, &pem);
+	return r < 0 ? r : gnutls_x509_crt_import(certificate, &pem, GNUTLS_X509_FMT_PEM);
+}
+
 static int load_certificate(struct signer *s, const char *path, gnutls_pubkey_t ret_key,
 			    char **ret_error)
 {
-	_cleanup_(datum_release) gnutls_datum_t pem = {0};
-	_cleanup_free_ char *full = is_uri(path) ? strdup(path) : resolve_path(path);
+	_cleanup_(datum_release) gnutls_datum_t der = {0}, base64 = {0};
 	gnutls_x509_crt_t certificate = NULL;
 	int r;
 
-	if (!full || gnutls_x509_crt_init(&certificate) < 0)
+	if (gnutls_x509_crt_init(&certificate) < 0)
 		return -ENOMEM;
-	if (is_uri(path)) {
-		r = gnutls_x509_crt_import_url(certificate, path, 0);
-		if (r >= 0)
-			r = gnutls_x509_crt_export2(certificate, GNUTLS_X509_FMT_PEM, &pem);
-	} else {
-		r = gnutls_load_file(full, &pem);
-		if (r >= 0)
-			r = gnutls_x509_crt_import(certificate, &pem, GNUTLS_X509_FMT_PEM);
-	}
+	r = import_certificate(certificate, path);
 	if (r >= 0)
 		r = gnutls_pubkey_import_x509(ret_key, certificate, 0);
+	if (r >= 0)
+		r = gnutls_x509_crt_export2(certificate, GNUTLS_X509_FMT_DER, &der);
+	if (r >= 0)
+		r = gnutls_base64_encode2(&der, &base64);
 	gnutls_x509_crt_deinit(certificate);
 	if (r < 0)
 		return fail(-EINVAL, ret_error, "cannot read the signing certificate '%s': %s",
 			    path, gnutls_strerror(r));
-	s->certificate = strndup((char *)pem.data, pem.size);
+	s->certificate = strndup((char *)base64.data, base64.size);
 	return s->certificate ? 0 : -ENOMEM;
 }
 
@@ -512,14 +527,14 @@ static bool names_host(gnutls_x509_crt_t certificate, const char *host)
 }
 
 /* The dates are looked at for each event, at that event's time. */
-static int check_chain(const struct authority *a, gnutls_x509_crt_t *chain, unsigned n,
-		       const char *host, char **ret_why)
+static int check_chain(const struct authority *a, gnutls_x509_crt_t certificate, const char *host,
+		       char **ret_why)
 {
 	_cleanup_(datum_release) gnutls_datum_t text = {0};
 	unsigned status = 0;
 
-	if (gnutls_x509_trust_list_verify_crt(a->trust, chain, n, GNUTLS_VERIFY_DISABLE_TIME_CHECKS,
-					      &status, NULL) < 0)
+	if (gnutls_x509_trust_list_verify_crt(a->trust, &certificate, 1,
+					      GNUTLS_VERIFY_DISABLE_TIME_CHECKS, &status, NULL) < 0)
 		return fail(-EKEYREJECTED, ret_why, "the certificate cannot be verified");
 	if (status) {
 		(void)gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text,
@@ -527,7 +542,7 @@ static int check_chain(const struct authority *a, gnutls_x509_crt_t *chain, unsi
 		return fail(-EKEYREJECTED, ret_why, "the certificate is not acceptable: %s",
 			    text.data ? (char *)text.data : "it does not come from our CA");
 	}
-	if (!names_host(chain[0], host))
+	if (!names_host(certificate, host))
 		return fail(-EKEYREJECTED, ret_why, "the certificate does not name the host '%s'",
 			    host);
 	return 0;
@@ -546,30 +561,27 @@ static int take_key(struct signing_certificate *c, gnutls_x509_crt_t certificate
 	return 0;
 }
 
-int signing_certificate_load(const struct authority *a, const char *pem, size_t size,
-			     const char *host, struct signing_certificate **ret_certificate,
-			     char **ret_why)
+int signing_certificate_load(const struct authority *a, const char *base64, const char *host,
+			     struct signing_certificate **ret_certificate, char **ret_why)
 {
-	const gnutls_datum_t text = {(unsigned char *)pem, (unsigned)size};
+	_cleanup_(datum_release) gnutls_datum_t der = {0};
 	struct signing_certificate *c = calloc(1, sizeof(*c));
-	gnutls_x509_crt_t chain[CHAIN_MAX];
-	unsigned n = CHAIN_MAX;
+	gnutls_x509_crt_t certificate = NULL;
 	int r;
 
 	*ret_why = NULL;
-	if (!c)
-		return -ENOMEM;
-	if (gnutls_x509_crt_list_import(chain, &n, &text, GNUTLS_X509_FMT_PEM,
-					GNUTLS_X509_CRT_LIST_IMPORT_FAIL_IF_EXCEED) < 0 ||
-	    n == 0) {
+	if (!c || gnutls_x509_crt_init(&certificate) < 0) {
 		free(c);
-		return fail(-EKEYREJECTED, ret_why, "the host sent no readable certificate");
+		return -ENOMEM;
 	}
-	r = check_chain(a, chain, n, host, ret_why);
+	if (!decode(base64, strlen(base64), &der) ||
+	    gnutls_x509_crt_import(certificate, &der, GNUTLS_X509_FMT_DER) < 0)
+		r = fail(-EKEYREJECTED, ret_why, "the host sent no readable certificate");
+	else
+		r = check_chain(a, certificate, host, ret_why);
 	if (r >= 0)
-		r = take_key(c, chain[0], ret_why);
-	for (unsigned i = 0; i < n; i++)
-		gnutls_x509_crt_deinit(chain[i]);
+		r = take_key(c, certificate, ret_why);
+	gnutls_x509_crt_deinit(certificate);
 	if (r < 0) {
 		signing_certificate_free(c);
 		return r;
@@ -603,13 +615,6 @@ int64_t signing_certificate_end(const struct signing_certificate *c)
 }
 
 /* --- verifying */
-
-static bool decode(const char *text, size_t size, gnutls_datum_t *ret)
-{
-	const gnutls_datum_t base64 = {(unsigned char *)text, (unsigned)size};
-
-	return size > 0 && gnutls_base64_decode2(&base64, ret) >= 0;
-}
 
 /* The first signature's part of the envelope: one is all that we make. */
 static json_t *open_envelope(const char *material, const char **ret_payload, const char **ret_id,

@@ -34,7 +34,7 @@ struct signer;
 int signer_load(const struct config *c, struct signer **ret_signer, char **ret_error);
 void signer_free(struct signer *s); /* NULL is fine */
 const char *signer_key_id(const struct signer *s);
-/* The certificate and its chain, PEM; lives as long as the signer. */
+/* The certificate, as status messages carry it: base64 of its DER form. Lives as long as the signer. */
 const char *signer_certificate(const struct signer *s);
 
 /* The value of the attribute dssematerial, to be freed. -ENOMEM, or -EIO if the key (its token)
@@ -53,13 +53,12 @@ void authority_free(struct authority *a); /* NULL is fine */
 struct signing_certificate;
 
 /*
- * Reads a host's certificate (with its chain, PEM) and checks that it comes from the authority, is
- * not revoked and names `host` (a DNS name of it, or its common name). Returns 0; -EKEYREJECTED
+ * Reads a host's certificate (base64 of its DER form) and checks that it comes from the authority,
+ * is not revoked and names `host` (a DNS name of it, or its common name). Returns 0; -EKEYREJECTED
  * with a sentence in *ret_why (to be freed), or -ENOMEM.
  */
-int signing_certificate_load(const struct authority *a, const char *pem, size_t size,
-			     const char *host, struct signing_certificate **ret_certificate,
-			     char **ret_why);
+int signing_certificate_load(const struct authority *a, const char *base64, const char *host,
+			     struct signing_certificate **ret_certificate, char **ret_why);
 void signing_certificate_free(struct signing_certificate *c); /* NULL is fine */
 const char *signing_certificate_key_id(const struct signing_certificate *c);
 /* Seconds since 1970. */

@@ -179,7 +179,7 @@ static bool time_of(const json_t *event, int64_t *ret_s)
 
 int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_why)
 {
-	const char *pem = json_string_value(
+	const char *certificate = json_string_value(
 		json_object_get(json_object_get(status_event, "data"), "certificate"));
 	char name[256];
 	const char *source = source_of(status_event, name);
@@ -188,9 +188,9 @@ int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_wh
 	int r;
 
 	*ret_why = NULL;
-	if (!pem || !source || strlen(pem) > CERTIFICATE_MAX)
+	if (!certificate || !source || strlen(certificate) > CERTIFICATE_MAX)
 		return 0;
-	r = signing_certificate_load(v->authority, pem, strlen(pem), name, &c, ret_why);
+	r = signing_certificate_load(v->authority, certificate, name, &c, ret_why);
 	if (r < 0)
 		return r;
 	h = find_host(v, source);

@@ -223,7 +223,7 @@ static int setup_with(void **state, const char *brokers, unsigned window, unsign
 	if (sd_event_new(&f->loop) < 0 || queue_new(f->spool, f->run, &f->queue) < 0 ||
 	    relay_new(f->loop, f->queue, &handlers, f, &f->relay) < 0)
 		return -1;
-	relay_configure(f->relay, make_config(f, brokers, window, retry_s), NULL);
+	relay_configure(f->relay, make_config(f, brokers, window, retry_s), NULL, NULL);
 	return 0;
 }
 
@@ -981,7 +981,7 @@ static void test_require_subscriber(void **state)
 	struct config *c = make_config(f, "['mqtt://localhost']", 4, 0);
 
 	c->mqtt.require_subscriber = true;
-	relay_configure(f->relay, c, NULL);
+	relay_configure(f->relay, c, NULL, NULL);
 	run_pending(f);
 	put(f, "a");
 	put(f, "b");
@@ -1060,7 +1060,7 @@ static void test_reload_waits(void **state)
 
 	put(f, "a");
 	connect_client(f);
-	relay_configure(f->relay, make_config(f, "['mqtt://other']", 4, 0), NULL);
+	relay_configure(f->relay, make_config(f, "['mqtt://other']", 4, 0), NULL, NULL);
 	put(f, "b");
 	relay_wake(f->relay);
 	run_pending(f);

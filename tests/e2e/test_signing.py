@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Signed events, hook to consumer: a verifier that knows nothing but the manual page accepts each of them, whatever the kind
+of key, and the certificate comes with the host's status.
+"""
+
+import base64
+import json
+import ssl
+import subprocess
+
+import pytest
+from lib import wait_until
+from lib.programs import tool
+from lib.verify import verify
+
+
+def sign(bed, key=None, certificate=None):
+    bed.daemon.config["host"] = "host"
+    bed.daemon.config["events"] = {"sign": True}
+    if key:
+        bed.daemon.config["events"] |= {"sign_key_file": key, "sign_certificate_file": certificate}
+    bed.daemon.config["mqtt"]["status_topic"] = "virtspool/v1/{host}/status"
+
+
+def payloads(subscriber):
+    return [m.payload for m in subscriber.messages if b"dssematerial" in m.payload]
+
+
+def certificate_of_status(subscriber):
+    """As a consumer gets it: PEM bytes."""
+    statuses = [json.loads(m.payload) for m in subscriber.messages if b".status.online" in m.payload]
+    der = base64.b64decode(statuses[-1]["data"]["certificate"])
+    return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
+def check_signed(bed, subscriber, n, pem):
+    subscriber.wait_for(n)
+    bed.spool.wait_empty()
+    signed = payloads(subscriber)
+    assert len(signed) >= n
+    assert all(verify(p, pem) for p in signed)
+    assert certificate_of_status(subscriber) == ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(pem.decode())).encode()
+    subscriber.check_complete(n)
+
+
+def test_signed_with_the_key_of_tls(bed):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    sign(bed)
+    bed.daemon.start()
+    bed.hook.start("a \"b\" Grüße")
+    bed.hook.stop("x")
+    check_signed(bed, subscriber, 5, bed.certs.pem("host").read_bytes())
+
+
+def test_a_backlog_is_signed_in_order_through_an_outage(bed):
+    """More than is read ahead at a time; the broker ends, and the daemon is killed, while they are under way."""
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    sign(bed)
+    bed.hook.many(300)
+    bed.daemon.start()
+    wait_until(lambda: len(payloads(subscriber)) > 20, what="some are there")
+    bed.broker.stop()
+    bed.broker.start()
+    bed.daemon.wait_connected()
+    bed.daemon.kill()
+    bed.daemon.start()
+    check_signed(bed, subscriber, 300, bed.certs.pem("host").read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "p256", "encrypted"])
+def test_a_key_of_its_own(bed, kind):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    certs = bed.certs
+    if kind == "ed25519":
+        key, pem = certs.directory / "sign.key", certs.directory / "sign.pem"
+        subprocess.run([tool("openssl"), "genpkey", "-algorithm", "ed25519", "-out", key], check=True, timeout=60)
+        request = [tool("openssl"), "req", "-x509", "-new", "-key", key, "-subj", "/CN=host", "-days", "30", "-out", pem]
+        request += ["-CA", certs.ca, "-CAkey", certs.key("ca")]
+        subprocess.run(request, check=True, timeout=60, capture_output=True)
+        key.chmod(0o600)
+    else:
+        certs._make("signer", "host")
+        key, pem = certs.key("host.sign"), certs.pem("host.sign")
+    sign(bed, key, pem)
+    if kind == "encrypted":
+        key, password = certs.encrypted_key("host.sign", "secret")
+        bed.daemon.config["events"]["sign_key_file"] = key
+        bed.daemon.config["tls"]["key_password_file"] = password
+    bed.daemon.start()
+    bed.hook("started")
+    check_signed(bed, subscriber, 1, pem.read_bytes())
+
+
+def test_an_rsa_key_is_refused_with_the_remedy(bed):
+    certs = bed.certs
+    key, pem = certs.directory / "rsa.key", certs.directory / "rsa.pem"
+    command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=host", "-keyout", key, "-out", pem]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    key.chmod(0o600)
+    sign(bed, key, pem)
+    bed.daemon.write_config()
+    done = bed.run("virtspoold", "--check-config", "-c", bed.daemon.config_file)
+    assert done.returncode != 0
+    assert "it is RSA" in done.stderr and "events.sign_key_file" in done.stderr
+
+
+def test_a_renewed_key_signs_from_the_reload_on(bed):
+    """Events of both keys verify, each with its own certificate."""
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    certs = bed.certs
+    certs._make("signer", "host")
+    sign(bed, certs.key("host.sign"), certs.pem("host.sign"))
+    bed.daemon.start()
+    bed.hook("started")
+    subscriber.wait_for(1)
+    old = certificate_of_status(subscriber)
+    bed.spool.wait_empty()
+    for file in (certs.key("host.sign"), certs.pem("host.sign")):
+        file.unlink()
+    certs._make("signer", "host")
+    bed.daemon.reload()
+    wait_until(lambda: certificate_of_status(subscriber) != old, what="the new certificate is reported")
+    bed.hook("stopped")
+    subscriber.wait_for(2)
+    first, second = payloads(subscriber)[0], payloads(subscriber)[-1]
+    new = certificate_of_status(subscriber)
+    assert verify(first, old) and verify(second, new)
+    assert not verify(first, new) and not verify(second, old)
+
+
+def test_an_unsigned_event_is_as_before(bed):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.hook("started")
+    subscriber.wait_for(1)
+    assert payloads(subscriber) == []
