@@ -6,6 +6,7 @@
 #include "spooler/config/config.h"
 #include "spooler/daemon/daemon.h"
 #include "spooler/base/log.h"
+#include "spooler/event/signature.h"
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/util.h"
 
@@ -56,17 +57,22 @@ static int check_config(const char *path)
 {
 	_cleanup_free_ char *error = NULL;
 	struct credentials *credentials = NULL;
+	struct signer *signer = NULL;
 	struct config *c = NULL;
+	int r;
 
 	if (config_load(path, stderr, &c) < 0)
 		return EX_CONFIG;
-	if (credentials_load(&c->tls, &credentials, &error) < 0) {
+	r = credentials_load(&c->tls, &credentials, &error);
+	if (r >= 0 && c->events.sign)
+		r = signer_load(c, &signer, &error);
+	credentials_unref(credentials);
+	signer_free(signer);
+	config_free(c);
+	if (r < 0) {
 		log_error("%s", error ? error : "no memory");
-		config_free(c);
 		return EX_CONFIG;
 	}
-	credentials_unref(credentials);
-	config_free(c);
 	printf("%s: valid\n", path);
 	return EX_OK;
 }

@@ -101,6 +101,7 @@ def test_an_rsa_key_is_refused_with_the_remedy(bed):
     command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=host", "-keyout", key, "-out", pem]
     subprocess.run(command, check=True, timeout=60, capture_output=True)
     key.chmod(0o600)
+    bed.broker.start()
     sign(bed, key, pem)
     bed.daemon.write_config()
     done = bed.run("virtspoold", "--check-config", "-c", bed.daemon.config_file)
