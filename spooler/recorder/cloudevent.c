@@ -389,7 +389,7 @@ static int read_status(struct reader *r, const json_t *data, struct cloudevent *
 	    (q = optional(r, e->json, "time", &time)) < 0 ||
 	    (q = optional(r, data, "epoch", &epoch)) < 0 ||
 	    (q = optional(r, data, "sequence", &sequence)) < 0 ||
-	    (q = optional(r, data, "boot", &e->boot)) < 0)
+	    (q = optional(r, data, "boot_id", &e->boot)) < 0)
 		return q;
 	e->kind = CLOUDEVENT_STATUS;
 	e->online = strcmp(status, "online") == 0;
@@ -402,6 +402,8 @@ static int read_status(struct reader *r, const json_t *data, struct cloudevent *
 	e->has_epoch = epoch != NULL;
 	if (sequence && !parse_number(sequence, &e->sequence))
 		return refuse(r, "'sequence' is not a number");
+	if (e->sequence == 0) /* booted, and nothing has happened since: a placeholder */
+		e->has_epoch = false;
 	return read_lost(r, data, e);
 }
 

@@ -440,8 +440,8 @@ static int apply_report(struct store *s, struct host *h, const struct fresh_repo
 		h->status_time = c->time;
 	if (c->boot && c->online && strcmp(c->boot, h->boot) != 0) {
 		/* Booted since: no guest that was there before is, whatever comes later. */
-		if (h->boot[0] && (!c->has_epoch || memcmp(c->epoch, h->epoch, 16) != 0) &&
-		    c->time) {
+		if ((h->boot[0] || !c->has_epoch) && c->time &&
+		    (!c->has_epoch || memcmp(c->epoch, h->epoch, 16) != 0)) {
 			id_of_time(c->time, h->boot_id);
 			h->has_boot_id = true;
 		}
@@ -485,7 +485,8 @@ static int set_boot_id(struct store *s, struct host *h)
 	r = find_epoch(s, h, h->epoch, &e);
 	if (r < 0 || !e->has_first)
 		return r;
-	if (h->boot[0] && e->boot[0] && strcmp(h->boot, e->boot) != 0)
+	if (h->boot[0] && strcmp(h->boot, e->boot) != 0 && h->has_boot_id &&
+	    memcmp(e->first_id, h->boot_id, 16) < 0)
 		return 0; /* booted, and nothing has happened since */
 	if (e->boot[0]) {
 		struct db_value key[2] = {db_int(h->no), db_text(e->boot)};

@@ -123,7 +123,7 @@ static void test_status(void **state)
 	static const char payload[] =
 		"{\"specversion\":\"1.0\",\"source\":\"/virtspool/a%20b\",\"type\":\"org.virtspool.status.online\","
 		"\"time\":\"2026-09-21T14:13:20Z\",\"data\":{\"host\":\"a b\",\"status\":\"online\",\"epoch\":\"" EPOCH
-		"\",\"sequence\":\"7\",\"boot\":\"B\",\"lost\":[{\"first\":3,\"last\":4}]}}";
+		"\",\"sequence\":\"7\",\"boot_id\":\"B\",\"lost\":[{\"first\":3,\"last\":4}]}}";
 	struct cloudevent e;
 	char why[128];
 
