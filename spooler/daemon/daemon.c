@@ -48,7 +48,6 @@ struct daemon {
 	bool connected; /* as last told */
 	bool spool_error_logged;
 	uint64_t started_usec;
-	struct validity own, authority; /* of the certificates in force */
 	struct backlog backlog;
 	struct hook_watch *hook_watch;
 	struct health health;
@@ -124,8 +123,6 @@ static int daemon_configure(struct daemon *d)
 	if (r < 0)
 		return r;
 	log_set_level(c->log_level);
-	d->own = credentials_own_validity(credentials);
-	d->authority = credentials_trust_validity(&c->tls);
 	housekeeping_configure(d->housekeeping, &c->spool);
 	relay_configure(d->relay, c, credentials, signer);
 	return 0;
@@ -244,8 +241,6 @@ static void write_status(struct daemon *d)
 		.config_path = d->config_path,
 		.started_usec = d->started_usec,
 		.disk_hangs = disk_hangs(d->disk),
-		.own = d->own,
-		.authority = d->authority,
 		.reload_refused_usec = d->reload_refused_usec,
 		.reload_error = d->reload_error,
 		.emergency_error = d->write_failed ? d->write_error : NULL,
@@ -255,6 +250,7 @@ static void write_status(struct daemon *d)
 	uint64_t again;
 	int r;
 
+	relay_renew(d->relay);
 	status_collect(&view, &status);
 	check_writing(d, view.disk_hangs, &status);
 	again = backlog_update(&d->backlog, view.disk_hangs, &status);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* link - see link.h. */
+#include <stdarg.h>
+
 #include "spooler/base/backoff.h"
 #include "spooler/base/log.h"
 #include "spooler/base/loop.h"
+#include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
 #include "spooler/daemon/link.h"
 #include "spooler/daemon/presence.h"
@@ -29,7 +32,15 @@ struct link {
 	unsigned address;      /* of its name, the one to begin with */
 	uint64_t backoff_usec; /* 0: the last connection was good */
 	unsigned mute;	       /* connections in a row that were lost over the online report */
-	unsigned qos2_losses;  /* connections lost with QoS 2 in flight, none of it ever answered */
+	enum presence_level level;
+	bool without_will;     /* the broker refused to connect with it, or might have */
+	char refusal[256];     /* of that */
+	char topic_error[512]; /* for status: what the broker does not take; "": nothing */
+	bool *known;	       /* by broker: has connected before */
+	struct validity own, authority;
+	char *renewal_error;
+	uint64_t renewal_refused_usec;
+	unsigned qos2_losses; /* connections lost with QoS 2 in flight, none of it ever answered */
 
 	/* of this connection */
 	bool confirmed, answered;
@@ -46,6 +57,7 @@ struct link {
 
 static int on_leave(sd_event_source *s, uint64_t usec, void *userdata);
 static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata);
+static void note_validity(struct link *l);
 
 /* --- helpers */
 
@@ -105,7 +117,45 @@ static bool report_presence(struct link *l, enum presence p)
 
 	return link_connected(l) && link_can_probe(l) &&
 	       presence_build(l->config, l->credentials, l->signing_certificate, p, &e) > 0 &&
-	       publish_report(l, &e, true) == 0;
+	       publish_report(l, &e, l->level == PRESENCE_RETAINED) == 0;
+}
+
+static void __attribute__((format(printf, 2, 3)))
+note_topic_error(struct link *l, const char *format, ...)
+{
+	char text[sizeof(l->topic_error) / 3];
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	l->topic_error[utf8_replace_controls(text, strlen(text), l->topic_error)] = '\0';
+	log_warning("broker %s %s", link_broker_url(l), l->topic_error);
+}
+
+/* The next reports are not retained. */
+static void give_up_retaining(struct link *l, const char *why)
+{
+	if (l->level != PRESENCE_RETAINED)
+		return;
+	l->level = PRESENCE_LIVE;
+	note_topic_error(l,
+			 "does not take retained messages (%s); consumers that come later do not "
+			 "see this host's status",
+			 why);
+}
+
+/* A connection was refused: because of the will? The next attempt shows. */
+static void judge_will(struct link *l, unsigned reason_code, const char *text)
+{
+	if (!l->will.topic && !l->without_will)
+		return;
+	if (reason_code == 0x9a) { /* Retain not supported */
+		give_up_retaining(l, "Retain not supported, 0x9a");
+	} else if (presence_will_may_be_refused(reason_code)) {
+		l->without_will = !l->without_will;
+		(void)snprintf(l->refusal, sizeof(l->refusal), "%s", text);
+	}
 }
 
 /* Blanks after it, for the whole packet to have this size. */
@@ -153,12 +203,20 @@ int link_probe(struct link *l, size_t packet_size)
 static void report_answered(struct link *l, unsigned reason_code)
 {
 	size_t size = l->report_size;
+	char why[96];
 
 	l->report_mid = 0;
 	l->mute = 0;
-	if (reason_code >= 0x80)
-		log_warning("broker %s refuses the message on mqtt.status_topic: %s (0x%02x)",
-			    link_broker_url(l), reason_name(reason_code), reason_code);
+	if (reason_code >= 0x80 && l->level == PRESENCE_RETAINED && !l->left) {
+		(void)snprintf(why, sizeof(why), "%s, 0x%02x", reason_name(reason_code),
+			       reason_code);
+		give_up_retaining(l, why);
+		if (report_presence(l, PRESENCE_ONLINE))
+			return;
+	} else if (reason_code >= 0x80) {
+		note_topic_error(l, "refuses the report on mqtt.status_topic: %s (0x%02x)",
+				 reason_name(reason_code), reason_code);
+	}
 	if (l->left)
 		(void)sd_event_source_set_time_relative(l->leave, 0);
 	else
@@ -176,6 +234,14 @@ static void on_connected(struct client *c, void *userdata)
 	l->connected_usec = l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	l->confirmed = l->answered = false;
 	l->published = 0;
+	l->known[l->broker] = true;
+	if (l->without_will && l->refusal[0]) {
+		note_topic_error(l,
+				 "refuses to connect with a will on mqtt.status_topic, and is used "
+				 "without: %s",
+				 l->refusal);
+		l->refusal[0] = '\0';
+	}
 	log_notice("connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
 		   client_protocol(c));
 	l->handlers.connected(report_presence(l, PRESENCE_ONLINE), l->userdata);
@@ -244,13 +310,15 @@ static void judge_report(struct link *l)
 {
 	if (l->answered || l->published > 0)
 		return;
-	if (l->report_mid == 0)
+	if (l->report_mid == 0) {
 		l->mute = 0;
-	else if (++l->mute == MUTE_MAX)
-		log_warning(
-			"broker %s ends the connection over the online report; going on without "
-			"it; see mqtt.status_topic",
-			link_broker_url(l));
+		return;
+	}
+	if (++l->mute == 1)
+		give_up_retaining(l, "it closed the connection");
+	if (l->mute == MUTE_MAX)
+		note_topic_error(l, "ends the connection over the online report, and is used "
+				    "without; see mqtt.status_topic");
 }
 
 /* A broker without QoS 2 may close without saying why. */
@@ -323,6 +391,10 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 	else
 		log_debug("broker %s: %s", link_broker_url(l), text);
 	stats_note_error(l->stats, "broker %s: %s", link_broker_url(l), text);
+	if (loss == CLIENT_LOSS_REFUSED && !l_loss.was_connected)
+		judge_will(l, reason_code, text);
+	else if (loss == CLIENT_LOSS_DISCONNECT && reason_code == 0x9a)
+		give_up_retaining(l, "Retain not supported, 0x9a");
 	connection_over(l, &l_loss);
 }
 
@@ -340,14 +412,17 @@ static void connect_now(struct link *l)
 		.broker = broker,
 		.credentials = l->credentials,
 		.first_address = l->address,
+		.connected_before = l->known[l->broker],
 	};
 	int k;
 
+	link_renew(l);
+	options.credentials = l->credentials;
 	log_debug("connecting to broker %s", broker->url);
 	event_release(&l->will);
-	if (presence_build(l->config, l->credentials, l->signing_certificate, PRESENCE_WILL,
-			   &l->will) > 0) {
-		options.will_retain = true;
+	if (!l->without_will && presence_build(l->config, l->credentials, l->signing_certificate,
+					       PRESENCE_WILL, &l->will) > 0) {
+		options.will_retain = l->level == PRESENCE_RETAINED;
 		options.will_delay_s = (uint32_t)l->config->mqtt.will_delay_s;
 		options.session_expiry_s = options.will_delay_s;
 		/* With QoS 2 a session that is taken up may still hold packet identifiers, and the
@@ -373,6 +448,41 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* --- certificates */
+
+static void note_validity(struct link *l)
+{
+	free(TAKE_PTR(l->renewal_error));
+	l->renewal_refused_usec = 0;
+	l->own = l->credentials ? credentials_own_validity(l->credentials) : (struct validity){0};
+	l->authority = credentials_trust_validity(&l->config->tls);
+}
+
+void link_renew(struct link *l)
+{
+	char *error = NULL;
+	int r = credentials_renew(&l->config->tls, &l->credentials, &error);
+
+	if (r > 0)
+		log_notice(
+			"the certificate files were renewed, and are used from the next connection "
+			"on");
+	if (r > 0 || (r == 0 && l->renewal_error))
+		note_validity(l);
+	if (r >= 0)
+		return;
+	if (!error)
+		error = strdup(strerror(-r));
+	if (!l->renewal_error || !error || strcmp(l->renewal_error, error) != 0) {
+		log_error("the certificate files have changed and cannot be used: %s; the old ones "
+			  "stay in use",
+			  error ? error : "no memory");
+		l->renewal_refused_usec = now_usec(CLOCK_REALTIME);
+	}
+	free(l->renewal_error);
+	l->renewal_error = error;
+}
+
 /* --- for the user */
 
 void link_start(struct link *l, const struct config *c, struct credentials *credentials,
@@ -382,6 +492,16 @@ void link_start(struct link *l, const struct config *c, struct credentials *cred
 	credentials_unref(l->credentials);
 	l->config = c;
 	l->credentials = credentials_ref(credentials);
+	note_validity(l);
+	l->level = PRESENCE_RETAINED;
+	l->without_will = false;
+	l->refusal[0] = l->topic_error[0] = '\0';
+	free(l->known);
+	l->known = calloc(c->n_brokers, sizeof(*l->known));
+	if (!l->known) { /* as for the window, only at the start could that be */
+		log_error("no memory for %zu brokers", c->n_brokers);
+		abort();
+	}
 	l->broker = l->brokers_tried = l->address = 0;
 	l->backoff_usec = 0;
 	l->mute = l->qos2_losses = 0;
@@ -467,6 +587,11 @@ void link_describe(const struct link *l, struct link_description *ret_descriptio
 		.peer_validity = connected ? client_peer_validity(l->client) : (struct validity){0},
 		.next_usec = due(l->reconnect),
 		.report_refused = !link_can_probe(l),
+		.topic_error = l->topic_error[0] ? l->topic_error : NULL,
+		.own = l->own,
+		.authority = l->authority,
+		.renewal_error = l->renewal_error,
+		.renewal_refused_usec = l->renewal_refused_usec,
 	};
 	losses_summarize(&l->losses, now_usec(CLOCK_MONOTONIC), &ret_description->losses);
 }
@@ -506,5 +631,7 @@ void link_free(struct link *l)
 	sd_event_unref(l->loop);
 	credentials_unref(l->credentials);
 	event_release(&l->will);
+	free(l->known);
+	free(l->renewal_error);
 	free(l);
 }

@@ -54,6 +54,10 @@ struct link_description {
 	uint64_t next_usec; /* CLOCK_REALTIME of the next attempt; 0: none is waited for */
 	struct losses_summary losses; /* within the last hour */
 	bool report_refused;	      /* the broker ended the connection over the online report */
+	const char *topic_error; /* what it does not take on mqtt.status_topic; NULL: nothing */
+	struct validity own, authority; /* of our certificate, and of tls.ca_file */
+	const char *renewal_error;	/* why renewed files cannot be used; NULL: they can */
+	uint64_t renewal_refused_usec;
 };
 
 int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,
@@ -78,6 +82,10 @@ void link_leave(struct link *l, link_left left);
 void link_abandon(struct link *l);
 /* An event was delivered on this connection: it is a good one. */
 void link_confirm(struct link *l);
+
+/* Looks whether the files that hold certificates were renewed. They are used with the next connection;
+   if they cannot be, the old ones stay in use. */
+void link_renew(struct link *l);
 
 bool link_connected(const struct link *l);
 /* The index of the broker in the configuration. */

@@ -66,3 +66,17 @@ int presence_build(const struct config *c, const struct credentials *credentials
 	r = event_build_status(c, &s, ret_event);
 	return r < 0 ? r : 1;
 }
+
+bool presence_will_may_be_refused(unsigned reason_code)
+{
+	static const uint8_t codes[] = {
+		0x00, 0x05 /* 3.1.1: not authorized */,
+		0x80, 0x81,
+		0x82, 0x83,
+		0x87, 0x90,
+		0x95, 0x99,
+		0x9b,
+	};
+
+	return reason_code <= UINT8_MAX && memchr(codes, (int)reason_code, sizeof(codes)) != NULL;
+}

@@ -13,6 +13,16 @@
 #include "spooler/event/event.h"
 #include "spooler/mqtt/transport.h"
 
+/* How much of it a broker takes; learnt from its refusals, see link.c. */
+enum presence_level {
+	PRESENCE_RETAINED, /* everything */
+	PRESENCE_LIVE,	   /* reports that are not retained */
+};
+
+/* Whether a CONNECT that was refused with this reason code (0: closed without one) may have been
+   refused because of its will: rights, topic, size or a reason that says nothing. */
+bool presence_will_may_be_refused(unsigned reason_code);
+
 enum presence {
 	PRESENCE_ONLINE,
 	PRESENCE_OFFLINE, /* an orderly end */

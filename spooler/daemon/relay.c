@@ -610,6 +610,12 @@ void relay_wake(struct relay *r)
 	relay_feed(r);
 }
 
+void relay_renew(struct relay *r)
+{
+	if (r->config)
+		link_renew(r->link);
+}
+
 /* --- description */
 
 void relay_prune_attempts(struct relay *r)
@@ -635,6 +641,11 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.peer_validity = l.peer_validity,
 		.next_connect_usec = l.next_usec,
 		.report_refused = l.report_refused,
+		.topic_error = l.topic_error,
+		.own = l.own,
+		.authority = l.authority,
+		.renewal_error = l.renewal_error,
+		.renewal_refused_usec = l.renewal_refused_usec,
 		.in_flight = d.in_flight,
 		.held = d.held,
 		.paused_until_usec = d.paused_until_usec,

@@ -41,6 +41,9 @@ void relay_free(struct relay *r); /* NULL is fine */
 void relay_configure(struct relay *r, struct config *c, struct credentials *credentials,
 		     struct signer *signer);
 
+/* See link_renew(). */
+void relay_renew(struct relay *r);
+
 /* Something may have come into the spool. */
 void relay_wake(struct relay *r);
 /* Tries everything now that waits for a back-off: the connection, refused and held events. */
@@ -69,6 +72,10 @@ struct relay_description {
 	uint64_t
 		next_connect_usec; /* when the next attempt is due; 0: there is one, or it succeeded */
 	bool report_refused;	   /* this broker ends the connection over the online report */
+	const char *topic_error; /* what it does not take on mqtt.status_topic; NULL: nothing */
+	struct validity own, authority; /* of our certificate, and of tls.ca_file */
+	const char *renewal_error;	/* why renewed files cannot be used; NULL: they can */
+	uint64_t renewal_refused_usec;
 
 	/* what is under way, and what waits for more than its turn */
 	unsigned in_flight;

@@ -13,9 +13,8 @@ struct status_view {
 	const struct queue *queue;
 	const struct housekeeping *housekeeping;
 	const char *config_path;
-	uint64_t started_usec;		/* CLOCK_REALTIME */
-	struct validity own, authority; /* of the certificates in force */
-	bool disk_hangs;		/* then the spool must not be looked at */
+	uint64_t started_usec; /* CLOCK_REALTIME */
+	bool disk_hangs;       /* then the spool must not be looked at */
 	uint64_t reload_refused_usec;
 	const char *reload_error, *emergency_error;
 	char ids[ATTEMPTS_MAX][37]; /* of the events in the struct status_file */

@@ -235,17 +235,18 @@ static const char *peer(const struct client *c)
 static void lose_in_hello(struct client *c)
 {
 	const char *error = transport_error(c->transport);
+	bool closed = transport_failure(c->transport) == TRANSPORT_FAILURE_CLOSED;
 	bool may_not_know = c->options.config->mqtt.version == 5 && !c->options.connected_before;
 
-	if (transport_failure(c->transport) != TRANSPORT_FAILURE_CLOSED)
+	if (!closed)
 		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s", error);
 	else if (may_not_know)
-		lose(c, CLIENT_LOSS_TRANSPORT, 0,
+		lose(c, CLIENT_LOSS_REFUSED, 0,
 		     "%s instead of a CONNACK; it may not know MQTT 5 (set mqtt.version to 3.1.1), or "
 		     "not take a CONNECT of %zu bytes",
 		     error, c->hello_size);
 	else
-		lose(c, CLIENT_LOSS_TRANSPORT, 0,
+		lose(c, CLIENT_LOSS_REFUSED, 0,
 		     "%s instead of a CONNACK; our CONNECT has %zu bytes", error, c->hello_size);
 }
 
@@ -965,8 +966,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no CONNACK within %llu s", peer(c),
 		     (unsigned long long)c->options.config->mqtt.connect_timeout_s);
 	if (c->state == READY && c->in_flight > 0 && now >= c->head_since + c->ack_timeout_us)
-		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no PUBACK within %llu s, %u messages in flight",
-		     peer(c), (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
+		lose(c, CLIENT_LOSS_TIMEOUT, 0,
+		     "%s: no PUBACK within %llu s, %u messages in flight", peer(c),
+		     (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
 	if (c->state == READY)
 		check_ping(c, now);
 	run(c);

@@ -40,7 +40,8 @@
 /* Why a connection is gone. */
 enum client_loss {
 	CLIENT_LOSS_TRANSPORT,	/* network or TLS: see the text */
-	CLIENT_LOSS_REFUSED,	/* CONNACK, reason code >= 0x80 (MQTT 5 3.2.2.2; 3.1.1: 1..5) */
+	CLIENT_LOSS_REFUSED,	/* CONNACK, reason code >= 0x80 (MQTT 5 3.2.2.2; 3.1.1: 1..5);
+				   or closed instead of a CONNACK, 0 */
 	CLIENT_LOSS_DISCONNECT, /* the broker sent DISCONNECT (MQTT 5 3.14.2.1) */
 	CLIENT_LOSS_TIMEOUT,	/* no CONNACK, PUBACK or PINGRESP in time */
 	CLIENT_LOSS_PROTOCOL,	/* the peer violated the MQTT protocol */

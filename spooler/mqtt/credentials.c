@@ -220,7 +220,12 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 /* Does systemd pass it to the unit? Before version 260 it does so only when the unit starts. */
 static bool is_credential(const char *path)
 {
-	return path[0] != '/' && !is_uri(path) && getenv("CREDENTIALS_DIRECTORY");
+	const char *directory = getenv("CREDENTIALS_DIRECTORY");
+	size_t n = directory ? strlen(directory) : 0;
+
+	if (n == 0 || is_uri(path))
+		return false;
+	return path[0] != '/' || (strncmp(path, directory, n) == 0 && path[n] == '/');
 }
 
 static int certificate_error(int code, const struct config_tls *t, char **ret_error)

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from lib import schema, wait_until
+from lib import Behaviour, schema, wait_until
 
 TOPIC = "virtspool/v1/node1/status"
 
@@ -162,3 +162,90 @@ def test_none(watched):
     bed.subscribed.wait_for(1)
     bed.daemon.stop()
     assert told(bed.subscribed) == []
+
+
+# --- brokers that do not take all of it
+
+
+def event_delivered_without(bed, said):
+    """The daemon goes on without what the broker refuses, and status says so."""
+    bed.daemon.start()
+    bed.hook("started")
+    bed.spool.wait_empty()
+    wait_until(lambda: said in (bed.daemon.status().get("status_topic_error") or ""), 10, bed.daemon.status)
+    assert said in bed.run("virtspool", "status").stdout
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_broker_that_cannot_retain(bed, version):
+    """mosquitto refuses a retained will with 0x9a, or closes the connection under 3.1.1."""
+    bed.broker.options += ["retain_available false"]
+    bed.broker.start()
+    bed.subscribed = bed.subscriber()
+    bed.daemon.config["mqtt"]["version"] = version
+    event_delivered_without(bed, "does not take retained messages")
+    if version == "5":
+        wait_for(bed.subscribed, "online")
+        bed.daemon.kill()
+        wait_for(bed.subscribed, "online", "offline")
+
+
+class RefusesWill(Behaviour):
+    code = 0x87
+
+    def connect(self, c):
+        if c.connect.will:
+            if self.code:
+                c.connack(self.code)
+            c.close()
+        c.connack()
+
+
+class ClosesOnWill(RefusesWill):
+    code = 0
+
+
+@pytest.mark.parametrize("behaviour", [RefusesWill, ClosesOnWill])
+def test_a_broker_that_refuses_the_will(bed, behaviour):
+    bed.broker = bed.scripted_broker(behaviour())
+    event_delivered_without(bed, "refuses to connect with a will on mqtt.status_topic")
+
+
+class RefusesRetained(Behaviour):
+    def publish(self, c, publish):
+        if publish.retain:
+            return self.refuse(c, publish)
+        super().publish(c, publish)
+
+    def refuse(self, c, publish):
+        c.puback(publish, 0x87)
+
+
+class DisconnectsOnRetained(RefusesRetained):
+    def refuse(self, c, publish):
+        c.disconnect(0x9A)
+
+
+class CutsOnRetained(RefusesRetained):
+    def refuse(self, c, publish):
+        c.cut()
+
+
+@pytest.mark.parametrize("behaviour", [RefusesRetained, DisconnectsOnRetained, CutsOnRetained])
+def test_a_broker_that_refuses_a_retained_report(bed, behaviour):
+    bed.broker = bed.scripted_broker(behaviour())
+    event_delivered_without(bed, "does not take retained messages")
+    reports = [p for p in bed.broker.delivered if p.topic == TOPIC]
+    assert reports and not reports[-1].retain
+
+
+def test_a_broker_that_refuses_everyone_is_not_the_will_s_fault(bed):
+    class RefusesAll(Behaviour):
+        connack_code = 0x87
+
+    bed.broker = bed.scripted_broker(RefusesAll())
+    bed.daemon.start()
+    bed.broker.wait_connections(4)
+    assert bed.daemon.status().get("status_topic_error") is None
+    bed.broker.behaviour = Behaviour()
+    bed.daemon.wait_connected()
