@@ -33,6 +33,7 @@ typedef int (*command_run)(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_drop(int argc, char **argv);
 int cmd_hooks(int argc, char **argv);
+int cmd_join(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_purge(int argc, char **argv);
 int cmd_replay(int argc, char **argv);

@@ -22,6 +22,7 @@ static const struct {
 	{"hooks", cmd_hooks, "install, remove or show libvirt's hooks"},
 	{"test", cmd_test, "send a test event end to end"},
 	{"doctor", cmd_doctor, "check the installation and suggest fixes"},
+	{"join", cmd_join, "make this host report, with a bundle from the management node"},
 	{"watch", cmd_watch, "show events as they arrive at the broker"},
 };
 

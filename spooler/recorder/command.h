@@ -24,6 +24,7 @@ int cmd_run(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_hosts(int argc, char **argv);
 int cmd_guests(int argc, char **argv);
+int cmd_init(int argc, char **argv);
 int cmd_log(int argc, char **argv);
 int cmd_timeline(int argc, char **argv);
 int cmd_holes(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{"run", cmd_run, "record events; what the service runs"},
+	{"init", cmd_init, "set up the recorder, and make a bundle for each host"},
 	{"check", cmd_check, "check configuration and store"},
 	{"hosts", cmd_hosts, "show the hosts: online, last heard of, how complete"},
 	{"guests", cmd_guests, "show where each virtual machine is, and its state"},
