@@ -9,6 +9,7 @@
 
 #include "spooler/config/config-keys.h"
 #include "spooler/config/topic-template.h"
+#include "spooler/base/address.h"
 #include "spooler/base/util.h"
 
 #define NAME_MAX_LENGTH 253 /* of a DNS name */
@@ -45,6 +46,7 @@ static const char *check_alpn(const char *value);
 static const char *check_glob(const char *value);
 static const char *check_store(const char *value);
 static const char *check_share(const char *value);
+static const char *check_listen(const char *value);
 
 #define SHARED (CONFIG_DAEMON | CONFIG_RECORDER)
 
@@ -173,6 +175,22 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	{"mqtt.session_expiry", TYPE_DURATION, TO(recorder.session_expiry_s), "30d", .min = 60,
 	 .max = UINT32_MAX - 1, .programs = CONFIG_RECORDER,
 	 .help = "ask the broker to keep events for this long while the recorder is away"},
+
+	{"http.listen", TYPE_STRING, TO(http.listen), "127.0.0.1:8480", .check = check_listen,
+	 .none = true, .programs = CONFIG_RECORDER,
+	 .help = "where the web page, the API and the metrics are served. Any other address than loopback "
+		 "needs TLS, and client_ca_file or token_file"},
+	{"http.certificate_file", TYPE_FILE, TO(http.certificate_file), .programs = CONFIG_RECORDER,
+	 .help = "the web server's certificate with its chain (PEM)"},
+	{"http.key_file", TYPE_SECRET, TO(http.key_file), .programs = CONFIG_RECORDER,
+	 .help = "its key (PEM)"},
+	{"http.client_ca_file", TYPE_FILE, TO(http.client_ca_file), .programs = CONFIG_RECORDER,
+	 .help = "clients with a certificate of these authorities (PEM) may read"},
+	{"http.token_file", TYPE_SECRET, TO(http.token_file), .programs = CONFIG_RECORDER,
+	 .help = "clients that know the token in this file may read: as bearer, or as the password of any user"},
+	{"http.connections", TYPE_INTEGER, TO(http.connections), "1200", .min = 12, .max = 100000,
+	 .programs = CONFIG_RECORDER,
+	 .help = "at most this many clients at a time; five sixths of them may be live streams"},
 
 	{"log.level", TYPE_CHOICE, TO(log_level), "info", .choices = log_levels, .programs = SHARED,
 	 .help = "err, warning, notice, info or debug"},
@@ -527,6 +545,16 @@ static const char *check_store(const char *value)
 	if ((at && memchr(authority, ':', (size_t)(at - authority))) || strstr(value, "password="))
 		return "secrets do not belong here; name a file with ?passfile=/etc/virtspool/pgpass";
 	return NULL;
+}
+
+static const char *check_listen(const char *value)
+{
+	struct sockaddr_storage address;
+	socklen_t size;
+
+	return address_parse(value, &address, &size)
+		       ? NULL
+		       : "expected ADDRESS:PORT, like 127.0.0.1:8480, [::1]:8480 or 0.0.0.0:8480, or none";
 }
 
 static const char *check_share(const char *value)

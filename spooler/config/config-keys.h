@@ -49,7 +49,7 @@ struct config_key {
 	const char *help;
 };
 
-#define CONFIG_N_KEYS 52
+#define CONFIG_N_KEYS 58
 extern const struct config_key config_keys[CONFIG_N_KEYS];
 
 /* The key with this path ("section.key") that the program knows, or NULL. */

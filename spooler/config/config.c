@@ -15,6 +15,7 @@
 #include "hook/spool.h"
 #include "spooler/config/config-value.h"
 #include "spooler/config/topic-template.h"
+#include "spooler/base/address.h"
 #include "spooler/base/util.h"
 
 #define DEPTH_MAX 16 /* of what is skipped because its key is unknown */
@@ -341,6 +342,33 @@ static bool loopback(const char *host)
 	       strcmp(host, "::1") == 0;
 }
 
+/* What happens to guests is nobody else's business. */
+static void check_http(struct config_reader *rd)
+{
+	static const char *const pairs[][2] = {
+		{"http.certificate_file", "http.key_file"},
+		{"http.key_file", "http.certificate_file"},
+		{"http.client_ca_file", "http.certificate_file"},
+	};
+	const struct config_http *h = &rd->config->http;
+
+	for (size_t i = 0; i < ELEMENTSOF(pairs); i++)
+		if (given(rd, pairs[i][0]) && !given(rd, pairs[i][1]))
+			(void)config_error(rd, place(rd, pairs[i][0]), "%s needs %s", pairs[i][0],
+					   pairs[i][1]);
+	if (!given(rd, "http.listen") || !h->listen || address_is_loopback(h->listen))
+		return;
+	if (!given(rd, "http.certificate_file"))
+		(void)config_error(rd, place(rd, "http.listen"),
+				   "http.listen is not a loopback address, so it needs TLS: set "
+				   "http.certificate_file and http.key_file");
+	else if (!given(rd, "http.client_ca_file") && !given(rd, "http.token_file"))
+		(void)config_error(
+			rd, place(rd, "http.listen"),
+			"http.listen is not a loopback address, so clients must be checked: set "
+			"http.client_ca_file or http.token_file");
+}
+
 static void check_together(struct config_reader *rd)
 {
 	static const struct {
@@ -371,6 +399,8 @@ static void check_together(struct config_reader *rd)
 				"%s has no effect with %s: a pre-shared key replaces certificates",
 				rules[i].given, rules[i].excluded);
 	}
+	if (rd->program == CONFIG_RECORDER)
+		check_http(rd);
 	if (c->mqtt.retry_min_s > c->mqtt.retry_max_s)
 		(void)config_error(rd,
 				   place(rd, given(rd, "mqtt.retry_min") ? "mqtt.retry_min"

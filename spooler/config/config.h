@@ -92,6 +92,13 @@ struct config {
 			session_expiry_s; /* the broker keeps events this long while nobody takes them */
 	} recorder;
 
+	struct config_http {
+		char *listen; /* ADDRESS:PORT; NULL: no web server */
+		char *certificate_file, *key_file; /* NULL: no TLS */
+		char *client_ca_file, *token_file; /* either admits a client */
+		unsigned connections;
+	} http;
+
 	char *metrics_file; /* NULL: none */
 	int log_level;	    /* syslog priority; LOG_INFO by default */
 };

@@ -86,7 +86,7 @@ static void release_hosts(struct timeline *t)
 
 static void write_interval(struct timeline *t, const struct interval *x, int64_t to)
 {
-	if (x->from > t->to || (to && to < t->from) || (to && to <= x->from) ||
+	if (x->from > t->to || (to && to <= t->from) || (to && to <= x->from) ||
 	    (t->only && x->host != t->only))
 		return;
 	(void)json_array_append_new(
@@ -564,7 +564,7 @@ static int take_epoch(const struct db_value *v, void *userdata)
 
 	if (l->n < EPOCHS_MAX) {
 		l->list[l->n].from = time_of(v[0].data);
-		l->list[l->n++].to = time_of(v[1].data);
+		l->list[l->n++].to = v[1].type == DB_NULL ? 0 : time_of(v[1].data);
 	}
 	return 0;
 }
@@ -591,12 +591,22 @@ static void add_state(struct timeline *t, int64_t host, const char *state, int64
 	write_interval(t, &x, to);
 }
 
+/* 0: it is there. */
+static int64_t gone_since(const struct host_now *h)
+{
+	if (strcmp(h->state, "silent") == 0)
+		return h->seen;
+	return strcmp(h->state, "offline") == 0 ? h->status_time : 0;
+}
+
 /* It was there from an epoch's first event to its last; since the last, as it says itself. */
 static int read_host_states(struct timeline *t, int64_t host, json_t *ret)
 {
+	/* Its last event is the last before the next epoch's first. */
 	static const struct db_statement epochs = {
-		"SELECT first_id, last_id FROM epochs WHERE host = $1 AND first_id IS NOT "
-		"NULL ORDER BY first_id",
+		"SELECT p.first_id, (SELECT max(e.id) FROM events e WHERE e.host = $1 AND e.id < (SELECT min(n.first_id) "
+		"FROM epochs n WHERE n.host = $1 AND n.first_id > p.first_id)) FROM epochs p WHERE p.host = $1 AND "
+		"p.first_id IS NOT NULL ORDER BY p.first_id",
 		"i"};
 	static const struct db_statement now = {
 		"SELECT h.seen, h.status_time, " HOST_STATE " FROM hosts h WHERE h.no = $1", "i"};
@@ -612,11 +622,7 @@ static int read_host_states(struct timeline *t, int64_t host, json_t *ret)
 	for (size_t i = 0; i < l.n; i++) {
 		bool last = i + 1 == l.n;
 
-		end = l.list[i].to;
-		if (last && strcmp(h.state, "offline") != 0 && strcmp(h.state, "silent") != 0)
-			end = 0;
-		else if (last && h.status_time > end)
-			end = h.status_time;
+		end = last ? gone_since(&h) : l.list[i].to;
 		add_state(t, host, "online", l.list[i].from, end);
 		if (!last && l.list[i + 1].from > end)
 			add_state(t, host, "offline", end, l.list[i + 1].from);

@@ -52,15 +52,16 @@ struct init {
 	bool ask; /* stdin is a terminal */
 };
 
-enum { OPTION_CA = 0x2000, OPTION_CA_KEY, OPTION_KIND, OPTION_STORE };
+enum { OPTION_INIT_CA = 0x3000, OPTION_INIT_CA_KEY, OPTION_INIT_KIND, OPTION_INIT_STORE };
 
 static const struct argp_option options[] = {
 	{"broker", 'b', "URL", 0, "mqtts://HOST[:PORT], as hosts reach it; may be repeated", 0},
-	{"broker-kind", OPTION_KIND, "KIND", 0, "mosquitto, rabbitmq or emqx [mosquitto]", 0},
-	{"ca-certificate", OPTION_CA, "FILE", 0, "use this authority instead of a new one", 0},
-	{"ca-key", OPTION_CA_KEY, "FILE", 0, "its key", 0},
+	{"broker-kind", OPTION_INIT_KIND, "KIND", 0, "mosquitto, rabbitmq or emqx [mosquitto]", 0},
+	{"ca-certificate", OPTION_INIT_CA, "FILE", 0, "use this authority instead of a new one", 0},
+	{"ca-key", OPTION_INIT_CA_KEY, "FILE", 0, "its key", 0},
 	{"directory", 'd', "DIR", 0, "where everything is put [" CONFIGDIR "]", 0},
-	{"store", OPTION_STORE, "URL", 0, "the store [sqlite:///var/lib/virtspool/recorder.db]", 0},
+	{"store", OPTION_INIT_STORE, "URL", 0,
+	 "the store [sqlite:///var/lib/virtspool/recorder.db]", 0},
 	{0},
 };
 
@@ -85,16 +86,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'd':
 		x->directory = arg;
 		return 0;
-	case OPTION_CA:
+	case OPTION_INIT_CA:
 		x->ca_certificate = arg;
 		return 0;
-	case OPTION_CA_KEY:
+	case OPTION_INIT_CA_KEY:
 		x->ca_key = arg;
 		return 0;
-	case OPTION_STORE:
+	case OPTION_INIT_STORE:
 		x->store = arg;
 		return 0;
-	case OPTION_KIND:
+	case OPTION_INIT_KIND:
 		x->kind = find_kind(arg);
 		if (x->kind < 0)
 			argp_error(

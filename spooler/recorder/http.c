@@ -9,9 +9,7 @@
  * libmicrohttpd's time-out starts anew with every byte. A client that sends or reads one byte a
  * minute would keep its connection for days, so each connection has a deadline of ours, too.
  */
-#include <arpa/inet.h>
 #include <microhttpd.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -19,6 +17,7 @@
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 
+#include "spooler/base/address.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/access.h"
@@ -59,78 +58,6 @@ struct http {
 
 /* --- the address */
 
-static bool parse_address(const char *text, struct sockaddr_storage *ret, socklen_t *ret_size)
-{
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
-	struct sockaddr_in *in = (struct sockaddr_in *)ret;
-	const char *colon = strrchr(text, ':');
-	char address[INET6_ADDRSTRLEN + 2];
-	unsigned long port;
-	char *end;
-	size_t n;
-
-	if (!colon || colon == text || (size_t)(colon - text) >= sizeof(address))
-		return false;
-	errno = 0;
-	port = strtoul(colon + 1, &end, 10);
-	if (colon[1] < '0' || colon[1] > '9' || *end || errno || port == 0 || port > UINT16_MAX)
-		return false;
-	n = (size_t)(colon - text);
-	memcpy(address, text, n);
-	address[n] = 0;
-	memset(ret, 0, sizeof(*ret));
-	if (address[0] == '[' && address[n - 1] == ']') {
-		address[n - 1] = 0;
-		in6->sin6_family = AF_INET6;
-		in6->sin6_port = htons((uint16_t)port);
-		*ret_size = sizeof(*in6);
-		return inet_pton(AF_INET6, address + 1, &in6->sin6_addr) == 1;
-	}
-	in->sin_family = AF_INET;
-	in->sin_port = htons((uint16_t)port);
-	*ret_size = sizeof(*in);
-	return inet_pton(AF_INET, address, &in->sin_addr) == 1;
-}
-
-const char *http_check_listen(const char *listen)
-{
-	struct sockaddr_storage address;
-	socklen_t size;
-
-	return parse_address(listen, &address, &size)
-		       ? NULL
-		       : "expected ADDRESS:PORT, like 127.0.0.1:8480, [::1]:8480 or 0.0.0.0:8480";
-}
-
-bool http_is_loopback(const char *listen)
-{
-	struct sockaddr_storage a;
-	socklen_t size;
-
-	if (!parse_address(listen, &a, &size))
-		return false;
-	if (a.ss_family == AF_INET6)
-		return IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr);
-	return ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == 127;
-}
-
-const char *http_check_access(const struct http_options *o)
-{
-	if (!o->certificate_file != !o->key_file)
-		return "http.certificate_file and http.key_file belong together: set both";
-	if (o->client_ca_file && !o->certificate_file)
-		return "http.client_ca_file needs TLS: set http.certificate_file and http.key_file";
-	if (http_is_loopback(o->listen))
-		return NULL;
-	if (!o->certificate_file)
-		return "any other address than loopback needs TLS: set http.certificate_file and "
-		       "http.key_file";
-	if (!o->client_ca_file && !o->token_file)
-		return "any other address than loopback needs a check of the clients: set "
-		       "http.client_ca_file or http.token_file";
-	return NULL;
-}
-
 static int listen_on(const char *text, int *ret_fd, char **ret_error)
 {
 	struct sockaddr_storage address;
@@ -138,7 +65,7 @@ static int listen_on(const char *text, int *ret_fd, char **ret_error)
 	_cleanup_close_ int fd = -1;
 	int r = 0;
 
-	if (!parse_address(text, &address, &size))
+	if (!address_parse(text, &address, &size))
 		return -EINVAL;
 	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) < 0 ||
@@ -614,8 +541,10 @@ void http_stop(struct http *h)
 	free(h);
 }
 
-void http_changed(struct http *h, const struct http_change *change)
+void http_changed(const struct store_change *change, void *userdata)
 {
+	struct http *h = userdata;
+
 	(void)pthread_mutex_lock(&h->lock);
 	live_change_add(&h->pending, change);
 	(void)pthread_mutex_unlock(&h->lock);

@@ -7,7 +7,7 @@
  *
  *	struct http *h;
  *	r = http_start(&options, &h, &error);	binds, then starts the thread
- *	http_changed(h, &change);		after each commit, from the thread that commits
+ *	http_changed(&change, h);		after each commit, from the thread that commits
  *	http_stop(h);				ends all connections and the thread
  *
  * Limits: connections, bytes of a request, time for a request and for reading the answer, rows of an
@@ -18,6 +18,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+
+#include "spooler/recorder/store.h"
 
 struct http_options {
 	const char *store;  /* the URL for db_open() */
@@ -32,18 +35,6 @@ struct http_options {
 	void *userdata;
 };
 
-/* What changed with a commit. Both lists may be short of what changed if `all` is set. */
-struct http_change {
-	const char *const *hosts; /* names */
-	size_t n_hosts;
-	const unsigned char (*guests)[16]; /* UUIDs */
-	size_t n_guests;
-	bool all;
-};
-
-#define HTTP_LISTEN_DEFAULT "127.0.0.1:8480"
-#define HTTP_CONNECTIONS_DEFAULT 1200
-
 struct http;
 
 /*
@@ -52,12 +43,6 @@ struct http;
  */
 int http_start(const struct http_options *o, struct http **ret_http, char **ret_error);
 void http_stop(struct http *h); /* NULL is fine */
-void http_changed(struct http *h,
-		  const struct http_change *change); /* from any thread; never blocks for long */
-
-/* Is this address served without TLS and without a check of the client: loopback? */
-bool http_is_loopback(const char *listen);
-/* NULL, or what is wrong with the text, for the configuration. */
-const char *http_check_listen(const char *listen);
-/* NULL, or which key is missing with this combination and why. */
-const char *http_check_access(const struct http_options *o);
+/* A store_changed_fn, whose userdata is a struct http: what a commit has changed. From any thread; never
+   blocks for long. */
+void http_changed(const struct store_change *change, void *userdata);

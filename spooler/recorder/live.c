@@ -74,10 +74,9 @@ static void add_guest(struct live_change *c, const unsigned char uuid[16])
 		memcpy(c->guests[c->n_guests++], uuid, 16);
 }
 
-void live_change_add(struct live_change *c, const struct http_change *change)
+void live_change_add(struct live_change *c, const struct store_change *change)
 {
 	c->any = true;
-	c->all = c->all || change->all;
 	for (size_t i = 0; i < change->n_hosts && !c->all; i++)
 		add_host(c, change->hosts[i]);
 	for (size_t i = 0; i < change->n_guests && !c->all; i++)

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <systemd/sd-event.h>
 
-#include "spooler/recorder/http.h"
+#include "spooler/recorder/store.h"
 
 #define LIVE_HOSTS_MAX 64
 #define LIVE_GUESTS_MAX 256
@@ -28,7 +28,7 @@ struct live_change {
 };
 
 /* Adds without repetition, as far as there is room. */
-void live_change_add(struct live_change *c, const struct http_change *change);
+void live_change_add(struct live_change *c, const struct store_change *change);
 
 struct live;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* recorder - see recorder.h. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
@@ -9,6 +10,7 @@
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/config/config.h"
+#include "spooler/recorder/http.h"
 #include "spooler/recorder/ingest.h"
 #include "spooler/recorder/recorder.h"
 #include "spooler/recorder/subscription.h"
@@ -25,6 +27,9 @@ struct recorder {
 	struct ingest *ingest;
 	sd_event_source *status;
 	bool store_failed;
+	_Atomic bool connected; /* for the metrics, which are asked from the web server's thread */
+	pthread_mutex_t http_lock; /* of `http`: the store's thread tells it of commits */
+	struct http *http;
 };
 
 /* --- configuration */
@@ -92,6 +97,7 @@ static void on_subscription(void *userdata)
 {
 	struct recorder *r = userdata;
 
+	r->connected = subscription_is_up(r->subscription);
 	if (!subscription_is_up(r->subscription))
 		ingest_drop(r->ingest);
 	report_status(r);
@@ -114,6 +120,106 @@ static void on_store_state(const char *error, void *userdata)
 		log_notice("the store takes events again");
 	report_status(r);
 }
+
+/* --- the web server */
+
+#ifdef HAVE_MICROHTTPD
+static void write_metric(FILE *f, const char *name, const char *type, const char *help,
+			 double value)
+{
+	fprintf(f,
+		"# HELP virtspool_recorder_%s %s\n# TYPE virtspool_recorder_%s %s\nvirtspool_recorder_%s %.15g\n",
+		name, help, name, type, name, value);
+}
+
+static void write_metrics(FILE *f, void *userdata)
+{
+	struct recorder *r = userdata;
+	struct ingest_stats s;
+
+	ingest_stats(r->ingest, &s);
+	write_metric(f, "connected", "gauge", "1: connected to a broker.", r->connected);
+	write_metric(f, "events_total", "counter", "Events stored since the start.",
+		     (double)s.counts.events);
+	write_metric(f, "duplicates_total", "counter", "Events that were stored already.",
+		     (double)s.counts.duplicates);
+	write_metric(f, "rejects_total", "counter", "Messages that were not taken.",
+		     (double)s.counts.rejects);
+	write_metric(f, "commits_total", "counter", "Transactions.", (double)s.batches);
+	write_metric(f, "commit_longest_seconds", "gauge", "The longest transaction.",
+		     (double)s.longest_usec / 1e6);
+	write_metric(f, "waiting_messages", "gauge", "Messages that are not committed yet.",
+		     (double)s.waiting);
+	write_metric(f, "store_failing", "gauge",
+		     "1: the store does not take events; they wait at the broker.",
+		     s.failing_since != 0);
+}
+
+/* From the store's thread. */
+static void on_changed(const struct store_change *change, void *userdata)
+{
+	struct recorder *r = userdata;
+
+	(void)pthread_mutex_lock(&r->http_lock);
+	if (r->http)
+		http_changed(change, r->http);
+	(void)pthread_mutex_unlock(&r->http_lock);
+}
+
+static void stop_http(struct recorder *r)
+{
+	struct http *h;
+
+	(void)pthread_mutex_lock(&r->http_lock);
+	h = r->http;
+	r->http = NULL;
+	(void)pthread_mutex_unlock(&r->http_lock);
+	http_stop(h);
+}
+
+static int start_http(struct recorder *r)
+{
+	const struct config_http *c = &r->config->http;
+	const struct http_options o = {
+		.store = r->config->recorder.store,
+		.listen = c->listen,
+		.certificate_file = c->certificate_file,
+		.key_file = c->key_file,
+		.client_ca_file = c->client_ca_file,
+		.token_file = c->token_file,
+		.connections = c->connections,
+		.metrics = write_metrics,
+		.userdata = r,
+	};
+	_cleanup_free_ char *error = NULL;
+	struct http *h;
+	int q;
+
+	if (!c->listen)
+		return 0;
+	q = http_start(&o, &h, &error);
+	if (q < 0) {
+		log_error("%s; events are recorded without the web server",
+			  error ? error : strerror(-q));
+		return q;
+	}
+	log_info("the web page is at %s://%s/", c->certificate_file ? "https" : "http", c->listen);
+	(void)pthread_mutex_lock(&r->http_lock);
+	r->http = h;
+	(void)pthread_mutex_unlock(&r->http_lock);
+	return 0;
+}
+#else
+static void stop_http(struct recorder *r)
+{
+}
+
+static int start_http(struct recorder *r)
+{
+	return 0;
+}
+#define on_changed NULL
+#endif
 
 /* --- signals */
 
@@ -146,6 +252,8 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 		config_free(r->config);
 		r->config = c;
 		r->credentials = credentials;
+		stop_http(r); /* pages connect again by themselves */
+		(void)start_http(r);
 		log_notice("loaded configuration and certificates from '%s'", r->config_path);
 	}
 	(void)sd_notify(0, "READY=1");
@@ -185,6 +293,8 @@ static int start_ingest(struct recorder *r)
 		.store = r->config->recorder.store,
 		.topics = {r->config->mqtt.topic, r->config->mqtt.status_topic},
 		.retention_s = r->config->recorder.retention_s,
+		.changed = on_changed,
+		.changed_userdata = r,
 	};
 	int q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
 
@@ -219,6 +329,7 @@ static int start(struct recorder *r)
 	q = start_ingest(r);
 	if (q != EX_OK)
 		return q;
+	(void)start_http(r); /* without it events are recorded all the same */
 	q = subscription_new(r->loop, r->config, r->credentials, &handlers, r, &r->subscription);
 	if (q < 0) {
 		log_error("cannot start: %s", strerror(-q));
@@ -231,6 +342,7 @@ static int start(struct recorder *r)
 static void stop(struct recorder *r)
 {
 	subscription_free(r->subscription);
+	stop_http(r);
 	if (!ingest_free(r->ingest, STOP_PATIENCE_USEC)) {
 		log_warning("the store does not answer; the batch that it holds comes again");
 		_exit(EX_OK);
@@ -243,7 +355,7 @@ static void stop(struct recorder *r)
 
 int recorder_run(const char *config_path)
 {
-	struct recorder r = {.config_path = config_path};
+	struct recorder r = {.config_path = config_path, .http_lock = PTHREAD_MUTEX_INITIALIZER};
 	int q = start(&r);
 
 	if (q == EX_OK) {

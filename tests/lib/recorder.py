@@ -22,7 +22,7 @@ from pathlib import Path
 from .daemon import confined_prefix, to_yaml
 from .process import Process
 from .programs import program
-from .waiting import wait_until
+from .waiting import free_port, wait_until
 
 
 class Recorder:
@@ -43,6 +43,7 @@ class Recorder:
                 "retry_min": "1s",
                 "retry_max": "1s",
             },
+            "http": {"listen": f"127.0.0.1:{free_port()}"},
             "log": {"level": "debug"},
             "tls": {
                 "ca_file": certs.ca,
@@ -54,6 +55,12 @@ class Recorder:
     @property
     def store(self):
         return self.config["store"]
+
+    @property
+    def url(self):
+        """Of its web server."""
+        http = self.config["http"]
+        return f"{'https' if 'certificate_file' in http else 'http'}://{http['listen'].replace('127.0.0.1', 'localhost')}"
 
     @property
     def config_file(self):
