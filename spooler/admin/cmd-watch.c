@@ -24,6 +24,7 @@
 #include "spooler/base/util.h"
 #include "spooler/config/config.h"
 #include "spooler/event/topic.h"
+#include "spooler/event/verifier.h"
 #include "spooler/mqtt/client.h"
 #include "spooler/mqtt/reason.h"
 
@@ -37,7 +38,7 @@
 struct arguments {
 	struct broker_options broker;
 	const char *filter, *vm, *operation, *host;
-	bool json;
+	bool json, verify;
 	uint64_t limit;
 };
 
@@ -58,6 +59,8 @@ struct watcher {
 	bool colour, once_connected;
 	uint64_t events, duplicates, missing;
 	struct arrivals *arrivals;
+	struct verifier *verifier; /* NULL: not asked for */
+	uint64_t verifications[N_VERIFICATIONS];
 	int exit_code;
 };
 
@@ -69,6 +72,8 @@ static const struct argp_option options[] = {
 	{"host", 'H', "HOST|GLOB", 0, "only these hosts", 1},
 	{"json", 'j', NULL, 0, "print each event as it came, one JSON object a line", 1},
 	{"count", 'n', "N", 0, "end after N events", 1},
+	{"verify", 'V', NULL, 0,
+	 "verify the events' signatures with the CA in tls.ca_file or --cafile", 1},
 	{0},
 };
 
@@ -94,6 +99,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'j':
 		a->json = true;
+		return 0;
+	case 'V':
+		a->verify = true;
 		return 0;
 	case 'n':
 		a->limit = command_number(state, "--count", arg, UINT64_MAX);
@@ -192,15 +200,20 @@ static void print_columns(const char *time, const char *host, const char *vm, co
 		puts(clean);
 }
 
-static void print_event(const json_t *event)
+static void print_event(const json_t *event, const char *verification)
 {
 	const json_t *data = json_object_get(event, "data");
 	const char *sub = member(data, "suboperation"), *name = member(data, "name");
+	const char *replayed =
+		json_is_true(json_object_get(event, "replayed")) ? "  (replayed)" : "";
+	char note[64];
+
+	(void)snprintf(note, sizeof(note), "%s%s%s", replayed, verification ? "  " : "",
+		       verification ? verification : "");
 
 	print_columns(member(event, "time"), host_of(event),
 		      name[0] ? name : member(event, "subject"), member(data, "operation"),
-		      strcmp(sub, "-") == 0 ? "" : sub, member(data, "reason"),
-		      json_is_true(json_object_get(event, "replayed")) ? "  (replayed)" : "");
+		      strcmp(sub, "-") == 0 ? "" : sub, member(data, "reason"), note);
 }
 
 /* A will has no time: it arrives when it was published. */
@@ -224,18 +237,66 @@ static void finish(struct watcher *w, int code)
 	(void)sd_event_exit(w->loop, code);
 }
 
-static void show(struct watcher *w, json_t *event, bool retained)
+static void show(struct watcher *w, json_t *event, bool retained, const char *verification)
 {
 	if (w->arguments->json)
 		command_print_json(json_incref(event));
 	else if (is_status(event))
 		print_status(event, retained);
 	else
-		print_event(event);
+		print_event(event, verification);
 	w->events += !is_status(event);
 	(void)fflush(stdout);
 	if (command_output_ended() || (w->arguments->limit && w->events == w->arguments->limit))
 		finish(w, COMMAND_OK);
+}
+
+/* --- signatures */
+
+/* An event at another host's topic is a forgery too: the signature does not cover the topic. */
+static enum verification verify(struct watcher *w, const struct client_message *m,
+				const json_t *event, const char **ret_why)
+{
+	const char *source = member(event, "source"), *slash = strrchr(source, '/');
+	char host[256], name[256];
+
+	if (topic_host(w->config->mqtt.topic, m->topic, host) &&
+	    (!slash || !topic_decode_host(slash + 1, strlen(slash + 1), name) ||
+	     strcmp(host, name) != 0)) {
+		*ret_why = "the topic is another host's";
+		return VERIFICATION_FORGED;
+	}
+	return verifier_check(w->verifier, event, m->payload, m->size, ret_why);
+}
+
+static void learn(struct watcher *w, const json_t *event)
+{
+	_cleanup_free_ char *why = NULL;
+
+	if (verifier_learn(w->verifier, event, &why) < 0)
+		warn(w, "CERTIFICATE of %s is not used: %s", host_of(event),
+		     why ? why : "no memory");
+}
+
+/* Whether the event counts: a forged one must not take the place of a true one. */
+static bool check_signature(struct watcher *w, const struct client_message *m, const json_t *event,
+			    const char **ret_verification)
+{
+	const char *why = NULL;
+	enum verification v;
+
+	if (is_status(event)) {
+		learn(w, event);
+		return true;
+	}
+	v = verify(w, m, event, &why);
+	w->verifications[v]++;
+	*ret_verification = verification_name(v);
+	if (v == VERIFICATION_FORGED || (v != VERIFICATION_VERIFIED && w->arguments->json))
+		warn(w, "%s event %s of %s at %s: %s",
+		     v == VERIFICATION_FORGED ? "FORGED" : *ret_verification, member(event, "id"),
+		     host_of(event), m->topic, why);
+	return v != VERIFICATION_FORGED && (v == VERIFICATION_VERIFIED || !w->arguments->json);
 }
 
 static void on_message(struct client *c, const struct client_message *m, void *userdata)
@@ -244,17 +305,20 @@ static void on_message(struct client *c, const struct client_message *m, void *u
 	json_error_t error;
 	json_t *event = json_loadb(m->payload, m->size, JSON_REJECT_DUPLICATES, &error);
 	const char *id = member(event, "id"), *source = member(event, "source");
+	const char *verification = NULL;
 
 	if (!json_is_object(event) || !id[0] || !source[0]) {
 		warn(w, "topic %s: not an event: %s", m->topic,
 		     event ? "not a CloudEvent" : error.text);
+	} else if (w->verifier && !check_signature(w, m, event, &verification)) {
+		/* reported */
 	} else if (!arrivals_note_id(w->arrivals, source, id)) {
 		w->duplicates++;
 	} else {
 		if (!json_is_true(json_object_get(event, "replayed")) && member(event, "epoch")[0])
 			check_sequence(w, event);
 		if (wanted(w->arguments, event))
-			show(w, event, m->retain);
+			show(w, event, m->retain, verification);
 	}
 	json_decref(event);
 }
@@ -398,6 +462,23 @@ static int set_filters(struct watcher *w, const struct arguments *a)
 	return w->filters[0] ? 0 : -ENOMEM;
 }
 
+static int load_verifier(struct watcher *w)
+{
+	_cleanup_free_ char *error = NULL;
+
+	if (!w->config->tls.ca_file) {
+		warn(w,
+		     "--verify needs the CA of the hosts' certificates: set tls.ca_file or --cafile");
+		return COMMAND_USAGE;
+	}
+	if (verifier_new(w->config->tls.ca_file, w->config->tls.crl_file, &w->verifier, &error) <
+	    0) {
+		warn(w, "%s", error ? error : "no memory");
+		return COMMAND_FAILED;
+	}
+	return COMMAND_OK;
+}
+
 static int load(struct watcher *w, const struct arguments *a)
 {
 	int r = broker_options_load(&a->broker, &w->config, &w->credentials);
@@ -409,6 +490,11 @@ static int load(struct watcher *w, const struct arguments *a)
 		w->client_id = strdup(a->broker.client_id);
 	else if (asprintf(&w->client_id, "%s-watch-%d", w->config->mqtt.client_id, getpid()) < 0)
 		w->client_id = NULL;
+	if (a->verify) {
+		r = load_verifier(w);
+		if (r != COMMAND_OK)
+			return r;
+	}
 	w->arrivals = arrivals_new();
 	if (set_filters(w, a) < 0 || !w->client_id || !w->arrivals)
 		return command_failure("cannot start", -ENOMEM);
@@ -448,9 +534,18 @@ static void release(struct watcher *w)
 	sd_event_source_disable_unref(w->reconnect);
 	sd_event_unref(w->loop);
 	arrivals_free(w->arrivals);
+	verifier_free(w->verifier);
 	free(w->filters[0]);
 	free(w->filters[1]);
 	free(w->client_id);
+}
+
+static void print_verifications(const struct watcher *w)
+{
+	for (size_t v = 0; v < N_VERIFICATIONS; v++)
+		fprintf(stderr, "%s%" PRIu64 " %s", v ? ", " : "", w->verifications[v],
+			verification_name(v));
+	fputc('\n', stderr);
 }
 
 int cmd_watch(int argc, char **argv)
@@ -480,6 +575,8 @@ int cmd_watch(int argc, char **argv)
 			"%" PRIu64 " events, %" PRIu64 " duplicates left out, %" PRIu64
 			" missing\n",
 			w.events, w.duplicates, w.missing);
+	if (w.verifier && w.once_connected)
+		print_verifications(&w);
 	release(&w);
 	return command_finish(r);
 }

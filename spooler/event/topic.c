@@ -108,3 +108,63 @@ int topic_filter(const char *template, char **ret_filter)
 	*ret_filter = filter;
 	return 0;
 }
+
+/* --- the way back: the host that a topic names */
+
+bool topic_decode_host(const char *text, size_t n, char ret_host[static 256])
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int c = (unsigned char)text[i];
+
+		if (c == '%') {
+			if (i + 2 >= n || hex_digit(text[i + 1]) < 0 || hex_digit(text[i + 2]) < 0)
+				return false;
+			c = hex_digit(text[i + 1]) << 4 | hex_digit(text[i + 2]);
+			i += 2;
+		}
+		if (c < 0x20 || c == 0x7f || length == 255)
+			return false;
+		ret_host[length++] = (char)c;
+	}
+	ret_host[length] = 0;
+	return length > 0 && utf8_valid(ret_host, length);
+}
+
+/* Does a level fit its template? {host} is decoded; any other field stands for anything. */
+static bool match_level(const char *template, size_t n, const char *level, size_t size, bool *found,
+			char ret_host[static 256])
+{
+	static const char field[] = "{host}";
+	const char *at = memmem(template, n, field, sizeof(field) - 1);
+	size_t before, after;
+
+	if (!memchr(template, '{', n))
+		return n == size && memcmp(template, level, n) == 0;
+	if (!at)
+		return size > 0;
+	before = (size_t)(at - template);
+	after = n - before - (sizeof(field) - 1);
+	if (size <= before + after || memcmp(template, level, before) != 0 ||
+	    memcmp(at + sizeof(field) - 1, level + size - after, after) != 0)
+		return false;
+	*found = true;
+	return topic_decode_host(level + before, size - before - after, ret_host);
+}
+
+bool topic_host(const char *template, const char *topic, char ret_host[static 256])
+{
+	bool found = false;
+
+	for (;;) {
+		size_t n = strcspn(template, "/"), size = strcspn(topic, "/");
+
+		if (!match_level(template, n, topic, size, &found, ret_host))
+			return false;
+		if (!template[n] || !topic[size])
+			return !template[n] && !topic[size] && found;
+		template += n + 1;
+		topic += size + 1;
+	}
+}

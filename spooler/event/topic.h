@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,11 @@ int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], 
  * becomes `+`. A string to be freed; -ENOMEM.
  */
 int topic_filter(const char *template, char **ret_filter);
+
+/* The way back: the host that a topic names, decoded, if the topic is one of the template's. */
+bool topic_host(const char *template, const char *topic, char ret_host[static 256]);
+/* Percent-decodes a host's name of n bytes; false if it is not UTF-8 without control characters. */
+bool topic_decode_host(const char *text, size_t n, char ret_host[static 256]);
 
 /*
  * Percent-encodes (RFC 3986) all but the unreserved characters and those in `also`, as long as it

@@ -9,6 +9,7 @@
 
 #include "spooler/base/util.h"
 #include "spooler/event/signature.h"
+#include "spooler/event/topic.h"
 #include "spooler/event/verifier.h"
 
 #define SOURCE_PREFIX "/virtspool/"
@@ -132,34 +133,14 @@ static int keep_certificate(struct host *h, struct signing_certificate *c)
 
 /* --- what an event says of its host */
 
-static bool decode_percent(const char *text, char *buf, size_t size)
-{
-	size_t n = 0;
-	unsigned byte;
-
-	for (; *text; text++) {
-		if (n + 1 >= size)
-			return false;
-		if (*text != '%') {
-			buf[n++] = *text;
-			continue;
-		}
-		if (sscanf(text + 1, "%2x", &byte) != 1 || !text[1] || !text[2] || byte == 0)
-			return false;
-		buf[n++] = (char)byte;
-		text += 2;
-	}
-	buf[n] = '\0';
-	return n > 0;
-}
-
 /* The host's name, as its certificate must have it. */
 static const char *source_of(const json_t *event, char host[static 256])
 {
 	const char *source = json_string_value(json_object_get(event, "source"));
 
 	if (!source || strncmp(source, SOURCE_PREFIX, strlen(SOURCE_PREFIX)) != 0 ||
-	    !decode_percent(source + strlen(SOURCE_PREFIX), host, 256))
+	    !topic_decode_host(source + strlen(SOURCE_PREFIX),
+			       strlen(source + strlen(SOURCE_PREFIX)), host))
 		return NULL;
 	return source;
 }

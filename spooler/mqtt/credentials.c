@@ -373,14 +373,6 @@ static int load_psk(const struct config_tls *t, struct credentials *c, char **re
 	return 0;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)tolower((unsigned char)c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* "sha256:" and 64 hexadecimal digits, colons between them allowed. */
 static int parse_pin(const char *s, unsigned char pin[PIN_SIZE])
 {

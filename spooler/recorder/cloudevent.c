@@ -5,6 +5,7 @@
 
 #include "spooler/base/util.h"
 #include "spooler/base/utf8.h"
+#include "spooler/event/topic.h"
 #include "spooler/recorder/cloudevent.h"
 
 #define SOURCE_PREFIX "/virtspool/"
@@ -12,14 +13,6 @@
 #define SEQUENCE_MAX (INT64_C(1) << 62)
 
 /* --- ids */
-
-static int hex(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
 
 /* Hexadecimal digits with dashes at the places of `dashes`, a bit for each. */
 static bool parse_hex(const char *text, uint64_t dashes, unsigned char ret[16])
@@ -31,8 +24,8 @@ static bool parse_hex(const char *text, uint64_t dashes, unsigned char ret[16])
 
 		if (dashes >> at & 1 && text[at++] != '-')
 			return false;
-		high = hex(text[at]);
-		low = high < 0 ? -1 : hex(text[at + 1]);
+		high = hex_digit(text[at]);
+		low = high < 0 ? -1 : hex_digit(text[at + 1]);
 		if (low < 0)
 			return false;
 		out[i] = (unsigned char)(high << 4 | low);
@@ -80,67 +73,6 @@ void uuid_format(const unsigned char uuid[16], char ret_text[static UUID_TEXT])
 			*to++ = '-';
 		to = put_hex(uuid, parts[i], to);
 		uuid += parts[i];
-	}
-}
-
-/* --- the topic's host */
-
-/* Percent-decodes; false if it is not percent-encoded UTF-8 without control characters. */
-static bool decode_host(const char *text, size_t n, char ret_host[static 256])
-{
-	size_t length = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		int c = (unsigned char)text[i];
-
-		if (c == '%') {
-			if (i + 2 >= n || hex(text[i + 1]) < 0 || hex(text[i + 2]) < 0)
-				return false;
-			c = hex(text[i + 1]) << 4 | hex(text[i + 2]);
-			i += 2;
-		}
-		if (c < 0x20 || c == 0x7f || length == 255)
-			return false;
-		ret_host[length++] = (char)c;
-	}
-	ret_host[length] = 0;
-	return length > 0 && utf8_valid(ret_host, length);
-}
-
-/* Does a level fit its template? {host} is decoded; any other field stands for anything. */
-static bool match_level(const char *template, size_t n, const char *level, size_t size, bool *found,
-			char ret_host[static 256])
-{
-	static const char field[] = "{host}";
-	const char *at = memmem(template, n, field, sizeof(field) - 1);
-	size_t before, after;
-
-	if (!memchr(template, '{', n))
-		return n == size && memcmp(template, level, n) == 0;
-	if (!at)
-		return size > 0;
-	before = (size_t)(at - template);
-	after = n - before - (sizeof(field) - 1);
-	if (size <= before + after || memcmp(template, level, before) != 0 ||
-	    memcmp(at + sizeof(field) - 1, level + size - after, after) != 0)
-		return false;
-	*found = true;
-	return decode_host(level + before, size - before - after, ret_host);
-}
-
-bool cloudevent_topic_host(const char *template, const char *topic, char ret_host[static 256])
-{
-	bool found = false;
-
-	for (;;) {
-		size_t n = strcspn(template, "/"), size = strcspn(topic, "/");
-
-		if (!match_level(template, n, topic, size, &found, ret_host))
-			return false;
-		if (!template[n] || !topic[size])
-			return !template[n] && !topic[size] && found;
-		template += n + 1;
-		topic += size + 1;
 	}
 }
 
@@ -418,8 +350,8 @@ static int check_host(struct reader *r, const json_t *data, struct cloudevent *e
 	    (q = optional(r, data, "host", &host)) < 0)
 		return q;
 	if (strncmp(source, SOURCE_PREFIX, strlen(SOURCE_PREFIX)) != 0 ||
-	    !decode_host(source + strlen(SOURCE_PREFIX), strlen(source) - strlen(SOURCE_PREFIX),
-			 named))
+	    !topic_decode_host(source + strlen(SOURCE_PREFIX),
+			       strlen(source) - strlen(SOURCE_PREFIX), named))
 		return refuse(r, "'source' is not " SOURCE_PREFIX "HOST");
 	if (strcmp(named, e->host) != 0)
 		return refuse(r, "'source' is of another host than the topic");
@@ -466,8 +398,8 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 	struct cloudevent e = {};
 	int q;
 
-	if (!cloudevent_topic_host(topics->events, topic, e.host) &&
-	    !(topics->status && cloudevent_topic_host(topics->status, topic, e.host)))
+	if (!topic_host(topics->events, topic, e.host) &&
+	    !(topics->status && topic_host(topics->status, topic, e.host)))
 		return refuse(&r, "the topic does not fit mqtt.topic or mqtt.status_topic");
 	q = read_payload(&r, payload, size, &e);
 	if (q < 0) {

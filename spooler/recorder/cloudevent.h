@@ -69,9 +69,6 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size);
 void cloudevent_release(struct cloudevent *e);
 
-/* The host that a topic names, decoded, if it is one of a template's. */
-bool cloudevent_topic_host(const char *template, const char *topic, char ret_host[static 256]);
-
 /* --- ids as text */
 
 #define UUID_TEXT 37

@@ -3,6 +3,7 @@
 #include <search.h>
 
 #include "spooler/base/util.h"
+#include "spooler/event/topic.h"
 #include "spooler/base/utf8.h"
 #include "spooler/recorder/schema.h"
 #include "spooler/recorder/store-internal.h"
@@ -304,8 +305,8 @@ static int write_reject(struct store *s, const struct item *e, int64_t now)
 
 	topic[utf8_replace_controls(m->topic, n, topic)] = 0;
 	why[utf8_replace_controls(e->why, strlen(e->why), why)] = 0;
-	if (!cloudevent_topic_host(s->topics.events, m->topic, host) &&
-	    !(s->topics.status && cloudevent_topic_host(s->topics.status, m->topic, host)))
+	if (!topic_host(s->topics.events, m->topic, host) &&
+	    !(s->topics.status && topic_host(s->topics.status, m->topic, host)))
 		host[0] = 0;
 	digest(e, key);
 	{

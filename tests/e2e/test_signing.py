@@ -13,6 +13,7 @@ import pytest
 from lib import wait_until
 from lib.programs import tool
 from lib.verify import verify
+from lib.watch import Watch
 
 
 def sign(bed, key=None, certificate=None):
@@ -141,3 +142,81 @@ def test_an_unsigned_event_is_as_before(bed):
     bed.hook("started")
     subscriber.wait_for(1)
     assert payloads(subscriber) == []
+
+
+# --- the malicious broker: what it can do to a signed event, and what a consumer makes of it
+
+
+def changed(payload, **attributes):
+    """The event with other attributes; None removes one. The data's bytes stay as they are."""
+    head, data = payload.split(b',"data":', 1)
+    event = {**json.loads(head + b"}"), **attributes}
+    event = {k: v for k, v in event.items() if v is not None}
+    return json.dumps(event, separators=(",", ":")).encode()[:-1] + b',"data":' + data
+
+
+def forgeries(payload, other):
+    """{name: payload}: one change each."""
+    return {
+        "one byte of data": payload.replace(b'"operation":"started"', b'"operation":"stopped"'),
+        "id": changed(payload, id=json.loads(other)["id"]),
+        "type": changed(payload, type="org.virtspool.qemu.stopped.end"),
+        "subject": changed(payload, subject="another"),
+        "no subject": changed(payload, subject=None),
+        "time": changed(payload, time="2001-01-01T00:00:00.000000Z"),
+        "sequence": changed(payload, sequence="00000000000000000099"),
+        "epoch": changed(payload, epoch="f" * 32),
+        "replayed": changed(payload, replayed=True),
+        "recordedtime": changed(payload, recordedtime=None),
+        "another event's signature": changed(payload, dssematerial=json.loads(other)["dssematerial"]),
+        "rubbish": changed(payload, dssematerial="AAAA"),
+    }
+
+
+def test_watch_reports_what_a_malicious_broker_does(bed):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    sign(bed)
+    bed.daemon.start()
+    bed.hook("started", domain="web1")
+    bed.hook("started", domain="web2")
+    subscriber.wait_for(2)
+    messages = [m for m in subscriber.messages if b"dssematerial" in m.payload]
+    payload, other, topic = messages[0].payload, messages[1].payload, messages[0].topic
+    watch = Watch(bed, "--verify", "--json").watching()
+    watch.wait_for("status.online")
+    broker = bed.subscriber(topic="none").client
+
+    def publish(payload, topic=topic):
+        broker.publish(topic, payload, qos=1).wait_for_publish(10)
+
+    lies = forgeries(payload, other)
+    assert not any(lie in (payload, other) for lie in lies.values())
+    for lie in lies.values():
+        publish(lie)
+    publish(payload, topic.replace("/host/", "/node2/"))
+    publish(changed(payload, source="/virtspool/node2"), topic.replace("/host/", "/node2/"))
+    publish(changed(payload, dssematerial=None))
+    publish(payload)  # the true one, after all that
+    publish(payload)  # and once more
+    publish(other)
+    watch.wait_for("web2")
+    watch.process.signal(2)
+    watch.process.wait(20)
+    said = watch.process.output()
+    assert said.count("FORGED") == len(lies) + 1, said  # and the one at another host's topic
+    assert said.count("unknown event") == 1, "node2 has no certificate"
+    assert said.count("unsigned event") == 1
+    shown = [json.loads(line) for line in watch.lines()]
+    assert [e["subject"] for e in shown if "sequence" in e] == ["web1", "web2"], "the true ones, once each"
+    assert said.splitlines()[-1] == f"3 verified, 1 unsigned, 1 unknown, {len(lies) + 1} forged"
+
+
+def test_watch_shows_what_is_verified(bed):
+    bed.broker.start()
+    sign(bed)
+    bed.daemon.start()
+    watch = Watch(bed, "--verify").watching()
+    watch.wait_for("online")
+    bed.hook("started", domain="web1")
+    assert watch.wait_for("web1", "verified")
