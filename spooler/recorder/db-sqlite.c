@@ -236,9 +236,17 @@ static int execute(struct db *db, const char *sql)
 	return code == SQLITE_OK ? 0 : fail(q, code);
 }
 
+/* A file that was removed, replaced or unmounted takes writes all the same, and they would be lost. */
 static int begin(struct db *db)
 {
-	return execute(db, "BEGIN IMMEDIATE");
+	struct sqlite *q = sqlite_of(db);
+	struct stat st;
+
+	if (stat(q->path, &st) == 0 && st.st_dev == q->device && st.st_ino == q->inode)
+		return execute(db, "BEGIN IMMEDIATE");
+	(void)snprintf(q->db.error, sizeof(q->db.error), "%s: the file was removed or replaced",
+		       q->path);
+	return -ENOTCONN;
 }
 
 static int commit(struct db *db)
@@ -374,6 +382,7 @@ static int set_up(struct sqlite *q, unsigned flags)
 int db_sqlite_open(const char *url, unsigned flags, struct db **ret_db, char **ret_error)
 {
 	struct sqlite *q = calloc(1, sizeof(*q));
+	struct stat st;
 	int code, r;
 
 	*ret_error = NULL;
@@ -398,6 +407,10 @@ int db_sqlite_open(const char *url, unsigned flags, struct db **ret_db, char **r
 		*ret_error = explain_open(q, code);
 		db_close(&q->db);
 		return r ? r : -EIO;
+	}
+	if (stat(q->path, &st) == 0) {
+		q->device = st.st_dev;
+		q->inode = st.st_ino;
 	}
 	*ret_db = &q->db;
 	return 0;

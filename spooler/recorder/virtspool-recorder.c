@@ -37,7 +37,7 @@ static void print_help(FILE *f)
 	      f);
 	for (size_t i = 0; i < ELEMENTSOF(commands); i++)
 		fprintf(f, "  %-16s %s\n", commands[i].name, commands[i].help);
-	fputs("\n`virtspool-recorder COMMAND --help` lists a command's options. See virtspool-recorder(8).\n",
+	fputs("\n`virtspool-recorder COMMAND --help` lists options. See virtspool-recorder(8).\n",
 	      f);
 }
 

@@ -459,4 +459,4 @@ def test_commands_and_options_are_in_the_manual():
         text = subprocess.run([program("virtspool-recorder"), command, "--help"], capture_output=True, text=True).stdout
         for option in re.findall(r"--([a-z-]+)", text):
             if option not in ("help", "usage", "version"):
-                assert re.search(rf"Fl -{option}\b", manual), f"{command} --{option}"
+                assert re.search(rf"(Fl|,) -{option}\b", manual), f"{command} --{option}"
