@@ -589,13 +589,13 @@ void delivery_probed(struct delivery *d, size_t packet_size)
 
 /* --- connections */
 
-void delivery_connected(struct delivery *d, bool reporting)
+void delivery_connected(struct delivery *d)
 {
 	d->delivered = d->n_too_large = 0;
 	d->nothing_else = false;
 	d->refused_key = 0;
 	poison_connected(&d->poison, &d->sizes[link_broker(d->link)], link_can_probe(d->link),
-			 reporting);
+			 false);
 	release_held(d);
 }
 

@@ -92,7 +92,7 @@ void delivery_pause(struct delivery *d, uint64_t usec);
 void delivery_flush(struct delivery *d);
 
 /* What happens on the link. */
-void delivery_connected(struct delivery *d, bool reporting);
+void delivery_connected(struct delivery *d);
 void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code);
 void delivery_probed(struct delivery *d, size_t packet_size);
 bool delivery_lost(struct delivery *d, const struct link_loss *loss);

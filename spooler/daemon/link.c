@@ -12,6 +12,9 @@
 #include "spooler/mqtt/reason.h"
 
 #define LEAVE_USEC (3 * USEC_PER_SEC) /* for the offline report; within the margin of SIGTERM */
+/* A connection must have lasted this long before the host is reported online. Like the will's delay,
+   this keeps a connection that flaps from reading as one change of the host's status after another. */
+#define BIRTH_USEC (1500 * 1000)
 #define MUTE_MAX 2    /* connections lost over the online report before it is left out */
 #define QOS2_LOSSES 3 /* connections lost over QoS 2 before that is taken for the reason */
 
@@ -44,15 +47,17 @@ struct link {
 
 	/* of this connection */
 	bool confirmed, answered;
-	unsigned published;
-	uint64_t connected_usec; /* CLOCK_MONOTONIC */
-	uint64_t traffic_usec;	 /* CONNACK, or the last publish or answer */
-	int report_mid;		 /* of the online or offline report, or a probe; 0: none */
-	size_t report_size;
+	unsigned published, unanswered; /* events */
+	bool birth_due;			/* the online report waits for room */
+	int presence_mid;		/* of the online or offline report; 0: none */
+	uint64_t connected_usec;	/* CLOCK_MONOTONIC */
+	uint64_t traffic_usec;		/* CONNACK, or the last publish or answer */
+	int probe_mid;			/* 0: none */
+	size_t probe_size;
 
 	link_left left;
 	struct losses losses;
-	sd_event_source *reconnect, *leave;
+	sd_event_source *reconnect, *birth, *leave;
 };
 
 static int on_leave(sd_event_source *s, uint64_t usec, void *userdata);
@@ -78,7 +83,9 @@ const char *link_broker_url(const struct link *l)
 
 unsigned link_room(const struct link *l)
 {
-	return l->client ? client_room(l->client) : 0;
+	unsigned room = l->client ? client_room(l->client) : 0;
+
+	return l->birth_due && room > 0 ? room - 1 : room; /* one is kept for the online report */
 }
 
 size_t link_packet_size(const struct link *l, const char *topic, size_t payload_size)
@@ -98,15 +105,13 @@ bool link_can_probe(const struct link *l)
 
 /* --- presence */
 
-static int publish_report(struct link *l, const struct event *e, bool retain)
+static int publish_report(struct link *l, const struct event *e, bool retain, int *ret_mid)
 {
 	int k = client_publish(l->client, e->topic, e->payload, e->payload_size, EVENT_CONTENT_TYPE,
-			       retain, &l->report_mid);
+			       retain, ret_mid);
 
-	if (k == 0)
-		l->report_size = link_packet_size(l, e->topic, e->payload_size);
-	else
-		l->report_mid = 0;
+	if (k < 0)
+		*ret_mid = 0;
 	return k;
 }
 
@@ -117,7 +122,7 @@ static bool report_presence(struct link *l, enum presence p)
 
 	return link_connected(l) && link_can_probe(l) &&
 	       presence_build(l->config, l->credentials, l->signing_certificate, p, &e) > 0 &&
-	       publish_report(l, &e, l->level == PRESENCE_RETAINED) == 0;
+	       publish_report(l, &e, l->level == PRESENCE_RETAINED, &l->presence_mid) == 0;
 }
 
 static void __attribute__((format(printf, 2, 3)))
@@ -193,37 +198,62 @@ int link_probe(struct link *l, size_t packet_size)
 	if (k > 0)
 		k = pad(l, &e, packet_size);
 	if (k >= 0)
-		k = publish_report(l, &e, false);
-	if (k == 0)
+		k = publish_report(l, &e, false, &l->probe_mid);
+	if (k == 0) {
+		l->probe_size = link_packet_size(l, e.topic, e.payload_size);
 		l->stats->probes++;
+	}
 	return k;
 }
 
-/* The answer to the online report, a probe, or the offline report. */
-static void report_answered(struct link *l, unsigned reason_code)
+static void presence_answered(struct link *l, unsigned reason_code)
 {
-	size_t size = l->report_size;
 	char why[96];
 
-	l->report_mid = 0;
+	l->presence_mid = 0;
 	l->mute = 0;
 	if (reason_code >= 0x80 && l->level == PRESENCE_RETAINED && !l->left) {
 		(void)snprintf(why, sizeof(why), "%s, 0x%02x", reason_name(reason_code),
 			       reason_code);
 		give_up_retaining(l, why);
-		if (report_presence(l, PRESENCE_ONLINE))
-			return;
+		(void)report_presence(l, PRESENCE_ONLINE);
 	} else if (reason_code >= 0x80) {
 		note_topic_error(l, "refuses the report on mqtt.status_topic: %s (0x%02x)",
 				 reason_name(reason_code), reason_code);
 	}
 	if (l->left)
 		(void)sd_event_source_set_time_relative(l->leave, 0);
-	else
-		l->handlers.probed(size, l->userdata);
+}
+
+static void probe_answered(struct link *l)
+{
+	l->probe_mid = 0;
+	l->mute = 0;
+	if (!l->left)
+		l->handlers.probed(l->probe_size, l->userdata);
+}
+
+/* The connection has lasted: the online report, as soon as there is room for it. */
+static void report_birth(struct link *l)
+{
+	l->birth_due = link_connected(l) && !l->left && client_room(l->client) == 0;
+	if (!l->birth_due && !l->left)
+		(void)report_presence(l, PRESENCE_ONLINE);
+}
+
+static int on_birth(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	report_birth(userdata);
+	return 0;
 }
 
 /* --- the life of a connection */
+
+static void schedule(sd_event_source *s, uint64_t usec)
+{
+	(void)sd_event_source_set_time_relative(s, usec);
+	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
 
 static void on_connected(struct client *c, void *userdata)
 {
@@ -233,7 +263,8 @@ static void on_connected(struct client *c, void *userdata)
 	l->stats->connected_usec = now_usec(CLOCK_REALTIME);
 	l->connected_usec = l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	l->confirmed = l->answered = false;
-	l->published = 0;
+	l->published = l->unanswered = 0;
+	l->birth_due = false;
 	l->known[l->broker] = true;
 	if (l->without_will && l->refusal[0]) {
 		note_topic_error(l,
@@ -244,13 +275,16 @@ static void on_connected(struct client *c, void *userdata)
 	}
 	log_notice("connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
 		   client_protocol(c));
-	l->handlers.connected(report_presence(l, PRESENCE_ONLINE), l->userdata);
+	schedule(l->birth, BIRTH_USEC);
+	l->handlers.connected(l->userdata);
 }
 
 static void on_writable(struct client *c, void *userdata)
 {
 	struct link *l = userdata;
 
+	if (l->birth_due)
+		report_birth(l);
 	l->handlers.writable(l->userdata);
 }
 
@@ -261,16 +295,14 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	l->answered = true;
 	l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	l->qos2_losses = 0;
-	if (l->report_mid != 0 && mid == l->report_mid)
-		report_answered(l, reason_code);
-	else
+	if (l->presence_mid != 0 && mid == l->presence_mid) {
+		presence_answered(l, reason_code);
+	} else if (l->probe_mid != 0 && mid == l->probe_mid) {
+		probe_answered(l);
+	} else {
+		l->unanswered -= l->unanswered > 0;
 		l->handlers.acknowledged(mid, reason_code, l->userdata);
-}
-
-static void schedule(sd_event_source *s, uint64_t usec)
-{
-	(void)sd_event_source_set_time_relative(s, usec);
-	(void)sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+	}
 }
 
 /* The next address of the same name, or the next broker, at once; and after a back-off when the
@@ -304,16 +336,16 @@ static void begin_at_top(struct link *l)
 	l->backoff_usec = 0;
 }
 
-/* Connections that end with nothing but the online report in flight: over it, unless they end
+/* Connections that end with nothing but the online report in flight end over it, unless they end
    without it as well. */
 static void judge_report(struct link *l)
 {
-	if (l->answered || l->published > 0)
-		return;
-	if (l->report_mid == 0) {
+	bool report_alone = (l->presence_mid != 0 || l->probe_mid != 0) && l->unanswered == 0;
+
+	if (!link_can_probe(l) && l->published == 0)
 		l->mute = 0;
+	if (!report_alone)
 		return;
-	}
 	if (++l->mute == 1)
 		give_up_retaining(l, "it closed the connection");
 	if (l->mute == MUTE_MAX)
@@ -324,12 +356,20 @@ static void judge_report(struct link *l)
 /* A broker without QoS 2 may close without saying why. */
 static void judge_qos(struct link *l)
 {
-	if (l->config->mqtt.qos != 2 || l->answered || (l->published == 0 && l->report_mid == 0))
+	if (l->config->mqtt.qos != 2 || l->answered ||
+	    (l->published == 0 && l->presence_mid == 0 && l->probe_mid == 0))
 		return;
 	if (++l->qos2_losses == QOS2_LOSSES)
 		log_error("broker %s has answered no message with QoS 2 on %u connections; perhaps "
 			  "it does not know QoS 2: set mqtt.qos to 1",
 			  link_broker_url(l), l->qos2_losses);
+}
+
+static void forget_reports(struct link *l)
+{
+	l->presence_mid = l->probe_mid = 0;
+	l->birth_due = false;
+	(void)sd_event_source_set_enabled(l->birth, SD_EVENT_OFF);
 }
 
 /* Ends it for the user, and prepares the next. */
@@ -345,7 +385,7 @@ static void connection_over(struct link *l, const struct link_loss *loss)
 		judge_report(l);
 		judge_qos(l);
 	}
-	l->report_mid = 0;
+	forget_reports(l);
 	l->stats->connected_usec = 0;
 	client_close(TAKE_PTR(l->client));
 	progress = l->handlers.lost(loss, l->userdata);
@@ -534,7 +574,7 @@ static int on_leave(sd_event_source *s, uint64_t usec, void *userdata)
 	struct link *l = userdata;
 	link_left left = TAKE_PTR(l->left);
 
-	l->report_mid = 0;
+	forget_reports(l);
 	l->stats->connected_usec = 0;
 	if (l->client) {
 		client_close(TAKE_PTR(l->client));
@@ -560,6 +600,7 @@ int link_publish(struct link *l, const char *topic, const char *payload, size_t 
 	int k = client_publish(l->client, topic, payload, size, EVENT_CONTENT_TYPE, false, ret_mid);
 
 	l->published += k == 0;
+	l->unanswered += k == 0;
 	l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	return k;
 }
@@ -613,6 +654,8 @@ int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handle
 	k = loop_add_turn(loop, &l->reconnect, on_reconnect, l);
 	if (k >= 0)
 		k = loop_add_turn(loop, &l->leave, on_leave, l);
+	if (k >= 0)
+		k = loop_add_turn(loop, &l->birth, on_birth, l);
 	if (k < 0) {
 		link_free(l);
 		return k;
@@ -628,6 +671,7 @@ void link_free(struct link *l)
 	client_close(l->client);
 	sd_event_source_disable_unref(l->reconnect);
 	sd_event_source_disable_unref(l->leave);
+	sd_event_source_disable_unref(l->birth);
 	sd_event_unref(l->loop);
 	credentials_unref(l->credentials);
 	event_release(&l->will);

@@ -8,9 +8,9 @@
  * next broker, and after the last one the first again with a back-off. When a connection that was
  * good is lost, the list begins at its top.
  *
- * After CONNACK the online report is published on mqtt.status_topic, and before an orderly end the
- * offline report, whose acknowledgement is waited for. A broker that ends the connection over the
- * online report is used without.
+ * When a connection has lasted for a moment, the online report is published on mqtt.status_topic,
+ * and before an orderly end the offline report, whose acknowledgement is waited for. Of a broker
+ * that refuses the will, retained reports or any report, the rest is used.
  */
 #pragma once
 
@@ -33,13 +33,13 @@ struct link_loss {
 };
 
 struct link_handlers {
-	/* Events may be published; `reporting`: the online report has been, and is not answered. */
-	void (*connected)(bool reporting, void *userdata);
+	/* Events may be published. */
+	void (*connected)(void *userdata);
 	/* Room for more. */
 	void (*writable)(void *userdata);
 	/* The broker has answered an event. */
 	void (*acknowledged)(int mid, unsigned reason_code, void *userdata);
-	/* The broker has answered the online report or a probe; the size of its packet. */
+	/* The broker has answered a probe; the size of its packet. */
 	void (*probed)(size_t packet_size, void *userdata);
 	/* What is unanswered has to be published again. Returns whether this loss was worth a
 	   connection: then the next one is not put off for longer than this one was. */

@@ -430,12 +430,12 @@ static void relay_feed(struct relay *r)
 
 /* --- what the parts report */
 
-static void on_connected(bool reporting, void *userdata)
+static void on_connected(void *userdata)
 {
 	struct relay *r = userdata;
 
 	r->error_reported = false;
-	delivery_connected(r->delivery, reporting);
+	delivery_connected(r->delivery);
 	relay_feed(r);
 }
 

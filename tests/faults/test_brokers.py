@@ -268,7 +268,7 @@ class ReceiveMaximumOne(Behaviour):
 
 # name: (behaviour, what the log says (None: nothing is wrong and all is delivered while it lasts))
 TABLE = {
-    "never-acknowledges": (NeverAcknowledge, "no PUBACK within 1 s, 6 messages in flight"),
+    "never-acknowledges": (NeverAcknowledge, "no PUBACK within 1 s, 5 messages in flight"),
     "acknowledges-late": (AcknowledgeLate, None),
     "acknowledges-twice": (AcknowledgeTwice, None),
     "acknowledges-out-of-order": (AcknowledgeBackwards, None),
