@@ -23,6 +23,8 @@ struct sqlite {
 	sqlite3 *handle;
 	sqlite3_stmt *statements[DB_STATEMENTS_MAX + 1];
 	char *path;
+	dev_t device; /* of the file that is open, */
+	ino_t inode;  /* to see that it is still the one with this name */
 	unsigned timeout_ms;
 	uint64_t deadline_usec; /* of the statement that runs; CLOCK_MONOTONIC */
 };
