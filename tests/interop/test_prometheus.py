@@ -12,6 +12,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from lib import ROOT, Process, free_port, wait_until
 from lib.programs import tool
 from lib.recipes import adapt, block
@@ -19,7 +21,6 @@ from lib.recipes import adapt, block
 RECIPES = ROOT / "etc/recipes"
 PAGE = RECIPES / "README.md"
 RULES = RECIPES / "prometheus-rules.yml"
-TEST = Path(__file__).with_name("prometheus-rules.test.yml")
 
 
 def shell(command, cwd):
@@ -28,14 +29,16 @@ def shell(command, cwd):
     return done.stdout
 
 
-def test_the_alerts_fire_when_they_must(tmp_path):
+@pytest.mark.parametrize("name", ["prometheus-rules", "recorder-rules"])
+def test_the_alerts_fire_when_they_must(tmp_path, name):
     tool("promtool")
-    shell(adapt(block(PAGE, "promtool"), {"/etc/prometheus/prometheus-rules.yml": RULES}), tmp_path)
-    for file in (RULES, TEST):
+    rules, test = RECIPES / f"{name}.yml", Path(__file__).with_name(f"{name}.test.yml")
+    shell(f"promtool check rules {rules}", tmp_path)
+    for file in (rules, test):
         shutil.copy(file, tmp_path)
-    shell(f"promtool test rules {TEST.name}", tmp_path)
-    told = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
-    assert told == set(re.findall(r'alertname="(\w+)"', TEST.read_text())), "each alert is tested"
+    shell(f"promtool test rules {test.name}", tmp_path)
+    told = set(re.findall(r"- alert: (\w+)", rules.read_text()))
+    assert told == set(re.findall(r'alertname="(\w+)"', test.read_text())), "each alert is tested"
 
 
 def test_prometheus_understands_what_the_dashboard_asks(tmp_path):

@@ -734,6 +734,9 @@ static int setup(void **state)
 	make_file("psk.key", "", 0640);
 	make_file("recorder.pem", "", 0644);
 	make_file("recorder.key", "", 0640);
+	make_file("web.pem", "", 0644);
+	make_file("web.key", "", 0640);
+	make_file("web.token", "", 0640);
 	make_file("recorder.key.password", "", 0640);
 	make_file("recorder.password", "", 0640);
 	snprintf(path, sizeof(path), "%s/fifo", directory);
