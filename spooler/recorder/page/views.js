@@ -194,7 +194,7 @@ class EventList {
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.load(true) }, t("events.more"));
     this.status = h("p", { class: "empty" }, t("loading"));
     const columns = [t("time"), withHost && t("host"), withGuest && t("guest"), t("operation"), t("reason")].filter(Boolean);
-    this.root = h("div", {}, h("div", { class: "scroller" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((c) => h("th", { scope: "col" }, c)), h("th", { scope: "col", class: "extra" }, t("origin")))), this.body)),
+    this.root = h("div", {}, h("div", { class: "scroller" }, h("table", { "aria-label": t("events") }, h("thead", {}, h("tr", {}, columns.map((c) => h("th", { scope: "col" }, c)), h("th", { scope: "col", class: "extra" }, t("origin")))), this.body)),
       this.status, h("footer", {}, this.more));
     this.footer = this.more.parentNode;
     this.footer.hidden = true;
