@@ -110,8 +110,8 @@ def test_the_table(bed, column):
     assert told["mqtt.version"] == {"5": "5 (3.1.1 too)", "3.1.1": "3.1.1"}[broker.version]
     if broker.version == "5":
         maximum = receive_maximum(answer(broker, 5))
-        assert told["receive maximum (MQTT 5)"] == ("none told" if maximum is None else str(maximum))
-    assert told["says no to MQTT 5 by"] == ("" if broker.version == "5" else says_no_to_5(bed, broker))
+        assert told["receive maximum (MQTT 5)"] == ("none sent" if maximum is None else str(maximum))
+    assert told["refuses MQTT 5 by"] == ("" if broker.version == "5" else says_no_to_5(bed, broker))
     assert told["TLS"] == ", ".join(v for v in TLS if answer(broker, 4, v))
     assert told["can demand a client certificate"] == ("no" if answer(broker, 4, certificate=None) else "yes")
     assert (told["a consumer's queue, broker killed"] != "in memory") == keeps_a_queue(bed, broker)
