@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool doctor - looks at an installation from the hook to the broker, and says how to mend
- * what it finds.
+ * virtspool doctor - examines an installation from the hook to the broker, and says how to mend what
+ * it finds.
  *
- * It changes nothing. Each check ends in findings: ok, a warning (works now, but), or bad (events
+ * It changes nothing, but tries what only a trial shows: it writes and removes a file in the spool,
+ * and publishes a probe. Each check ends in findings: ok, a warning (works now, but), or bad (events
  * are lost or held up). The exit code is 0 if nothing is bad.
  */
 #include <grp.h>
@@ -13,29 +14,21 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/timex.h>
 #include <sys/wait.h>
-#include <systemd/sd-event.h>
 
 #include "spooler/admin/command.h"
 #include "spooler/config/config.h"
 #include "spooler/admin/doctor.h"
-#include "hook/spool.h"
-#include "spooler/base/log.h"
-#include "spooler/base/safe-read.h"
 #include "spooler/spool/lookup.h"
-#include "spooler/spool/status-file.h"
 #include "spooler/base/terminal.h"
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/util.h"
 
-#define EXPIRY_S (30 * 24 * 3600)
-#define LOW_SPACE_PERCENT 5
-#define UNIT "virtspool.service"
+#define RENEW "renew it, then systemctl reload virtspool"
+#define UNIT DOCTOR_UNIT
 #define LISTENER_UNIT "virtspool-listen.service"
 #define CLOCK_EARLIEST_S 1767225600 /* 2026-01-01: no clock that is right shows less */
-#define AS_ROOT "run this as root"
 
 enum { OPTION_HOOKSDIR = 0x2000 };
 
@@ -72,16 +65,19 @@ static void print_finding(const struct doctor *d, enum grade grade, const char *
 {
 	static const char *const names[] = {"ok", "warning", "bad"};
 	static const char *const colours[] = {TERMINAL_GREEN, TERMINAL_YELLOW, TERMINAL_RED};
+	char begin[32];
 
 	if (d->json) {
 		command_print_json(json_pack("{s:s, s:s, s:s, s:s?}", "check", check, "grade",
 					     names[grade], "text", text, "how", how));
 		return;
 	}
-	printf("%s%-8s%s %-13s %s\n", d->colour ? colours[grade] : "", names[grade],
-	       d->colour ? TERMINAL_RESET : "", check, text);
+	printf("%s%-8s%s ", d->colour ? colours[grade] : "", names[grade],
+	       d->colour ? TERMINAL_RESET : "");
+	(void)snprintf(begin, sizeof(begin), "%-13s ", check);
+	command_print_wrapped("", begin, text);
 	if (how)
-		printf("%-22s -> %s\n", "", how);
+		command_print_wrapped("                       ", "-> ", how);
 	(void)fflush(stdout);
 }
 
@@ -99,8 +95,7 @@ void finding(struct doctor *d, enum grade grade, const char *check, const char *
 	print_finding(d, grade, check, text ? text : "no memory", how);
 }
 
-/* What we were not let look at may be well for the daemon and the hook. */
-static bool is_hidden(int error)
+bool doctor_is_hidden(int error)
 {
 	return geteuid() != 0 && error == -EACCES;
 }
@@ -120,10 +115,11 @@ static void check_configuration(struct doctor *d)
 	r = config_load(d->config_path, f, &d->config);
 	(void)fclose(f);
 	for (line = strtok_r(errors, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-		finding(d, r < 0 && !is_hidden(r) ? GRADE_BAD : GRADE_WARNING, "configuration",
-			is_hidden(r) ? AS_ROOT
-			: r < 0	     ? "see virtspool.yaml(5)"
-				     : NULL,
+		finding(d, r < 0 && !doctor_is_hidden(r) ? GRADE_BAD : GRADE_WARNING,
+			"configuration",
+			doctor_is_hidden(r) ? DOCTOR_AS_ROOT
+			: r < 0		    ? "see virtspool.yaml(5)"
+					    : NULL,
 			"%s", line);
 	if (r < 0)
 		return;
@@ -136,25 +132,6 @@ static void check_configuration(struct doctor *d)
 		if (!d->config->brokers[i].tls)
 			finding(d, GRADE_WARNING, "mqtt", "use mqtts://",
 				"events go to %s without encryption", d->config->brokers[i].url);
-}
-
-static void check_expiry(struct doctor *d, const char *what, struct validity validity)
-{
-	int64_t end_s = validity.end_s, left = end_s - (int64_t)time(NULL);
-	char age[32], when[32];
-
-	if (end_s == 0)
-		return;
-	format_age((uint64_t)(left < 0 ? -left : left), age);
-	format_time((uint64_t)end_s * 1000, when);
-	if (left < 0)
-		finding(d, GRADE_BAD, "certificates", "renew it, then `systemctl reload virtspool`",
-			"%s has ended %s ago", what, age);
-	else if (left <= EXPIRY_S)
-		finding(d, GRADE_WARNING, "certificates",
-			"renew it, then `systemctl reload virtspool`", "%s ends in %s", what, age);
-	else
-		finding(d, GRADE_OK, "certificates", NULL, "%s is good until %.10s", what, when);
 }
 
 static bool uses_tls(const struct config *c)
@@ -173,8 +150,8 @@ static void check_certificates(struct doctor *d)
 	if (!d->config || !uses_tls(d->config))
 		return;
 	r = credentials_load(&d->config->tls, &d->credentials, &error);
-	if (is_hidden(r)) {
-		finding(d, GRADE_WARNING, "certificates", AS_ROOT, "%s",
+	if (doctor_is_hidden(r)) {
+		finding(d, GRADE_WARNING, "certificates", DOCTOR_AS_ROOT, "%s",
 			error ? error : strerror(-r));
 		return;
 	}
@@ -186,8 +163,9 @@ static void check_certificates(struct doctor *d)
 		return;
 	}
 	finding(d, GRADE_OK, "certificates", NULL, "readable, and certificate and key match");
-	check_expiry(d, "our certificate", credentials_own_validity(d->credentials));
-	check_expiry(d, "the authority's certificate", credentials_trust_validity(&d->config->tls));
+	doctor_certificate(d, "our certificate", credentials_own_validity(d->credentials), RENEW);
+	doctor_certificate(d, "the authority's certificate",
+			   credentials_trust_validity(&d->config->tls), RENEW);
 }
 
 /* We are root and read everything: could the daemon as well? */
@@ -221,181 +199,6 @@ static void check_secrets(struct doctor *d)
 	check_readable(d, d->config_path);
 }
 
-/* --- brokers */
-
-static void on_transport(struct transport *t, void *userdata)
-{
-	if (transport_state(t) == TRANSPORT_ESTABLISHED || transport_state(t) == TRANSPORT_LOST)
-		(void)sd_event_exit(userdata, 0);
-}
-
-static const char *mend_broker(enum transport_failure failure)
-{
-	switch (failure) {
-	case TRANSPORT_FAILURE_VERIFICATION:
-		return "tls.ca_file must hold the authority of the broker's certificate, which must have its name and "
-		       "be valid";
-	case TRANSPORT_FAILURE_TLS:
-		return "does the broker speak TLS on this port, and does it accept our certificate? See its log";
-	default:
-		return "is the broker running, is its port right and open on the way?";
-	}
-}
-
-static void check_broker(struct doctor *d, const struct broker *b)
-{
-	struct transport *t = NULL;
-	sd_event *loop = NULL;
-	int r;
-
-	if (b->tls && !d->credentials)
-		return;
-	r = sd_event_new(&loop);
-	if (r >= 0)
-		r = transport_open(loop, b, &d->config->tls, d->credentials,
-				   d->config->mqtt.connect_timeout_s, 0, on_transport, loop, &t);
-	if (r >= 0)
-		r = sd_event_loop(loop);
-	if (r < 0) {
-		finding(d, GRADE_BAD, "broker", NULL, "cannot try %s: %s", b->url, strerror(-r));
-	} else if (transport_state(t) == TRANSPORT_ESTABLISHED) {
-		finding(d, GRADE_OK, "broker", NULL, "%s: %s, %s%s", b->url, transport_peer(t),
-			transport_protocol(t), b->tls ? ", verified" : "");
-		check_expiry(d, "the broker's certificate", transport_peer_validity(t));
-	} else {
-		finding(d, GRADE_BAD, "broker", mend_broker(transport_failure(t)), "%s: %s", b->url,
-			transport_error(t));
-	}
-	transport_close(t);
-	sd_event_unref(loop);
-}
-
-static void check_brokers(struct doctor *d)
-{
-	if (!d->config)
-		return;
-	for (size_t i = 0; i < d->config->n_brokers; i++)
-		check_broker(d, &d->config->brokers[i]);
-}
-
-/* --- the spool */
-
-static void check_owner(struct doctor *d, const char *path, mode_t mode)
-{
-	const struct group *gr = getgrnam("virtspool");
-	_cleanup_free_ char *how = NULL;
-	struct stat st;
-
-	if (stat(path, &st) < 0 && is_hidden(-errno)) {
-		finding(d, GRADE_WARNING, "spool", AS_ROOT, "'%s' cannot be looked at: %s", path,
-			strerror(errno));
-		return;
-	}
-	if (stat(path, &st) < 0) {
-		finding(d, GRADE_BAD, "spool",
-			"systemd-tmpfiles --create virtspool.conf; is its file system mounted?",
-			"'%s': %s", path, strerror(errno));
-		return;
-	}
-	if (!gr ||
-	    (st.st_uid == 0 && st.st_gid == gr->gr_gid && (st.st_mode & 07777) == mode))
-		return;
-	if (asprintf(&how, "chown root:virtspool '%s'; chmod %04o '%s'", path, (unsigned)mode, path) <
-	    0)
-		return;
-	/* What matters is who can write: the daemon as the group, the hook as root. */
-	finding(d, st.st_gid == gr->gr_gid && st.st_mode & S_IWGRP ? GRADE_WARNING : GRADE_BAD,
-		"spool", how, "'%s' belongs to %u:%u, mode %04o", path, (unsigned)st.st_uid,
-		(unsigned)st.st_gid, (unsigned)st.st_mode & 07777);
-}
-
-/* Where others can write, the hook does not trust the stamp: each event has an epoch of its own. */
-static void check_hook_directory(struct doctor *d)
-{
-	_cleanup_free_ char *path = NULL, *how = NULL;
-	struct stat st;
-
-	if (asprintf(&path, "%s/" SPOOL_HOOK, spool_run_directory()) < 0 || lstat(path, &st) < 0)
-		return; /* the first hook makes it */
-	if (S_ISDIR(st.st_mode) && st.st_uid == 0 && !(st.st_mode & (S_IWGRP | S_IWOTH)))
-		return;
-	if (asprintf(&how, "rm -r '%s'; systemd-tmpfiles --create virtspool.conf", path) >= 0)
-		finding(d, GRADE_BAD, "spool", how,
-			"others than root can write to '%s'; events are spooled without their order",
-			path);
-}
-
-static void check_directories(struct doctor *d)
-{
-	unsigned before = d->bad + d->warnings;
-
-	if (!getpwnam("virtspool") || !getgrnam("virtspool"))
-		finding(d, GRADE_BAD, "spool", "systemd-sysusers virtspool.conf",
-			"there is no user and group virtspool");
-	check_owner(d, spool_directory(), 03770);
-	for (enum place p = 0; p < N_PLACES && access(spool_directory(), F_OK) == 0; p++) {
-		_cleanup_free_ char *path = NULL;
-
-		if (!place_table[p].in_run_directory &&
-		    asprintf(&path, "%s/%s", spool_directory(), place_table[p].path) >= 0)
-			check_owner(d, path, 02770);
-	}
-	check_owner(d, spool_run_directory(), 01775);
-	check_hook_directory(d);
-	if (d->bad + d->warnings == before)
-		finding(d, GRADE_OK, "spool", NULL, "'%s' and its directories are there",
-			spool_directory());
-}
-
-static void check_space(struct doctor *d)
-{
-	struct statvfs fs;
-	char size[32];
-
-	if (statvfs(spool_directory(), &fs) < 0)
-		return;
-	format_size((uint64_t)fs.f_bavail * fs.f_frsize, size);
-	if (fs.f_flag & ST_RDONLY)
-		finding(d, GRADE_BAD, "space",
-			"look for errors of the disk in the kernel's log; mount -o remount,rw",
-			"the spool's file system is read-only");
-	else if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT)
-		finding(d, GRADE_BAD, "space",
-			"make room; `virtspool purge` thins out what was delivered",
-			"only %s are left for the spool", size);
-	else if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT)
-		finding(d, GRADE_BAD, "space",
-			"make room; `virtspool purge` thins out what was delivered",
-			"only %" PRIu64 " inodes are left for the spool", (uint64_t)fs.f_favail);
-	else
-		finding(d, GRADE_OK, "space", NULL, "%s free", size);
-}
-
-static void check_contents(struct doctor *d)
-{
-	struct place_count emergency, failed;
-	struct lookup l;
-	char count[48];
-
-	(void)lookup_open(&l); /* what cannot be opened holds nothing */
-	(void)lookup_count(&l, PLACE_EMERGENCY, false, &emergency);
-	(void)lookup_count(&l, PLACE_FAILED, false, &failed);
-	lookup_release(&l);
-	format_count(emergency.records, "event", count);
-	if (emergency.records > 0)
-		finding(d, GRADE_WARNING, "spool", "see the findings on ownership and space",
-			"in the emergency spool, because the disk could not take it: %s", count);
-	format_count(failed.records, "event", count);
-	if (failed.records > 0)
-		finding(d, GRADE_WARNING, "spool",
-			"`virtspool list failed` tells why; then replay or drop them",
-			"%s could not be delivered", count);
-	if (failed.strays > 0)
-		finding(d, GRADE_WARNING, "spool",
-			"`virtspool list failed` tells the names, `virtspool drop` removes it",
-			"in failed/ lies what is no event: %" PRIu64, failed.strays);
-}
-
 /* --- the daemon */
 
 static int systemctl(const char *verb, const char *unit)
@@ -420,9 +223,6 @@ static void check_unit(struct doctor *d)
 	if (systemctl("is-enabled", UNIT) != 0)
 		finding(d, GRADE_WARNING, "daemon", "systemctl enable " UNIT,
 			UNIT " is not enabled: it will not run after the next boot");
-	if (systemctl("is-active", UNIT) != 0)
-		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT "; journalctl -u " UNIT,
-			UNIT " is not running");
 	/* The listener is a choice; but who has made it means it. */
 	if (systemctl("is-enabled", LISTENER_UNIT) == 0 &&
 	    systemctl("is-active", LISTENER_UNIT) != 0)
@@ -433,33 +233,10 @@ static void check_unit(struct doctor *d)
 
 static void check_daemon(struct doctor *d)
 {
-	struct status_file status;
-	int r = status_file_read(spool_run_directory(), &status);
-
-	if (r < 0 && is_hidden(r))
-		finding(d, GRADE_WARNING, "daemon", AS_ROOT,
-			"the daemon's status cannot be read: %s", strerror(-r));
-	else if (r == -ENOENT)
-		finding(d, GRADE_BAD, "daemon", "systemctl start " UNIT,
-			"virtspoold is not running");
-	else if (r < 0)
-		finding(d, GRADE_BAD, "daemon", "remove it, then systemctl restart " UNIT,
-			"cannot read '%s/" STATUS_FILE "': %s", spool_run_directory(),
-			safe_read_error(r));
-	else if (!status.connected)
-		finding(d, GRADE_BAD, "daemon", "see the findings on the broker",
-			"virtspoold is not connected: %s",
-			status.last_error ?: "it has just started");
-	else
+	(void)doctor_print_verdict(d, "configuration");
+	if (!doctor_print_verdict(d, "daemon") && d->facts->status.connected)
 		finding(d, GRADE_OK, "daemon", NULL, "virtspoold is running and connected");
-	if (r == 0 && strcmp(status.version ?: "", PACKAGE_VERSION) != 0)
-		finding(d, GRADE_WARNING, "daemon", "systemctl restart " UNIT,
-			"the running virtspoold is of another version");
-	if (status.missing > 0)
-		finding(d, GRADE_WARNING, "hook",
-			"look for virtspool-hook in the system log of that time",
-			"transitions never reached the spool: the hook's sequence has holes");
-	status_file_release(&status);
+	(void)doctor_print_verdict(d, "listener");
 }
 
 static void check_clock(struct doctor *d)
@@ -477,6 +254,8 @@ static void check_clock(struct doctor *d)
 			"the clock is not synchronised");
 	else
 		finding(d, GRADE_OK, "clock", NULL, "synchronised");
+	if (!doctor_may_touch_spool(d))
+		return;
 	if (lookup_open(&l) == 0 && lookup_scan(&l, PLACES_ALL, &future, 1, &list) >= 0 &&
 	    l.seen > 0)
 		finding(d, GRADE_WARNING, "clock",
@@ -488,32 +267,170 @@ static void check_clock(struct doctor *d)
 	lookup_release(&l);
 }
 
-int cmd_doctor(int argc, char **argv)
+/* --- all of it */
+
+/* What each check prints of the verdict. */
+static const char *check_of(enum verdict_kind kind)
+{
+	switch (kind) {
+	case VERDICT_HOOK_MISSING:
+	case VERDICT_HOOK_REPLACED:
+	case VERDICT_HOOK_NOT_EXECUTABLE:
+	case VERDICT_HOOK_OTHER_VERSION:
+	case VERDICT_HOOK_TWICE:
+	case VERDICT_HOOK_SILENT:
+	case VERDICT_SEQUENCE_HOLE:
+		return "hook";
+	case VERDICT_FLAPPING:
+	case VERDICT_NO_SUBSCRIBER:
+	case VERDICT_REFUSED:
+	case VERDICT_STATUS_TOPIC:
+		return "broker";
+	case VERDICT_SPOOL_MISSING:
+	case VERDICT_SPOOL_HANGS:
+	case VERDICT_SPOOL_UNREADABLE:
+	case VERDICT_EMERGENCY:
+	case VERDICT_LATE:
+	case VERDICT_UNREADABLE_RECORDS:
+	case VERDICT_FAILED_EVENTS:
+	case VERDICT_STRAY_FILES:
+		return "spool";
+	case VERDICT_CERTIFICATE_EXPIRED:
+	case VERDICT_CERTIFICATE_EXPIRES:
+		return "certificates";
+	case VERDICT_RELOAD_REFUSED:
+		return "configuration";
+	case VERDICT_LISTENER:
+		return "listener";
+	default:
+		return "daemon";
+	}
+}
+
+/* These are over, or wait for a person: nothing is wrong with the installation. */
+static bool has_happened(enum verdict_kind kind)
+{
+	return kind == VERDICT_FAILED_EVENTS || kind == VERDICT_STRAY_FILES ||
+	       kind == VERDICT_SEQUENCE_HOLE || kind == VERDICT_EMERGENCY;
+}
+
+static void print_found(struct doctor *d, const struct finding *f)
+{
+	bool warning = f->level == VERDICT_WARNING || has_happened(f->kind) ||
+		       (f->kind == VERDICT_STATUS_UNREADABLE &&
+			doctor_is_hidden(d->facts->of_verdict.status_error));
+
+	finding(d, warning ? GRADE_WARNING : GRADE_BAD, check_of(f->kind), f->remedy, "%s",
+		f->cause ? f->cause : "no memory");
+}
+
+bool doctor_print_verdict(struct doctor *d, const char *check)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < d->verdict.n; i++) {
+		if (strcmp(check_of(d->verdict.findings[i].kind), check) != 0)
+			continue;
+		print_found(d, &d->verdict.findings[i]);
+		any = true;
+	}
+	return any;
+}
+
+void doctor_certificate(struct doctor *d, const char *whose, struct validity validity,
+			const char *how)
+{
+	struct verdict v = {0};
+	char when[32];
+
+	if (validity.end_s <= 0)
+		return;
+	if (verdict_judge_certificate(now_usec(CLOCK_REALTIME), whose,
+				      (uint64_t)validity.begin_s * USEC_PER_SEC,
+				      (uint64_t)validity.end_s * USEC_PER_SEC, how, &v)) {
+		print_found(d, &v.findings[0]);
+	} else {
+		format_time((uint64_t)validity.end_s * 1000, when);
+		finding(d, GRADE_OK, "certificates", NULL, "%s is valid until %.10s", whose, when);
+	}
+	verdict_release(&v);
+}
+
+bool doctor_may_touch_spool(const struct doctor *d)
+{
+	return d->facts->of_verdict.spool_error != -ETIMEDOUT;
+}
+
+/* What the doctor tries by itself it does not take from others: a fault is reported once. */
+static void drop_own(struct doctor *d)
+{
+	static const char *const drivers[] = HOOK_DRIVERS;
+	struct status_file *s = &d->facts->status;
+	bool any = false;
+
+	s->emergency_error = NULL;
+	d->facts->of_verdict.write_error = 0;
+	s->broker_end_usec = 0;
+	/* Of certificates in force, only those that are not the files' any more. */
+	if (d->credentials &&
+	    (uint64_t)credentials_own_validity(d->credentials).end_s * USEC_PER_SEC ==
+		    s->own_end_usec)
+		s->own_end_usec = 0;
+	if (d->config &&
+	    (uint64_t)credentials_trust_validity(&d->config->tls).end_s * USEC_PER_SEC ==
+		    s->authority_end_usec)
+		s->authority_end_usec = 0;
+	/* Somebody who asks the doctor expects a hook. */
+	for (size_t i = 0; i < ELEMENTSOF(drivers); i++)
+		any = any || d->facts->hooks[i].state != HOOK_NOT_INSTALLED;
+	if (!any)
+		d->facts->hooks[0].state = HOOK_MISSING;
+}
+
+static void examine(struct doctor *d)
 {
 	static void (*const checks[])(struct doctor * d) = {
-		check_configuration, check_certificates, check_secrets, check_directories,
-		check_space,	     check_contents,	 doctor_hooks,	check_unit,
-		check_daemon,	     check_brokers,	 check_clock,
+		check_secrets, doctor_spool,   doctor_hooks, check_unit,
+		check_daemon,  doctor_brokers, check_clock,
 	};
+
+	facts_collect(d->facts, d->hooksdir, false);
+	check_configuration(d);
+	check_certificates(d);
+	drop_own(d);
+	d->facts->of_verdict.host = d->config ? d->config->host : NULL;
+	verdict_judge(&d->facts->of_verdict, &d->verdict);
+	(void)doctor_print_verdict(d, "certificates"); /* of those in force */
+	for (size_t i = 0; i < ELEMENTSOF(checks) && !command_output_ended(); i++)
+		checks[i](d);
+}
+
+int cmd_doctor(int argc, char **argv)
+{
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Checks an installation and tells how to mend what it finds. Exit code: 0 if nothing is bad, 1 "
-		       "otherwise.",
+		.doc = "Examines an installation from the hook to the broker and says how to mend what it finds. "
+		       "It writes and removes a file in the spool, and may publish a probe event.\v"
+		       "Exit code: 0 if nothing is bad, 1 otherwise.",
 	};
-	struct doctor d = {.config_path = DEFAULT_CONFIG, .hooksdir = HOOKSDIR};
+	struct doctor d = {.config_path = DEFAULT_CONFIG, .hooksdir = hook_directory()};
 
 	if (!command_parse(&argp, argc, argv, &d))
 		return COMMAND_USAGE;
+	d.facts = calloc(1, sizeof(*d.facts));
+	if (!d.facts)
+		return command_failure("cannot examine anything", -ENOMEM);
 	d.colour = terminal_colour(stdout);
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (geteuid() != 0)
-		fputs("not run as root: some checks will say what root would see otherwise\n",
-		      stderr);
-	for (size_t i = 0; i < ELEMENTSOF(checks) && !command_output_ended(); i++)
-		checks[i](&d);
+		fputs("not run as root: some checks cannot see what root would see\n", stderr);
+	examine(&d);
 	if (!d.json)
 		printf("%u bad, %u warnings\n", d.bad, d.warnings);
+	verdict_release(&d.verdict);
+	facts_release(d.facts);
+	free(d.facts);
 	credentials_unref(d.credentials);
 	config_free(d.config);
 	return command_finish(d.bad > 0 ? COMMAND_FAILED : COMMAND_OK);

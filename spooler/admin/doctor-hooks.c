@@ -13,7 +13,6 @@
 #include "spooler/spool/lookup.h"
 #include "spooler/base/util.h"
 
-#define HOOK_PROGRAM PKGLIBEXECDIR "/virtspool-hook"
 #define SELINUX_BOOLEAN "/sys/fs/selinux/booleans/virt_hooks_unconfined"
 
 /* Who calls a driver's hook: the monolithic daemon, or the modular one; "daemon" is called by
@@ -127,7 +126,7 @@ static void check_known(struct doctor *d, const char *path, const char *driver)
 	if (installed < started) {
 		finding(d, GRADE_OK, "hook", NULL,
 			"%s started after '%s' was installed, and knows it", daemon, path);
-	} else if (called_since(driver, installed)) {
+	} else if (doctor_may_touch_spool(d) && called_since(driver, installed)) {
 		finding(d, GRADE_OK, "hook", NULL, "'%s' has been called since it was installed",
 			path);
 	} else if (asprintf(&how, "systemctl restart %s (guests go on), or reload it", daemon) >=
@@ -171,7 +170,7 @@ static void check_confinement(struct doctor *d, const char *path)
 			label);
 }
 
-static void check_hook_file(struct doctor *d, const char *path, const char *driver)
+static void check_hook_file(struct doctor *d, const char *path, const char *driver, bool records)
 {
 	unsigned before = d->bad;
 	struct stat st;
@@ -184,16 +183,19 @@ static void check_hook_file(struct doctor *d, const char *path, const char *driv
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
 		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE",
 			"'%s' can be written by others, and runs as root", path);
-	if (!(st.st_mode & S_IXUSR))
-		finding(d, GRADE_BAD, "hook", "chmod 0755 FILE",
-			"'%s' is not executable: libvirt passes over it", path);
-	if (access(HOOK_PROGRAM, R_OK) == 0 && !files_equal(path, HOOK_PROGRAM))
-		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER",
-			"'%s' is of another version than '%s'", path, HOOK_PROGRAM);
-	if (d->bad == before)
+	if (d->bad == before && records)
 		finding(d, GRADE_OK, "hook", NULL, "'%s' records the events of %s", path, driver);
 	check_confinement(d, path);
 	check_known(d, path, driver);
+}
+
+/* libvirt runs regular files that may be executed, and nothing else that lies there. */
+static bool is_run(int directory, const char *name)
+{
+	struct stat st;
+
+	return fstatat(directory, name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+	       faccessat(directory, name, X_OK, 0) == 0;
 }
 
 /* Others beside ours: each one that fails makes libvirt's operation fail. */
@@ -206,55 +208,38 @@ static void check_members(struct doctor *d, const char *driver)
 	if (asprintf(&directory, "%s/%s.d", d->hooksdir, driver) < 0)
 		return;
 	members = opendir(directory);
-	while (members && (de = readdir(members))) {
-		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
-		    strcmp(de->d_name, "virtspool") == 0 ||
-		    faccessat(dirfd(members), de->d_name, X_OK, 0) < 0)
-			continue;
-		finding(d, GRADE_WARNING, "hook",
-			"if it is a left-over, remove it or make it not executable",
-			"libvirt runs '%s/%s' as well, and fails if that fails", directory,
-			de->d_name);
-	}
+	while (members && (de = readdir(members)))
+		if (strcmp(de->d_name, "virtspool") != 0 && is_run(dirfd(members), de->d_name))
+			finding(d, GRADE_WARNING, "hook",
+				"if it is a leftover, remove it or make it not executable",
+				"libvirt also runs '%s/%s', and an operation fails if that fails",
+				directory, de->d_name);
 	if (members)
 		(void)closedir(members);
 }
 
-static void check_driver(struct doctor *d, const char *driver, bool wanted)
+static void check_driver(struct doctor *d, const struct hook_file *h)
 {
-	_cleanup_free_ char *ours = hook_installed(d->hooksdir, driver), *main_path = NULL,
-			    *member = NULL;
-
-	if (asprintf(&main_path, "%s/%s", d->hooksdir, driver) < 0 ||
-	    asprintf(&member, "%s/%s.d/virtspool", d->hooksdir, driver) < 0)
+	switch (h->state) {
+	case HOOK_MISSING:
+	case HOOK_REPLACED:
+	case HOOK_NOT_INSTALLED:
 		return;
-	if (!ours && wanted)
-		finding(d, GRADE_BAD, "hook", "virtspool hooks install",
-			hook_kind(main_path) == HOOK_FOREIGN
-				? "'%s' is another hook, and ours is not in %s.d beside it"
-				: "'%s' is not there: the transitions of %s are not recorded",
-			main_path, driver);
-	if (!ours)
+	case HOOK_NOT_LOOKED_AT:
+		finding(d, GRADE_WARNING, "hook", DOCTOR_AS_ROOT, "'%s' cannot be read", h->path);
 		return;
-	check_hook_file(d, ours, driver);
-	check_members(d, driver);
-	if (hook_kind(main_path) == HOOK_OURS && hook_kind(member) == HOOK_OURS)
-		finding(d, GRADE_WARNING, "hook", "virtspool hooks install DRIVER",
-			"'%s' and '%s' both record each event", main_path, member);
+	default:
+		check_hook_file(d, h->path, h->driver, h->state != HOOK_NOT_EXECUTABLE);
+		check_members(d, h->driver);
+		return;
+	}
 }
 
 void doctor_hooks(struct doctor *d)
 {
-	static const char *const drivers[] = HOOK_DRIVERS;
-	bool any = false;
-
-	for (size_t i = 0; i < ELEMENTSOF(drivers); i++) {
-		_cleanup_free_ char *path = hook_installed(d->hooksdir, drivers[i]);
-
-		any = any || path;
-	}
-	for (size_t i = 0; i < ELEMENTSOF(drivers); i++)
-		check_driver(d, drivers[i], !any && i == 0);
+	(void)doctor_print_verdict(d, "hook");
+	for (size_t i = 0; i < HOOK_N_DRIVERS; i++)
+		check_driver(d, &d->facts->hooks[i]);
 	if (is_on("/sys/fs/selinux/enforce") && access(SELINUX_BOOLEAN, F_OK) == 0 &&
 	    !is_on(SELINUX_BOOLEAN))
 		finding(d, GRADE_WARNING, "hook",

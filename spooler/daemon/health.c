@@ -16,21 +16,23 @@ static bool is_logged_elsewhere(enum verdict_kind kind)
 static void log_changes(struct health *h, const struct verdict *v)
 {
 	bool found[VERDICT_N_KINDS] = {false};
-	bool was_degraded = h->level >= VERDICT_DEGRADED;
 
 	for (size_t i = 0; i < v->n; i++) {
 		const struct finding *f = &v->findings[i];
 
-		if (!h->found[f->kind] && !found[f->kind] && !is_logged_elsewhere(f->kind))
+		if (!h->found[f->kind] && !found[f->kind] && !is_logged_elsewhere(f->kind)) {
+			h->logged = true;
 			log_warning("%s: %s%s%s", verdict_level_name(f->level),
 				    f->cause ? f->cause : "no memory", f->remedy ? "; " : "",
 				    f->remedy ? f->remedy : "");
+		}
 		found[f->kind] = true;
 	}
-	if (was_degraded && v->level < VERDICT_DEGRADED)
+	if (h->logged && v->level == VERDICT_HEALTHY) {
 		log_notice("healthy again");
+		h->logged = false;
+	}
 	memcpy(h->found, found, sizeof(found));
-	h->level = v->level;
 }
 
 void health_judge(struct health *h, const struct status_file *status, const struct hook_file *hooks,

@@ -8,7 +8,7 @@
 /* A zeroed struct has judged nothing. */
 struct health {
 	bool found[VERDICT_N_KINDS];
-	enum verdict_level level;
+	bool logged; /* a finding, since it was healthy */
 };
 
 /* Judges what the daemon knows, which is in *status, and logs what has changed. The verdict is to be

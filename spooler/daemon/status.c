@@ -80,8 +80,9 @@ static void collect_attempts(struct status_view *v, const struct relay_descripti
 			.topic = a->topic[0] ? a->topic : NULL,
 			.next_usec = a->next_usec,
 			.waiting = a->waiting,
+			.refused = a->key != 0,
 		};
-		if (a->topic[0]) {
+		if (a->key != 0) {
 			ret->denied_waiting += 1 + a->waiting;
 			ret->denied_domains++;
 		}

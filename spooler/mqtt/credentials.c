@@ -653,3 +653,73 @@ struct validity credentials_trust_validity(const struct config_tls *t)
 		return (struct validity){0};
 	return list_validity(list, n);
 }
+
+/* --- the names of our own certificate */
+
+/* Our certificate without its chain; NULL: there is none. To be deinitialised. */
+static gnutls_x509_crt_t own_certificate(const struct credentials *c)
+{
+	gnutls_x509_crt_t *list = NULL, own;
+	unsigned n = 0;
+
+	if (!c->certificates || gnutls_certificate_get_x509_crt(c->certificates, 0, &list, &n) < 0)
+		return NULL;
+	own = n > 0 ? list[0] : NULL;
+	for (unsigned i = 1; i < n; i++)
+		gnutls_x509_crt_deinit(list[i]);
+	gnutls_free(list);
+	return own;
+}
+
+static char *common_name(gnutls_x509_crt_t certificate)
+{
+	char name[256];
+	size_t size = sizeof(name);
+
+	if (gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name,
+					  &size) < 0)
+		return NULL;
+	return strndup(name, size);
+}
+
+static bool has_dns_name(gnutls_x509_crt_t certificate, const char *host)
+{
+	for (unsigned i = 0;; i++) {
+		char name[256];
+		size_t size = sizeof(name);
+		int r = gnutls_x509_crt_get_subject_alt_name(certificate, i, name, &size, NULL);
+
+		if (r == GNUTLS_E_SHORT_MEMORY_BUFFER)
+			continue;
+		if (r < 0)
+			return false;
+		if (r == GNUTLS_SAN_DNSNAME && size == strlen(host) &&
+		    memcmp(name, host, size) == 0)
+			return true;
+	}
+}
+
+char *credentials_own_name(const struct credentials *c)
+{
+	gnutls_x509_crt_t own = own_certificate(c);
+	char *name = own ? common_name(own) : NULL;
+
+	if (own)
+		gnutls_x509_crt_deinit(own);
+	return name;
+}
+
+bool credentials_are_for(const struct credentials *c, const char *host)
+{
+	_cleanup_free_ char *name = credentials_own_name(c);
+	gnutls_x509_crt_t own;
+	bool is;
+
+	if (name && strcmp(name, host) == 0)
+		return true;
+	own = own_certificate(c);
+	is = own && has_dns_name(own, host);
+	if (own)
+		gnutls_x509_crt_deinit(own);
+	return is;
+}

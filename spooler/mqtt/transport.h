@@ -51,6 +51,11 @@ struct validity credentials_trust_validity(const struct config_tls *c);
 /* Our own certificate, base64 of its DER form (to be freed); NULL: there is none, or no memory. */
 char *credentials_own_certificate(const struct credentials *c);
 
+/* Its common name (to be freed); NULL: there is no certificate, or it has no such name. */
+char *credentials_own_name(const struct credentials *c);
+/* Is it made for this host: is that its common name, or one of its DNS names? False without one. */
+bool credentials_are_for(const struct credentials *c, const char *host);
+
 enum transport_state {
 	TRANSPORT_RESOLVING,
 	TRANSPORT_CONNECTING,

@@ -161,6 +161,7 @@ const size_t status_file_n_fields = ELEMENTSOF(status_file_fields);
 
 static const struct field attempt_fields[] = {
 	JSON_ONLY(NULL, "id", FIELD_TEXT, id),
+	JSON_ONLY(NULL, "refused", FIELD_BOOL, refused),
 	JSON_ONLY(NULL, "attempts", FIELD_COUNT, attempts),
 	JSON_ONLY(NULL, "why", FIELD_TEXT, why),
 	JSON_ONLY(NULL, "topic", FIELD_TEXT, topic),

@@ -27,6 +27,7 @@
 /* An event that was published without success and waits. */
 struct status_attempt {
 	const char *id, *why, *topic; /* topic: NULL if it is not known */
+	bool refused; /* by the broker, and it is tried again; otherwise the connection was lost */
 	uint64_t attempts;
 	uint64_t next_usec; /* when it is tried again; 0: with the next connection, or not known */
 	uint64_t waiting;   /* later events of its domain that wait for it */

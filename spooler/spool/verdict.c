@@ -145,23 +145,24 @@ static const char *clock_text(uint64_t usec, char buf[static 32])
 
 static void judge_hook(const struct hook_file *h, struct verdict *v)
 {
+	char install[64] = "virtspool hooks install";
 	struct finding *f;
 
+	if (strcmp(h->driver, "qemu") != 0)
+		(void)snprintf(install, sizeof(install), "virtspool hooks install %s", h->driver);
 	switch (h->state) {
 	case HOOK_MISSING:
 		f = find(v, VERDICT_HOOK_MISSING, VERDICT_DEGRADED, h->path,
 			 "libvirt has no hook '%s': the transitions of %s are not recorded",
 			 h->path, h->driver);
-		remedy(f, "virtspool hooks install %s", h->driver);
+		remedy(f, "%s", install);
 		return;
 	case HOOK_REPLACED:
-		f = find(
-			v, VERDICT_HOOK_REPLACED, VERDICT_DEGRADED, h->path,
-			"'%s' is another program's hook, and ours is not in '%s.d': the transitions "
-			"of %s are not recorded",
-			h->path, h->path, h->driver);
-		remedy(f, "virtspool hooks install %s (ours runs beside the other one then)",
-		       h->driver);
+		f = find(v, VERDICT_HOOK_REPLACED, VERDICT_DEGRADED, h->path,
+			 "'%s' is another hook, and ours is not in '%s.d': the transitions "
+			 "of %s are not recorded",
+			 h->path, h->path, h->driver);
+		remedy(f, "%s", install);
 		return;
 	case HOOK_NOT_EXECUTABLE:
 		f = find(
@@ -175,12 +176,12 @@ static void judge_hook(const struct hook_file *h, struct verdict *v)
 		f = find(v, VERDICT_HOOK_TWICE, VERDICT_WARNING, h->path,
 			 "'%s' and '%s.d/virtspool' both record each event of %s", h->path, h->path,
 			 h->driver);
-		remedy(f, "virtspool hooks install %s", h->driver);
+		remedy(f, "%s", install);
 		return;
 	case HOOK_OTHER_VERSION:
 		f = find(v, VERDICT_HOOK_OTHER_VERSION, VERDICT_WARNING, h->path,
 			 "'%s' is of another version than '%s'", h->path, HOOK_PROGRAM);
-		remedy(f, "virtspool hooks install %s", h->driver);
+		remedy(f, "%s", install);
 		return;
 	case HOOK_RECORDS:
 	case HOOK_NOT_INSTALLED:
@@ -401,7 +402,7 @@ static void judge_refused(const struct verdict_facts *f, struct verdict *v)
 		const struct status_attempt *a = &s->attempts[i];
 
 		tried++;
-		if (!a->topic)
+		if (!a->refused || !a->topic)
 			continue;
 		events += 1 + a->waiting;
 		guests++;
@@ -413,8 +414,11 @@ static void judge_refused(const struct verdict_facts *f, struct verdict *v)
 		remedy(find(v, VERDICT_REFUSED, VERDICT_DEGRADED, first->topic,
 			    "%s of %s wait%s because the broker refuses them: %s on topic %s",
 			    count, vms, events == 1 ? "s" : "", first->why, first->topic),
-		       "grant this host the right to publish there; the daemon goes on by itself, "
-		       "and virtspool show %.18s shows the event",
+		       strstr(first->why, "0x10")
+			       ? "they are sent when a consumer subscribes; virtspool show %.18s shows the "
+				 "first"
+			       : "grant this host the right to publish there; they are sent then, and "
+				 "virtspool show %.18s shows the first",
 		       first->id);
 	} else if (tried > 0) {
 		format_count(tried, "event", count);
@@ -485,31 +489,30 @@ static void judge_sequence(const struct verdict_facts *f, struct verdict *v)
 
 /* --- certificates */
 
-static void judge_certificate(const struct verdict_facts *f, const char *whose, uint64_t begin_usec,
-			      uint64_t end_usec, const char *how, struct verdict *v)
+bool verdict_judge_certificate(uint64_t now_usec, const char *whose, uint64_t begin_usec,
+			       uint64_t end_usec, const char *how, struct verdict *v)
 {
-	uint64_t left_s = end_usec > f->now_usec ? (end_usec - f->now_usec) / USEC_PER_SEC : 0;
+	uint64_t left_s = end_usec > now_usec ? (end_usec - now_usec) / USEC_PER_SEC : 0;
 	uint64_t lifetime_s =
 		begin_usec && end_usec > begin_usec ? (end_usec - begin_usec) / USEC_PER_SEC : 0;
 	uint64_t soon_s = lifetime_s && lifetime_s / 3 < CERTIFICATE_SOON_S ? lifetime_s / 3
 									    : CERTIFICATE_SOON_S;
+	bool bad = left_s <= CERTIFICATE_BAD_S;
 	char age[32];
 
-	if (end_usec == 0)
-		return;
-	format_age(left_s ? left_s : age_s(f, end_usec), age);
+	if (end_usec == 0 || (!bad && left_s > soon_s))
+		return false;
+	format_age(left_s > 0 ? left_s : (now_usec - end_usec) / USEC_PER_SEC, age);
 	if (left_s == 0)
 		remedy(find(v, VERDICT_CERTIFICATE_EXPIRED, VERDICT_DEGRADED, whose,
 			    "%s expired %s ago", whose, age),
 		       "%s", how);
-	else if (left_s <= CERTIFICATE_BAD_S)
-		remedy(find(v, VERDICT_CERTIFICATE_EXPIRES, VERDICT_DEGRADED, whose,
-			    "%s expires in %s", whose, age),
+	else
+		remedy(find(v, VERDICT_CERTIFICATE_EXPIRES,
+			    bad ? VERDICT_DEGRADED : VERDICT_WARNING, whose, "%s expires in %s",
+			    whose, age),
 		       "%s", how);
-	else if (left_s <= soon_s)
-		remedy(find(v, VERDICT_CERTIFICATE_EXPIRES, VERDICT_WARNING, whose,
-			    "%s expires in %s", whose, age),
-		       "%s", how);
+	return true;
 }
 
 static void judge_certificates(const struct verdict_facts *f, struct verdict *v)
@@ -517,11 +520,13 @@ static void judge_certificates(const struct verdict_facts *f, struct verdict *v)
 	static const char renew[] = "renew it, then systemctl reload virtspool";
 	const struct status_file *s = f->status;
 
-	judge_certificate(f, "our certificate", s->own_begin_usec, s->own_end_usec, renew, v);
-	judge_certificate(f, "the authority's certificate", s->authority_begin_usec,
-			  s->authority_end_usec, renew, v);
-	judge_certificate(f, "the broker's certificate", s->broker_begin_usec, s->broker_end_usec,
-			  "renew it on the broker", v);
+	(void)verdict_judge_certificate(f->now_usec, "our certificate", s->own_begin_usec,
+					s->own_end_usec, renew, v);
+	(void)verdict_judge_certificate(f->now_usec, "the authority's certificate",
+					s->authority_begin_usec, s->authority_end_usec, renew, v);
+	(void)verdict_judge_certificate(f->now_usec, "the broker's certificate",
+					s->broker_begin_usec, s->broker_end_usec,
+					"renew it on the broker", v);
 }
 
 /* --- all of it */

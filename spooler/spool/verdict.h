@@ -98,6 +98,13 @@ struct verdict {
 	size_t n;
 };
 
+/*
+ * Judges one certificate, for those who look at files that the daemon does not use yet. `whose` begins
+ * the sentence. Returns false if nothing is found.
+ */
+bool verdict_judge_certificate(uint64_t now_usec, const char *whose, uint64_t begin_usec,
+			       uint64_t end_usec, const char *how, struct verdict *v);
+
 /* To be released. What does not fit into memory is left out, though its level counts. */
 void verdict_judge(const struct verdict_facts *f, struct verdict *ret_verdict);
 void verdict_release(struct verdict *v);

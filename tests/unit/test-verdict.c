@@ -64,6 +64,7 @@ static void add_attempt(struct host *h, const char *why, const char *topic, uint
 		.why = why,
 		.topic = topic,
 		.waiting = waiting,
+		.refused = waiting > 0,
 	};
 }
 
@@ -160,13 +161,13 @@ static const struct {
 	{"the emergency spool", emergency, VERDICT_EMERGENCY, VERDICT_DEGRADED, "/spool",
 	 "the emergency spool in '/run' is in use (2 events)", "virtspool doctor"},
 	{"no hook", hook_missing, VERDICT_HOOK_MISSING, VERDICT_DEGRADED, "/hooks/qemu",
-	 "are not recorded", "virtspool hooks install qemu"},
+	 "are not recorded", "virtspool hooks install"},
 	{"another's hook", hook_replaced, VERDICT_HOOK_REPLACED, VERDICT_DEGRADED, "/hooks/qemu",
-	 "another program's hook", "virtspool hooks install qemu"},
+	 "is another hook", "virtspool hooks install"},
 	{"a hook that cannot run", hook_not_executable, VERDICT_HOOK_NOT_EXECUTABLE,
 	 VERDICT_DEGRADED, "/hooks/qemu", "is not executable", "chmod 0755 '/etc"},
 	{"an old hook", hook_old, VERDICT_HOOK_OTHER_VERSION, VERDICT_WARNING, "/hooks/qemu",
-	 "of another version", "virtspool hooks install qemu"},
+	 "of another version", "virtspool hooks install"},
 	{"two hooks", hook_twice, VERDICT_HOOK_TWICE, VERDICT_WARNING, "/hooks/qemu", "both record",
 	 "virtspool hooks install"},
 	{"a hook that is not called", hook_silent, VERDICT_HOOK_SILENT, VERDICT_DEGRADED, "",
