@@ -36,6 +36,7 @@ struct link {
 	uint64_t backoff_usec; /* 0: the last connection was good */
 	unsigned mute;	       /* connections in a row that were lost over the online report */
 	enum presence_level level;
+	bool without_report; /* the broker refused it, retained or not; some end the connection then */
 	bool without_will;     /* the broker refused to connect with it, or might have */
 	char refusal[256];     /* of that */
 	char topic_error[512]; /* for status: what the broker does not take; "": nothing */
@@ -100,7 +101,7 @@ size_t link_packet_max(const struct link *l)
 
 bool link_can_probe(const struct link *l)
 {
-	return l->mute < MUTE_MAX;
+	return l->mute < MUTE_MAX && !l->without_report;
 }
 
 /* --- presence */
@@ -218,6 +219,7 @@ static void presence_answered(struct link *l, unsigned reason_code)
 		give_up_retaining(l, why);
 		(void)report_presence(l, PRESENCE_ONLINE);
 	} else if (reason_code >= 0x80) {
+		l->without_report = true;
 		note_topic_error(l, "refuses the report on mqtt.status_topic: %s (0x%02x)",
 				 reason_name(reason_code), reason_code);
 	}
@@ -316,6 +318,7 @@ static void reconnect(struct link *l, unsigned next_address, bool put_off)
 	if (next_address == 0) {
 		l->brokers_tried++;
 		l->broker = (l->broker + 1) % l->config->n_brokers;
+		l->without_report = l->without_report && l->config->n_brokers == 1;
 	}
 	if (l->brokers_tried >= l->config->n_brokers) {
 		l->brokers_tried = 0;
@@ -534,7 +537,7 @@ void link_start(struct link *l, const struct config *c, struct credentials *cred
 	l->credentials = credentials_ref(credentials);
 	note_validity(l);
 	l->level = PRESENCE_RETAINED;
-	l->without_will = false;
+	l->without_will = l->without_report = false;
 	l->refusal[0] = l->topic_error[0] = '\0';
 	free(l->known);
 	l->known = calloc(c->n_brokers, sizeof(*l->known));
