@@ -509,11 +509,11 @@ def test_as_an_ordinary_user(bed, open_directory):
         path.chmod(0o2770)
     os.chown(spool.rundir, 0, gid)
     spool.rundir.chmod(0o1775)
-    (spool.rundir / "hook").mkdir()
-    os.chown(spool.rundir / "hook", 0, gid)
-    (spool.rundir / "hook").chmod(0o751)
     node = bed.node(spool=spool)
     node.directory.chmod(0o755)
+    (spool.rundir / "hook").mkdir()  # the boot has emptied the run directory
+    os.chown(spool.rundir / "hook", 0, gid)
+    (spool.rundir / "hook").chmod(0o751)
     guest = node.guest("vm1").start()  # the hook makes the stamp and the emergency spool
     stamp = (spool.rundir / "hook/stamp").stat()
     assert (stamp.st_uid, stamp.st_gid, stamp.st_mode & 0o777) == (0, gid, 0o664)
