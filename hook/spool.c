@@ -391,7 +391,7 @@ int spool_make_run_directory(gid_t gid)
 
 int spool_open_hook_directory(void)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX] __attribute__((uninitialized)); /* clearing it takes a microsecond */
 	struct text t = {.data = path, .size = sizeof(path) - 1};
 	struct stat st;
 	int fd;
