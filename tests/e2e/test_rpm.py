@@ -71,7 +71,8 @@ def test_the_packages_hold_what_make_install_puts_there(packages, tmp_path):
     installed = {f"/{p.relative_to(tmp_path)}" for p in tmp_path.rglob("*") if p.is_file()}
     listed = {line for p in packages.values() for line in run("rpm", "-qlp", p).split()}
     assert installed - listed == {"/etc/libvirt/hooks/qemu"}  # the scriptlets put it there
-    assert run("rpm", "-qp", "--configfiles", packages["virtspool"]).split() == ["/etc/virtspool/virtspool.yaml"]
+    for name, file in (("virtspool", "virtspool.yaml"), ("virtspool-recorder", "recorder.yaml")):
+        assert run("rpm", "-qp", "--configfiles", packages[name]).split() == [f"/etc/virtspool/{file}"]
     control = (ROOT / "etc/debian/control").read_text()
     assert set(packages) == set(re.findall("^Package: (.*)", control, re.M))  # as Debian's
 

@@ -22,13 +22,14 @@ MKFS = {"ext4": "mkfs.ext4 -q -F", "xfs": "mkfs.xfs -q -f", "btrfs": "mkfs.btrfs
 
 
 class Rig:
-    def __init__(self, new_host, name, fs, mount="defaults", daemon=False, lies=()):
-        self.fs, self.mount, self.daemon, self.lies = fs, mount, daemon, list(lies)
+    def __init__(self, new_host, name, fs, mount="defaults", daemon=False, lies=(), recorder=False):
+        self.fs, self.mount, self.daemon, self.lies, self.recorder = fs, mount, daemon, list(lies), recorder
         self.vm = new_host(
             name,
             memory=768,
             cpus=1,
             throw_away=True,
+            network=recorder,
             kernel="init=/usr/local/sbin/rig panic=5 hostname=vhost",
         )
         self.disk, self.socket = self.vm.directory / "spool.disk", self.vm.directory / "nbd"
@@ -57,6 +58,7 @@ class Rig:
             "WORKERS": 2 if work else 0,
             "DAEMON": "yes" if self.daemon else "",
             "CHURN": "yes" if work else "",
+            "RECORDER": "yes" if self.recorder else "",
         }
         (self.vm.share / "cut").write_text("".join(f"{k}='{v}'\n" for k, v in words.items()))
         self.lossy = Process(
@@ -69,10 +71,13 @@ class Rig:
         wait_until((self.out / "list").exists, 200, lambda: f"the spool of boot {self.round}; see {self.vm.console}", 0.3)
         self.round += 1
 
-    def cut(self):
+    def cut_at_work(self):
         wait_until((self.out / "running").exists, 100, "work", 0.3)
         before = len(self.returned())
         wait_until(lambda: len(self.returned()) > before + random.randrange(2, 12), 100, "hooks", 0.1)
+        self.cut()
+
+    def cut(self):
         self.lossy.signal(signal.SIGUSR2)
         try:
             self.lossy.wait(30)
@@ -91,6 +96,11 @@ class Rig:
         assert torn == [] and (self.out / "empty").read_text() == ""
         return {e["name"] for e in events}
 
+    def note(self, figures):
+        """For whoever wants to know how much was tried: figures.txt."""
+        with open(self.vm.directory.parent / "figures.txt", "a", encoding="ascii") as f:
+            print(f"{self.vm.directory.name}: {self.cuts} cuts, {figures}", file=f)
+
     def close(self):
         self.vm.cut()
         self.lossy.stop()
@@ -108,12 +118,10 @@ def lost_after_cuts(rig, cuts):
         received = {json.loads(x)["data"].get("name") for x in rig.lines("received") if x.endswith("}")}
         lost |= returned - rig.found() - received
         if n < cuts:
-            rig.cut()
+            rig.cut_at_work()
     rig.close()
-    with open(rig.vm.directory.parent / "figures.txt", "a", encoding="ascii") as f:
-        begun = len(rig.lines("begun"))
-        print(f"{rig.fs} {rig.mount}: {rig.cuts} cuts, {begun} begun, {len(rig.returned())} returned,"
-              f" {len(received)} received, {len(lost)} lost", file=f)  # fmt: skip
+    begun = len(rig.lines("begun"))
+    rig.note(f"{begun} begun, {len(rig.returned())} returned, {len(received)} received, {len(lost)} lost")
     assert len(rig.returned()) > 2 * cuts
     return lost
 
@@ -133,3 +141,43 @@ def test_a_disk_that_lies_is_found_out(new_host):
     rig.boot(work=False)  # mkfs, still on an honest disk
     rig.close()
     assert lost_after_cuts(rig, 1) == set(rig.returned())
+
+
+def test_power_cuts_of_the_recorder(new_host, bed):
+    """It acknowledges an event to the broker after its commit: none is lost, though the power goes at any write."""
+    rig = Rig(new_host, "cuts-recorder", "ext4", recorder=True)
+    bed.broker.start()
+    bed.daemon.start()
+    for name, path in (("ca.pem", bed.certs.ca), ("pem", bed.certs.pem("consumer")), ("key", bed.certs.key("consumer"))):
+        (rig.vm.share / name).write_bytes(Path(path).read_bytes())
+        (rig.vm.share / name).chmod(0o644)
+    (rig.vm.share / "key").chmod(0o640)
+    os.chown(rig.vm.share / "key", 0, recorder_group(rig.vm))
+    (rig.vm.share / "recorder.yaml").write_text(RECORDER.format(port=bed.broker.port))
+
+    def recorded():
+        try:
+            return {json.loads(line)["id"] for line in (rig.out / "recorded").read_text().splitlines()}
+        except FileNotFoundError:
+            return set()
+
+    published = 0
+    for n in range(CUTS + 1):
+        rig.boot()
+        assert n == 0 or (rig.out / "integrity").read_text() == "ok\n"
+        wait_until(lambda: len(bed.spool.names("sent")) == published, 60, "the daemon")
+        # The first boot subscribes; from then on the broker keeps what the recorder has not acknowledged.
+        wait_until(lambda: recorded() >= set(bed.spool.names("sent")[:published]), 200, lambda: str(len(recorded())), 0.5)
+        if n == CUTS:
+            break
+        rig.lossy.signal(signal.SIGUSR2)
+        for i in range(300):
+            bed.hook("started", domain=f"cut-{n}-{i}")
+            published += 1
+            if not rig.lossy.running:
+                break
+        rig.cut()
+    names = set(bed.spool.names("sent"))
+    rig.note(f"{published} published, {len(names - recorded())} lost")
+    rig.close()
+    assert published > CUTS

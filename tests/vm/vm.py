@@ -35,13 +35,15 @@ def qcow2(path, base, of):
 class VM:
     """
     memory in MiB; drives: values for QEMU's -drive; kernel: more for the kernel's command line; clock: time at boot, e.g.
-    "1970-01-02T00:00:00"; throw_away: the changes of the disk are lost when it ends.
+    "1970-01-02T00:00:00"; throw_away: the changes of the disk are lost when it ends; network: reaches this machine's
+    loopback as 10.0.2.2, otherwise nothing.
     """
 
-    def __init__(self, image, directory, disk, memory=1024, cpus=2, drives=(), kernel="", throw_away=False):
+    def __init__(self, image, directory, disk, memory=1024, cpus=2, drives=(), kernel="", throw_away=False,
+                 network=False):  # fmt: skip
         self.image, self.directory, self.disk = Path(image), Path(directory), Path(disk)
         self.memory, self.cpus, self.drives, self.kernel, self.throw_away = memory, cpus, list(drives), kernel, throw_away
-        self.clock = None
+        self.clock, self.network = None, network
         self.share = self.directory / "share"
         self.boots = self.scripts = 0
         self.process = self.serial = None
@@ -60,7 +62,7 @@ class VM:
             "-initrd": self.image / "initrd.img",
             "-append": f"{KERNEL} {self.kernel}",
             "-virtfs": f"local,path={self.share},mount_tag=share,security_model=none,id=share",
-            "-netdev": "user,id=n0,restrict=on",
+            "-netdev": f"user,id=n0,restrict={'off' if self.network else 'on'}",
             "-monitor": "none",
         }
         if self.clock:
