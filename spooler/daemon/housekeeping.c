@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * archive - see archive.h.
+ * housekeeping - see housekeeping.h.
  *
  * A sweep visits the directories of `swept` one after the other. For each it reads the names in
  * slices (a defer source, so that publishing goes on in between), removes what is too old, sums up

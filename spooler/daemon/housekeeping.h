@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * archive - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if
+ * housekeeping - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if
  * the admin says so.
  *
  * A sweep passes over a directory in small slices between other work, and is not made too often.
