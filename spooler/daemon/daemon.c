@@ -265,6 +265,7 @@ static void write_status(struct daemon *d)
 	write_metrics(d, &status, &verdict);
 	write_again_later(d, &status, again);
 	tell_systemd(d);
+	relay_save(d->relay, false);
 	verdict_release(&verdict);
 }
 
@@ -469,6 +470,7 @@ int daemon_run(const char *config_path)
 			log_error("the event loop failed: %s", strerror(-r));
 			r = EX_SOFTWARE;
 		}
+		relay_save(d.relay, true);
 		status_file_remove(spool_run_directory());
 		remove_metrics(&d);
 		log_info("stopped");

@@ -445,13 +445,11 @@ static void delivered(struct delivery *d, const struct in_flight *f)
 	link_confirm(d->link);
 	poison_delivered(&d->poison);
 	k = queue_done(d->queue, &f->entry, keeps(d));
-	note_archived(d, &f->entry, f->file_size);
-	if (k < 0) {
+	if (k < 0)
 		stats_note_error(d->stats, "cannot move a delivered event to sent/: %s",
 				 strerror(-k));
-		/* A scan comes with it, which tries again. */
-		release_within(d, d->config->mqtt.retry_max_s * USEC_PER_SEC);
-	}
+	else
+		note_archived(d, &f->entry, f->file_size);
 	if (denied)
 		denied_remove(&d->denied, denied);
 	if (denied || d->n_too_large > 0)

@@ -130,16 +130,18 @@ static uint64_t pass_limit(const struct housekeeping *a)
 	uint64_t limit = is_archive(a)		    ? a->limits.sent_size
 			 : place_of(a) == PLACE_NEW ? a->limits.queue_size
 						    : UINT64_MAX;
-	uint64_t wanted, available;
+	uint64_t wanted, available, excess;
 	struct statvfs fs;
 
 	if (!is_archive(a) || fstatvfs(dirfd(a->directory), &fs) < 0 || fs.f_blocks == 0)
 		return limit;
 	available = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT) {
-		wanted = fs.f_blocks / 100 * ENOUGH_SPACE_PERCENT * fs.f_frsize - available;
-		limit = a->bytes > wanted ? (limit < a->bytes - wanted ? limit : a->bytes - wanted)
-					  : 0;
+		wanted = fs.f_blocks * ENOUGH_SPACE_PERCENT / 100 * fs.f_frsize;
+		excess = wanted > available ? wanted - available : 0;
+		limit = a->bytes <= excess	    ? 0
+			: limit < a->bytes - excess ? limit
+						    : a->bytes - excess;
 	}
 	if (fs.f_files > 0 && fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT &&
 	    limit > a->bytes / 2)
@@ -147,14 +149,19 @@ static uint64_t pass_limit(const struct housekeeping *a)
 	return limit;
 }
 
-static bool too_old(const struct housekeeping *a, const struct spool_id *e, const struct stat *st)
+static uint64_t ms_of(const struct timespec *t)
+{
+	return (uint64_t)t->tv_sec * 1000 + (uint64_t)t->tv_nsec / 1000000;
+}
+
+static bool too_old(const struct housekeeping *a, const struct stat *st)
 {
 	uint64_t now = now_ms();
 
-	if (is_archive(a)) /* by the event's time, as everywhere */
-		return spool_id_ms(e) + a->limits.sent_age_s * 1000 < now;
+	if (is_archive(a)) /* since it was moved here, which the change time says */
+		return ms_of(&st->st_ctim) + a->limits.sent_age_s * 1000 < now;
 	if (is_scratch(a))
-		return (uint64_t)st->st_mtim.tv_sec * 1000 + a->limits.tmp_age_s * 1000 < now;
+		return ms_of(&st->st_mtim) + a->limits.tmp_age_s * 1000 < now;
 	return false;
 }
 
@@ -168,7 +175,7 @@ static void look_at(struct housekeeping *a, const char *name)
 		return;
 	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
-	if (too_old(a, &e, &st)) {
+	if (too_old(a, &st)) {
 		(void)unlinkat(dirfd(a->directory), name, 0); /* next time, then */
 		return;
 	}

@@ -24,7 +24,9 @@
 #include "spooler/spool/recordfile.h"
 #include "spooler/base/util.h"
 
-#define COPY_SUFFIX ".copy" /* in tmp/ */
+#define COPY_SUFFIX ".copy"   /* in tmp/ */
+#define STUCK_TURN_USEC 20000 /* for removing what is stuck, before others get their turn */
+#define STRAY_TWINS_MAX 100
 #define ARCHIVE_MODE 0770
 
 struct idset {
@@ -38,7 +40,12 @@ struct queue {
 	bool hangs;		   /* the disk, as of the last scan */
 	int directories[N_PLACES]; /* as of the last scan; negative if not there */
 	struct id_list live, replay;
-	struct idset taken, held, stuck;
+	struct idset taken, held;
+	struct id_list stuck; /* sorted */
+	bool blocked; /* there is no room for more of them: the disk's events are not given */
+	int stuck_error;
+	char *stuck_text;
+	uint64_t device, inode; /* of new/, as of the last scan that found it */
 	bool changed;
 	uint64_t counted[N_PLACES]; /* names seen by the last scan */
 	uint64_t ended;		    /* entries that left since */
@@ -91,6 +98,48 @@ static void idset_clear(struct idset *s)
 	s->n = 0;
 }
 
+/* --- events that were delivered and cannot be removed: a sorted array, as they may be many */
+
+static size_t stuck_position(const struct queue *q, const struct spool_id *e)
+{
+	size_t low = 0, high = q->stuck.n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (spool_id_compare(&q->stuck.entries[middle], e) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool stuck_contains(const struct queue *q, const struct spool_id *e)
+{
+	size_t i = stuck_position(q, e);
+
+	return i < q->stuck.n && spool_id_compare(&q->stuck.entries[i], e) == 0;
+}
+
+static void stuck_add(struct queue *q, const struct spool_id *e, int error)
+{
+	size_t i = stuck_position(q, e);
+
+	q->stuck_error = error;
+	if (i < q->stuck.n && spool_id_compare(&q->stuck.entries[i], e) == 0)
+		return;
+	if (q->stuck.n == QUEUE_STUCK_MAX || id_list_add(&q->stuck, e, QUEUE_STUCK_MAX) < 0) {
+		q->blocked = true;
+		return;
+	}
+	/* They come nearly in their order: little is moved. */
+	memmove(&q->stuck.entries[i + 1], &q->stuck.entries[i],
+		(q->stuck.n - 1 - i) * sizeof(*q->stuck.entries));
+	q->stuck.entries[i] = *e;
+	q->blocked = q->stuck.n == QUEUE_STUCK_MAX;
+}
+
 /* --- scanning */
 
 static void set_error(struct queue *q, const char *what, const char *path, int error)
@@ -140,6 +189,16 @@ static void open_place(struct queue *q, int spool_fd, int run_fd, enum place p)
 		q->directories[p] = place_open(spool_fd, run_fd, p);
 }
 
+static void note_identity(struct queue *q)
+{
+	struct stat st;
+
+	if (q->directories[PLACE_NEW] < 0 || fstat(q->directories[PLACE_NEW], &st) < 0)
+		return;
+	q->device = st.st_dev;
+	q->inode = st.st_ino;
+}
+
 /* Opens all directories anew. What is not there stays negative. */
 static void open_directories(struct queue *q)
 {
@@ -154,6 +213,7 @@ static void open_directories(struct queue *q)
 	spool_fd = q->hangs ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
 	for (enum place p = 0; p < N_PLACES; p++)
 		open_place(q, spool_fd, run_fd, p);
+	note_identity(q);
 	if (spool_fd < 0)
 		set_error(q, "open the spool", q->spool_dir, spool_fd);
 	else if (q->directories[PLACE_NEW] < 0)
@@ -195,10 +255,28 @@ static int move_name(struct queue *q, int from_fd, const char *name, enum place 
 	return r;
 }
 
+/* Under another name, where one like it lies in failed/ already: NAME.1, NAME.2 ... */
+static int move_stray(struct queue *q, int fd, const char *name, const char *reason)
+{
+	int to_fd = q->directories[PLACE_FAILED];
+	int r = move_name(q, fd, name, PLACE_FAILED, reason);
+	char other[NAME_MAX + 1];
+
+	for (int i = 1; r == -EEXIST && i <= STRAY_TWINS_MAX; i++) {
+		(void)snprintf(other, sizeof(other), "%.*s.%d",
+			       (int)(NAME_MAX - sizeof(SPOOL_REASON_SUFFIX) - 4), name, i);
+		if (faccessat(to_fd, other, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		(void)write_reason(to_fd, other, reason);
+		r = renameat(fd, name, to_fd, other) < 0 ? -errno : 0;
+	}
+	return r;
+}
+
 static void refuse_stray(struct queue *q, int fd, const char *name)
 {
 	_cleanup_free_ char *text = stray_escape(name);
-	int r = move_name(q, fd, name, PLACE_FAILED, "not a record: its name is not an event's id");
+	int r = move_stray(q, fd, name, "not a record: its name is not an event's id");
 
 	if (r == 0)
 		log_warning("file '%s' moved to failed/: its name is not an event's id",
@@ -232,8 +310,12 @@ static int scan_source(struct queue *q, enum place source, struct id_list *s)
 			refuse_stray(q, dirfd(d), de->d_name);
 			continue;
 		}
-		q->counted[source]++;
 		e.source = (unsigned char)source;
+		if (q->stuck.n > 0 && stuck_contains(q, &e))
+			continue;
+		q->counted[source]++;
+		if (q->blocked && source != PLACE_EMERGENCY)
+			continue;
 		r = id_list_add(s, &e, QUEUE_SNAPSHOT_MAX);
 	}
 	if (r >= 0 && errno != 0)
@@ -264,24 +346,14 @@ static int queue_scan(struct queue *q)
 	return r;
 }
 
-/* It was delivered, and could not be removed then. */
-static void remove_stuck(struct queue *q, const struct spool_id *e)
-{
-	char name[37];
-
-	spool_id_name(e, name);
-	if (unlinkat(q->directories[e->source], name, 0) == 0)
-		idset_remove(&q->stuck, e);
-}
-
 static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_entry)
 {
 	while (s->position < s->n) {
 		const struct spool_id *e = &s->entries[s->position++];
 
-		if (idset_contains(&q->stuck, e))
-			remove_stuck(q, e);
-		else if (!idset_contains(&q->taken, e) && !idset_contains(&q->held, e)) {
+		if (stuck_contains(q, e) || (q->blocked && e->source != PLACE_EMERGENCY))
+			continue;
+		if (!idset_contains(&q->taken, e) && !idset_contains(&q->held, e)) {
 			*ret_entry = *e;
 			return true;
 		}
@@ -350,7 +422,8 @@ void queue_free(struct queue *q)
 	id_list_clear(&q->replay);
 	idset_clear(&q->taken);
 	idset_clear(&q->held);
-	idset_clear(&q->stuck);
+	id_list_clear(&q->stuck);
+	free(q->stuck_text);
 	free(q->spool_dir);
 	free(q->run_dir);
 	free(q->error);
@@ -486,7 +559,7 @@ static int archive(struct queue *q, const struct spool_id *e, enum place to, boo
 	else if (!keep || e->source == PLACE_EMERGENCY || r < 0)
 		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
 	if (r < 0 && r != -ENOENT)
-		(void)idset_add(&q->stuck, e);
+		stuck_add(q, e, r);
 	else
 		r = 0;
 	if (!hangs)
@@ -588,12 +661,78 @@ uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms)
 	return n;
 }
 
+const char *queue_spool_dir(const struct queue *q)
+{
+	return q->spool_dir;
+}
+
+const char *queue_run_dir(const struct queue *q)
+{
+	return q->run_dir;
+}
+
+void queue_identity(const struct queue *q, uint64_t *ret_device, uint64_t *ret_inode)
+{
+	*ret_device = q->device;
+	*ret_inode = q->inode;
+}
+
 uint64_t queue_emergency_length(const struct queue *q)
 {
 	return q->counted[PLACE_EMERGENCY];
 }
 
-const char *queue_error(const struct queue *q)
+/* --- events that are stuck */
+
+bool queue_is_stuck(const struct queue *q)
+{
+	return q->stuck.n > 0;
+}
+
+int queue_remove_stuck(struct queue *q)
+{
+	_cleanup_close_ int spool_fd = -1, run_fd = -1, fd = -1;
+	uint64_t until = now_usec(CLOCK_MONOTONIC) + STUCK_TURN_USEC;
+	unsigned char source = N_PLACES;
+	char name[37];
+
+	if (q->stuck.n == 0)
+		return 0;
+	run_fd = open_directory(AT_FDCWD, q->run_dir);
+	spool_fd = disk_hangs(q->disk) ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
+	while (q->stuck.n > 0 && now_usec(CLOCK_MONOTONIC) < until) {
+		const struct spool_id *e = &q->stuck.entries[q->stuck.n - 1];
+
+		if (e->source != source) {
+			source = e->source;
+			close_fdp(&fd);
+			fd = place_open(spool_fd, run_fd, source);
+		}
+		spool_id_name(e, name);
+		if (fd < 0)
+			return fd;
+		if (unlinkat(fd, name, 0) < 0 && errno != ENOENT)
+			return -errno;
+		q->stuck.n--;
+		q->blocked = false;
+	}
+	q->changed = true;
+	return q->stuck.n > 0;
+}
+
+const char *queue_error(struct queue *q)
+{
+	if (q->error || q->stuck.n == 0)
+		return q->error;
+	free(q->stuck_text);
+	if (asprintf(&q->stuck_text, "cannot remove %zu delivered events from '%s': %s%s",
+		     q->stuck.n, q->spool_dir, strerror(-q->stuck_error),
+		     q->blocked ? "; no more events are taken from there until it can" : "") < 0)
+		q->stuck_text = NULL;
+	return q->stuck_text;
+}
+
+bool queue_is_blind(const struct queue *q)
 {
 	return q->error;
 }

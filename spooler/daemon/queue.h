@@ -24,6 +24,7 @@
 
 #define QUEUE_SNAPSHOT_MAX (256 * 1024)
 #define QUEUE_HELD_MAX (64 * 1024)
+#define QUEUE_STUCK_MAX (256 * 1024)
 
 struct queue;
 struct disk;
@@ -77,9 +78,23 @@ void queue_put_back(struct queue *q, const struct spool_id *e);
 /* What waits, as far as the last scan and what came since tell; *ret_oldest_ms is the oldest's
    time, 0 if none. */
 uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms);
+/* Where it reads, and which directory new/ was at the last scan (zeroes: it was never there). */
+const char *queue_spool_dir(const struct queue *q);
+const char *queue_run_dir(const struct queue *q);
+void queue_identity(const struct queue *q, uint64_t *ret_device, uint64_t *ret_inode);
 /* Entries in the emergency spool at the last scan. */
 uint64_t queue_emergency_length(const struct queue *q);
-/* Why the spool on disk cannot be read, or NULL. */
-const char *queue_error(const struct queue *q);
+/* Why the spool on disk cannot be read, or why delivered events cannot be removed from it; or NULL.
+   Valid until the next call. */
+const char *queue_error(struct queue *q);
+/* May there be events that cannot be seen, as a directory cannot be read? */
+bool queue_is_blind(const struct queue *q);
+/* Are there delivered events that could not be removed, as the disk is read-only, say? They are not
+   given again. When there are QUEUE_STUCK_MAX, no more events are given from the disk; those of the
+   emergency spool are. */
+bool queue_is_stuck(const struct queue *q);
+/* Tries to remove them, for a short time. 1: some are left, call again; 0: none is; negative errno:
+   the disk still refuses. */
+int queue_remove_stuck(struct queue *q);
 /* Is that because it is not there, or does not answer? Then watch, or disk, tells when it does. */
 bool queue_is_missing(const struct queue *q);

@@ -8,10 +8,13 @@
  * a moment later), and one bounds the wait for what is in flight at a stop or a reload.
  */
 #include <inttypes.h>
+#include <sys/stat.h>
 
+#include "hook/place.h"
 #include "spooler/base/log.h"
 #include "spooler/base/loop.h"
 #include "spooler/base/util.h"
+#include "spooler/daemon/completeness-file.h"
 #include "spooler/daemon/delivery.h"
 #include "spooler/daemon/denied.h"
 #include "spooler/daemon/link.h"
@@ -22,6 +25,8 @@
 
 #define SETTLE_USEC USEC_PER_SEC /* how long a missing number holds back what comes after it */
 #define SETTLE_AGE_MS 2000	 /* if that is no older: an older hole is not filled any more */
+#define UNREADABLE_USEC (30 * USEC_PER_SEC) /* everything waits for a record that cannot be read */
+#define UNREADABLE_MAX 64
 #define RESCAN_USEC (2 * USEC_PER_SEC) /* between two looks at a spool that cannot be read */
 
 struct relay {
@@ -43,17 +48,20 @@ struct relay {
 	struct link *link;
 	struct delivery *delivery;
 
-	bool error_reported;   /* of a record that cannot be read, once in a connection */
-	uint64_t n_unreadable; /* held since the last release */
+	bool error_reported; /* of a record that cannot be read, once in a connection */
+	struct spool_id
+		unreadable[UNREADABLE_MAX]; /* held; [0] also while everything waits for it */
+	size_t n_unreadable;
+	uint64_t unreadable_usec; /* CLOCK_MONOTONIC: since when [0] cannot be read; 0: it can */
 	char unreadable_error[128];
-	unsigned blind;		    /* the spool cannot be read: 1 for the first time, 2 still */
-	struct spool_id unreadable; /* the last event that could not be read */
+	unsigned blind; /* the spool cannot be read: 1 for the first time, 2 still */
 
-	struct sequence sequence;
-	uint64_t settling; /* the sequence number that waits for those before it */
+	struct completeness completeness;
+	struct spool_identity spool; /* as last seen */
+	uint64_t settling;	     /* the sequence number that waits for those before it */
 	uint64_t settle_until_usec;
 
-	sd_event_source *rescan, *settle, *drain;
+	sd_event_source *rescan, *settle, *judge, *drain;
 	struct relay_stats stats;
 };
 
@@ -74,15 +82,21 @@ static uint64_t seconds(uint64_t s)
 
 /* --- the sequence */
 
+/* Replayed events and those without a place in the host's order say nothing about it. */
+static bool counts(const struct spool_id *e, const struct record *record)
+{
+	return e->source != PLACE_REPLAY && !(record->flags & RECORD_UNORDERED);
+}
+
 /* Is a number missing before this one that may still come? */
 static bool must_settle(struct relay *r, const struct spool_id *e, const struct record *record)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 
-	if (e->source == PLACE_REPLAY || (record->flags & RECORD_UNORDERED) ||
+	if (!counts(e, record) ||
 	    spool_id_ms(e) + SETTLE_AGE_MS < now_usec(CLOCK_REALTIME) / 1000 ||
-	    sequence_peek(&r->sequence, record->stamp.epoch, record->stamp.sequence) !=
-		    SEQUENCE_HOLE)
+	    completeness_peek(&r->completeness, record->stamp.epoch, record->stamp.sequence) !=
+		    SEEN_GAP)
 		return false;
 	if (r->settling != record->stamp.sequence) {
 		r->settling = record->stamp.sequence;
@@ -90,6 +104,75 @@ static bool must_settle(struct relay *r, const struct spool_id *e, const struct 
 		timer_start(r->settle, SETTLE_USEC);
 	}
 	return now < r->settle_until_usec;
+}
+
+static void log_gap(const struct epoch *e, const struct gap *g, void *userdata)
+{
+	struct relay *r = userdata;
+	char numbers[64];
+
+	(void)snprintf(numbers, sizeof(numbers), "%" PRIu64 " to %" PRIu64, g->first, g->last);
+	if (g->state == GAP_UNKNOWN) {
+		log_warning("sequence %s of epoch %s was not seen; whether it was delivered before "
+			    "is unknown",
+			    numbers, e->epoch);
+		return;
+	}
+	log_error("transitions were lost on this host: sequence %s of epoch %s never reached the "
+		  "spool; see the hook's lines in the system log",
+		  numbers, e->epoch);
+	stats_note_error(&r->stats, "sequence %s of epoch %s never reached the spool", numbers,
+			 e->epoch);
+}
+
+static void schedule_judgement(struct relay *r)
+{
+	uint64_t due = completeness_due(&r->completeness), now = now_usec(CLOCK_MONOTONIC);
+
+	if (due != UINT64_MAX)
+		timer_start(r->judge, due > now ? due - now : 0);
+}
+
+/* Gaps that are old enough are looked for on the disk before anything is said about them. */
+static int on_judge(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct relay *r = userdata;
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+
+	if (queue_is_blind(r->queue)) { /* nothing can be proven now */
+		timer_start(r->judge, GAP_USEC);
+		return 0;
+	}
+	completeness_search(&r->completeness, queue_spool_dir(r->queue), queue_run_dir(r->queue),
+			    now);
+	completeness_judge(&r->completeness, now, log_gap, r);
+	schedule_judgement(r);
+	r->handlers.changed(r->userdata);
+	return 0;
+}
+
+/* Another file system may have been mounted there: what lies below is out of sight. */
+static void check_identity(struct relay *r)
+{
+	struct spool_identity is;
+	char epoch[33];
+	uint64_t stamped;
+
+	queue_identity(r->queue, &is.device, &is.inode);
+	if (is.inode == 0 || (is.device == r->spool.device && is.inode == r->spool.inode))
+		return;
+	if (r->spool.inode != 0) {
+		stamped = completeness_stamped(queue_run_dir(r->queue), epoch);
+		for (size_t i = 0; i < r->completeness.n; i++) {
+			struct epoch *e = &r->completeness.epochs[i];
+			bool current = strcmp(e->epoch, epoch) == 0;
+
+			completeness_doubt(&r->completeness, e->epoch,
+					   current ? stamped : UINT64_MAX);
+		}
+	}
+	r->spool = is;
+	r->completeness.changed = true;
 }
 
 /* Did it come through the disk, or through memory because the disk could not take it? */
@@ -106,30 +189,29 @@ static void note_way(struct relay *r, const struct spool_id *e)
 
 static void note_sequence(struct relay *r, const struct spool_id *e, const struct record *record)
 {
-	uint64_t before = r->sequence.highest;
-	enum sequence_meaning meaning;
+	uint64_t real_ms = now_usec(CLOCK_REALTIME) / 1000, ms = spool_id_ms(e);
+	enum seen seen;
 
-	if (e->source == PLACE_REPLAY || (record->flags & RECORD_UNORDERED)) {
-		if (!delivery_has_attempted(r->delivery, e))
-			*(e->source == PLACE_REPLAY ? &r->stats.replayed : &r->stats.accepted) += 1;
-		if (e->source != PLACE_REPLAY && !delivery_has_attempted(r->delivery, e))
-			note_way(r, e);
+	if (!counts(e, record)) {
+		if (delivery_has_attempted(r->delivery, e))
+			return;
+		if (e->source == PLACE_REPLAY) {
+			r->stats.replayed++;
+			return;
+		}
+		r->stats.accepted++;
+		note_way(r, e);
 		return;
 	}
-	meaning = sequence_see(&r->sequence, record->stamp.epoch, record->stamp.sequence);
-	r->stats.accepted += meaning != SEQUENCE_REPEAT;
-	if (meaning != SEQUENCE_REPEAT)
-		note_way(r, e);
-	if (meaning == SEQUENCE_HOLE) {
-		log_error("transitions were lost on this host: sequence %" PRIu64 " to %" PRIu64
-			  " of epoch %s never "
-			  "reached the spool; see the log of the hook",
-			  before + 1, record->stamp.sequence - 1, record->stamp.epoch);
-		stats_note_error(&r->stats,
-				 "sequence %" PRIu64 " to %" PRIu64
-				 " of epoch %s never reached the spool",
-				 before + 1, record->stamp.sequence - 1, record->stamp.epoch);
-	}
+	seen = completeness_see(&r->completeness, record->stamp.epoch, record->stamp.sequence, e,
+				now_usec(CLOCK_MONOTONIC),
+				ms < real_ms ? (real_ms - ms) * 1000 : 0);
+	if (seen == SEEN_GAP)
+		schedule_judgement(r);
+	if (seen == SEEN_AGAIN)
+		return;
+	r->stats.accepted++;
+	note_way(r, e);
 }
 
 /* --- feeding */
@@ -146,29 +228,71 @@ static bool is_shortage(int error)
 	       error == -EAGAIN;
 }
 
-static enum feed surroundings(struct relay *r, const struct spool_id *e, const char *what,
-			      int error)
+static enum feed wait_and_retry(struct relay *r, const struct spool_id *e)
 {
-	char name[37];
+	queue_put_back(r->queue, e);
+	delivery_pause(r->delivery, seconds(r->config->mqtt.retry_min_s));
+	return FEED_WAIT;
+}
 
-	spool_id_name(e, name);
+static void note_trouble(struct relay *r, const char *what, const char *name, int error)
+{
 	if (!r->error_reported)
 		log_error("cannot %s event %s: %s; it stays in the spool and is tried again", what,
 			  name, strerror(-error));
 	r->error_reported = true;
 	stats_note_error(&r->stats, "cannot %s event %s: %s", what, name, strerror(-error));
-	if (is_shortage(error) || spool_id_compare(e, &r->unreadable) != 0) {
-		/* The first time it is given again, so that it keeps its place. */
-		r->unreadable = *e;
-		queue_put_back(r->queue, e);
-		delivery_pause(r->delivery, seconds(r->config->mqtt.retry_min_s));
-		return FEED_WAIT;
-	}
-	r->n_unreadable++;
+}
+
+/* There is no memory, say. */
+static enum feed shortage(struct relay *r, const struct spool_id *e, const char *what, int error)
+{
+	char name[37];
+
+	spool_id_name(e, name);
+	note_trouble(r, what, name, error);
+	return wait_and_retry(r, e);
+}
+
+/*
+ * A record that cannot be read may be of any domain, so nothing may go before it: everything waits
+ * for UNREADABLE_USEC. Then the next ones are tried. If one of them can be read, the fault lies in
+ * the records that cannot: they are set aside. If none can, it lies in the surroundings.
+ */
+static enum feed unreadable(struct relay *r, const struct spool_id *e, int error)
+{
+	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	char name[37];
+
+	spool_id_name(e, name);
+	note_trouble(r, "read", name, error);
 	(void)snprintf(r->unreadable_error, sizeof(r->unreadable_error), "%s: %s", name,
 		       strerror(-error));
+	if (r->n_unreadable == 0) {
+		if (r->unreadable_usec == 0 || spool_id_compare(e, &r->unreadable[0]) != 0)
+			r->unreadable_usec = now;
+		r->unreadable[0] = *e;
+	}
+	if (is_shortage(error) || now - r->unreadable_usec < UNREADABLE_USEC ||
+	    r->n_unreadable == UNREADABLE_MAX)
+		return wait_and_retry(r, e);
+	r->unreadable[r->n_unreadable++] = *e;
 	delivery_hold(r->delivery, e, seconds(r->config->mqtt.retry_max_s));
 	return FEED_NEXT;
+}
+
+/* Another record can be read: those that cannot be are set aside, in their order. */
+static void set_unreadable_aside(struct relay *r)
+{
+	char reason[256];
+
+	(void)snprintf(reason, sizeof(reason),
+		       "it cannot be read (%s); mend that, then `virtspool replay` it",
+		       r->unreadable_error);
+	for (size_t i = 0; i < r->n_unreadable; i++)
+		delivery_fail(r->delivery, &r->unreadable[i], RELAY_FAILURE_RECORD, reason);
+	r->n_unreadable = 0;
+	r->unreadable_usec = 0;
 }
 
 /* Does what the admission says. TOO_LARGE is the caller's. */
@@ -205,7 +329,7 @@ static enum feed offer_smaller(struct relay *r, struct offer *o, const struct re
 	if (k >= 0 && r->signing)
 		k = signing_sign(r->signing, &event);
 	if (k < 0)
-		return surroundings(r, &o->entry, "build", k);
+		return shortage(r, &o->entry, "build", k);
 	o->event = &event;
 	feed = offer(r, o, &admission);
 	if (admission == ADMISSION_TOO_LARGE)
@@ -234,7 +358,7 @@ static enum feed read_ahead(struct relay *r, const struct offer *o, struct event
 	struct ahead *a = malloc(sizeof(*a));
 
 	if (!a)
-		return surroundings(r, &o->entry, "sign", -ENOMEM);
+		return shortage(r, &o->entry, "sign", -ENOMEM);
 	*a = (struct ahead){.entry = o->entry, .key = o->key, .file_size = o->file_size};
 	a->job.event = *event;
 	*event = (struct event){0};
@@ -275,7 +399,7 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		return FEED_NEXT;
 	}
 	if (k < 0)
-		return surroundings(r, e, "build", k);
+		return shortage(r, e, "build", k);
 	if (e->source != PLACE_REPLAY && !event_wanted(r->config, record, &event)) {
 		delivery_skip(r->delivery, e, size);
 		return FEED_NEXT;
@@ -314,7 +438,7 @@ static enum feed feed_unreadable(struct relay *r, const struct spool_id *e, int 
 		return FEED_NEXT;
 	}
 	if (error != -EBADMSG)
-		return surroundings(r, e, "read", error);
+		return unreadable(r, e, error);
 	delivery_fail(r->delivery, e, RELAY_FAILURE_RECORD, reason);
 	return FEED_NEXT;
 }
@@ -326,8 +450,10 @@ static enum feed feed_entry(struct relay *r, const struct spool_id *e)
 	size_t size;
 	int k = read_record(r, e, &record, &size, &reason);
 
-	if (k == 0 || k == -EBADMSG)
+	if (k == 0 || k == -EBADMSG) {
 		r->stats.read++;
+		set_unreadable_aside(r);
+	}
 	return k < 0 ? feed_unreadable(r, e, k, reason) : feed_record(r, e, &record, size);
 }
 
@@ -346,7 +472,7 @@ static enum feed feed_ahead(struct relay *r, struct ahead *a)
 	int k;
 
 	if (a->job.error < 0) {
-		feed = surroundings(r, &a->entry, "sign", a->job.error);
+		feed = shortage(r, &a->entry, "sign", a->job.error);
 	} else {
 		feed = offer(r, &o, &admission);
 		if (admission == ADMISSION_TOO_LARGE) {
@@ -394,6 +520,16 @@ static void rescan_later(struct relay *r, int error)
 	timer_start(r->rescan, RESCAN_USEC);
 }
 
+/* Delivered events that cannot be removed now can perhaps be later. */
+static void look_again(struct relay *r)
+{
+	int enabled = SD_EVENT_OFF;
+
+	(void)sd_event_source_get_enabled(r->rescan, &enabled);
+	if (enabled == SD_EVENT_OFF)
+		timer_start(r->rescan, RESCAN_USEC);
+}
+
 /* Once everything is answered, a stop or a reload goes on. */
 static void check_answered(struct relay *r)
 {
@@ -410,7 +546,8 @@ static void relay_feed(struct relay *r)
 	while (may_feed(r)) {
 		int k = queue_next(r->queue, &e);
 
-		if (k < 0 || queue_error(r->queue))
+		check_identity(r);
+		if (k < 0 || queue_is_blind(r->queue))
 			rescan_later(r, k);
 		else
 			r->blind = 0;
@@ -424,6 +561,8 @@ static void relay_feed(struct relay *r)
 		if (k <= 0 || feed_entry(r, &e) == FEED_WAIT)
 			break;
 	}
+	if (queue_is_stuck(r->queue))
+		look_again(r);
 	check_answered(r);
 	r->handlers.changed(r->userdata);
 }
@@ -476,6 +615,7 @@ static void on_feed(void *userdata)
 	relay_feed(userdata);
 }
 
+/* Records that could not be read are tried again, too. */
 static void on_released(void *userdata)
 {
 	((struct relay *)userdata)->n_unreadable = 0;
@@ -494,8 +634,12 @@ static int on_rescan(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct relay *r = userdata;
 
-	r->blind = 2;
-	queue_rescan(r->queue);
+	if (queue_remove_stuck(r->queue) > 0)
+		timer_start(r->rescan, 0);
+	if (r->blind > 0) {
+		r->blind = 2;
+		queue_rescan(r->queue);
+	}
 	relay_feed(r);
 	return 0;
 }
@@ -633,7 +777,7 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 	*ret_description = (struct relay_description){
 		.config = r->next_config ? r->next_config : r->config,
 		.stats = &r->stats,
-		.sequence = &r->sequence,
+		.sequence = completeness_latest(&r->completeness),
 		.connected = l.connected,
 		.broker = l.broker,
 		.peer = l.peer,
@@ -657,8 +801,8 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.unheard = d.unheard,
 		.unheard_since_usec = d.unheard_since_usec,
 		.losses = l.losses,
-		.unreadable = r->n_unreadable,
-		.unreadable_error = r->n_unreadable > 0 ? r->unreadable_error : NULL,
+		.unreadable = r->n_unreadable + (r->n_unreadable == 0 && r->unreadable_usec > 0),
+		.unreadable_error = r->unreadable_usec > 0 ? r->unreadable_error : NULL,
 	};
 }
 
@@ -688,8 +832,33 @@ static int create_parts(struct relay *r)
 	if (k >= 0)
 		k = loop_add_turn(r->loop, &r->settle, on_settled, r);
 	if (k >= 0)
+		k = loop_add_turn(r->loop, &r->judge, on_judge, r);
+	if (k >= 0)
 		k = loop_add_turn(r->loop, &r->drain, on_drained, r);
 	return k;
+}
+
+static void load_sequence(struct relay *r)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+
+	if (asprintf(&path, "%s/" SPOOL_NEW, queue_spool_dir(r->queue)) < 0)
+		path = NULL;
+	if (path && stat(path, &st) == 0)
+		r->spool = (struct spool_identity){.device = st.st_dev, .inode = st.st_ino};
+	completeness_load(&r->completeness, queue_run_dir(r->queue), &r->spool);
+	schedule_judgement(r);
+}
+
+void relay_save(struct relay *r, bool clean)
+{
+	int k = 0;
+
+	if (clean || r->completeness.changed)
+		k = completeness_save(&r->completeness, queue_run_dir(r->queue), &r->spool, clean);
+	if (k < 0)
+		log_debug("cannot write '%s/sequence': %s", queue_run_dir(r->queue), strerror(-k));
 }
 
 int relay_new(sd_event *loop, struct queue *q, const struct relay_handlers *h, void *userdata,
@@ -709,6 +878,7 @@ int relay_new(sd_event *loop, struct queue *q, const struct relay_handlers *h, v
 		relay_free(r);
 		return k;
 	}
+	load_sequence(r);
 	*ret_relay = r;
 	return 0;
 }
@@ -724,6 +894,7 @@ void relay_free(struct relay *r)
 	signer_free(r->next_signer);
 	sd_event_source_disable_unref(r->rescan);
 	sd_event_source_disable_unref(r->settle);
+	sd_event_source_disable_unref(r->judge);
 	sd_event_source_disable_unref(r->drain);
 	sd_event_unref(r->loop);
 	config_free(r->config);

@@ -15,11 +15,11 @@
 #include "spooler/config/config.h"
 #include "spooler/event/signature.h"
 #include "spooler/daemon/attempts.h"
+#include "spooler/daemon/completeness.h"
 #include "spooler/daemon/losses.h"
 #include "spooler/daemon/queue.h"
 #include "spooler/daemon/stats.h"
 #include "spooler/mqtt/transport.h"
-#include "spooler/spool/sequence.h"
 
 struct relay;
 
@@ -61,7 +61,7 @@ void relay_stop(struct relay *r, relay_stopped stopped);
 struct relay_description {
 	const struct config *config; /* the one that was taken over last; NULL before the first */
 	const struct relay_stats *stats;
-	const struct sequence *sequence;
+	const struct epoch *sequence; /* of the last boot that was seen; never NULL */
 
 	/* the connection */
 	bool connected;
@@ -96,6 +96,9 @@ struct relay_description {
 	/* 0x10, no matching subscribers: how many answers in a row up to now, since when */
 	uint64_t unheard, unheard_since_usec;
 };
+
+/* Keeps what is known of the sequence for the next start; `clean`: nothing is taken up after this. */
+void relay_save(struct relay *r, bool clean);
 
 void relay_describe(const struct relay *r, struct relay_description *ret_description);
 /* Brings the attempts up to date: forgets those at events that are gone, as an administrator may

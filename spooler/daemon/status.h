@@ -10,7 +10,7 @@
 
 struct status_view {
 	struct relay *relay;
-	const struct queue *queue;
+	struct queue *queue;
 	const struct housekeeping *housekeeping;
 	const char *config_path;
 	uint64_t started_usec; /* CLOCK_REALTIME */

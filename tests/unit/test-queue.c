@@ -244,8 +244,12 @@ static void test_hanging_disk(void **state)
 	assert_non_null(strstr(queue_error(f->queue), "the disk does not answer"));
 	assert_true(queue_is_missing(f->queue));
 	assert_true(there(f, "spool/new", name_of(1)));
+	assert_true(queue_is_stuck(f->queue));
+	assert_int_equal(queue_remove_stuck(f->queue), -ETIMEDOUT);
 
 	hangs = false;
+	assert_int_equal(queue_remove_stuck(f->queue), 0);
+	assert_false(queue_is_stuck(f->queue));
 	expect_next(f, 4, &e);
 	assert_false(there(f, "spool/new", name_of(1))); /* it was delivered */
 	assert_null(queue_error(f->queue));
