@@ -343,13 +343,15 @@ static void begin_at_top(struct link *l)
    without it as well. */
 static void judge_report(struct link *l)
 {
-	bool report_alone = (l->presence_mid != 0 || l->probe_mid != 0) && l->unanswered == 0;
+	/* After an answer a probe is padded, and its loss is judged by its size (poison.h). */
+	bool probe_alone = l->probe_mid != 0 && l->unanswered == 0 && !l->answered;
+	bool report_alone = l->presence_mid != 0 && l->probe_mid == 0 && l->unanswered == 0;
 
 	if (!link_can_probe(l) && l->published == 0)
 		l->mute = 0;
-	if (!report_alone)
+	if (!report_alone && !probe_alone)
 		return;
-	if (++l->mute == 1)
+	if (++l->mute == 1 && report_alone)
 		give_up_retaining(l, "it closed the connection");
 	if (l->mute == MUTE_MAX)
 		note_topic_error(l, "ends the connection over the online report, and is used "

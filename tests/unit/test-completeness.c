@@ -59,7 +59,7 @@ static const struct {
 	{"a loss after a restart", "1 2 | 4", 1, 0},
 	{"a loss is remembered", "1 3 | 4", 1, 0},
 	{"killed: what was stamped before is in doubt", "1 2 ! 4 9 11", 0, 6},
-	{"known nothing: what was stamped before is in doubt", "? 3 9 11", 0, 5},
+	{"known nothing: what was stamped before is in doubt", "? 3 9 11", 0, 6},
 	{"known nothing, and the first is there", "? 1 3", 1, 0},
 	{"two epochs by turns", "1 101 2 102 3 103 4 104", 0, 0},
 };
