@@ -17,13 +17,14 @@ static void print_json(const struct query_event *e)
 {
 	json_t *event = json_loadb(e->payload, e->payload_size, 0, NULL);
 
-	command_print_json(json_pack(
-		"{s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:s, s:I, s:o}", "id", e->id, "host",
-		e->host, "time", command_json_time(e->time), "received",
-		command_json_time(e->received), "uuid", command_json_text(e->guest), "driver",
-		e->driver, "operation", e->operation, "reason", command_json_text(e->reason),
-		"name", command_json_text(e->name), "epoch", e->epoch, "sequence",
-		(json_int_t)e->sequence, "event", event ? event : json_null()));
+	command_print_json(
+		json_pack("{s:s, s:I, s:s, s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:s, s:I, s:o}", "id",
+			  e->id, "arrival", (json_int_t)e->arrival, "host", e->host, "time",
+			  command_json_time(e->time), "received", command_json_time(e->received),
+			  "uuid", command_json_text(e->guest), "driver", e->driver, "operation",
+			  e->operation, "reason", command_json_text(e->reason), "name",
+			  command_json_text(e->name), "epoch", e->epoch, "sequence",
+			  (json_int_t)e->sequence, "event", event ? event : json_null()));
 }
 
 static void print_line(const struct query_event *e)
@@ -80,8 +81,8 @@ static int follow(struct command *c, struct output *o)
 /* Those that are there already, if a number or a time was given, and then what arrives. */
 static int show_followed(struct command *c, struct output *o)
 {
-	int64_t last = -1;
-	int r = query_last_arrival(c->query, &last);
+	int64_t last = c->after;
+	int r = c->after ? 0 : query_last_arrival(c->query, &last);
 
 	o->arrival = last;
 	if (r >= 0 && (c->limit || c->filter.since)) {
@@ -91,6 +92,16 @@ static int show_followed(struct command *c, struct output *o)
 	return r < 0 ? r : follow(c, o);
 }
 
+static int print_last_arrival(struct command *c)
+{
+	int64_t last;
+	int r = query_last_arrival(c->query, &last);
+
+	if (r >= 0)
+		printf("%lld\n", (long long)last);
+	return r;
+}
+
 int cmd_log(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
@@ -98,6 +109,11 @@ int cmd_log(int argc, char **argv)
 		COMMAND_LIMIT,
 		{"oldest", OPTION_OLDEST, NULL, 0, "the oldest first", 1},
 		{"follow", 'f', NULL, 0, "show events as they arrive", 1},
+		{"after", OPTION_AFTER, "ARRIVAL", 0,
+		 "with --follow: begin after the event with this 'arrival' in --json; -1: with the first",
+		 1},
+		{"last-arrival", OPTION_LAST_ARRIVAL, NULL, 0,
+		 "print the 'arrival' of the last event, for --after", 1},
 		COMMAND_VM,
 		COMMAND_HOST,
 		{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
@@ -122,8 +138,9 @@ int cmd_log(int argc, char **argv)
 		c.filter.limit = command_limit(&c);
 		if (c.filter.limit > QUERY_LIMIT_MAX)
 			c.filter.limit = QUERY_LIMIT_MAX;
-		r = c.follow ? show_followed(&c, &o)
-			     : query_log(c.query, &c.filter, on_event, &o, &page);
+		r = c.last_arrival ? print_last_arrival(&c)
+		    : c.follow	   ? show_followed(&c, &o)
+				   : query_log(c.query, &c.filter, on_event, &o, &page);
 		while (r >= 0 && page.cursor[0] && command_limit(&c) == UINT64_MAX) {
 			struct query_page next = {.cursor = ""};
 
@@ -132,7 +149,7 @@ int cmd_log(int argc, char **argv)
 			page = next;
 		}
 		r = r < 0 && r != -EPIPE ? command_failure(r, query_error(c.query)) : COMMAND_OK;
-		if (r == COMMAND_OK && !c.follow)
+		if (r == COMMAND_OK && !c.follow && !c.last_arrival)
 			command_footer(&c, o.shown, page.cursor[0], "no such event was recorded");
 	}
 	command_release(&c);

@@ -42,6 +42,7 @@ static error_t command_argument(char *arg, struct argp_state *state)
 error_t command_option(int key, char *arg, struct argp_state *state)
 {
 	struct command *c = state->input;
+	char *end;
 
 	switch (key) {
 	case 'c':
@@ -89,6 +90,14 @@ error_t command_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_BEFORE:
 		c->before_us = (uint64_t)parse_time(state, "--before", arg);
+		return 0;
+	case OPTION_LAST_ARRIVAL:
+		c->last_arrival = true;
+		return 0;
+	case OPTION_AFTER:
+		c->after = strtoll(arg, &end, 10);
+		if (!*arg || *end || c->after < -1 || c->after == 0)
+			argp_error(state, "--after: '%s' is not the arrival of an event", arg);
 		return 0;
 	case OPTION_OLDEST:
 		c->filter.oldest_first = true;

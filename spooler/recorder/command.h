@@ -44,6 +44,8 @@ struct command {
 		filter; /* --vm --host --op --driver --state --since --until --oldest --all */
 	uint64_t limit; /* --limit; 0: not given */
 	bool all, json, follow, yes;
+	bool last_arrival;	   /* --last-arrival */
+	int64_t after;		   /* --after; 0: not given */
 	uint64_t before_us;	   /* --before */
 	const char *argument;	   /* the one that a command takes */
 	const char *argument_name; /* the command's, before it is parsed: "VM"; NULL: takes none */
@@ -59,6 +61,8 @@ enum {
 	OPTION_UNTIL,
 	OPTION_OLDEST,
 	OPTION_BEFORE,
+	OPTION_AFTER,
+	OPTION_LAST_ARRIVAL,
 };
 
 #define COMMAND_COMMON                                                                             \

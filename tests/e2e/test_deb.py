@@ -32,7 +32,7 @@ def test_install(system, package):
         *("usr/bin/virtspool", "usr/sbin/virtspoold", "lib/systemd/system/virtspool.service", f"{HOOKS}/qemu"),
         *("usr/lib/sysusers.d/virtspool.conf", "usr/lib/tmpfiles.d/virtspool.conf", "etc/virtspool/virtspool.yaml"),
         *("etc/apparmor.d/usr.sbin.virtspoold", "usr/share/man/man8/virtspoold.8.gz"),
-        *("usr/share/doc/virtspool/brokers/README.md", "usr/share/doc/virtspool/recipes/task-log"),
+        *("usr/share/doc/virtspool/brokers/README.md", "usr/share/doc/virtspool/recipes/crash-alert"),
     ):
         assert system.path(name).is_file(), name
     assert "/etc/virtspool/virtspool.yaml" in system.run("dpkg-query", "-W", "-f", "${Conffiles}", "virtspool")

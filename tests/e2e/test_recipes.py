@@ -13,222 +13,24 @@ import subprocess
 import threading
 
 import pytest
-from lib import ROOT, Process, Spool, wait_until
-from lib.documents import domain_uuid
-from lib.intruder import Intruder
-from lib.programs import missing, tool
+from lib import ROOT, Process, wait_until
+from lib.programs import missing, program, tool
 from lib.recipes import adapt, block
 
 RECIPES = ROOT / "etc/recipes"
 PAGE = RECIPES / "README.md"
 
 
-def shell(command, log):
-    return Process(["/bin/bash", "-c", f"exec {command}"], log, {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}, cwd=RECIPES)
+# --- the record
 
 
-# --- the task log
-
-
-class TaskLog:
-    def __init__(self, bed):
-        tool("sqlite3")
-        self.bed, self.log = bed, bed.directory / "task-log.log"
-        self.database = bed.directory / "tasks.db"
-        self.process = None
-
-    def start(self, count=1):
-        command = adapt(
-            block(PAGE, "./task-log"),
-            {
-                "broker.example.org": f"--port {self.bed.broker.port} localhost",
-                "/etc/virtspool-consumer": self.bed.certs.directory,
-                "/var/lib/task-log/tasks.db": self.database,
-            },
-        )
-        self.process = shell(command, self.log)
-        wait_until(lambda: self.output().count("subscribed to") >= count or not self.process.running, what=self.output)
-        return self
-
-    def output(self):
-        return self.log.read_text()
-
-    def query(self, text):
-        """What the page's command with this in it prints, as a list of dictionaries."""
-        command = adapt(block(PAGE, text), {"/var/lib/task-log/tasks.db": self.database, "sqlite3 -box": "sqlite3 -json"})
-        said = subprocess.run(["/bin/sh", "-c", command], check=True, capture_output=True, text=True, timeout=30).stdout
-        return json.loads(said or "[]")
-
-    def ids(self):
-        with sqlite3.connect(self.database) as db:
-            return [row[0] for row in db.execute("SELECT id FROM events ORDER BY id")]
-
-    def wait_for(self, n, deadline=30):
-        wait_until(lambda: len(self.ids()) >= n, deadline, lambda: f"{n} events: {len(self.ids())}\n{self.output()}")
-        assert len(self.ids()) == n
-
-
-@pytest.fixture
-def tasks(bed):
-    bed.broker.start()
-    tasks = TaskLog(bed).start()
-    bed.daemon.config["mqtt"]["status_topic"] = "virtspool/v1/{host}/status"
-    bed.daemon.start()
-    return tasks
-
-
-def test_the_task_log_has_each_event_once(bed, tasks):
-    bed.hook.start("web1")
-    bed.hook.stop("web1", "crashed")
-    bed.hook.start("vm2")
-    tasks.wait_for(8)
-    rows = tasks.query("WHERE name = 'web1'")
-    assert [r["operation"] for r in rows] == ["release", "stopped", "started", "start", "prepare"]
-    assert rows[0]["reason"] == "crashed" and {r["source"] for r in rows} == {"/virtspool/node1"}
-    assert tasks.query("FROM holes") == []
-    before = tasks.ids()
-    bed.run("virtspool", "replay", "--from", "sent", "--all", "--yes", check=True)
-    bed.spool.wait_empty()
-    bed.hook("started", domain="vm3")
-    tasks.wait_for(9)
-    assert tasks.ids()[:8] == before
-
-
-def test_the_task_log_is_stopped_and_killed(bed, tasks):
-    """What comes while it is away comes later; what it had not committed when it was killed, too."""
-    assert tasks.process.stop() == -15
-    bed.hook.many(30)
-    bed.spool.wait_empty()
-    tasks.start(2).wait_for(30)
-    lock = sqlite3.connect(tasks.database, isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    bed.hook.many(30)
-    bed.spool.wait_empty()
-    wait_until(lambda: bed.broker.output().count("Sending PUBLISH to task-log") > 50, what="it has some that it cannot write")
-    tasks.process.kill()
-    lock.execute("ROLLBACK")
-    tasks.start(3).wait_for(60)
-    assert tasks.query("FROM holes") == []
-
-
-def test_the_task_log_acknowledges_after_it_has_committed(bed, tasks):
-    with sqlite3.connect(tasks.database) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    bed.hook("started")
-    assert tasks.process.wait() != 0, "it goes on without having written the event"
-    assert "disk full" in tasks.output()
-    bed.spool.wait_empty()
-    with sqlite3.connect(tasks.database) as db:
-        db.execute("DROP TRIGGER full")
-    tasks.start(2).wait_for(1)
-
-
-def test_the_task_log_finds_holes(bed, tasks):
-    def lose():
-        bed.daemon.stop()
-        bed.hook("started")
-        (bed.spool.path("new") / bed.spool.names()[0]).unlink()
-
-    def holes():
-        found = tasks.query("FROM holes")
-        assert {h["source"] for h in found} <= {"/virtspool/node1"} and len({h["epoch"] for h in found}) <= 1
-        return [(h["first"], h["last"]) for h in found]
-
-    lose()
-    bed.daemon.start()
-    wait_until(lambda: holes() == [(1, 1)], what="the lost tail")
-    for _ in range(3):
-        bed.hook("started")
-    tasks.wait_for(3)
-    assert holes() == [(1, 1)]
-    lose()
-    lose()
-    bed.daemon.start()
-    bed.hook("started")
-    tasks.wait_for(4)
-    assert holes() == [(1, 1), (5, 6)]
-
-
-def test_the_task_log_leaves_out_what_is_no_event(bed, tasks):
-    """Also what says it came from another host than its topic; and nothing of it stops the log for ever."""
-    bed.hook("started")
-    tasks.wait_for(1)
-    with sqlite3.connect(tasks.database) as db:
-        event = json.loads(db.execute("SELECT event FROM events").fetchone()[0])
-    bad = ["no JSON", "[]", "{}", "NaN", "[" * 100000, json.dumps({**event, "id": 7}), json.dumps({**event, "data": []})]
-    bad += [json.dumps({**event, "id": "x", "sequence": "99999999999999999999"}), json.dumps({**event, "id": "\ud800"})]
-    bad += [json.dumps({**event, "source": "/virtspool/node2"}), json.dumps(event).replace('"vm1"', "NaN")]
-    with Intruder(bed.broker, "host") as evil:
-        for evil.payload in bad:
-            evil.publish("virtspool/v1/node1/qemu/-/started")
-    bed.hook("started")
-    tasks.wait_for(2)
-    assert tasks.output().count("left out") == len(bad), tasks.output()
-
-
-# A guest's calls: "host operation", and what the view says then: host, state, where it is going to.
-GUESTS = {
-    "being-started": (["a prepare", "a start"], ("a", "starting", None)),
-    "started": (["a prepare", "a start", "a started"], ("a", "started", None)),
-    "stopped": (["a prepare", "a start", "a started", "a stopped", "a release"], ("a", "stopped", None)),
-    "failed-start": (["a prepare", "a stopped", "a release"], ("a", "stopped", None)),
-    "found-alive": (["a reconnect"], ("a", "started", None)),
-    "restored": (["a restore", "a prepare", "a start", "a started"], ("a", "started", None)),
-    "migrating": (["a started", "b migrate", "b prepare", "b start", "b started"], ("a", "started", "b")),
-    "migrated": (["a started", "b migrate", "b started", "a stopped", "a release"], ("b", "started", None)),
-    "migration-failed": (["a started", "b migrate", "b started", "b stopped", "b release"], ("a", "started", None)),
-    "and-back": (["a started", "b migrate", "b started", "a stopped", "a migrate", "a started", "b stopped"], ("a", "started", None)),
-    "and-on": (["a started", "b migrate", "b started", "a stopped", "a release", "c migrate", "c started"], ("b", "started", "c")),
-    "stopped-there": (["a started", "b migrate", "b started", "a stopped", "b stopped"], ("b", "stopped", None)),
-    "from-nowhere": (["b migrate", "b prepare", "b start", "b started"], ("b", "incoming", None)),
-    "elsewhere-later": (["a started", "a stopped", "a release", "b started"], ("b", "started", None)),
-    "operation-of-tomorrow": (["a started", "a hibernated"], ("a", "started", None)),
-    # Host d is booted after these.
-    "lost-its-host": (["d started"], ("d", "unknown", None)),
-    "restarted-elsewhere": (["a started", "a stopped", "d started", "a started"], ("a", "started", None)),
-    "restarted": (["d started", "BOOT", "d started"], ("d", "started", None)),
-}
-
-
-def test_the_task_log_knows_where_guests_are(bed):
-    bed.broker.start()
-    tasks = TaskLog(bed).start()
-    hooks = {}
-    for host in "abcd":
-        spool = Spool(bed.directory / host)
-        hooks[host] = type(bed.hook)(spool)
-        bed.new_daemon(f"daemon-{host}", spool=spool, host=host).start()
-    calls = 0
-    for late in (False, True):
-        if late:
-            hooks["d"].spool.wait_empty()
-            hooks["d"].spool.boot()
-            hooks["d"]("start", "-", "start", domain="-", driver="daemon", document=b"")
-            calls += 1
-        for guest, (history, _) in GUESTS.items():
-            boot = history.index("BOOT") if "BOOT" in history else len(history)
-            for call in history[boot + 1 :] if late else history[:boot]:
-                host, operation = call.split()
-                hooks[host](operation, "end" if operation in ("stopped", "release") else "begin", domain=guest)
-                calls += 1
-    tasks.wait_for(calls)
-    seen = {g["name"]: (g["host"].rpartition("/")[2], g["state"], g["going_to"]) for g in tasks.query("FROM guests")}
-    assert seen == {
-        guest: (host, state, to and f"/virtspool/{to}") for guest, (_, (host, state, to)) in GUESTS.items()
-    }
-
-
-def test_the_task_log_as_a_service(bed):
-    """The unit is one, and its command line that of the page."""
-    unit = block(PAGE, "[Service]")
-    line = re.sub(r"\\\n\s*", "", unit).partition("ExecStart=")[2].partition("\n")[0]
-    ours = re.sub(r"\\\n\s*", "", block(PAGE, "./task-log"))
-    there = {"./task-log": "/usr/local/bin/task-log", "/etc/virtspool-consumer/consumer.key": "${CREDENTIALS_DIRECTORY}/key"}
-    assert line == adapt(ours, there)
-    path = bed.directory / "task-log.service"
-    path.write_text(unit.replace("/usr/local/bin/task-log", str(RECIPES / "task-log")) + "\n")
-    done = subprocess.run([tool("systemd-analyze"), "verify", "--man=no", path], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and path.name not in done.stderr, done.stderr
+def test_a_task_log_is_taken_over(bed):
+    path = bed.directory / "tasks.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE events (source TEXT, id TEXT, event TEXT)")
+    recorder = bed.recorder(brokers=[])
+    command = adapt(block(PAGE, "import-task-log"), {"/var/lib/task-log/tasks.db": path})
+    assert "0 events imported" in recorder.command(*command.split()[1:]).stdout
 
 
 # --- the chat
@@ -263,33 +65,61 @@ class Chat:
         wait_until(lambda: any(text in m for m in self.messages), 30, lambda: f"'{text}': {self.messages}")
 
 
+class Alert:
+    """crash-alert as the page has it, on a recorder of its own."""
+
+    def __init__(self, bed, chat):
+        self.bed, self.chat = bed, chat
+        self.record = bed.recorder().start()
+        self.process = None
+        programs = bed.directory / "programs"
+        programs.mkdir()
+        wrapper = programs / "virtspool-recorder"
+        wrapper.write_text(f'#!/bin/sh\nexec {program("virtspool-recorder")} "$@" --store {self.record.store}\n')
+        wrapper.chmod(0o755)
+        self.path = f"{programs}:/usr/bin:/bin"
+
+    def start(self):
+        webhook = self.bed.directory / "webhook"
+        webhook.write_text(adapt(block(PAGE, "url ="), {"https://chat.example.org": self.chat.url}) + "\n")
+        state = self.bed.directory / "last"
+        command = adapt(
+            block(PAGE, "./crash-alert /etc"), {"/etc/virtspool/webhook": webhook, "/var/lib/crash-alert/last": state}
+        )
+        log = self.bed.directory / "crash-alert.log"
+        self.process = Process(["/bin/bash", "-c", f"exec {command}"], log, {"PATH": self.path, "LC_ALL": "C.UTF-8"}, cwd=RECIPES)
+        wait_until(lambda: state.exists() or not self.process.running, what=self.process.output)
+        return self
+
+
 @pytest.fixture
 def chat(bed):
     """The alert runs, and posts to it."""
-    for needed in ("curl", "jq", "mosquitto_sub"):
+    for needed in ("curl", "jq"):
         tool(needed)
     chat = Chat()
-    bed.certs.client("viewer")
     bed.broker.start()
-    webhook = bed.directory / "webhook"
-    webhook.write_text(adapt(block(PAGE, "url ="), {"https://chat.example.org": chat.url}) + "\n")
-    command = adapt(
-        block(PAGE, "./crash-alert"),
-        {
-            "broker.example.org": "localhost",
-            "8883": bed.broker.port,
-            "/etc/virtspool-consumer/webhook": webhook,
-            "/etc/virtspool-consumer": bed.certs.directory,
-        },
-    )
     bed.daemon.start()
+    chat.alert = Alert(bed, chat)
     bed.hook("release", "end", "crashed", domain="yesterday")
-    bed.spool.wait_empty()
-    shell(command, bed.directory / "crash-alert.log")
-    wait_until(lambda: "Received SUBSCRIBE from crash-alert" in bed.broker.output(), what="subscribed")
+    chat.alert.record.wait_for(1)
+    chat.alert.start()
     yield chat
     chat.server.shutdown()
     chat.server.server_close()
+
+
+def test_a_crash_that_comes_while_the_alert_is_killed_is_told_later(bed, chat):
+    chat.refused = 1
+    bed.hook("release", "end", "crashed", domain="before")
+    chat.wait_for("before")
+    wait_until(lambda: (bed.directory / "last").read_text().strip() != "1", what="it is noted")
+    chat.alert.process.kill()
+    bed.hook("release", "end", "crashed", domain="meanwhile")
+    chat.alert.record.wait_for(3)
+    chat.alert.start()
+    chat.wait_for("meanwhile")
+    assert len(chat.messages) == 2
 
 
 def test_a_crash_is_told_in_the_chat(bed, chat):
@@ -302,9 +132,6 @@ def test_a_crash_is_told_in_the_chat(bed, chat):
     bed.hook("release", "end", "crashed", domain="web <!channel>`1`")
     bed.run("virtspool", "replay", "--from", "sent", "--all", "--yes", check=True)
     bed.spool.wait_empty()
-    with Intruder(bed.broker, "host") as evil:
-        for evil.payload in ("no JSON", "[]", '{"replayed":false,"data":{"reason":"crashed"}}'):
-            evil.publish("virtspool/v1/node1/qemu/-/release")
     bed.hook("release", "end", "crashed", domain="last")
     chat.wait_for("last")
     assert chat.refused == 1

@@ -14,7 +14,7 @@ import uuid
 import paho.mqtt.client as mqtt
 import pytest
 
-from lib import domain_xml, program, wait_until
+from lib import Spool, program, wait_until
 from lib.process import Process
 
 EPOCH = "0123456789abcdef0123456789abcdef"
@@ -166,6 +166,62 @@ def test_a_guest_on_two_hosts(live):
     (guest,) = live.record.rows("guests")
     assert (guest["host"], guest["state"], guest["also_on"]) == ("node2", "running", "node1")
     publisher.close()
+
+
+# A guest's calls: "host operation", and what the view says then: host, state, where it is going to.
+GUESTS = {
+    "being-started": (["a prepare", "a start"], ("a", "starting", None)),
+    "started": (["a prepare", "a start", "a started"], ("a", "running", None)),
+    "stopped": (["a prepare", "a start", "a started", "a stopped", "a release"], ("a", "stopped", None)),
+    "failed-start": (["a prepare", "a stopped", "a release"], ("a", "stopped", None)),
+    "found-alive": (["a reconnect"], ("a", "running", None)),
+    "restored": (["a restore", "a prepare", "a start", "a started"], ("a", "running", None)),
+    "migrating": (["a started", "b migrate", "b prepare", "b start", "b started"], ("a", "running", "b")),
+    "migrated": (["a started", "b migrate", "b started", "a stopped", "a release"], ("b", "running", None)),
+    "migration-failed": (["a started", "b migrate", "b started", "b stopped", "b release"], ("a", "running", None)),
+    "and-back": (["a started", "b migrate", "b started", "a stopped", "a migrate", "a started", "b stopped"], ("a", "running", None)),
+    "and-on": (["a started", "b migrate", "b started", "a stopped", "a release", "c migrate", "c started"], ("b", "running", "c")),
+    "stopped-there": (["a started", "b migrate", "b started", "a stopped", "b stopped"], ("b", "stopped", None)),
+    "from-nowhere": (["b migrate", "b prepare", "b start", "b started"], ("b", "incoming", None)),
+    "elsewhere-later": (["a started", "a stopped", "a release", "b started"], ("b", "running", None)),
+    "operation-of-tomorrow": (["a started", "a hibernated"], ("a", "running", None)),
+    # Host d is booted after these.
+    "lost-its-host": (["d started"], ("d", "unknown", None)),
+    "restarted-elsewhere": (["a started", "a stopped", "d started", "a started"], ("a", "running", None)),
+    "restarted": (["d started", "BOOT", "d started"], ("d", "running", None)),
+}
+
+
+
+def test_where_guests_are(bed):
+    """Four hosts, each with a hook and a daemon of its own; one is booted."""
+    bed.broker.start()
+    recorder = bed.recorder().start()
+    hooks = {}
+    for host in "abcd":
+        spool = Spool(bed.directory / host)
+        hooks[host] = type(bed.hook)(spool)
+        bed.new_daemon(f"daemon-{host}", spool=spool, host=host).start()
+    calls = 0
+    for late in (False, True):
+        if late:
+            hooks["d"].spool.wait_empty()
+            hooks["d"].spool.boot()
+            hooks["d"]("start", "-", "start", domain="-", driver="daemon", document=b"")
+            calls += 1
+        for guest, (history, _) in GUESTS.items():
+            boot = history.index("BOOT") if "BOOT" in history else len(history)
+            for call in history[boot + 1 :] if late else history[:boot]:
+                host, operation = call.split()
+                hooks[host](operation, "end" if operation in ("stopped", "release") else "begin", domain=guest)
+                calls += 1
+    recorder.wait_for(calls, deadline=60)
+    seen = {}
+    for g in recorder.rows("guests"):
+        going = g["migration"]["to"] if g["migration"] and g["migration"]["outcome"] == "running" else None
+        seen[g["name"]] = (g["host"], g["state"], going)
+    seen["from-nowhere"] = (*seen["from-nowhere"][:2], None)
+    assert seen == {guest: place for guest, (_, place) in GUESTS.items()}
 
 
 # --- what it refuses
@@ -457,6 +513,6 @@ def test_commands_and_options_are_in_the_manual():
     for command in commands:
         assert re.search(rf"^\.It Cm {command}\b", manual, re.M), command
         text = subprocess.run([program("virtspool-recorder"), command, "--help"], capture_output=True, text=True).stdout
-        for option in re.findall(r"--([a-z-]+)", text):
+        for option in re.findall(r"^\s+(?:-\w, )?--([a-z-]+)", text, re.M):
             if option not in ("help", "usage", "version"):
                 assert re.search(rf"(Fl|,) -{option}\b", manual), f"{command} --{option}"

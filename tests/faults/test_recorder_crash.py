@@ -102,7 +102,6 @@ def test_killed_at_system_calls_with_postgresql(bed, server):
 def test_killed_at_random_times(bed, kind, request):
     """Events come all the time; in each round it is killed somewhere between exec and all of them."""
     server = request.getfixturevalue("server") if kind == "postgresql" else None
-    bed.broker.start()
     rig = Rig(bed, server)
     recorder = bed.recorder("random", store=server.url("random") if server else None)
     recorder.config["mqtt"]["status_topic"] = "none"
