@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 
 #include "spooler/admin/command.h"
+#include "spooler/admin/facts.h"
 #include "spooler/config/config.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
@@ -151,6 +152,12 @@ int command_spool_failure(int error)
 			spool_directory(), strerror(-error));
 		return COMMAND_FAILED;
 	}
+	if (error == -ETIMEDOUT) {
+		log_error("the spool '%s' does not answer: its disk or file server hangs; "
+			  "virtspool status shows what is known without it",
+			  spool_directory());
+		return COMMAND_FAILED;
+	}
 	if (asprintf(&what, "cannot open the spool '%s'", spool_directory()) < 0)
 		return COMMAND_FAILED;
 	return command_failure(what, error);
@@ -158,8 +165,11 @@ int command_spool_failure(int error)
 
 int command_open_spool(struct lookup *l)
 {
-	int r = lookup_open(l);
+	int r = facts_spool_answers();
 
+	if (r == -ETIMEDOUT)
+		return command_spool_failure(r);
+	r = lookup_open(l);
 	if (r == 0)
 		return COMMAND_OK;
 	lookup_release(l);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "spooler/base/log.h"
@@ -27,6 +28,18 @@ void log_set_program(const char *name)
 	log_program = name;
 }
 
+/* Is stderr the journal, and not only a child of something whose stderr was? sd-daemon(3): the
+   variable has the device and inode of the stream. */
+static bool is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+}
+
 void log_line(int priority, const char *format, ...)
 {
 	int saved = errno;
@@ -36,7 +49,7 @@ void log_line(int priority, const char *format, ...)
 
 	if (priority > log_level)
 		return;
-	if (getenv("JOURNAL_STREAM"))
+	if (is_journal())
 		n = (size_t)snprintf(line, sizeof(line), "<%d>", priority);
 	else
 		n = (size_t)snprintf(line, sizeof(line), "%s: ", log_program);

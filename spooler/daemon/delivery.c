@@ -43,7 +43,7 @@ struct delivery {
 	uint64_t busy_backoff_usec;
 	uint64_t paused_until_usec;
 	uint64_t unheard,
-		unheard_since_usec; /* answers 0x10 in a row; since when (CLOCK_REALTIME) */
+		unheard_since_usec; /* answers 0x10 in a row; the time of the first of these events */
 
 	/* of this connection */
 	uint64_t delivered;
@@ -544,7 +544,7 @@ static void note_answer(struct delivery *d, const struct in_flight *f, unsigned 
 	if (reason_code != NO_SUBSCRIBERS)
 		d->unheard = d->unheard_since_usec = 0;
 	else if (d->unheard++ == 0)
-		d->unheard_since_usec = now_usec(CLOCK_REALTIME);
+		d->unheard_since_usec = spool_id_ms(&f->entry) * 1000;
 	if (poison_answered(&d->poison, &e, f->packet_size))
 		release_held(d);
 }

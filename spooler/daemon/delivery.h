@@ -109,7 +109,7 @@ struct delivery_description {
 	uint64_t paused_until_usec; /* CLOCK_REALTIME; 0: not paused */
 	const struct attempt *attempts;
 	size_t n_attempts;
-	uint64_t unheard, unheard_since_usec; /* answers 0x10 in a row; since when */
+	uint64_t unheard, unheard_since_usec; /* answers 0x10 in a row; the first event's time */
 	size_t size_taken, size_limit; /* of this broker's packets, see poison.h; 0: not known */
 	bool searching;		       /* events are given singly, to find a poison message */
 };

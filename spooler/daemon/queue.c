@@ -523,6 +523,8 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name, 
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, data, size);
+	if (r == 0 && fsync(fd) < 0) /* or a power cut leaves a name without its content */
+		r = -errno;
 	if (r == 0 && renameat(tmp_fd, copy, to_fd, name) < 0)
 		r = -errno;
 	if (r < 0)

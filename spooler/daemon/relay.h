@@ -93,7 +93,7 @@ struct relay_description {
 	uint64_t unreadable;	      /* records that wait because they cannot be read */
 	const char *unreadable_error; /* the last one's; NULL: there is none */
 
-	/* 0x10, no matching subscribers: how many answers in a row up to now, since when */
+	/* 0x10, no matching subscribers: how many answers in a row up to now, the first event's time */
 	uint64_t unheard, unheard_since_usec;
 };
 

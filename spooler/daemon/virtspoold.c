@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virtspoold - the daemon's command line. Exit codes are sysexits.h's, see virtspoold(8). */
 #include <argp.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sysexits.h>
 
 #include "spooler/config/config.h"
@@ -53,7 +55,28 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static int check_config(const char *path)
+#define USER "virtspool" /* of the unit */
+
+/*
+ * Root reads everything, and a key that only root may read would pass; so root judges with the
+ * daemon's identity. Returns a word on whose that is, or NULL if it is the caller's own.
+ */
+static const char *take_identity(void)
+{
+	const struct passwd *pw;
+
+	if (geteuid() != 0)
+		return NULL;
+	pw = getpwnam(USER);
+	if (!pw)
+		return "as root: there is no user " USER;
+	if (initgroups(USER, pw->pw_gid) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+	    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
+		return "as root: the identity of the user " USER " cannot be taken";
+	return "as the user " USER ", as the daemon runs";
+}
+
+static int check_files(const char *path)
 {
 	_cleanup_free_ char *error = NULL;
 	struct credentials *credentials = NULL;
@@ -75,6 +98,16 @@ static int check_config(const char *path)
 	}
 	printf("%s: valid\n", path);
 	return EX_OK;
+}
+
+static int check_config(const char *path)
+{
+	const char *identity = take_identity();
+	int code = check_files(path);
+
+	if (identity)
+		printf("(checked %s)\n", identity);
+	return code;
 }
 
 int main(int argc, char **argv)

@@ -13,7 +13,10 @@ def test_log_has_no_line_per_event(running):
 
 
 def test_log_for_the_journal(bed):
-    bed.daemon.environment["JOURNAL_STREAM"] = "1:1"
+    bed.daemon.directory.mkdir(parents=True)
+    bed.daemon.log.touch()
+    log = bed.daemon.log.stat()
+    bed.daemon.environment["JOURNAL_STREAM"] = f"{log.st_dev}:{log.st_ino}"
     bed.broker.start()
     bed.daemon.start()
     bed.daemon.wait_connected()
@@ -26,3 +29,6 @@ def test_log_for_the_journal(bed):
     assert all(re.match(r"<[3-7]>\S", line) for line in lines), lines
     (line,) = [line for line in lines if name in line]
     assert line.startswith("<4>") and "failed/" in line
+    # Set for a service whose child writes elsewhere: sd-daemon(3).
+    done = bed.run("virtspoold", "--check-config", "-c", "/nowhere", environment={"JOURNAL_STREAM": f"{log.st_dev}:{log.st_ino}"})
+    assert done.returncode == 78 and not done.stderr.startswith("<"), done.stderr
