@@ -267,13 +267,14 @@ static char *edit_config(const char *text, struct edit *edits, size_t n)
 	}
 	end_section(f, edits, n, section);
 	for (size_t i = 0; i < n; i++)
-		if (!edits[i].done && !edits[i].section)
+		if (!edits[i].done && !edits[i].section) {
 			fputs(edits[i].text, f);
+			edits[i].done = true;
+		}
 	for (size_t i = 0; i < n; i++)
 		if (!edits[i].done) {
 			fprintf(f, "%s:\n", edits[i].section);
-			for (size_t k = i; k < n; k++)
-				end_section(f, edits, n, edits[i].section);
+			end_section(f, edits, n, edits[i].section);
 		}
 	return f && fclose(f) == 0 ? out : NULL;
 }
@@ -345,7 +346,7 @@ static int write_config(const struct arguments *a, const struct bundle *b, const
 		{NULL, "host", quote("", "host", NULL, b->host), false},
 		{NULL, "brokers", broker_lines(b), false},
 		{"mqtt", "version",
-		 strdup(b->mqtt_version == 3 ? "  version: 3\n" : "  version: 5\n"), false},
+		 strdup(b->mqtt_version == 3 ? "  version: 3.1.1\n" : "  version: 5\n"), false},
 		{"tls", "ca_file", quote("  ", "ca_file", dir, "ca.pem"), false},
 		{"tls", "certificate_file", quote("  ", "certificate_file", dir, "host.pem"),
 		 false},

@@ -394,8 +394,8 @@ static char *config_text(const struct init *x)
 	fputs("\nbrokers:\n", f);
 	for (size_t i = 0; i < x->n_brokers; i++)
 		fprintf(f, "  - %s\n", x->brokers[i]);
-	fprintf(f, "\nmqtt:\n  version: %d\n  client_id: " NAME "\n",
-		x->kind == BROKER_RABBITMQ ? 3 : 5);
+	fprintf(f, "\nmqtt:\n  version: %s\n  client_id: " NAME "\n",
+		x->kind == BROKER_RABBITMQ ? "3.1.1" : "5");
 	fprintf(f,
 		"\ntls:\n  ca_file: \"%s/ca.pem\"\n  certificate_file: \"%s/" NAME
 		".pem\"\n  key_file: \"%s/" NAME ".key\"\n",
