@@ -174,9 +174,9 @@ def test_live(bed, browser):
 def test_hostile_names_are_text(bed, browser):
     bed.daemon.start()
     for i, name in enumerate(HOSTILE.values()):
-        xml = domain_xml("vm").replace(domain_uuid("vm"), f"00000000-0000-0000-0000-{i:012d}")
+        xml = domain_xml("vm").replace(domain_uuid("vm").encode(), b"00000000-0000-0000-0000-%012d" % i)
         for operation in ("prepare", "start", "started"):
-            bed.hook(operation, "begin", domain=name, document=xml.encode())
+            bed.hook(operation, "begin", domain=name, document=xml)
     browser.open("#/guests?q=")
     seen = lambda: browser.run("return [...document.querySelectorAll('.vbody .vrow a bdi')].map((b) => b.textContent)")
     browser.one("input[type=search]").send_keys("owned")
