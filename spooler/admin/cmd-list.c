@@ -1,42 +1,66 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool list - what is in the spool, a line each.
+ * virtspool list - the events in the spool, a line each.
  *
- * The names of a directory tell order and time, so a million events cost one pass over the names;
- * opened is only what is printed, or must be looked into because a filter asks for its content.
- * Output begins at once and goes line by line.
+ * File names hold order and time, so a million events cost one pass over the names; a file is opened only
+ * if its line is printed or a filter needs its content. Output begins at once and goes line by line.
  */
 #include <inttypes.h>
 
 #include "spooler/admin/command.h"
+#include "spooler/admin/follow.h"
 #include "spooler/admin/listing.h"
-#include "spooler/spool/lookup.h"
+#include "spooler/admin/pager.h"
+#include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
+#include "spooler/spool/lookup.h"
 
-#define TERMINAL_LIMIT 100 /* lines for a person who has not said how many */
+#define TERMINAL_LIMIT 100 /* events on a terminal without a pager */
+#define FOLLOW_LIMIT 10	   /* events that --follow begins with */
 
 struct arguments {
 	struct filter filter;
 	unsigned places;
-	uint64_t limit;
-	bool json, oldest_first, all;
+	uint64_t limit; /* 0: not given */
+	bool json, oldest_first, newest_first, all, follow, no_pager;
 };
 
-enum { OPTION_OLDEST = 0x2000, OPTION_NEWEST, OPTION_ALL };
+enum { OPTION_OLDEST = 0x2000, OPTION_NEWEST, OPTION_NO_PAGER };
 
 static const struct argp_option options[] = {
-	{"limit", 'n', "N", 0, "so many [100 on a terminal, otherwise all]", 1},
-	{"all", 'a', NULL, 0, "without a limit", 1},
-	{"oldest", OPTION_OLDEST, NULL, 0, "the oldest first", 1},
-	{"newest", OPTION_NEWEST, NULL, 0, "the newest first [default]", 1},
-	{"json", 'j', NULL, 0, "one JSON object a line", 1},
+	{"limit", 'n', "N", 0, "show at most N events [100 on a terminal without a pager]", 1},
+	{"all", 'a', NULL, 0, "show all events", 1},
+	{"oldest", OPTION_OLDEST, NULL, 0, "oldest first", 1},
+	{"newest", OPTION_NEWEST, NULL, 0, "newest first [default]", 1},
+	{"follow", 'f', NULL, 0, "show the last 10 events, or N, and new ones as they come", 1},
+	{"json", 'j', NULL, 0, "one JSON object per line", 1},
+	{"no-pager", OPTION_NO_PAGER, NULL, 0, "do not pipe the output into a pager", 1},
 	{0},
 };
+
+static void add_place(const struct argp_state *state, struct arguments *a, const char *word)
+{
+	unsigned more;
+
+	if (!places_parse(word, &more))
+		argp_error(
+			state,
+			"unknown place '%s'; choose new, sent, failed, skipped, replay, emergency or all",
+			word);
+	a->places |= more;
+}
+
+static void check(const struct argp_state *state, struct arguments *a)
+{
+	if (a->follow && a->newest_first)
+		argp_error(state, "--follow shows the oldest first; it does not go with --newest");
+	if (a->places == 0)
+		a->places = PLACES_ALL;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
-	unsigned places;
 
 	switch (key) {
 	case ARGP_KEY_INIT:
@@ -50,24 +74,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_OLDEST:
 		a->oldest_first = true;
+		a->newest_first = false;
 		return 0;
 	case OPTION_NEWEST:
 		a->oldest_first = false;
+		a->newest_first = true;
+		return 0;
+	case 'f':
+		a->follow = true;
 		return 0;
 	case 'j':
 		a->json = true;
 		return 0;
+	case OPTION_NO_PAGER:
+		a->no_pager = true;
+		return 0;
 	case ARGP_KEY_ARG:
-		if (!places_parse(arg, &places))
-			argp_error(
-				state,
-				"'%s' is none of new, sent, failed, skipped, replay, emergency, all",
-				arg);
-		a->places |= places;
+		add_place(state, a, arg);
 		return 0;
 	case ARGP_KEY_END:
-		if (a->places == 0)
-			a->places = PLACES_ALL;
+		check(state, a);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -77,8 +103,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* --- the list */
 
 /*
- * Reads entry i. The daemon moves events while we read: one that was met in new/ and is in sent/
- * now is shown there, unless the scan has met it there as well.
+ * Reads entry i. The daemon moves events while we read: one that the scan saw in new/ and is in sent/ now
+ * is shown there, unless the scan saw it there as well.
  */
 static int read_entry(struct lookup *l, const struct arguments *a, const struct id_list *list,
 		      size_t i, unsigned want, struct found *ret_found)
@@ -97,7 +123,7 @@ static int read_entry(struct lookup *l, const struct arguments *a, const struct 
 		       : -ENOENT;
 }
 
-/* Events and what is none, as their times have it. */
+/* Events and strays in the order of their times. */
 struct merge {
 	const struct id_list *ids;
 	const struct stray_list *strays;
@@ -132,51 +158,89 @@ static void print_next_event(struct lookup *l, const struct arguments *a, struct
 }
 
 static int print_all(struct lookup *l, const struct arguments *a, const struct id_list *ids,
-		     uint64_t limit, uint64_t *ret_shown)
+		     uint64_t limit, struct listing *listing)
 {
 	struct merge m = {.ids = ids, .strays = &l->strays};
 	struct failures failures = {.what = "cannot read"};
-	struct listing listing = {.json = a->json};
 
 	if (filter_needs_record(&a->filter))
 		stray_clear(&l->strays);
-	while (listing.lines < limit && !command_output_ended()) {
+	listing_start(listing, l, ids);
+	while (listing->lines < limit && !command_output_ended()) {
 		if (stray_is_next(&m))
-			listing_stray(&listing, l, &m.strays->entries[m.next_stray++]);
+			listing_stray(listing, l, &m.strays->entries[m.next_stray++]);
 		else if (m.next_id < ids->n)
-			print_next_event(l, a, &m, &listing, &failures);
+			print_next_event(l, a, &m, listing, &failures);
 		else
 			break;
 	}
-	*ret_shown = listing.lines;
 	(void)fflush(stdout);
 	return failures_report(&failures);
 }
 
-static int list(struct lookup *l, void *arguments)
+static bool any_waits(const struct id_list *ids)
 {
-	struct arguments *a = arguments;
-	bool by_default = a->limit == 0 && !a->all && !a->json && isatty(STDOUT_FILENO);
-	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX, shown = 0;
+	for (size_t i = 0; i < ids->n; i++)
+		if (PLACES_WAITING & PLACE_BIT(ids->entries[i].source))
+			return true;
+	return false;
+}
+
+/* For people: what a line of its own says of the list as a whole. */
+static void print_notes(const struct waiting *waiting, bool limited, uint64_t shown)
+{
+	_cleanup_free_ char *summary = waiting ? waiting_summary(waiting) : NULL;
+	_cleanup_free_ char *text =
+		summary ? terminal_text(stdout, summary, strlen(summary)) : NULL;
+
+	if (text)
+		puts(text);
+	if (limited)
+		printf("%" PRIu64 " shown, there are more; see --limit and --all\n", shown);
+}
+
+static int list(struct lookup *l, const struct arguments *a)
+{
+	bool paged = !a->json && !a->no_pager && pager_open() > 0;
+	bool people = !a->json && terminal_is(stdout);
+	bool by_default = a->limit == 0 && !a->all && people && !paged;
+	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX;
 	struct id_list ids = {.newest = !a->oldest_first};
-	/* What a filter of content lets pass is not known yet: all names are candidates. A few
-	   more than asked for make up for those that move on meanwhile. */
+	/* Before the records are read, a filter of their content may match any name. Some more than the
+	   limit make up for those that move on meanwhile. */
 	size_t wanted =
 		filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
+	struct listing listing = {.json = a->json};
+	struct waiting waiting = {0};
 	int unreadable = command_check_places(l, a->places),
 	    r = lookup_scan(l, a->places, &a->filter, wanted, &ids);
 
-	if (r < 0)
-		r = command_failure("cannot read the spool", r);
-	else
-		r = print_all(l, a, &ids, limit, &shown);
-	if (r == COMMAND_OK && by_default && shown == limit && l->seen > shown) {
-		(void)fflush(stdout);
-		fprintf(stderr, "%" PRIu64 " shown, there are more; see --limit and --all\n",
-			shown);
+	if (r == 0 && any_waits(&ids)) {
+		waiting_load(&waiting, l);
+		listing.waiting = &waiting;
 	}
+	r = r < 0 ? command_failure("cannot read the spool", r)
+		  : print_all(l, a, &ids, limit, &listing);
+	if (people)
+		print_notes(listing.waiting,
+			    by_default && listing.lines == limit && l->seen > listing.lines,
+			    listing.lines);
+	waiting_release(&waiting);
 	id_list_clear(&ids);
 	return r == COMMAND_OK ? unreadable : r;
+}
+
+static int run(struct lookup *l, void *arguments)
+{
+	const struct arguments *a = arguments;
+	struct listing listing = {.json = a->json};
+
+	if (a->follow)
+		return follow(l, a->places, &a->filter, &listing,
+			      a->all	 ? UINT64_MAX
+			      : a->limit ? a->limit
+					 : FOLLOW_LIMIT);
+	return list(l, a);
 }
 
 int cmd_list(int argc, char **argv)
@@ -186,12 +250,12 @@ int cmd_list(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "[new|replay|emergency|sent|failed|skipped|all]...",
-		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), could not be "
-		       "(failed), or were filtered out (skipped); all of them by default. What lies there and is no "
-		       "event is listed as well, by its name.",
+		.doc = "Lists the events in the spool: those that wait (new), were delivered (sent), cannot be delivered "
+		       "(failed), or were filtered out (skipped); by default all of them. Files that are not events are "
+		       "listed as well, by their name.",
 		.children = children,
 	};
 	struct arguments a = {0};
 
-	return command_on_spool(&argp, argc, argv, &a, list);
+	return command_on_spool(&argp, argc, argv, &a, run);
 }

@@ -11,17 +11,20 @@
 #include "spooler/event/event.h"
 #include "hook/spool.h"
 #include "spooler/admin/listing.h"
+#include "spooler/admin/pager.h"
 #include "spooler/base/log.h"
 #include "spooler/spool/lookup.h"
-#include "spooler/spool/status-file.h"
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
+enum { OPTION_NO_PAGER = 0x2000 };
 enum show_form { SHOW_PEOPLE, SHOW_JSON, SHOW_RAW, SHOW_XML };
 
 struct arguments {
 	enum show_form form;
 	const char *config;
+	bool no_pager;
 	char **ids;
 	int n_ids;
 };
@@ -32,6 +35,7 @@ static const struct argp_option options[] = {
 	{"json", 'j', NULL, 0, "one JSON object per line", 0},
 	{"config", 'c', "FILE", 0,
 	 "the configuration, which decides what would be published [" DEFAULT_CONFIG "]", 0},
+	{"no-pager", OPTION_NO_PAGER, NULL, 0, "do not pipe the output into a pager", 0},
 	{0},
 };
 
@@ -52,6 +56,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'c':
 		a->config = arg;
 		return 0;
+	case OPTION_NO_PAGER:
+		a->no_pager = true;
+		return 0;
 	case ARGP_KEY_ARGS:
 		a->ids = state->argv + state->next;
 		a->n_ids = state->argc - state->next;
@@ -68,33 +75,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 struct shower {
 	struct lookup lookup;
-	struct config *config;	   /* NULL: none that is valid */
-	struct status_file status; /* the daemon's; pid 0: it is not running */
+	struct config *config; /* NULL: none that is valid */
+	struct waiting waiting;
 	bool colour;
 };
-
-/* --- attempts: only the daemon knows them */
-
-static void print_attempts(const struct shower *s, const struct found *f)
-{
-	const struct status_attempt *a = status_file_attempt(&s->status, f->name);
-
-	if (f->place == PLACE_FAILED)
-		return; /* the reason says it */
-	if (f->place == PLACE_SENT)
-		printf("%-14s delivered\n", "attempts");
-	else if (f->place == PLACE_SKIPPED)
-		printf("%-14s none: filtered out by the configuration\n", "attempts");
-	else if (a) {
-		_cleanup_free_ char *text = terminal_text(stdout, a->why, strlen(a->why));
-
-		printf("%-14s %" PRIu64 " without success; the last: %s\n", "attempts", a->attempts,
-		       text ? text : "");
-	} else if (s->status.pid)
-		printf("%-14s none that failed\n", "attempts");
-	else
-		printf("%-14s unknown: the daemon is not running\n", "attempts");
-}
 
 /* --- for people */
 
@@ -102,6 +86,20 @@ static void line(const char *key, const char *value)
 {
 	_cleanup_free_ char *text = terminal_text(stdout, value, strlen(value));
 
+	printf("%-14s %s\n", key, text ? text : "");
+}
+
+static void line_format(const char *key, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void line_format(const char *key, const char *format, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, format);
+	text = command_text(stdout, format, ap);
+	va_end(ap);
 	printf("%-14s %s\n", key, text ? text : "");
 }
 
@@ -114,6 +112,43 @@ static void line_bytes(const char *key, struct bytes value)
 		printf("%-14s %s\n", key, text);
 }
 
+/* --- attempts: only the daemon knows them */
+
+static void print_waiting(const struct shower *s, const struct found *f)
+{
+	struct wait_reason reason;
+	char when[RFC3339_SIZE];
+
+	waiting_explain(&s->waiting, f, &reason);
+	if (s->waiting.error < 0)
+		line("attempts", "unknown: the daemon is not running");
+	else if (reason.attempts == 0)
+		line("attempts", "none that failed");
+	else
+		line_format("attempts", "%" PRIu64 " without success; the last: %s",
+			    reason.attempts, reason.why ? reason.why : "?");
+	if (reason.topic)
+		line("refused topic", reason.topic);
+	if (reason.why && (reason.attempts == 0 || reason.waits_for[0]))
+		line_format("waits", "%s%s%s", reason.why, reason.waits_for[0] ? ": " : "",
+			    reason.waits_for);
+	if (reason.next_usec > 0) {
+		rfc3339_local(reason.next_usec / 1000, when);
+		line("next try", when);
+	}
+}
+
+static void print_attempts(const struct shower *s, const struct found *f)
+{
+	if (PLACES_WAITING & PLACE_BIT(f->place))
+		print_waiting(s, f);
+	else if (f->place == PLACE_SENT)
+		line("attempts", "delivered");
+	else if (f->place == PLACE_SKIPPED)
+		line("attempts", "none: filtered out by the configuration");
+	/* in failed/ the reason says it */
+}
+
 static void print_where(enum place place)
 {
 	printf("%-14s %s (%s/%s)\n", "where", place_table[place].name,
@@ -124,9 +159,9 @@ static void print_where(enum place place)
 static void print_record(const struct found *f)
 {
 	const struct record *r = &f->record;
-	char when[32], size[32], key[32];
+	char when[RFC3339_SIZE], size[32], key[32];
 
-	format_time((uint64_t)(r->recorded_ns > 0 ? r->recorded_ns : 0) / 1000000, when);
+	rfc3339_local((uint64_t)(r->recorded_ns > 0 ? r->recorded_ns : 0) / 1000000, when);
 	line("recorded", when);
 	printf("%-14s %" PRIu64 " of epoch %s%s\n", "sequence", r->stamp.sequence, r->stamp.epoch,
 	       r->flags & RECORD_UNORDERED ? " (unordered: no stamp was available)" : "");
@@ -177,12 +212,12 @@ static void print_publication(const struct shower *s, const struct found *f, con
 static void print_people(const struct shower *s, const struct found *f, const struct event *e,
 			 const char *problem)
 {
-	char when[32];
+	char when[RFC3339_SIZE];
 
 	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "event", f->name,
 	       s->colour ? TERMINAL_RESET : "");
 	print_where(f->place);
-	format_time(spool_id_ms(&f->id), when);
+	rfc3339_local(spool_id_ms(&f->id), when);
 	line("time", when);
 	if (f->place == PLACE_FAILED)
 		line("failure",
@@ -201,11 +236,8 @@ static void print_people(const struct shower *s, const struct found *f, const st
 static void print_json(const struct shower *s, const struct found *f, const struct event *e,
 		       const char *problem)
 {
-	const struct status_attempt *attempt = status_file_attempt(&s->status, f->name);
-	json_t *o = listing_event_json(f);
+	json_t *o = listing_event_json(f, &s->waiting);
 
-	if (attempt)
-		(void)json_object_set_new(o, "attempts", status_attempt_to_json(attempt));
 	if (problem)
 		(void)json_object_set_new(o, "problem", json_string(problem));
 	if (e->payload) {
@@ -226,7 +258,7 @@ static void write_bytes(const char *data, size_t size)
 {
 	bool unfinished = size > 0 && data[size - 1] != '\n';
 
-	if (!isatty(STDOUT_FILENO)) {
+	if (!terminal_is(stdout)) {
 		(void)fwrite(data, 1, size, stdout);
 		return;
 	}
@@ -274,7 +306,7 @@ static int write_document(const struct found *f)
 		return COMMAND_FAILED;
 	}
 	write_bytes(f->record.document.data, f->record.document.size);
-	if (!isatty(STDOUT_FILENO) && f->record.document.data[f->record.document.size - 1] != '\n')
+	if (!terminal_is(stdout) && f->record.document.data[f->record.document.size - 1] != '\n')
 		(void)putchar('\n');
 	return COMMAND_OK;
 }
@@ -300,12 +332,12 @@ static void describe(const struct shower *s, enum show_form form, const struct f
 static void print_stray(const struct shower *s, const struct stray *f)
 {
 	_cleanup_free_ char *reason = lookup_reason(&s->lookup, f->place, f->name);
-	char when[32], size[32];
+	char when[RFC3339_SIZE], size[32];
 
 	printf("%s%-14s %s%s\n", s->colour ? TERMINAL_BOLD : "", "file", f->text,
 	       s->colour ? TERMINAL_RESET : "");
 	print_where(f->place);
-	format_time(f->ms, when);
+	rfc3339_local(f->ms, when);
 	line("written", when);
 	format_size(f->size, size);
 	line("size", size);
@@ -396,7 +428,7 @@ static void load(struct shower *s, const struct arguments *a)
 	if (config_load(a->config, f, &s->config) < 0)
 		fprintf(stderr, "cannot use '%s'; see `virtspool doctor`\n", a->config);
 	(void)fclose(f);
-	(void)status_file_read(spool_run_directory(), &s->status);
+	waiting_load(&s->waiting, &s->lookup);
 }
 
 int cmd_show(int argc, char **argv)
@@ -419,6 +451,8 @@ int cmd_show(int argc, char **argv)
 	if (r != COMMAND_OK)
 		return r;
 	load(&s, &a);
+	if (a.form != SHOW_JSON && !a.no_pager)
+		(void)pager_open();
 	for (int i = 0; i < a.n_ids && !command_output_ended(); i++) {
 		int one;
 
@@ -427,7 +461,7 @@ int cmd_show(int argc, char **argv)
 		one = show(&s, &a, a.ids[i]);
 		r = one == COMMAND_OK ? r : one;
 	}
-	status_file_release(&s.status);
+	waiting_release(&s.waiting);
 	config_free(s.config);
 	lookup_release(&s.lookup);
 	return command_finish(r);

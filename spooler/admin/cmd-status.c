@@ -12,6 +12,7 @@
 
 #include "spooler/admin/command.h"
 #include "spooler/admin/facts.h"
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 
@@ -73,9 +74,9 @@ static uint64_t age_s(const struct facts *f, uint64_t usec)
 /* Local time, and how long ago that is. */
 static void format_since(const struct facts *f, uint64_t usec, char ret[static 96])
 {
-	char when[32], age[32];
+	char when[RFC3339_SIZE], age[32];
 
-	format_time(usec / 1000, when);
+	rfc3339_local(usec / 1000, when);
 	format_age(age_s(f, usec), age);
 	(void)snprintf(ret, 96, "%.19s (%s ago)", when, age);
 }

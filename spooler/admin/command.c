@@ -6,6 +6,7 @@
 
 #include "spooler/admin/command.h"
 #include "spooler/admin/facts.h"
+#include "spooler/admin/pager.h"
 #include "spooler/config/config.h"
 #include "hook/spool.h"
 #include "spooler/base/log.h"
@@ -192,16 +193,22 @@ int command_on_spool(const struct argp *argp, int argc, char **argv, void *argum
 	return command_finish(r);
 }
 
+int command_check_config(const char *path)
+{
+	if (access(path, R_OK) == 0 || errno != EACCES)
+		return COMMAND_OK;
+	log_error("cannot read '%s': %s; " NEEDS_RIGHTS, path, strerror(errno));
+	return COMMAND_RIGHTS;
+}
+
 int command_load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
 {
 	_cleanup_free_ char *error = NULL;
 	struct config *config = NULL;
 	int r;
 
-	if (access(path, R_OK) < 0 && errno == EACCES) {
-		log_error("cannot read '%s': %s; " NEEDS_RIGHTS, path, strerror(errno));
+	if (command_check_config(path) != COMMAND_OK)
 		return COMMAND_RIGHTS;
-	}
 	if (config_load(path, stderr, &config) < 0)
 		return COMMAND_CONFIG;
 	r = credentials_load(&config->tls, ret_credentials, &error);
@@ -335,23 +342,15 @@ char *command_text(FILE *f, const char *format, va_list ap)
 	return terminal_text(f, text, (size_t)n);
 }
 
-static size_t terminal_width(void)
-{
-	struct winsize size = {0};
-
-	if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 ||
-	    size.ws_col < 40)
-		return SIZE_MAX;
-	return size.ws_col;
-}
-
 void command_print_wrapped(const char *indent, const char *begin, const char *text)
 {
 	_cleanup_free_ char *clean =
 		terminal_text(stdout, text ? text : "", text ? strlen(text) : 0);
-	size_t width = terminal_width(), column = strlen(indent) + strlen(begin);
+	size_t width = terminal_width(stdout), column = strlen(indent) + strlen(begin);
 	char *rest, *word = strtok_r(clean, " ", &rest);
 
+	if (width < 40)
+		width = SIZE_MAX;
 	printf("%s%s", indent, begin);
 	for (bool first = true; word; word = strtok_r(NULL, " ", &rest), first = false) {
 		if (!first && column + 1 + strlen(word) > width) {
@@ -385,8 +384,12 @@ static bool reader_is_gone(void)
 
 int command_finish(int code)
 {
+	bool failed;
+
 	(void)fflush(stdout);
-	if (!command_output_ended() || reader_is_gone())
+	failed = command_output_ended() && !reader_is_gone();
+	pager_close();
+	if (!failed)
 		return code;
 	log_error("cannot write the output: %s", strerror(output_error));
 	return COMMAND_FAILED;
@@ -394,8 +397,5 @@ int command_finish(int code)
 
 uint64_t command_now_ms(void)
 {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return now_usec(CLOCK_REALTIME) / 1000;
 }

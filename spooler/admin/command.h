@@ -20,7 +20,7 @@ enum command_exit {
 	COMMAND_OK = 0,
 	COMMAND_FAILED = 1,	  /* it failed; the line on stderr says why */
 	COMMAND_USAGE = 64,	  /* sysexits.h's EX_USAGE: the command line */
-	COMMAND_UNAVAILABLE = 69, /* EX_UNAVAILABLE: no broker could be reached */
+	COMMAND_UNAVAILABLE = 69, /* EX_UNAVAILABLE: no broker could be reached; flush: no daemon */
 	COMMAND_RIGHTS = 77,	  /* EX_NOPERM: the caller lacks permissions */
 	COMMAND_CONFIG = 78,	  /* EX_CONFIG: the configuration */
 };
@@ -30,8 +30,10 @@ enum command_exit {
 /* argv[0] is the subcommand's name. Returns an exit code. */
 typedef int (*command_run)(int argc, char **argv);
 
+int cmd_config(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_drop(int argc, char **argv);
+int cmd_flush(int argc, char **argv);
 int cmd_hooks(int argc, char **argv);
 int cmd_join(int argc, char **argv);
 int cmd_list(int argc, char **argv);
@@ -58,6 +60,8 @@ uint64_t command_number(const struct argp_state *state, const char *what, const 
 
 struct config;
 struct credentials;
+/* COMMAND_RIGHTS if the caller may not read the configuration; stderr says so. */
+int command_check_config(const char *path);
 /* Loads what a connection to a broker needs. Reports errors on stderr; returns an exit code. */
 int command_load(const char *path, struct config **ret_config,
 		 struct credentials **ret_credentials);
@@ -113,11 +117,12 @@ char *command_json_text(const json_t *o, size_t flags);
 /* A formatted line that terminal_text() has made safe for f; to be freed. NULL without memory. */
 char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
 
-/* A line for people: indent, begin, and text, cleaned for the terminal; on a terminal it is wrapped at
+/* A line for people: indent, begin, and text, made safe for the terminal; on a terminal it is wrapped at
    its width, and further lines are indented as far. */
 void command_print_wrapped(const char *indent, const char *begin, const char *text);
 
-/* Flushes stdout. A reader that is gone (`| head`) is not an error; a full disk is. Returns an exit
+/* Flushes stdout, and waits for the pager. A reader that is gone (`| head`) is not an error; a full
+   disk is. Returns an exit
    code. */
 int command_finish(int code);
 /* Can stdout no longer be written (its reader is gone, the disk is full)? Call it right after a write. */

@@ -182,6 +182,7 @@ int selection_dry_run(struct lookup *l, const struct selection *s, const struct 
 	struct listing listing = {.json = s->json};
 	char count[128];
 
+	listing_start(&listing, l, list);
 	for (size_t i = 0; i < list->n && !command_output_ended(); i++) {
 		struct found f;
 		int r = lookup_read(l, &list->entries[i], listing_wants(&listing), &f);

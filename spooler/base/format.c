@@ -3,36 +3,23 @@
 #include <inttypes.h>
 
 #include "spooler/base/format.h"
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/util.h"
-
-/* An id can hold a year that no calendar has; it is a name that anybody may have made. */
-static void format_tm(uint64_t ms, const struct tm *tm, char separator, const char *suffix,
-		      char ret[static 32])
-{
-	if (!tm || tm->tm_year > 9999 - 1900)
-		(void)snprintf(ret, 32, "@%" PRIu64, ms / 1000);
-	else
-		(void)snprintf(ret, 32, "%04u-%02u-%02u%c%02u:%02u:%02u.%03u%s",
-			       (unsigned)tm->tm_year % 10000 + 1900, (unsigned)tm->tm_mon % 12 + 1,
-			       (unsigned)tm->tm_mday % 32, separator, (unsigned)tm->tm_hour % 24,
-			       (unsigned)tm->tm_min % 60, (unsigned)tm->tm_sec % 61,
-			       (unsigned)(ms % 1000), suffix);
-}
 
 void format_time(uint64_t ms, char ret[static 32])
 {
-	time_t seconds = (time_t)(ms / 1000);
-	struct tm tm;
+	char text[RFC3339_SIZE];
 
-	format_tm(ms, localtime_r(&seconds, &tm), ' ', "", ret);
+	rfc3339_local(ms, text);
+	(void)snprintf(ret, 32, "%.31s", text);
 }
 
 void format_time_utc(uint64_t ms, char ret[static 32])
 {
-	time_t seconds = (time_t)(ms / 1000);
-	struct tm tm;
+	char text[RFC3339_SIZE];
 
-	format_tm(ms, gmtime_r(&seconds, &tm), 'T', "Z", ret);
+	rfc3339_utc((int64_t)(ms / 1000), (unsigned)(ms % 1000) * 1000000, 3, text);
+	(void)snprintf(ret, 32, "%.31s", text);
 }
 
 void format_count(uint64_t n, const char *noun, char ret[static 48])

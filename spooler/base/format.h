@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* "2026-11-21 08:00:00.250" in local time. */
+/* "2026-11-21 08:00:00.250+01:00": rfc3339_local(). */
 void format_time(uint64_t ms, char ret[static 32]);
 /* The same in UTC and RFC 3339, for JSON: "2026-11-21T07:00:00.250Z". */
 void format_time_utc(uint64_t ms, char ret[static 32]);

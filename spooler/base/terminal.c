@@ -1,13 +1,40 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* terminal - see terminal.h. */
+#include <locale.h>
+#include <sys/ioctl.h>
+#include <wchar.h>
+
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
+
+static unsigned paged_width; /* 0: stdout is not piped to a pager */
+
+bool terminal_is(FILE *f)
+{
+	return (f == stdout && paged_width > 0) || isatty(fileno(f));
+}
 
 bool terminal_colour(FILE *f)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 
-	return isatty(fileno(f)) && !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
+	return terminal_is(f) && !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
+}
+
+unsigned terminal_width(FILE *f)
+{
+	struct winsize size = {0};
+
+	if (f == stdout && paged_width > 0)
+		return paged_width;
+	if (!isatty(fileno(f)))
+		return 0;
+	return ioctl(fileno(f), TIOCGWINSZ, &size) < 0 || size.ws_col == 0 ? 80 : size.ws_col;
+}
+
+void terminal_set_paged(void)
+{
+	paged_width = terminal_width(stdout);
 }
 
 /* By the variables and not by setlocale(): the locale that they name need not be installed here. */
@@ -23,7 +50,7 @@ static bool locale_is_utf8(void)
 
 bool terminal_ascii(FILE *f)
 {
-	return isatty(fileno(f)) && !locale_is_utf8();
+	return terminal_is(f) && !locale_is_utf8();
 }
 
 /* --- unsafe characters */
@@ -156,4 +183,59 @@ char *terminal_json(const char *json)
 	if (buf)
 		buf[n] = 0;
 	return buf;
+}
+
+/* --- columns */
+
+/* Of one character; by a locale that is always there, as the environment's need not be. */
+static size_t character_columns(uint32_t c)
+{
+	static locale_t utf8;
+	locale_t before;
+	int width;
+
+	if (c < 0x80)
+		return 1;
+	if (!utf8)
+		utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
+	if (!utf8)
+		return 1;
+	before = uselocale(utf8);
+	width = wcwidth((wchar_t)c);
+	(void)uselocale(before);
+	return width < 0 ? 1 : (size_t)width;
+}
+
+/* How far the text goes within these bytes and columns. */
+static size_t measure(const char *text, size_t n, size_t most, size_t *ret_columns)
+{
+	size_t at = 0, columns = 0;
+
+	while (at < n && text[at]) {
+		uint32_t c;
+		size_t length = utf8_decode(text + at, strnlen(text + at, 4), &c);
+		size_t width = length > 0 ? character_columns(c) : 1;
+
+		if (width > most - columns)
+			break;
+		columns += width;
+		at += length > 0 ? length : 1;
+	}
+	*ret_columns = columns;
+	return at;
+}
+
+size_t terminal_columns(const char *text, size_t n)
+{
+	size_t columns;
+
+	(void)measure(text, n, SIZE_MAX, &columns);
+	return columns;
+}
+
+size_t terminal_fit(const char *text, size_t columns)
+{
+	size_t taken;
+
+	return measure(text, SIZE_MAX, columns, &taken);
 }

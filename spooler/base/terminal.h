@@ -15,11 +15,24 @@
 #define TERMINAL_BOLD "\033[1m"
 #define TERMINAL_RESET "\033[0m"
 
-/* Is f a terminal that wants colours? Not under NO_COLOR (https://no-color.org), nor TERM=dumb. */
+/* Is f a terminal, or stdout piped to a pager that shows it on one? */
+bool terminal_is(FILE *f);
+/* Does f take colours? Not under NO_COLOR (https://no-color.org), nor with TERM=dumb. */
 bool terminal_colour(FILE *f);
-/* Is f a terminal that takes ASCII only, going by the locale? Where UTF-8 is not understood, its bytes may be controls.
- */
+/* Does f take ASCII only? So it is where the locale does not name UTF-8, whose bytes may be controls
+   there. */
 bool terminal_ascii(FILE *f);
+/* Columns of a line; 0 if f is not a terminal. */
+unsigned terminal_width(FILE *f);
+/* From here on stdout is the pager's input: the functions above answer for the terminal that it had. */
+void terminal_set_paged(void);
+
+/* The columns that the first n bytes of a line from terminal_text() take: wide characters have two,
+   combining ones none. */
+size_t terminal_columns(const char *text, size_t n);
+/* The bytes at the front of such a line that take at most this many columns. */
+size_t terminal_fit(const char *text, size_t columns);
+
 /*
  * Must this character not reach a terminal as it is? Controls (C0, DEL, C1), everything that has no
  * glyph of its own or reorders the text around it (zero-width, bidirectional and other format

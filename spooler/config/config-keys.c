@@ -230,8 +230,7 @@ const char *config_key_leaf(const char *path)
 	return dot ? dot + 1 : path;
 }
 
-/* Does the program know this key? */
-static bool is_known(const struct config_key *k, enum config_program program)
+bool config_key_is_known(const struct config_key *k, enum config_program program)
 {
 	return (k->programs ? k->programs : CONFIG_DAEMON) & program;
 }
@@ -239,7 +238,8 @@ static bool is_known(const struct config_key *k, enum config_program program)
 const struct config_key *config_key_find(enum config_program program, const char *path)
 {
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
-		if (is_known(&config_keys[i], program) && strcmp(config_keys[i].path, path) == 0)
+		if (config_key_is_known(&config_keys[i], program) &&
+		    strcmp(config_keys[i].path, path) == 0)
 			return &config_keys[i];
 	return NULL;
 }
@@ -249,7 +249,7 @@ bool config_section_exists(enum config_program program, const char *name)
 	size_t n = strlen(name);
 
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
-		if (is_known(&config_keys[i], program) &&
+		if (config_key_is_known(&config_keys[i], program) &&
 		    strncmp(config_keys[i].path, name, n) == 0 && config_keys[i].path[n] == '.')
 			return true;
 	return false;
@@ -300,7 +300,7 @@ static const char *key_nearest(enum config_program program, const char *path)
 		unsigned d = distance(config_key_leaf(path), l) +
 			     (same_section || (!dot && l == p) ? 0 : 1);
 
-		if (!is_known(&config_keys[i], program))
+		if (!config_key_is_known(&config_keys[i], program))
 			continue;
 		if (d < best) {
 			best = d;
@@ -328,7 +328,7 @@ static void print_keys_of(FILE *f, enum config_program program, const char *sect
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
 		const char *p = config_keys[i].path, *l = config_key_leaf(p);
 
-		if (!is_known(&config_keys[i], program))
+		if (!config_key_is_known(&config_keys[i], program))
 			continue;
 		if (n ? strncmp(p, section, n) != 0 || p[n] != '.'
 		      : l != p && last && strncmp(last, p, (size_t)(l - p)) == 0)
@@ -424,7 +424,7 @@ void config_print_keys(FILE *f, enum config_program program)
 	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
 		const struct config_key *k = &config_keys[i];
 
-		if (!is_known(k, program))
+		if (!config_key_is_known(k, program))
 			continue;
 		fprintf(f, "%s (%s, default: %s)\n    %s", k->path, type_names[k->type],
 			k->fallback    ? k->fallback

@@ -34,7 +34,7 @@ struct config_choice {
 typedef const char *(*config_check)(const char *value);
 
 struct config_key {
-	const char *path;  /* "key" or "section.key" */
+	const char *path; /* "key" or "section.key" */
 	enum config_type type;
 	size_t offset; /* in struct config */
 	const char *
@@ -43,8 +43,8 @@ struct config_key {
 	uint64_t min, max;
 	const struct config_choice *choices;
 	config_check check;
-	bool none;  /* may be "none" */
-	bool token; /* TYPE_FILE, TYPE_SECRET: may be a pkcs11: URI */
+	bool none;	   /* may be "none" */
+	bool token;	   /* TYPE_FILE, TYPE_SECRET: may be a pkcs11: URI */
 	unsigned programs; /* enum config_program that know it, as bits; 0: CONFIG_DAEMON */
 	const char *help;
 };
@@ -52,6 +52,8 @@ struct config_key {
 #define CONFIG_N_KEYS 58
 extern const struct config_key config_keys[CONFIG_N_KEYS];
 
+/* Does the program know this key? */
+bool config_key_is_known(const struct config_key *k, enum config_program program);
 /* The key with this path ("section.key") that the program knows, or NULL. */
 const struct config_key *config_key_find(enum config_program program, const char *path);
 /* Is there a key "name.…"? */

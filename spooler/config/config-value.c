@@ -324,34 +324,171 @@ static int add_broker(struct config_reader *rd, const struct config_key *k, cons
 	return 0;
 }
 
-/* A scalar for any key; of a list, one item. */
+/* --- from values to text, as it would be in the file */
+
+/* As a YAML scalar: plain where it cannot be taken for anything else, otherwise in double quotes, whose
+   escapes are those of terminal_text(). */
+static void write_text(FILE *f, const char *text)
+{
+	static const char plain[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-@=";
+	_cleanup_free_ char *safe = NULL, *quoted = NULL;
+	size_t n = strlen(text), length = 0;
+	const char *s;
+
+	if (n > 0 && text[strspn(text, plain)] == 0 && text[0] != '-' && text[0] != '@' &&
+	    text[0] != '=') {
+		(void)fputs(text, f);
+		return;
+	}
+	quoted = malloc(2 * n + 1);
+	for (s = text; quoted && *s; s++) {
+		if (*s == '"' || *s == '\\')
+			quoted[length++] = '\\';
+		quoted[length++] = *s;
+	}
+	safe = quoted ? terminal_text(NULL, quoted, length) : NULL;
+	fprintf(f, "\"%s\"", safe ? safe : "");
+}
+
+static bool write_string(FILE *f, const void *value, const struct config_key *k)
+{
+	const char *text = *(char *const *)value;
+
+	if (!text && !k->none)
+		return false;
+	write_text(f, text ? text : "none");
+	return true;
+}
+
+/* In the largest unit that keeps it whole. */
+static void write_unit(FILE *f, uint64_t value, const char *units, const uint64_t *factors,
+		       size_t n)
+{
+	while (n > 0 && (value == 0 || value % factors[n - 1] != 0))
+		n--;
+	fprintf(f, "%" PRIu64 "%.*s", n > 0 ? value / factors[n - 1] : value, n > 0,
+		units + n - (n > 0));
+}
+
+static bool write_number(FILE *f, const void *value, const struct config_key *k)
+{
+	static const uint64_t seconds[] = {1, 60, 3600, 86400};
+	static const uint64_t bytes[] = {1ULL << 10, 1ULL << 20, 1ULL << 30, 1ULL << 40};
+
+	if (k->type == TYPE_INTEGER)
+		fprintf(f, "%u", *(const unsigned *)value);
+	else if (k->type == TYPE_DURATION)
+		write_unit(f, *(const uint64_t *)value, "smhd", seconds, ELEMENTSOF(seconds));
+	else
+		write_unit(f, *(const uint64_t *)value, "KMGT", bytes, ELEMENTSOF(bytes));
+	return true;
+}
+
+static bool write_boolean(FILE *f, const void *value, const struct config_key *k)
+{
+	(void)fputs(*(const bool *)value ? "true" : "false", f);
+	return true;
+}
+
+static bool write_choice(FILE *f, const void *value, const struct config_key *k)
+{
+	for (const struct config_choice *c = k->choices; c->name; c++)
+		if (c->value == *(const unsigned *)value)
+			(void)fputs(c->name, f);
+	return true;
+}
+
+static bool write_list(FILE *f, const void *value, const struct config_key *k)
+{
+	const struct strings *list = value;
+
+	if (list->n == 0)
+		return false;
+	(void)fputc('[', f);
+	for (size_t i = 0; i < list->n; i++) {
+		(void)fputs(i > 0 ? ", " : "", f);
+		write_text(f, list->list[i]);
+	}
+	(void)fputc(']', f);
+	return true;
+}
+
+static bool write_brokers(FILE *f, const void *value, const struct config_key *k)
+{
+	const struct config *c = (const void *)((const char *)value - k->offset);
+
+	for (size_t i = 0; i < c->n_brokers; i++) {
+		(void)fputs(i > 0 ? ", " : "[", f);
+		write_text(f, c->brokers[i].url);
+	}
+	(void)fputc(']', f);
+	return c->n_brokers > 0;
+}
+
+/* --- releasing */
+
+static void release_nothing(void *value)
+{
+}
+
+/* NULL afterwards: keys of two programs may have one target. */
+static void release_string(void *value)
+{
+	free(*(char **)value);
+	*(char **)value = NULL;
+}
+
+static void release_strings(void *value)
+{
+	struct strings *s = value;
+
+	for (size_t i = 0; i < s->n; i++)
+		free(s->list[i]);
+	free(s->list);
+	*s = (struct strings){0};
+}
+
+/* --- the types */
+
+static const struct {
+	int (*set)(struct config_reader *rd, const struct config_key *k, const char *text,
+		   const yaml_mark_t *at);
+	bool (*write)(FILE *f, const void *value, const struct config_key *k);
+	void (*release)(void *value);
+} types[] = {
+	[TYPE_STRING] = {set_string, write_string, release_string},
+	[TYPE_INTEGER] = {set_number, write_number, release_nothing},
+	[TYPE_DURATION] = {set_number, write_number, release_nothing},
+	[TYPE_SIZE] = {set_number, write_number, release_nothing},
+	[TYPE_BOOLEAN] = {set_boolean, write_boolean, release_nothing},
+	[TYPE_CHOICE] = {set_choice, write_choice, release_nothing},
+	[TYPE_LIST] = {set_list_item, write_list, release_strings},
+	[TYPE_BROKERS] = {add_broker, write_brokers, release_nothing}, /* config_free() does */
+	[TYPE_FILE] = {set_file, write_string, release_string},
+	[TYPE_SECRET] = {set_file, write_string, release_string},
+	[TYPE_OUTPUT] = {set_file, write_string, release_string},
+};
+
 int config_set(struct config_reader *rd, const struct config_key *k, const char *text,
 	       const yaml_mark_t *at)
 {
+	char **target = (char **)((char *)rd->config + k->offset);
+
 	if (k->none && strcmp(text, "none") == 0) {
-		free_charp((char **)((char *)rd->config + k->offset));
-		*(char **)((char *)rd->config + k->offset) = NULL;
+		free(*target);
+		*target = NULL;
 		return 0;
 	}
-	switch (k->type) {
-	case TYPE_STRING:
-		return set_string(rd, k, text, at);
-	case TYPE_INTEGER:
-	case TYPE_DURATION:
-	case TYPE_SIZE:
-		return set_number(rd, k, text, at);
-	case TYPE_BOOLEAN:
-		return set_boolean(rd, k, text, at);
-	case TYPE_CHOICE:
-		return set_choice(rd, k, text, at);
-	case TYPE_LIST:
-		return set_list_item(rd, k, text, at);
-	case TYPE_BROKERS:
-		return add_broker(rd, k, text, at);
-	case TYPE_FILE:
-	case TYPE_SECRET:
-	case TYPE_OUTPUT:
-		return set_file(rd, k, text, at);
-	}
-	return -EINVAL;
+	return types[k->type].set(rd, k, text, at);
+}
+
+bool config_write_value(FILE *f, const struct config *c, const struct config_key *k)
+{
+	return types[k->type].write(f, (const char *)c + k->offset, k);
+}
+
+void config_release_value(struct config *c, const struct config_key *k)
+{
+	types[k->type].release((char *)c + k->offset);
 }

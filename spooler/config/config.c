@@ -492,6 +492,8 @@ static int read_file(struct config_reader *rd)
 		if (r >= 0)
 			r = rd->n_errors ? -EINVAL : set_derived(rd);
 	}
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
+		rd->config->given |= (uint64_t)rd->given[i] << i;
 	return r == -EBADMSG ? -EINVAL : r;
 }
 
@@ -581,35 +583,58 @@ int config_load_for(enum config_program program, const char *path, FILE *errors,
 	return config_parse_for(program, path, data, size, errors, ret_config);
 }
 
-static void strings_release(struct strings *s)
+/* --- printing */
+
+#define COMMENT_COLUMN 36
+
+_Static_assert(CONFIG_N_KEYS <= 64, "struct config has a bit for each key");
+
+/* "key: value", or a comment if there is no value. Returns the length. */
+static size_t print_key(FILE *f, const struct config *c, const struct config_key *k)
 {
-	for (size_t i = 0; i < s->n; i++)
-		free(s->list[i]);
-	free(s->list);
+	_cleanup_free_ char *text = NULL;
+	const char *indent = strchr(k->path, '.') ? "  " : "";
+	size_t size = 0;
+	FILE *m = open_memstream(&text, &size);
+	bool set = m && config_write_value(m, c, k);
+
+	if (m)
+		(void)fclose(m);
+	return (size_t)fprintf(f, "%s%s%s:%s%s", indent, set ? "" : "#", config_key_leaf(k->path),
+			       set ? " " : "", set ? text : "");
+}
+
+void config_print(FILE *f, const struct config *c)
+{
+	const char *section = "";
+	size_t n = 0;
+
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
+		const struct config_key *k = &config_keys[i];
+		size_t length = (size_t)(config_key_leaf(k->path) - k->path);
+		const char *otherwise = k->otherwise ? k->otherwise : "not set";
+
+		if (!config_key_is_known(k, CONFIG_DAEMON))
+			continue;
+		if (length > 0 && (length != n || strncmp(section, k->path, length) != 0))
+			fprintf(f, "%.*s:\n", (int)length - 1, k->path);
+		section = k->path;
+		n = length;
+		length = print_key(f, c, k);
+		if (!(c->given >> i & 1))
+			fprintf(f, "%*s# default%s%s",
+				length < COMMENT_COLUMN ? (int)(COMMENT_COLUMN - length) : 1, "",
+				k->fallback ? "" : ": ", k->fallback ? "" : otherwise);
+		(void)fputc('\n', f);
+	}
 }
 
 void config_free(struct config *c)
 {
 	if (!c)
 		return;
-	for (size_t i = 0; i < CONFIG_N_KEYS; i++) {
-		void *target = (char *)c + config_keys[i].offset;
-
-		switch (config_keys[i].type) {
-		case TYPE_STRING:
-		case TYPE_FILE:
-		case TYPE_SECRET:
-		case TYPE_OUTPUT: /* NULL: two programs' keys may have one target */
-			free(*(char **)target);
-			*(char **)target = NULL;
-			break;
-		case TYPE_LIST:
-			strings_release(target);
-			break;
-		default:
-			break;
-		}
-	}
+	for (size_t i = 0; i < CONFIG_N_KEYS; i++)
+		config_release_value(c, &config_keys[i]);
 	for (size_t i = 0; i < c->n_brokers; i++)
 		config_broker_release(&c->brokers[i]);
 	free(c->brokers);

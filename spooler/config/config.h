@@ -101,6 +101,8 @@ struct config {
 
 	char *metrics_file; /* NULL: none */
 	int log_level;	    /* syslog priority; LOG_INFO by default */
+
+	uint64_t given; /* bits by position in the table of keys: the file sets them */
 };
 
 #define CONFIG_FILE CONFIGDIR "/virtspool.yaml"
@@ -138,6 +140,10 @@ void config_free(struct config *c); /* NULL is fine */
  * *ret_secret (explicit_bzero).
  */
 int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, const char **ret_why);
+
+/* The daemon's configuration in force as a file that config_load() reads: every key with its value. Values that are
+   not from the file are marked as defaults, keys without a value are comments. */
+void config_print(FILE *f, const struct config *c);
 
 /* Every key with its type, default and meaning, as --help-config prints it and a test compares
    with the manual. */

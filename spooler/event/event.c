@@ -16,6 +16,7 @@
 #include "spooler/event/domain.h"
 #include "spooler/event/event.h"
 #include "spooler/event/topic.h"
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
 
@@ -48,28 +49,17 @@ static bool said(struct bytes b)
 	return b.size && !bytes_equal(b, "-");
 }
 
-static void time_format(int64_t seconds, unsigned microseconds, char buf[static 32])
-{
-	time_t t = (time_t)seconds;
-	struct tm tm;
-	size_t n;
-
-	gmtime_r(&t, &tm);
-	n = strftime(buf, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + n, 32 - n, ".%06uZ", microseconds);
-}
-
 /* The stamp's time. A forged one beyond the calendar becomes the last that RFC 3339 can write. */
-static void time_of_ticks(uint64_t ticks, char buf[static 32])
+static void time_of_ticks(uint64_t ticks, char buf[static RFC3339_SIZE])
 {
 	uint64_t ms = ticks / STAMP_TICKS_PER_MS, seconds = ms / 1000;
 	uint64_t us = ms % 1000 * 1000 + ticks % STAMP_TICKS_PER_MS * 1000 / STAMP_TICKS_PER_MS;
 
-	time_format((int64_t)(seconds < TIME_LATEST_S ? seconds : TIME_LATEST_S), (unsigned)us,
-		    buf);
+	rfc3339_utc((int64_t)(seconds < TIME_LATEST_S ? seconds : TIME_LATEST_S),
+		    (unsigned)us * 1000, 6, buf);
 }
 
-static void time_of_ns(int64_t ns, char buf[static 32])
+static void time_of_ns(int64_t ns, char buf[static RFC3339_SIZE])
 {
 	int64_t seconds = ns / NSEC_PER_SEC, rest = ns % NSEC_PER_SEC;
 
@@ -77,7 +67,7 @@ static void time_of_ns(int64_t ns, char buf[static 32])
 		rest += NSEC_PER_SEC;
 		seconds--;
 	}
-	time_format(seconds, (unsigned)(rest / 1000), buf);
+	rfc3339_utc(seconds, (unsigned)rest, 6, buf);
 }
 
 static void id_random(char buf[static 37])
@@ -219,7 +209,7 @@ static void put_attributes(struct builder *b, const struct config *c, const char
 
 static void put_times(struct builder *b, const struct record *r, bool replayed)
 {
-	char buf[32];
+	char buf[RFC3339_SIZE];
 
 	time_of_ticks(r->stamp.ticks, buf);
 	put_ascii(b, b->event, "time", buf);
@@ -565,7 +555,7 @@ int event_build_status(const struct config *c, const struct event_status *s,
 	_cleanup_(builder_release) struct builder b = {.event = json_object(),
 						       .data = json_object()};
 	const struct bytes values[TOPIC_FIELDS] = {[TOPIC_HOST] = bytes_of(c->host)};
-	char buf[40];
+	char buf[RFC3339_SIZE];
 	struct timespec now;
 	int r;
 
@@ -581,7 +571,7 @@ int event_build_status(const struct config *c, const struct event_status *s,
 		       s->online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
 	if (!s->will) { /* when a will is sent is unknown when it is written */
 		(void)clock_gettime(CLOCK_REALTIME, &now);
-		time_format(now.tv_sec, (unsigned)(now.tv_nsec / 1000), buf);
+		rfc3339_utc(now.tv_sec, (unsigned)now.tv_nsec, 6, buf);
 		put_ascii(&b, b.event, "time", buf);
 	}
 	put_ascii(&b, b.event, "datacontenttype", "application/json");

@@ -264,6 +264,47 @@ int lookup_find_stray(struct lookup *l, unsigned among, const char *text)
 	return 0;
 }
 
+/* --- short ids */
+
+#define PREFIX_MIN 8
+
+/* The next ids on both sides have the longest prefix in common with `id`. */
+static size_t common_with_neighbours(const struct id_list *ids, const struct spool_id *id)
+{
+	size_t after = id_list_find(ids, id), before = after, most = 0;
+
+	while (after < ids->n && same_id(&ids->entries[after], id))
+		after++;
+	if (before > 0)
+		most = spool_id_common(&ids->entries[before - 1], id);
+	if (after < ids->n && spool_id_common(&ids->entries[after], id) > most)
+		most = spool_id_common(&ids->entries[after], id);
+	return most;
+}
+
+size_t lookup_unique_prefix(struct lookup *l, const struct id_list *ids)
+{
+	size_t common = PREFIX_MIN - 1;
+
+	for (enum place p = 0; p < N_PLACES && ids->n > 0; p++) {
+		DIR *d = PLACES_ALL & PLACE_BIT(p) ? read_directory(l, p) : NULL;
+		const struct dirent *de;
+		struct spool_id id;
+
+		while (d && (de = readdir(d))) {
+			size_t n;
+
+			if (!spool_id_parse(de->d_name, &id))
+				continue;
+			n = common_with_neighbours(ids, &id);
+			common = n > common ? n : common;
+		}
+		if (d)
+			(void)closedir(d);
+	}
+	return common + 1;
+}
+
 /* --- reading */
 
 char *lookup_reason(const struct lookup *l, enum place place, const char *name)

@@ -56,6 +56,10 @@ int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t
  */
 int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spool_id *ret_id);
 
+/* How many characters of their names tell each of these ids (sorted, as lookup_scan() leaves them) from
+   every other one in the spool. At least 8. One pass over all names. */
+size_t lookup_unique_prefix(struct lookup *l, const struct id_list *ids);
+
 struct found {
 	struct spool_id id;
 	char name[37];

@@ -57,6 +57,20 @@ int spool_id_compare(const void *a, const void *b)
 	return memcmp(((const struct spool_id *)a)->id, ((const struct spool_id *)b)->id, ID_SIZE);
 }
 
+static unsigned nibble(const struct spool_id *e, size_t i)
+{
+	return i % 2 ? e->id[i / 2] & 15 : e->id[i / 2] >> 4;
+}
+
+size_t spool_id_common(const struct spool_id *a, const struct spool_id *b)
+{
+	size_t n = 0;
+
+	while (n < 2 * ID_SIZE && nibble(a, n) == nibble(b, n))
+		n++;
+	return n + (n >= 8) + (n >= 12) + (n >= 16) + (n >= 20); /* the dashes */
+}
+
 static int compare_newest(const void *a, const void *b)
 {
 	return spool_id_compare(b, a);
@@ -75,6 +89,21 @@ uint64_t spool_bytes_on_disk(const struct stat *st)
 bool spool_is_dots(const char *name)
 {
 	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+}
+
+size_t id_list_find(const struct id_list *l, const struct spool_id *e)
+{
+	size_t low = 0, high = l->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare(l->newest, &l->entries[middle], e) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 void id_list_clear(struct id_list *s)

@@ -23,6 +23,8 @@ bool spool_id_parse(const char *name, struct spool_id *ret_id);
 void spool_id_name(const struct spool_id *e, char ret_name[static 37]);
 /* The id's time, ms since 1970. */
 uint64_t spool_id_ms(const struct spool_id *e);
+/* How many characters two names have in common at the front. */
+size_t spool_id_common(const struct spool_id *a, const struct spool_id *b);
 /* For qsort() and the like: the order of the ids, which is that of the transitions. */
 int spool_id_compare(const void *a, const void *b);
 
@@ -46,4 +48,6 @@ int id_list_add(struct id_list *l, const struct spool_id *e, size_t limit);
 void id_list_sort(struct id_list *l, size_t limit);
 /* Leaves one of each id in a sorted list. */
 void id_list_unique(struct id_list *l);
+/* Where this id stands in a sorted list, or would stand. */
+size_t id_list_find(const struct id_list *l, const struct spool_id *e);
 void id_list_clear(struct id_list *l);

@@ -4,7 +4,7 @@
 import json
 import unicodedata
 
-COMMANDS = ["status", "list", "show", "replay", "drop", "purge", "watch", "test", "doctor"]
+COMMANDS = ["status", "list", "show", "flush", "replay", "drop", "purge", "config", "hooks", "test", "doctor", "watch"]
 
 # A guest's name that tries to drive the terminal, and to look like another.
 EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7f\u202e\u2066\u200b\u061c\ufeff\U000e0041b"
@@ -22,8 +22,8 @@ def listed(bed, *arguments, **options):
 
 
 def move(bed, names, to, reason=None):
-    """As the daemon moves events out of new/."""
+    """As the daemon moves events out of new/: the reason of a failure comes first."""
     for n in names:
-        (bed.spool.path("new") / n).rename(bed.spool.path(to) / n)
         if reason:
             (bed.spool.path(to) / f"{n}.reason").write_text(reason + "\n")
+        (bed.spool.path("new") / n).rename(bed.spool.path(to) / n)

@@ -10,9 +10,9 @@ from .waiting import wait_until
 
 
 class Terminal:
-    """tmux, on a socket of its own."""
+    """tmux, on a socket of its own. `$V` is virtspool; bash is the shell unless another one is named."""
 
-    def __init__(self, bed, environment=None):
+    def __init__(self, bed, environment=None, columns=160, rows=50, shell="bash --norc --noprofile -i"):
         self.tmux = [tool("tmux"), "-f", "/dev/null", "-S", f"/tmp/virtspool-tmux-{os.getpid()}-{time.monotonic_ns()}"]
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -23,8 +23,9 @@ class Terminal:
             **(environment or {}),
         }
         self.environment = environment
-        self.run("new-session", "-d", "-x", "160", "-y", "50", "bash --norc --noprofile -i")
-        self.wait("bash-")
+        self.run("new-session", "-d", "-x", str(columns), "-y", str(rows), shell)
+        if shell.startswith("bash"):
+            self.wait("bash-")
 
     def run(self, *arguments):
         return subprocess.run(
@@ -34,6 +35,10 @@ class Terminal:
     def type(self, line):
         self.run("send-keys", "-l", line)
         self.run("send-keys", "Enter")
+
+    def press(self, *keys):
+        """Keys by tmux's names: Tab, Enter, C-c, or text."""
+        self.run("send-keys", *keys)
 
     def screen(self, *options):
         return self.run("capture-pane", "-p", *options)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""virtspool flush: the daemon tries what waits at once, and nobody else gets the signal."""
+
+import json
+import os
+import shutil
+
+from lib import Process, wait_until
+from lib.programs import tool
+
+
+def test_without_a_daemon(bed):
+    done = bed.run("virtspool", "flush")
+    assert done.returncode == 69 and "the daemon is not running" in done.stderr and done.stdout == ""
+
+
+def test_the_signal_goes_to_the_daemon_only(bed):
+    """Whoever took over virtspoold writes any process id into status.json, and root runs flush."""
+    shutil.copy(tool("sleep"), bed.directory / "virtspoold")  # the right name, and a process that SIGUSR1 ends
+    victim = Process([bed.directory / "virtspoold", "600"], bed.directory / "victim.log")
+    comm = f"/proc/{victim.pid}/comm"
+    wait_until(lambda: open(comm).read() == "virtspoold\n", what="it runs")
+    (bed.spool.rundir / "status.json").write_text(json.dumps({"pid": victim.pid, "version": "0"}))
+    done = bed.run("virtspool", "flush")
+    assert done.returncode == 1 and "cannot do this" in done.stderr
+    if os.geteuid() == 0:
+        os.chown(bed.spool.rundir / "status.json", 65534, -1)
+        os.chown(bed.spool.rundir, 65534, -1)
+        done = bed.run("virtspool", "flush")
+        assert done.returncode == 1 and "does not belong to the file's owner" in done.stderr
+    assert victim.running
