@@ -18,6 +18,17 @@ from lib import Process, wait_until
 
 LOSSY = Path(__file__).resolve().parent / "lossydisk.py"
 CUTS = int(os.environ.get("VIRTSPOOL_VM_CUTS") or 3)
+RECORDER = """
+brokers: [mqtts://10.0.2.2:{port}]
+mqtt:
+  client_id: recorder
+  retry_max: 1s
+tls:
+  ca_file: /share/ca.pem
+  certificate_file: /share/pem
+  key_file: /run/recorder.key
+  server_name: localhost
+"""
 MKFS = {"ext4": "mkfs.ext4 -q -F", "xfs": "mkfs.xfs -q -f", "btrfs": "mkfs.btrfs -q -f"}
 
 
@@ -151,8 +162,6 @@ def test_power_cuts_of_the_recorder(new_host, bed):
     for name, path in (("ca.pem", bed.certs.ca), ("pem", bed.certs.pem("consumer")), ("key", bed.certs.key("consumer"))):
         (rig.vm.share / name).write_bytes(Path(path).read_bytes())
         (rig.vm.share / name).chmod(0o644)
-    (rig.vm.share / "key").chmod(0o640)
-    os.chown(rig.vm.share / "key", 0, recorder_group(rig.vm))
     (rig.vm.share / "recorder.yaml").write_text(RECORDER.format(port=bed.broker.port))
 
     def recorded():
