@@ -59,7 +59,7 @@ def test_the_overview_counts(browser, filled):
     browser.wait(lambda: f"{summary['events']:,}" in browser.text(".tiles"), "the tiles are filled")
     assert "Live" in browser.text("#live")
     browser.wait(lambda: "on" in browser.one("#live").get_attribute("class").split(), "the stream is open")
-    assert len(browser.all("[aria-label='Recent operations'] li")) == 25
+    assert len(browser.all("[aria-label='Recent operations'] li")) >= 20
 
 
 def test_guests_are_searched_and_opened(browser, filled):

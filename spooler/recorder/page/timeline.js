@@ -19,6 +19,9 @@ export const STATES = ["running", "paused", "incoming", "starting", "stopping", 
 export const stateClass = (state) => "state-" + (STATES.includes(state) ? state : "other");
 export const outcomeClass = (outcome) => ({ failed: "bad", success: "good" })[outcome] || "open";
 
+// A stop that nobody asked for.
+export const isCrash = (o) => (o.kind === "stop" || o.operation === "stop") && ["crashed", "panicked", "failed"].includes(o.reason);
+
 let serial = 0;
 
 export class Timeline {
@@ -199,9 +202,10 @@ export class Timeline {
     for (const mark of lane.marks || []) {
       if (mark.from < this.from || mark.from > this.to) continue;
       const x = this.x(mark.from);
-      if (x - last < 4 && mark.outcome !== "failed") continue;
+      const cls = isCrash(mark) ? "bad" : outcomeClass(mark.outcome);
+      if (x - last < 4 && cls !== "bad") continue;
       last = x;
-      const p = s("path", { d: `M${x} ${y + 1}l-4.5 -7h9z`, class: "mark " + outcomeClass(mark.outcome) });
+      const p = s("path", { d: `M${x} ${y + 1}l-4.5 -7h9z`, class: "mark " + cls });
       p.item = { kind: "mark", ...mark };
       front.push(p);
     }

@@ -5,7 +5,7 @@ import { NotFound, encode, get, iso, ms } from "./api.js";
 import { h, plain, shown } from "./dom.js";
 import { VirtualTable } from "./table.js";
 import { ago, duration, full, number, outcomeWord, precise, t, when, word } from "./text.js";
-import { Timeline, controls, describe, legend, outcomeClass, stateClass } from "./timeline.js";
+import { Timeline, controls, describe, isCrash, legend, outcomeClass, stateClass } from "./timeline.js";
 
 const DAY = 86400000, GUEST_STATES = ["running", "paused", "incoming", "crashed", "stopped", "unknown"], HOST_STATES = ["online", "offline", "silent"];
 
@@ -14,6 +14,11 @@ const DAY = 86400000, GUEST_STATES = ["running", "paused", "incoming", "crashed"
 const moment = (time, text = when) => (time === null || time === undefined ? t("never") : h("time", { datetime: iso(ms(time)), title: precise(ms(time)) }, text(ms(time))));
 const badge = (state) => h("span", { class: "badge " + stateClass(state) }, word(state));
 const outcome = (o) => h("span", { class: "outcome " + outcomeClass(o) }, outcomeWord(o));
+// Of a stop the reason says more than that it succeeded.
+const result = (o) => (o.kind === "stop" && o.reason && o.outcome === "success" ? h("span", { class: "outcome " + (isCrash(o) ? "bad" : "quiet") }, shown(word(o.reason)))
+  : [outcome(o.outcome), o.reason ? h("span", { class: "quiet" }, shown(word(o.reason))) : ""]);
+// The source's stop is a part of the migration.
+const isOwn = (o) => !(o.kind === "stop" && o.reason === "migrated");
 const guestLink = (uuid, name, query = "") => h("a", { href: `#/guest/${encode(uuid)}${query}` }, shown(name || uuid));
 const hostLink = (host, query = "") => (host ? h("a", { href: `#/host/${encode(host)}${query}` }, shown(host)) : "–");
 const lag = (seconds) => (seconds === null || seconds === undefined ? "–" : duration(seconds * 1000));
@@ -64,7 +69,7 @@ function overview({ main }) {
   main.append(h("h1", { class: "hidden" }, t("overview")), tiles,
     h("div", { class: "columns" }, card(t("attention"), problems), card(t("recent"), recent)));
   const load = loader(main, async (signal) => {
-    const [s, ops] = await Promise.all([get("summary", {}, signal), get("operations", { limit: 25 }, signal)]);
+    const [s, ops] = await Promise.all([get("summary", {}, signal), get("operations", { limit: 40 }, signal)]);
     const tile = (name, value, note, href, bad) => h("a", { class: "card tile" + (bad ? " bad" : ""), href }, h("small", {}, t(name)), h("b", {}, number(value)), h("small", {}, note));
     const states = s.guests.states, quietly = Object.entries(states).filter(([k, n]) => k !== "running" && n).map(([k, n]) => `${number(n)} ${word(k)}`).join(" · ");
     tiles.replaceChildren(
@@ -79,9 +84,9 @@ function overview({ main }) {
         p.guest && p.host ? [" · ", hostLink(p.host)] : "", p.other ? [" + ", hostLink(p.other)] : "", p.count > 1 ? ` (${number(p.count)})` : ""),
       p.since ? moment(p.since, ago) : "")), rest > 0 ? h("li", { class: "quiet" }, t("problem.more", { n: number(rest) })) : "");
     if (!s.problems.total) problems.replaceChildren(h("li", { class: "quiet" }, t("attention.none")));
-    recent.replaceChildren(...ops.operations.map((o) => h("li", {}, h("span", { class: "main" },
+    recent.replaceChildren(...ops.operations.filter(isOwn).slice(0, 25).map((o) => h("li", {}, h("span", { class: "main" },
       word(o.kind), " ", guestLink(o.guest, o.name, around(o.begin)), " · ", o.source ? [hostLink(o.source), " → "] : "", hostLink(o.host)),
-    outcome(o.outcome), o.reason ? h("span", { class: "quiet" }, shown(word(o.reason))) : "", h("span", { class: "quiet" }, moment(o.begin, when)))));
+    result(o), h("span", { class: "quiet" }, moment(o.begin, when)))));
     if (!ops.operations.length) recent.replaceChildren(h("li", { class: "quiet" }, t("none")));
   });
   load.run();
