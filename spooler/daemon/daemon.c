@@ -354,10 +354,13 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 
 	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
 	if (daemon_configure(d) < 0)
-		log_error("'%s' is refused; the configuration that was in force stays",
+		log_about(LOG_ERR,
+			  &(struct log_about){.message = LOG_MESSAGE_CONFIGURATION_REFUSED},
+			  "'%s' is refused; the configuration that was in force stays",
 			  d->config_path);
 	else
-		log_notice("configuration and certificates loaded anew from '%s'", d->config_path);
+		log_about(LOG_NOTICE, &(struct log_about){.message = LOG_MESSAGE_CONFIGURED},
+			  "configuration and certificates loaded anew from '%s'", d->config_path);
 	write_status(d);
 	(void)sd_notify(0, "READY=1");
 	return 0;
@@ -464,7 +467,8 @@ int daemon_run(const char *config_path)
 	} else {
 		write_status(&d); /* whoever is told that it is ready can ask for more at once */
 		(void)sd_notify(0, "READY=1");
-		log_info("started, spool '%s'", spool_directory());
+		log_about(LOG_INFO, &(struct log_about){.message = LOG_MESSAGE_STARTED},
+			  "started, spool '%s'", spool_directory());
 		r = sd_event_loop(d.loop);
 		if (r < 0) {
 			log_error("the event loop failed: %s", strerror(-r));
@@ -473,7 +477,7 @@ int daemon_run(const char *config_path)
 		relay_save(d.relay, true);
 		status_file_remove(spool_run_directory());
 		remove_metrics(&d);
-		log_info("stopped");
+		log_about(LOG_INFO, &(struct log_about){.message = LOG_MESSAGE_STOPPED}, "stopped");
 	}
 	daemon_release(&d);
 	return r;

@@ -20,7 +20,8 @@ struct in_flight {
 	struct spool_id entry;
 	int mid;
 	uint64_t key;
-	char *topic;
+	char *topic, *vm; /* for the log; NULL without memory */
+	char uuid[37];
 	size_t file_size, packet_size;
 	bool xml_omitted;
 	uint64_t published_usec;
@@ -160,17 +161,20 @@ static void window_add(struct delivery *d, const struct offer *o, int mid, size_
 		.entry = o->entry,
 		.mid = mid,
 		.key = o->key,
-		.topic = strdup(o->event->topic), /* for the log; without memory it lacks there */
+		.topic = strdup(o->event->topic),
+		.vm = o->event->domain ? strdup(o->event->domain) : NULL,
 		.file_size = o->file_size,
 		.packet_size = packet_size,
 		.xml_omitted = o->event->xml_omitted,
 		.published_usec = now_usec(CLOCK_MONOTONIC),
 	};
+	memcpy(d->window[d->n_window - 1].uuid, o->event->uuid, sizeof(o->event->uuid));
 }
 
 static void in_flight_release(struct in_flight *f)
 {
 	free(f->topic);
+	free(f->vm);
 }
 
 static bool window_take(struct delivery *d, int mid, struct in_flight *ret)
@@ -375,8 +379,8 @@ bool delivery_nothing_else(struct delivery *d)
 
 /* --- outcomes */
 
-void delivery_fail(struct delivery *d, const struct spool_id *e, enum relay_failure failure,
-		   const char *reason)
+static void fail(struct delivery *d, const struct spool_id *e, enum relay_failure failure,
+		 const char *reason, const struct log_about *about)
 {
 	const struct attempt *a = attempts_find(&d->attempts, e);
 	char name[37], full[384];
@@ -399,8 +403,18 @@ void delivery_fail(struct delivery *d, const struct spool_id *e, enum relay_fail
 		return;
 	}
 	d->stats->failed[failure]++;
-	log_warning("event %s moved to failed/: %s", name, full);
+	log_about(LOG_WARNING, about, "event %s moved to failed/: %s", name, full);
 	stats_note_error(d->stats, "event %s moved to failed/: %s", name, full);
+}
+
+void delivery_fail(struct delivery *d, const struct spool_id *e, enum relay_failure failure,
+		   const char *reason)
+{
+	char name[37];
+
+	spool_id_name(e, name);
+	fail(d, e, failure, reason,
+	     &(struct log_about){.message = LOG_MESSAGE_EVENT_FAILED, .event = name});
 }
 
 void delivery_fail_too_large(struct delivery *d, const struct offer *o)
@@ -457,21 +471,58 @@ static void delivered(struct delivery *d, const struct in_flight *f)
 	d->n_too_large = 0;
 }
 
+/* The answer to a publish, for the log: its strings live as long as the caller's f and buffers. */
+struct answer_texts {
+	char name[37], code[8];
+};
+
+static struct log_about about_answer(const struct delivery *d, const struct in_flight *f,
+				     enum log_message message, unsigned reason_code,
+				     struct answer_texts *texts)
+{
+	spool_id_name(&f->entry, texts->name);
+	(void)snprintf(texts->code, sizeof(texts->code), "0x%02x", reason_code & 0xff);
+	return (struct log_about){
+		.message = message,
+		.event = texts->name,
+		.vm = f->vm,
+		.uuid = f->uuid,
+		.topic = f->topic,
+		.broker = link_broker_url(d->link),
+		.reason = texts->code,
+	};
+}
+
 static void log_denied(const struct delivery *d, const struct in_flight *f, const char *why,
 		       unsigned reason_code)
 {
 	const char *topic = f->topic ? f->topic : "?";
-	char name[37];
+	struct answer_texts texts;
+	const struct log_about about =
+		about_answer(d, f, LOG_MESSAGE_EVENT_REFUSED, reason_code, &texts);
 
-	spool_id_name(&f->entry, name);
 	if (reason_code == NO_SUBSCRIBERS)
-		log_warning("broker %s has no subscriber for topic %s: %s; event %s and later ones "
-			    "of its domain wait in the spool, as mqtt.require_subscriber is set",
-			    link_broker_url(d->link), topic, why, name);
+		log_about(LOG_WARNING, &about,
+			  "broker %s has no subscriber for topic %s: %s; event %s and later ones "
+			  "of its domain wait in the spool, as mqtt.require_subscriber is set",
+			  link_broker_url(d->link), topic, why, texts.name);
 	else
-		log_warning("broker %s refuses event %s on topic %s: %s; it stays in the spool and "
-			    "is tried again; grant this host the right to publish there",
-			    link_broker_url(d->link), name, topic, why);
+		log_about(LOG_WARNING, &about,
+			  "broker %s refuses event %s on topic %s: %s; it stays in the spool and "
+			  "is tried again; grant this host the right to publish there",
+			  link_broker_url(d->link), texts.name, topic, why);
+}
+
+static void log_delivered(const struct delivery *d, const struct in_flight *f, unsigned reason_code)
+{
+	struct answer_texts texts;
+	struct log_about about;
+
+	if (!log_is_on(LOG_DEBUG))
+		return;
+	about = about_answer(d, f, LOG_MESSAGE_EVENT_DELIVERED, reason_code, &texts);
+	log_about(LOG_DEBUG, &about, "event %s delivered on topic %s: %s (%s)", texts.name,
+		  f->topic ? f->topic : "?", reason_name(reason_code), texts.code);
 }
 
 static void denied(struct delivery *d, const struct in_flight *f, unsigned reason_code,
@@ -514,9 +565,15 @@ static void denied(struct delivery *d, const struct in_flight *f, unsigned reaso
 static void busy(struct delivery *d, const struct in_flight *f, unsigned reason_code)
 {
 	d->stats->busy++;
-	if (d->busy_backoff_usec == 0)
-		log_warning("broker %s is busy: %s (0x%02x); events wait in the spool",
-			    link_broker_url(d->link), reason_name(reason_code), reason_code);
+	if (d->busy_backoff_usec == 0) {
+		struct answer_texts texts;
+		const struct log_about about =
+			about_answer(d, f, LOG_MESSAGE_BROKER_BUSY, reason_code, &texts);
+
+		log_about(LOG_WARNING, &about,
+			  "broker %s is busy: %s (%s); events wait in the spool",
+			  link_broker_url(d->link), reason_name(reason_code), texts.code);
+	}
 	stats_note_error(d->stats, "broker %s is busy: %s (0x%02x)", link_broker_url(d->link),
 			 reason_name(reason_code), reason_code);
 	queue_put_back(d->queue, &f->entry);
@@ -528,11 +585,14 @@ static void busy(struct delivery *d, const struct in_flight *f, unsigned reason_
 
 static void rejected(struct delivery *d, const struct in_flight *f, unsigned reason_code)
 {
+	struct answer_texts texts;
+	const struct log_about about =
+		about_answer(d, f, LOG_MESSAGE_EVENT_FAILED, reason_code, &texts);
 	char reason[128];
 
-	(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (0x%02x)",
-		       reason_name(reason_code), reason_code);
-	delivery_fail(d, &f->entry, RELAY_FAILURE_REFUSED, reason);
+	(void)snprintf(reason, sizeof(reason), "the broker refused it: %s (%s)",
+		       reason_name(reason_code), texts.code);
+	fail(d, &f->entry, RELAY_FAILURE_REFUSED, reason, &about);
 }
 
 static void note_answer(struct delivery *d, const struct in_flight *f, unsigned reason_code)
@@ -566,6 +626,7 @@ void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code)
 	}
 	switch (outcome) {
 	case DELIVERY_DELIVERED:
+		log_delivered(d, &f, reason_code);
 		delivered(d, &f);
 		break;
 	case DELIVERY_REJECTED:

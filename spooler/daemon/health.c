@@ -15,6 +15,7 @@ static bool is_logged_elsewhere(enum verdict_kind kind)
 
 static void log_changes(struct health *h, const struct verdict *v)
 {
+	const struct log_about about = {.message = LOG_MESSAGE_HEALTH};
 	bool found[VERDICT_N_KINDS] = {false};
 
 	for (size_t i = 0; i < v->n; i++) {
@@ -22,14 +23,14 @@ static void log_changes(struct health *h, const struct verdict *v)
 
 		if (!h->found[f->kind] && !found[f->kind] && !is_logged_elsewhere(f->kind)) {
 			h->logged = true;
-			log_warning("%s: %s%s%s", verdict_level_name(f->level),
-				    f->cause ? f->cause : "no memory", f->remedy ? "; " : "",
-				    f->remedy ? f->remedy : "");
+			log_about(LOG_WARNING, &about, "%s: %s%s%s", verdict_level_name(f->level),
+				  f->cause ? f->cause : "no memory", f->remedy ? "; " : "",
+				  f->remedy ? f->remedy : "");
 		}
 		found[f->kind] = true;
 	}
 	if (h->logged && v->level == VERDICT_HEALTHY) {
-		log_notice("healthy again");
+		log_about(LOG_NOTICE, &about, "healthy again");
 		h->logged = false;
 	}
 	memcpy(h->found, found, sizeof(found));

@@ -199,7 +199,9 @@ static void remove_oldest(struct housekeeping *a)
 	a->bytes -= spool_bytes_on_disk(&st) < a->bytes ? spool_bytes_on_disk(&st) : a->bytes;
 	if (place_of(a) == PLACE_NEW) {
 		a->counts.dropped++;
-		log_error("event %s dropped undelivered: new/ is larger than spool.queue_size",
+		log_about(LOG_ERR,
+			  &(struct log_about){.message = LOG_MESSAGE_EVENT_DROPPED, .event = name},
+			  "event %s dropped undelivered: new/ is larger than spool.queue_size",
 			  name);
 	}
 }

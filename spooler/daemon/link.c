@@ -275,8 +275,11 @@ static void on_connected(struct client *c, void *userdata)
 				 l->refusal);
 		l->refusal[0] = '\0';
 	}
-	log_notice("connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
-		   client_protocol(c));
+	log_about(
+		LOG_NOTICE,
+		&(struct log_about){.message = LOG_MESSAGE_CONNECTED, .broker = link_broker_url(l)},
+		"connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
+		client_protocol(c));
 	schedule(l->birth, BIRTH_USEC);
 	l->handlers.connected(l->userdata);
 }
@@ -428,13 +431,21 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 		.reason_code = reason_code,
 		.was_connected = l->stats->connected_usec > 0,
 	};
+	char code[8] = "";
+	const struct log_about about = {
+		.message = LOG_MESSAGE_CONNECTION_FAILED,
+		.broker = link_broker_url(l),
+		.reason = code,
+	};
 
+	if (reason_code > 0)
+		(void)snprintf(code, sizeof(code), "0x%02x", reason_code & 0xff);
 	if (l_loss.was_connected)
 		note_loss(l, reason_code);
 	if (l->backoff_usec == 0 || l_loss.was_connected) /* the first of a row; then see status */
-		log_warning("broker %s: %s", link_broker_url(l), text);
+		log_about(LOG_WARNING, &about, "broker %s: %s", link_broker_url(l), text);
 	else
-		log_debug("broker %s: %s", link_broker_url(l), text);
+		log_about(LOG_DEBUG, &about, "broker %s: %s", link_broker_url(l), text);
 	stats_note_error(l->stats, "broker %s: %s", link_broker_url(l), text);
 	if (loss == CLIENT_LOSS_REFUSED && !l_loss.was_connected)
 		judge_will(l, reason_code, text);

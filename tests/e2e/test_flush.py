@@ -9,6 +9,35 @@ from lib import Process, wait_until
 from lib.programs import tool
 
 
+def test_a_daemon_that_waits_for_its_back_off_connects_at_once(bed):
+    bed.broker.start()  # so that it has a port
+    bed.broker.stop()
+    bed.daemon.config["mqtt"] |= {"retry_min": "1h", "retry_max": "1h"}
+    bed.daemon.start()
+    wait_until(lambda: bed.daemon.status().get("next_connect"), what="it waits for an hour")
+    bed.hook("start")
+    bed.broker.start()
+    bed.subscriber()
+    done = bed.run("virtspool", "flush", check=True)
+    assert "and connects first" in done.stderr
+    bed.spool.wait_empty()
+
+
+def test_refused_events_are_tried_again(bed):
+    bed.broker.acl = ["user consumer", "topic read virtspool/#"]
+    bed.broker.options += ["max_queued_messages 1000"]
+    bed.broker.start()
+    bed.daemon.config["mqtt"] |= {"retry_min": "1h", "retry_max": "1h"}
+    bed.daemon.start()
+    bed.hook("start")
+    wait_until(lambda: bed.daemon.status().get("retried"), what="it was refused")
+    bed.broker.acl = ["user host", "topic write virtspool/#"]
+    bed.broker.reload()
+    done = bed.run("virtspool", "flush", check=True)
+    assert done.stderr == "the daemon tries 1 event now\n"
+    bed.spool.wait_empty()
+
+
 def test_without_a_daemon(bed):
     done = bed.run("virtspool", "flush")
     assert done.returncode == 69 and "the daemon is not running" in done.stderr and done.stdout == ""
