@@ -118,7 +118,8 @@ static void log_gap(const struct epoch *e, const struct gap *g, void *userdata)
 			    numbers, e->epoch);
 		return;
 	}
-	log_error("transitions were lost on this host: sequence %s of epoch %s never reached the "
+	log_about(LOG_ERR, &(struct log_about){.message = LOG_MESSAGE_EVENTS_LOST},
+		  "transitions were lost on this host: sequence %s of epoch %s never reached the "
 		  "spool; see the hook's lines in the system log",
 		  numbers, e->epoch);
 	stats_note_error(&r->stats, "sequence %s of epoch %s never reached the spool", numbers,
