@@ -296,6 +296,39 @@ class Aedes(Other):
                 self.certs.pem("broker"), self.certs.key("broker")]
 
 
+class Mochi(Other):
+    """mochi-mqtt, in Go (brokers-go/mochi.go). Speaks MQTT 5 and 3.1.1, and keeps everything in memory."""
+
+    version = "5"
+
+    def command(self):
+        path = need(BUILD / "interop/mochi", "mochi-mqtt")
+        return [path, self.port, self.certs.ca, self.certs.pem("broker"), self.certs.key("broker")]
+
+
+class Nats(Other):
+    """nats-server, in Go, with JetStream on disk. Speaks MQTT 3.1.1."""
+
+    def prepare(self):
+        (self.directory / "nats.conf").write_text(f"""
+server_name: interop
+listen: "127.0.0.1:{free_port()}"
+jetstream {{ store_dir: "{self.directory}/store" }}
+mqtt {{
+  listen: "127.0.0.1:{self.port}"
+  tls {{
+    cert_file: "{self.certs.pem('broker')}"
+    key_file: "{self.certs.key('broker')}"
+    ca_file: "{self.certs.ca}"
+    verify: true
+  }}
+}}
+""")
+
+    def command(self):
+        return [need(BUILD / "interop/nats-server", "nats-server"), "-c", self.directory / "nats.conf"]
+
+
 def daemon_of(bed, broker, version=None):
     """A daemon for this broker, not started."""
     daemon = bed.new_daemon(f"daemon-{version}", brokers=broker)
@@ -315,4 +348,6 @@ ALL = {
     "ejabberd": Ejabberd,
     "ActiveMQ": ActiveMQ,
     "aedes": Aedes,
+    "mochi-mqtt": Mochi,
+    "NATS": Nats,
 }

@@ -11,11 +11,12 @@ import ssl
 import subprocess
 
 import pytest
-from brokers import ActiveMQ, Aedes, Ejabberd, Mosquitto5, RabbitMQ, daemon_of
+from brokers import ActiveMQ, Aedes, Ejabberd, Mochi, Mosquitto5, Nats, RabbitMQ, daemon_of
 from consumer import subscriber_of
 from lib import ROOT, wait_until
 
 COLUMNS = {"mosquitto": Mosquitto5, "RabbitMQ": RabbitMQ, "ejabberd": Ejabberd, "ActiveMQ": ActiveMQ, "aedes": Aedes}
+COLUMNS |= {"mochi-mqtt": Mochi, "NATS": Nats}
 PACKAGES = {"mosquitto": "mosquitto", "RabbitMQ": "rabbitmq-server", "ejabberd": "ejabberd", "ActiveMQ": "activemq"}
 TLS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -24,7 +25,7 @@ def table():
     """{row: {column: cell}} of the first table, without marks; the header as the row ""."""
     text = (ROOT / "etc/brokers/README.md").read_text().split("\n| |", 1)[1].split("\n\n")[0]
     lines = [[c.strip().replace("*", "").replace("`", "") for c in line.strip("|").split("|")] for line in ("|" + text).splitlines()]
-    header = lines[0][-5:]
+    header = lines[0][-7:]
     names = [h.split()[0] for h in header]
     rows = {line[0]: dict(zip(names, (re.sub(r" \(\d\)$", "", c) for c in line[1:]))) for line in lines[2:]}
     return {"": dict(zip(names, header)), **rows}
@@ -122,5 +123,8 @@ def test_the_versions():
     for name, package in PACKAGES.items():
         done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, timeout=30)
         assert done.returncode != 0 or re.match(r"[0-9.]+", done.stdout)[0] == told[name], name
+    modules = (ROOT / "tests/interop/brokers-go/go.mod").read_text()
+    for name, module in (("mochi-mqtt", "github.com/mochi-mqtt/server/v2"), ("NATS", "github.com/nats-io/nats-server/v2")):
+        assert f"{module} v{told[name]}\n" in modules, name
     wanted = json.loads((ROOT / "tests/interop/package.json").read_text())["dependencies"]
     assert wanted["aedes"] == told["aedes"]
