@@ -35,6 +35,11 @@ static const struct config_choice log_levels[] = {{"err", LOG_ERR},	  {"warning"
 						  {"notice", LOG_NOTICE}, {"info", LOG_INFO},
 						  {"debug", LOG_DEBUG},	  {}};
 
+static const struct config_choice verify_modes[] = {{"off", CONFIG_VERIFY_OFF},
+						    {"mark", CONFIG_VERIFY_MARK},
+						    {"required", CONFIG_VERIFY_REQUIRED},
+						    {}};
+
 static const char *check_host(const char *value);
 static const char *check_client_id(const char *value);
 static const char *check_topic(const char *value);
@@ -169,6 +174,12 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .help = "sqlite:///PATH, or postgresql://[USER@]HOST[:PORT]/DATABASE[?OPTION=VALUE&...]"},
 	{"retention", TYPE_DURATION, TO(recorder.retention_s), "90d", .max = 100 * SECONDS_PER_YEAR,
 	 .programs = CONFIG_RECORDER, .help = "keep events for this long; 0: for ever"},
+	{"verify", TYPE_CHOICE, TO(recorder.verify), "off", .choices = verify_modes,
+	 .programs = CONFIG_RECORDER,
+	 .help = "signatures of events: off; mark: note verified ones and reject forged ones; required: take only verified events"},
+	{"verify_ca_file", TYPE_FILE, TO(recorder.verify_ca_file), .otherwise = "tls.ca_file",
+	 .programs = CONFIG_RECORDER,
+	 .help = "CA certificates (PEM) that the hosts' signing certificates must chain to"},
 	{"mqtt.share", TYPE_STRING, TO(recorder.share), .check = check_share,
 	 .programs = CONFIG_RECORDER,
 	 .help = "recorders with the same name share one subscription ($share), and one PostgreSQL"},

@@ -49,7 +49,7 @@ struct config_key {
 	const char *help;
 };
 
-#define CONFIG_N_KEYS 58
+#define CONFIG_N_KEYS 60
 extern const struct config_key config_keys[CONFIG_N_KEYS];
 
 /* Does the program know this key? */

@@ -40,10 +40,10 @@ struct config {
 		char *client_id;  /* default: virtspool-HOST */
 		char *username;
 		char *password_file;
-		unsigned window;       /* unacknowledged events at a time */
-		char *topic;	       /* template, checked */
-		char *status_topic;    /* template; NULL: no status messages */
-		uint64_t will_delay_s; /* of the offline report, after a lost connection */
+		unsigned window;	 /* unacknowledged events at a time */
+		char *topic;		 /* template, checked */
+		char *status_topic;	 /* template; NULL: no status messages */
+		uint64_t will_delay_s;	 /* of the offline report, after a lost connection */
 		bool require_subscriber; /* 0x10, no matching subscribers, is a refusal */
 		uint64_t keep_alive_s;
 		uint64_t connect_timeout_s; /* each of: TCP connect, TLS handshake, CONNACK */
@@ -87,13 +87,15 @@ struct config {
 	struct config_recorder {
 		char *store;	      /* sqlite:///PATH or postgresql://... */
 		uint64_t retention_s; /* 0: keep everything */
+		unsigned verify;      /* enum config_verify */
+		char *verify_ca_file; /* NULL: tls.ca_file */
 		char *share;	      /* group of a shared subscription; NULL: none */
 		uint64_t
 			session_expiry_s; /* the broker keeps events this long while nobody takes them */
 	} recorder;
 
 	struct config_http {
-		char *listen; /* ADDRESS:PORT; NULL: no web server */
+		char *listen;			   /* ADDRESS:PORT; NULL: no web server */
 		char *certificate_file, *key_file; /* NULL: no TLS */
 		char *client_ca_file, *token_file; /* either admits a client */
 		unsigned connections;
@@ -103,6 +105,13 @@ struct config {
 	int log_level;	    /* syslog priority; LOG_INFO by default */
 
 	uint64_t given; /* bits by position in the table of keys: the file sets them */
+};
+
+/* What becomes of events whose signature is not verified. */
+enum config_verify {
+	CONFIG_VERIFY_OFF,	/* signatures are not looked at */
+	CONFIG_VERIFY_MARK,	/* they are marked; forged ones are rejected */
+	CONFIG_VERIFY_REQUIRED, /* they are rejected */
 };
 
 #define CONFIG_FILE CONFIGDIR "/virtspool.yaml"

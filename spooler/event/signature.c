@@ -29,7 +29,7 @@ struct signer {
 	char *certificate;
 };
 
-struct authority {
+struct signing_trust {
 	gnutls_x509_trust_list_t trust;
 };
 
@@ -463,10 +463,10 @@ const char *signer_certificate(const struct signer *s)
 
 /* --- the consumer's authority */
 
-int authority_load(const char *ca_file, const char *crl_file, struct authority **ret_authority,
-		   char **ret_error)
+int signing_trust_load(const char *ca_file, const char *crl_file, struct signing_trust **ret_trust,
+		       char **ret_error)
 {
-	struct authority *a = calloc(1, sizeof(*a));
+	struct signing_trust *a = calloc(1, sizeof(*a));
 	int r;
 
 	if (!a || gnutls_x509_trust_list_init(&a->trust, 0) < 0) {
@@ -477,7 +477,7 @@ int authority_load(const char *ca_file, const char *crl_file, struct authority *
 	r = gnutls_x509_trust_list_add_trust_file(a->trust, ca_file, NULL, GNUTLS_X509_FMT_PEM, 0,
 						  0);
 	if (r <= 0) {
-		authority_free(a);
+		signing_trust_free(a);
 		return fail(-EINVAL, ret_error, "cannot read the CA file '%s': %s", ca_file,
 			    r < 0 ? gnutls_strerror(r) : "it holds no certificate");
 	}
@@ -485,17 +485,17 @@ int authority_load(const char *ca_file, const char *crl_file, struct authority *
 		r = gnutls_x509_trust_list_add_trust_file(a->trust, NULL, crl_file,
 							  GNUTLS_X509_FMT_PEM, 0, 0);
 		if (r <= 0) {
-			authority_free(a);
+			signing_trust_free(a);
 			return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s",
 				    crl_file,
 				    r < 0 ? gnutls_strerror(r) : "it holds no revocation list");
 		}
 	}
-	*ret_authority = a;
+	*ret_trust = a;
 	return 0;
 }
 
-void authority_free(struct authority *a)
+void signing_trust_free(struct signing_trust *a)
 {
 	if (!a)
 		return;
@@ -527,8 +527,8 @@ static bool names_host(gnutls_x509_crt_t certificate, const char *host)
 }
 
 /* The dates are looked at for each event, at that event's time. */
-static int check_chain(const struct authority *a, gnutls_x509_crt_t certificate, const char *host,
-		       char **ret_why)
+static int check_chain(const struct signing_trust *a, gnutls_x509_crt_t certificate,
+		       const char *host, char **ret_why)
 {
 	_cleanup_(datum_release) gnutls_datum_t text = {0};
 	unsigned status = 0;
@@ -561,7 +561,7 @@ static int take_key(struct signing_certificate *c, gnutls_x509_crt_t certificate
 	return 0;
 }
 
-int signing_certificate_load(const struct authority *a, const char *base64, const char *host,
+int signing_certificate_load(const struct signing_trust *a, const char *base64, const char *host,
 			     struct signing_certificate **ret_certificate, char **ret_why)
 {
 	_cleanup_(datum_release) gnutls_datum_t der = {0};

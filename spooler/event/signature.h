@@ -43,12 +43,12 @@ int signer_sign(struct signer *s, const struct verifiable *parts, char **ret_mat
 
 /* --- verifying: the consumer */
 
-struct authority; /* the consumer's CA, and its revocation list */
+struct signing_trust; /* the consumer's CA, and its revocation list */
 
 /* From PEM files; crl_file may be NULL. Returns 0, or a negative errno with a sentence. */
-int authority_load(const char *ca_file, const char *crl_file, struct authority **ret_authority,
-		   char **ret_error);
-void authority_free(struct authority *a); /* NULL is fine */
+int signing_trust_load(const char *ca_file, const char *crl_file, struct signing_trust **ret_trust,
+		       char **ret_error);
+void signing_trust_free(struct signing_trust *a); /* NULL is fine */
 
 struct signing_certificate;
 
@@ -57,7 +57,7 @@ struct signing_certificate;
  * is not revoked and names `host` (a DNS name of it, or its common name). Returns 0; -EKEYREJECTED
  * with a sentence in *ret_why (to be freed), or -ENOMEM.
  */
-int signing_certificate_load(const struct authority *a, const char *base64, const char *host,
+int signing_certificate_load(const struct signing_trust *a, const char *base64, const char *host,
 			     struct signing_certificate **ret_certificate, char **ret_why);
 void signing_certificate_free(struct signing_certificate *c); /* NULL is fine */
 const char *signing_certificate_key_id(const struct signing_certificate *c);

@@ -21,8 +21,8 @@ struct host {
 };
 
 struct verifier {
-	struct authority *authority;
-	json_t *index; /* source -> position in hosts */
+	struct signing_trust *trust;
+	json_t *index; /* name -> position in hosts */
 	struct host *hosts;
 	size_t n_hosts, n_allocated;
 };
@@ -49,7 +49,7 @@ int verifier_new(const char *ca_file, const char *crl_file, struct verifier **re
 	if (!v)
 		return -ENOMEM;
 	v->index = json_object();
-	r = v->index ? authority_load(ca_file, crl_file, &v->authority, ret_error) : -ENOMEM;
+	r = v->index ? signing_trust_load(ca_file, crl_file, &v->trust, ret_error) : -ENOMEM;
 	if (r < 0) {
 		verifier_free(v);
 		return r;
@@ -67,20 +67,20 @@ void verifier_free(struct verifier *v)
 			signing_certificate_free(v->hosts[i].certificates[j]);
 	free(v->hosts);
 	json_decref(v->index);
-	authority_free(v->authority);
+	signing_trust_free(v->trust);
 	free(v);
 }
 
 /* --- the hosts */
 
-static struct host *find_host(const struct verifier *v, const char *source)
+static struct host *find_host(const struct verifier *v, const char *name)
 {
-	const json_t *position = json_object_get(v->index, source);
+	const json_t *position = json_object_get(v->index, name);
 
 	return position ? &v->hosts[json_integer_value(position)] : NULL;
 }
 
-static struct host *add_host(struct verifier *v, const char *source)
+static struct host *add_host(struct verifier *v, const char *name)
 {
 	struct host *larger = v->hosts;
 
@@ -93,7 +93,7 @@ static struct host *add_host(struct verifier *v, const char *source)
 		v->hosts = larger;
 		v->n_allocated = n;
 	}
-	if (json_object_set_new(v->index, source, json_integer((json_int_t)v->n_hosts)) < 0)
+	if (json_object_set_new(v->index, name, json_integer((json_int_t)v->n_hosts)) < 0)
 		return NULL;
 	v->hosts[v->n_hosts] = (struct host){0};
 	return &v->hosts[v->n_hosts++];
@@ -158,30 +158,38 @@ static bool time_of(const json_t *event, int64_t *ret_s)
 
 /* --- the two questions */
 
-int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_why)
+int verifier_add(struct verifier *v, const char *host, const char *certificate, char **ret_why)
 {
-	const char *certificate = json_string_value(
-		json_object_get(json_object_get(status_event, "data"), "certificate"));
-	char name[256];
-	const char *source = source_of(status_event, name);
 	struct signing_certificate *c = NULL;
 	struct host *h;
 	int r;
 
 	*ret_why = NULL;
-	if (!certificate || !source || strlen(certificate) > CERTIFICATE_MAX)
-		return 0;
-	r = signing_certificate_load(v->authority, certificate, name, &c, ret_why);
+	if (strlen(certificate) > CERTIFICATE_MAX)
+		return -EKEYREJECTED;
+	r = signing_certificate_load(v->trust, certificate, host, &c, ret_why);
 	if (r < 0)
 		return r;
-	h = find_host(v, source);
+	h = find_host(v, host);
 	if (!h)
-		h = add_host(v, source);
+		h = add_host(v, host);
 	if (!h) {
 		signing_certificate_free(c);
 		return -ENOMEM;
 	}
 	return keep_certificate(h, c);
+}
+
+int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_why)
+{
+	const char *certificate = json_string_value(
+		json_object_get(json_object_get(status_event, "data"), "certificate"));
+	char host[256];
+
+	*ret_why = NULL;
+	if (!certificate || !source_of(status_event, host))
+		return 0;
+	return verifier_add(v, host, certificate, ret_why);
 }
 
 enum verification verifier_check(struct verifier *v, const json_t *event, const char *payload,
@@ -206,7 +214,7 @@ enum verification verifier_check(struct verifier *v, const json_t *event, const 
 	    signature_key_id(json_string_value(attribute), key_id) < 0)
 		return VERIFICATION_FORGED;
 	*ret_why = "no certificate of its host has this key";
-	c = find_certificate(find_host(v, source), key_id);
+	c = find_certificate(find_host(v, host), key_id);
 	if (!c)
 		return VERIFICATION_UNKNOWN;
 	if (signature_verify(json_string_value(attribute), c, event, data, data_size, time_s,

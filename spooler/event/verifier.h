@@ -41,6 +41,10 @@ void verifier_free(struct verifier *v); /* NULL is fine */
  */
 int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_why);
 
+/* The same with a host's name and its certificate (base64 of its DER form), as a consumer keeps
+   them. */
+int verifier_add(struct verifier *v, const char *host, const char *certificate, char **ret_why);
+
 /* Judges an event, and the payload that it was parsed from. *ret_why is a sentence (static) for every
    outcome but VERIFIED. */
 enum verification verifier_check(struct verifier *v, const json_t *event, const char *payload,

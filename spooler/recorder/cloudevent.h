@@ -25,6 +25,8 @@ enum event_flags {
 	EVENT_SECONDARY = 1 << 1, /* a hook reports this transition as well, and its event counts */
 	EVENT_REPLAYED = 1 << 2,
 	EVENT_UNORDERED = 1 << 3, /* its epoch is its own */
+	EVENT_SIGNED = 1 << 4,	  /* it carries a signature */
+	EVENT_VERIFIED = 1 << 5,  /* which was its host's, when it arrived */
 };
 
 enum cloudevent_kind { CLOUDEVENT_EVENT, CLOUDEVENT_STATUS };

@@ -42,6 +42,8 @@ struct ingest {
 	char *url, *events_topic, *status_topic;
 	struct cloudevent_topics topics;
 	uint64_t retention_usec;
+	struct verifiers *verifiers;
+	bool verified_only;
 	store_changed_fn changed;
 	void *changed_userdata;
 	struct store *store;
@@ -162,8 +164,16 @@ static int open_store(struct ingest *i, char **ret_error)
 {
 	int r = store_open(i->url, &i->topics, &i->store, ret_error);
 
-	if (r >= 0)
-		store_on_change(i->store, i->changed, i->changed_userdata);
+	if (r < 0)
+		return r;
+	store_on_change(i->store, i->changed, i->changed_userdata);
+	if (i->verifiers)
+		r = store_verify(i->store, i->verifiers, i->verified_only);
+	if (r < 0) {
+		*ret_error = strdup(store_error(i->store));
+		store_close(i->store);
+		i->store = NULL;
+	}
 	return r;
 }
 
@@ -201,6 +211,8 @@ static void note_commit(struct ingest *i, const struct store_counts *c, uint64_t
 	s->counts.duplicates += c->duplicates;
 	s->counts.reports += c->reports;
 	s->counts.rejects += c->rejects;
+	for (size_t k = 0; k < N_VERIFICATIONS; k++)
+		s->counts.verifications[k] += c->verifications[k];
 	s->batches++;
 	s->committed_usec = now_usec(CLOCK_REALTIME);
 	s->longest_usec = took > s->longest_usec ? took : s->longest_usec;
@@ -446,6 +458,8 @@ static int ingest_init(struct ingest *i, sd_event *loop, const struct ingest_opt
 	i->status_topic = o->topics.status ? strdup(o->topics.status) : NULL;
 	i->topics = (struct cloudevent_topics){i->events_topic, i->status_topic};
 	i->retention_usec = o->retention_s * USEC_PER_SEC;
+	i->verifiers = o->verifiers;
+	i->verified_only = o->verified_only;
 	i->changed = o->changed;
 	i->changed_userdata = o->changed_userdata;
 	i->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

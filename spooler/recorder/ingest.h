@@ -31,7 +31,9 @@ struct ingest;
 struct ingest_options {
 	const char *store; /* URL; copied, as the templates */
 	struct cloudevent_topics topics;
-	uint64_t retention_s; /* 0: keep everything */
+	uint64_t retention_s;	     /* 0: keep everything */
+	struct verifiers *verifiers; /* borrowed; NULL: signatures are not looked at */
+	bool verified_only;
 	/* From the store's thread, after a commit; may be NULL. */
 	store_changed_fn changed;
 	void *changed_userdata;

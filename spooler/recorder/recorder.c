@@ -24,6 +24,7 @@ struct recorder {
 	struct config *config;
 	struct credentials *credentials;
 	struct subscription *subscription;
+	struct verifiers *verifiers; /* NULL: signatures are not looked at */
 	struct ingest *ingest;
 	sd_event_source *status;
 	bool store_failed;
@@ -132,6 +133,16 @@ static void write_metric(FILE *f, const char *name, const char *type, const char
 		name, help, name, type, name, value);
 }
 
+static void write_verifications(FILE *f, const struct store_counts *c)
+{
+	fputs("# HELP virtspool_recorder_signatures_total Events by the result of verifying their "
+	      "signature.\n# TYPE virtspool_recorder_signatures_total counter\n",
+	      f);
+	for (size_t v = 0; v < N_VERIFICATIONS; v++)
+		fprintf(f, "virtspool_recorder_signatures_total{result=\"%s\"} %" PRIu64 "\n",
+			verification_name(v), c->verifications[v]);
+}
+
 static void write_metrics(FILE *f, void *userdata)
 {
 	struct recorder *r = userdata;
@@ -145,6 +156,7 @@ static void write_metrics(FILE *f, void *userdata)
 		     (double)s.counts.duplicates);
 	write_metric(f, "rejects_total", "counter", "Messages that were not taken.",
 		     (double)s.counts.rejects);
+	write_verifications(f, &s.counts);
 	write_metric(f, "commits_total", "counter", "Transactions.", (double)s.batches);
 	write_metric(f, "commit_longest_seconds", "gauge", "The longest transaction.",
 		     (double)s.longest_usec / 1e6);
@@ -282,6 +294,20 @@ static int add_signals(struct recorder *r)
 
 /* --- start and end */
 
+static int load_verifiers(struct recorder *r, char **ret_error)
+{
+	const char *ca_file = r->config->recorder.verify_ca_file
+				      ? r->config->recorder.verify_ca_file
+				      : r->config->tls.ca_file;
+
+	if (ca_file)
+		return verifiers_new(ca_file, r->config->tls.crl_file, &r->verifiers, ret_error);
+	*ret_error =
+		strdup("'verify' needs the CA of the hosts' certificates: set verify_ca_file or "
+		       "tls.ca_file");
+	return -EINVAL;
+}
+
 static int start_ingest(struct recorder *r)
 {
 	static const struct ingest_handlers handlers = {
@@ -289,15 +315,22 @@ static int start_ingest(struct recorder *r)
 		.store_state = on_store_state,
 	};
 	_cleanup_free_ char *error = NULL;
-	const struct ingest_options o = {
+	const struct config_recorder *c = &r->config->recorder;
+	struct ingest_options o = {
 		.store = r->config->recorder.store,
 		.topics = {r->config->mqtt.topic, r->config->mqtt.status_topic},
 		.retention_s = r->config->recorder.retention_s,
 		.changed = on_changed,
 		.changed_userdata = r,
 	};
-	int q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
+	int q = 0;
 
+	if (c->verify != CONFIG_VERIFY_OFF)
+		q = load_verifiers(r, &error);
+	o.verifiers = r->verifiers;
+	o.verified_only = c->verify == CONFIG_VERIFY_REQUIRED;
+	if (q >= 0)
+		q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
 	if (q < 0)
 		log_error("%s", error ? error : strerror(-q));
 	return q < 0 ? EX_CONFIG : EX_OK;
@@ -347,6 +380,7 @@ static void stop(struct recorder *r)
 		log_warning("the store does not answer; the batch that it holds comes again");
 		_exit(EX_OK);
 	}
+	verifiers_free(r->verifiers);
 	credentials_unref(r->credentials);
 	config_free(r->config);
 	sd_event_source_disable_unref(r->status);

@@ -10,6 +10,7 @@
  *	guests		one row per domain: where it is, and the memory of guest.c (`state`, opaque)
  *	operations	one row per start, stop, migration ...; its key is its first event. `before` is guest.c's memory
  *			before that event: from there a late event is folded in
+ *	certificates	with which hosts sign their events, see verifiers.h
  *	rejects		what was not taken and why; a repetition is counted in its row
  *
  * PostgreSQL partitions `events` by month: of the id, which begins with the time.
@@ -120,6 +121,12 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	" PRIMARY KEY (guest, id, host));"
 	"CREATE INDEX operations_id ON operations (id, host);"
 	"CREATE INDEX operations_host ON operations (host, id);"
+	"CREATE TABLE certificates ("
+	" host {int} NOT NULL,"
+	" digest {uuid} NOT NULL," /* of the certificate */
+	" learned {int} NOT NULL,"
+	" certificate TEXT NOT NULL," /* base64 of its DER form */
+	" PRIMARY KEY (host, digest));"
 	"CREATE TABLE rejects ("
 	" no {serial},"
 	" digest {uuid} NOT NULL UNIQUE," /* of topic, payload and reason */

@@ -19,6 +19,9 @@ struct item {
 	struct cloudevent event;
 	int64_t host; /* 0: not known */
 	bool rejected, duplicate;
+	bool judged;  /* its signature was looked at */
+	bool learned; /* a report with a new certificate */
+	enum verification verification;
 	char why[128]; /* it was rejected */
 };
 
@@ -35,6 +38,24 @@ struct batch {
 	bool *inserted; /* of `events` */
 	int64_t now;
 };
+
+/* FNV-1a, twice: it only has to find repetitions. */
+static void digest(const void *data, size_t size, const char *text, const char *more,
+		   unsigned char ret[16])
+{
+	uint64_t h[2] = {0xcbf29ce484222325, 0x84222325cbf29ce4};
+	const unsigned char *bytes = data;
+
+	for (int k = 0; k < 2; k++) {
+		for (const char *t = text; *t; t++)
+			h[k] = (h[k] ^ (unsigned char)*t) * 0x100000001b3;
+		for (size_t i = 0; i < size; i++)
+			h[k] = (h[k] ^ bytes[i]) * 0x100000001b3;
+		for (const char *t = more; *t; t++)
+			h[k] = (h[k] ^ (unsigned char)*t) * 0x100000001b3;
+	}
+	memcpy(ret, h, 16);
+}
 
 /* --- hosts' numbers */
 
@@ -135,6 +156,99 @@ static int parse_items(struct store *s, struct batch *b, const struct store_mess
 			return r;
 	}
 	return 0;
+}
+
+/* --- signatures */
+
+static void take_verdict(const struct store *s, struct item *e, const struct verifiers_item *v)
+{
+	e->learned = v->learned;
+	e->verification = v->result;
+	if (v->is_status)
+		return;
+	e->judged = true;
+	if (v->result != VERIFICATION_UNSIGNED)
+		e->event.flags |= EVENT_SIGNED;
+	if (v->result == VERIFICATION_VERIFIED)
+		e->event.flags |= EVENT_VERIFIED;
+	e->rejected = v->result == VERIFICATION_FORGED ||
+		      (s->verified_only && v->result != VERIFICATION_VERIFIED);
+	if (e->rejected)
+		(void)snprintf(e->why, sizeof(e->why), "%s: %s", verification_name(v->result),
+			       v->why);
+}
+
+static int verify_items(struct store *s, struct batch *b)
+{
+	_cleanup_(free_memory) struct verifiers_item *items = calloc(b->n + 1, sizeof(*items));
+
+	if (!items)
+		return -ENOMEM;
+	for (size_t i = 0; i < b->n; i++) {
+		const struct item *e = &b->items[i];
+
+		if (!e->rejected)
+			items[i] = (struct verifiers_item){
+				.event = e->event.json,
+				.payload = e->message->payload,
+				.size = e->message->size,
+				.is_status = e->event.kind == CLOUDEVENT_STATUS,
+			};
+	}
+	verifiers_judge(s->verifiers, items, b->n);
+	for (size_t i = 0; i < b->n; i++)
+		if (items[i].event)
+			take_verdict(s, &b->items[i], &items[i]);
+	return 0;
+}
+
+static const struct db_statement insert_certificate = {
+	"INSERT INTO certificates (host, digest, learned, certificate) {values} "
+	"ON CONFLICT (host, digest) DO NOTHING",
+	"iuit"};
+
+static int write_certificates(struct store *s, const struct batch *b)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < b->n && r >= 0; i++) {
+		const struct item *e = &b->items[i];
+		const char *certificate;
+		unsigned char key[16];
+
+		if (!e->learned || e->rejected)
+			continue;
+		certificate = json_string_value(
+			json_object_get(json_object_get(e->event.json, "data"), "certificate"));
+		digest(certificate, strlen(certificate), "", "", key);
+		r = db_run(s->db, &insert_certificate,
+			   (struct db_value[]){db_int(e->host), db_uuid(key), db_int(b->now),
+					       db_text(certificate)},
+			   1, NULL, NULL);
+	}
+	return r;
+}
+
+static const struct db_statement select_certificates = {
+	"SELECT h.name, c.certificate FROM certificates c JOIN hosts h ON h.no = c.host "
+	"ORDER BY c.learned",
+	""};
+
+static int take_certificate(const struct db_value *v, void *userdata)
+{
+	struct store *s = userdata;
+
+	return verifiers_add(s->verifiers, db_string(&v[0]), db_string(&v[1]));
+}
+
+int store_verify(struct store *s, struct verifiers *v, bool required)
+{
+	int r;
+
+	s->verifiers = v;
+	s->verified_only = required;
+	r = db_run(s->db, &select_certificates, NULL, 1, take_certificate, s);
+	return r < 0 ? store_fail(s, r) : 0;
 }
 
 static int number_hosts(struct store *s, struct batch *b)
@@ -279,23 +393,6 @@ static const struct db_statement insert_reject = {
 static const struct db_statement bound_rejects = {
 	"DELETE FROM rejects WHERE no <= (SELECT max(no) FROM rejects) - $1", "i"};
 
-/* FNV-1a, twice: it only has to find repetitions. */
-static void digest(const struct item *e, unsigned char ret[16])
-{
-	uint64_t h[2] = {0xcbf29ce484222325, 0x84222325cbf29ce4};
-	const unsigned char *payload = e->message->payload;
-
-	for (int k = 0; k < 2; k++) {
-		for (const char *s = e->message->topic; *s; s++)
-			h[k] = (h[k] ^ (unsigned char)*s) * 0x100000001b3;
-		for (size_t i = 0; i < e->message->size; i++)
-			h[k] = (h[k] ^ payload[i]) * 0x100000001b3;
-		for (const char *s = e->why; *s; s++)
-			h[k] = (h[k] ^ (unsigned char)*s) * 0x100000001b3;
-	}
-	memcpy(ret, h, 16);
-}
-
 static int write_reject(struct store *s, const struct item *e, int64_t now)
 {
 	const struct store_message *m = e->message;
@@ -308,7 +405,7 @@ static int write_reject(struct store *s, const struct item *e, int64_t now)
 	if (!topic_host(s->topics.events, m->topic, host) &&
 	    !(s->topics.status && topic_host(s->topics.status, m->topic, host)))
 		host[0] = 0;
-	digest(e, key);
+	digest(m->payload, m->size, m->topic, e->why, key);
 	{
 		struct db_value row[8] = {
 			db_uuid(key),
@@ -348,6 +445,7 @@ static void count(const struct batch *b, struct store_counts *c)
 	*c = (struct store_counts){.events = b->n_fresh, .reports = b->n_reports};
 	for (size_t i = 0; i < b->n; i++) {
 		c->rejects += b->items[i].rejected;
+		c->verifications[b->items[i].verification] += b->items[i].judged;
 		c->duplicates += b->items[i].duplicate;
 	}
 }
@@ -455,6 +553,8 @@ static int transaction(struct store *s, struct batch *b)
 		r = store_update_hosts(s, b->fresh, b->n_fresh, b->reports, b->n_reports, b->now);
 	}
 	if (r >= 0)
+		r = write_certificates(s, b);
+	if (r >= 0)
 		r = store_update_guests(s, b->fresh, b->n_fresh);
 	if (r >= 0)
 		r = write_rejects(s, b);
@@ -489,6 +589,8 @@ static int apply(struct store *s, const struct store_message *messages, size_t n
 	r = batch_init(&b, n, now);
 	if (r >= 0)
 		r = parse_items(s, &b, messages);
+	if (r >= 0 && s->verifiers)
+		r = verify_items(s, &b);
 	if (r >= 0 && refused) {
 		b.items[0].rejected = true;
 		(void)snprintf(b.items[0].why, sizeof(b.items[0].why),
@@ -512,6 +614,8 @@ static void add_counts(struct store_counts *sum, const struct store_counts *c)
 	sum->duplicates += c->duplicates;
 	sum->reports += c->reports;
 	sum->rejects += c->rejects;
+	for (size_t i = 0; i < N_VERIFICATIONS; i++)
+		sum->verifications[i] += c->verifications[i];
 }
 
 int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,

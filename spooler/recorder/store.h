@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "spooler/recorder/cloudevent.h"
+#include "spooler/recorder/verifiers.h"
 
 #define STORE_BATCH_MAX 1000	      /* messages of one transaction */
 #define STORE_HOSTS_MAX 65536	      /* hosts that are recorded; events of more are rejected */
@@ -37,9 +38,10 @@ struct store_message {
 
 /* What a batch was, or all batches since the store was opened. */
 struct store_counts {
-	uint64_t events;     /* new ones */
-	uint64_t duplicates; /* that were there already */
-	uint64_t reports;    /* of hosts' status */
+	uint64_t verifications[N_VERIFICATIONS]; /* if signatures are verified */
+	uint64_t events;			 /* new ones */
+	uint64_t duplicates;			 /* that were there already */
+	uint64_t reports;			 /* of hosts' status */
 	uint64_t rejects;
 };
 
@@ -48,6 +50,13 @@ struct store_counts {
 int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
 	       char **ret_error);
 void store_close(struct store *s); /* NULL is fine */
+
+/*
+ * Verifies signatures from now on, with `v` (borrowed), which learns the certificates that the store
+ * has. Forged events become rejects; if it is required, so do all that are not verified. 0, or a
+ * negative errno as store_apply().
+ */
+int store_verify(struct store *s, struct verifiers *v, bool required);
 
 /*
  * Applies at most STORE_BATCH_MAX messages, received at `now` (us since 1970). Returns 0, or a

@@ -8,6 +8,7 @@ import base64
 import json
 import ssl
 import subprocess
+import urllib.request
 
 import pytest
 from lib import wait_until
@@ -220,3 +221,41 @@ def test_watch_shows_what_is_verified(bed):
     watch.wait_for("online")
     bed.hook("started", domain="web1")
     assert watch.wait_for("web1", "verified")
+
+
+# --- the recorder
+
+
+@pytest.mark.parametrize("mode", ["mark", "required"])
+def test_the_recorder_takes_no_forgery(bed, mode):
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    recorder = bed.recorder()
+    recorder.config["verify"] = mode
+    recorder.start()
+    sign(bed)
+    bed.daemon.start()
+    bed.hook("started", domain="web1")
+    bed.hook("started", domain="web2")
+    subscriber.wait_for(2)
+    recorder.wait_for(2)
+    recorder.stop()  # what is published now is taken later, with the certificates that it has kept
+    messages = [m for m in subscriber.messages if b"dssematerial" in m.payload]
+    payload, other, topic = messages[0].payload, messages[1].payload, messages[0].topic
+    broker = bed.subscriber(topic="none").client
+    lies = forgeries(payload, other)
+    new = changed(payload, dssematerial=None, id="01990a3c-7bbd-7123-8123-0123456789ab", sequence="00000000000000000003")
+    for lie in [*lies.values(), new]:
+        broker.publish(topic, lie, qos=1).wait_for_publish(10)
+    recorder.start()
+    unsigned = mode == "mark"
+    recorder.wait_for(2 + unsigned)
+    rejects = len(lies) + (not unsigned)
+    wait_until(lambda: len(recorder.sql("SELECT reason FROM rejects")) == rejects, 20, lambda: recorder.sql("SELECT reason FROM rejects"))
+    reasons = [r[0] for r in recorder.sql("SELECT reason FROM rejects")]
+    assert sum(r.startswith("forged: ") for r in reasons) == len(lies)
+    flags = dict(recorder.sql("SELECT sequence, flags FROM events"))
+    assert [bool(flags[n] & 32) for n in sorted(flags)] == [True, True] + [False] * unsigned
+    with urllib.request.urlopen(recorder.url + "/metrics", timeout=10) as page:
+        assert f'virtspool_recorder_signatures_total{{result="forged"}} {len(lies)}\n' in page.read().decode()
+    recorder.stop()

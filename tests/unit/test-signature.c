@@ -190,17 +190,18 @@ static struct signer *signer(const char *name)
 	return s;
 }
 
-static struct authority *authority(void)
+static struct signing_trust *trusted(void)
 {
-	struct authority *a = NULL;
+	struct signing_trust *a = NULL;
 	char *error = NULL;
 
-	if (authority_load(path("ca.pem"), NULL, &a, &error) < 0)
+	if (signing_trust_load(path("ca.pem"), NULL, &a, &error) < 0)
 		fail_msg("%s", error);
 	return a;
 }
 
-static struct signing_certificate *certificate_of(const struct authority *a, const struct signer *s)
+static struct signing_certificate *certificate_of(const struct signing_trust *a,
+						  const struct signer *s)
 {
 	struct signing_certificate *c = NULL;
 	char *why = NULL;
@@ -317,7 +318,7 @@ static int verify(const char *payload, size_t size, const struct signing_certifi
 static void test_signed_events_verify(void **state)
 {
 	static const char *const kinds[] = {"p256", "ed25519", "vector"};
-	struct authority *a = authority();
+	struct signing_trust *a = trusted();
 	const char *why;
 
 	(void)state;
@@ -337,7 +338,7 @@ static void test_signed_events_verify(void **state)
 		signing_certificate_free(c);
 		signer_free(s);
 	}
-	authority_free(a);
+	signing_trust_free(a);
 }
 
 /* A digit of a fraction of a second, which is not signed: the specification has whole seconds. */
@@ -354,7 +355,7 @@ static bool is_fraction(const char *payload, size_t i)
 static void test_no_changed_byte_verifies(void **state)
 {
 	static const char others[] = "07a\" ,}{Z\\";
-	struct authority *a = authority();
+	struct signing_trust *a = trusted();
 	struct signer *s = signer("p256");
 	struct signing_certificate *c = certificate_of(a, s);
 	struct event e = signed_event(s);
@@ -381,7 +382,7 @@ static void test_no_changed_byte_verifies(void **state)
 	event_release(&e);
 	signing_certificate_free(c);
 	signer_free(s);
-	authority_free(a);
+	signing_trust_free(a);
 }
 
 /* What is added to the event, moved or left out of the signature is found. */
@@ -404,7 +405,7 @@ static void test_structural_changes_do_not_verify(void **state)
 		{"replayed", NULL},
 		{"recordedtime", NULL},
 	};
-	struct authority *a = authority();
+	struct signing_trust *a = trusted();
 	struct signer *s = signer("p256");
 	struct signing_certificate *c = certificate_of(a, s);
 	struct event e = signed_event(s);
@@ -430,7 +431,7 @@ static void test_structural_changes_do_not_verify(void **state)
 	event_release(&e);
 	signing_certificate_free(c);
 	signer_free(s);
-	authority_free(a);
+	signing_trust_free(a);
 }
 
 static void test_keys_that_do_not_sign(void **state)
@@ -467,7 +468,7 @@ static void test_certificates_that_are_not_accepted(void **state)
 		{"stranger", "not acceptable"},
 		{"other", "does not name the host"},
 	};
-	struct authority *a = authority();
+	struct signing_trust *a = trusted();
 	struct signing_certificate *c = NULL;
 	char *why;
 
@@ -486,13 +487,13 @@ static void test_certificates_that_are_not_accepted(void **state)
 	assert_int_equal(signing_certificate_load(a, "cnViYmlzaA==", HOST, &c, &why),
 			 -EKEYREJECTED);
 	free(why);
-	authority_free(a);
+	signing_trust_free(a);
 }
 
 /* Another host's key, with a certificate that the CA has issued to it, does not sign for this one. */
 static void test_another_hosts_signature(void **state)
 {
-	struct authority *a = authority();
+	struct signing_trust *a = trusted();
 	struct signer *s = signer("p256"), *other = signer("other");
 	struct signing_certificate *c = certificate_of(a, s);
 	struct event e = signed_event(other);
@@ -514,7 +515,7 @@ static void test_another_hosts_signature(void **state)
 	signing_certificate_free(c);
 	signer_free(s);
 	signer_free(other);
-	authority_free(a);
+	signing_trust_free(a);
 }
 
 /* --- the daemon's thread */
@@ -565,7 +566,7 @@ static void on_ready(void *userdata)
 /* Events come out signed and in the order in which they went in, and what is in is bounded. */
 static void test_the_thread_keeps_the_order(void **state)
 {
-	struct authority *a = authority();
+	struct signing_trust *a = trusted();
 	struct signer *s = signer("p256");
 	struct bench t = {.certificate = certificate_of(a, s)};
 
@@ -579,7 +580,7 @@ static void test_the_thread_keeps_the_order(void **state)
 	signing_free(t.signing);
 	sd_event_unref(t.loop);
 	signing_certificate_free(t.certificate);
-	authority_free(a);
+	signing_trust_free(a);
 }
 
 /* A connection is lost: what is in is dropped, at whatever point the thread is. */
