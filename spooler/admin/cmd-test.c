@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool test - sends an event of no domain down the whole road, and times each leg of it.
+ * virtspool test - sends a test event end to end, and times each leg of the way.
  *
  *   hook    the installed hook is run, as libvirt would run it
  *   spool   its record is found
@@ -23,7 +23,9 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/mqtt/client.h"
+#include "spooler/admin/broker-trial.h"
 #include "spooler/admin/command.h"
+#include "spooler/admin/facts.h"
 #include "spooler/config/config.h"
 #include "hook/spool.h"
 #include "spooler/spool/hook-file.h"
@@ -63,7 +65,7 @@ struct prober {
 	struct client *client;
 	struct lookup *lookup;
 	char *hook, *filter, *client_id;
-	char name[64]; /* of the domain that is none */
+	char name[64]; /* fake domain name */
 
 	bool json, begun;
 	uint64_t begun_ms, begun_usec, deadline_usec; /* wall clock, then CLOCK_REALTIME in usec */
@@ -84,7 +86,7 @@ static const struct argp_option options[] = {
 	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
 	{"hook", OPTION_HOOK, "FILE", 0, "the hook to run [the one that is installed]", 0},
 	{"hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
-	{"timeout", 't', "SECONDS", 0, "give up after so long [10]", 0},
+	{"timeout", 't', "SECONDS", 0, "give up after SECONDS [10]", 0},
 	{"json", 'j', NULL, 0, "one JSON object", 0},
 	{0},
 };
@@ -295,7 +297,7 @@ static void look_where_it_is(struct prober *p)
 			"the configuration filters it out");
 	else if (time_in(p, PLACE_FAILED))
 		end_leg(p, LEG_BROKER, FAILED, 0, "see `virtspool list failed`",
-			"the broker refused it for good");
+			"the broker cannot take it");
 	else if (p->config->spool.sent_age_s == 0 && !is_waiting(p) && !time_in(p, PLACE_SENT))
 		end_leg(p, LEG_BROKER, PASSED, now_usec(CLOCK_REALTIME) - p->begun_usec, NULL,
 			"acknowledged, and not kept (spool.sent_age)");
@@ -303,35 +305,76 @@ static void look_where_it_is(struct prober *p)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "not reached");
 }
 
-/* The time is up: who did not do his part? */
+/* The finding of the verdict that explains why a leg was not passed; NULL: none does. */
+static const struct finding *explains(const struct verdict *v, enum leg leg)
+{
+	static const enum verdict_kind of_spool[] = {
+		VERDICT_SPOOL_HANGS,
+		VERDICT_SPOOL_MISSING,
+		VERDICT_SPOOL_UNREADABLE,
+		VERDICT_EMERGENCY,
+	};
+	static const enum verdict_kind of_broker[] = {
+		VERDICT_DAEMON_DOWN,   VERDICT_STATUS_UNREADABLE,  VERDICT_DISCONNECTED,
+		VERDICT_REFUSED,       VERDICT_SPOOL_UNREADABLE,   VERDICT_FLAPPING,
+		VERDICT_NO_SUBSCRIBER, VERDICT_UNREADABLE_RECORDS, VERDICT_LATE,
+	};
+	const enum verdict_kind *kinds = leg == LEG_SPOOL ? of_spool : of_broker;
+	size_t n = leg == LEG_SPOOL ? ELEMENTSOF(of_spool) : ELEMENTSOF(of_broker);
+	const struct finding *f = NULL;
+
+	for (size_t i = 0; i < n && !f; i++)
+		f = verdict_find(v, kinds[i]);
+	return f;
+}
+
+/* A refusal often has its reason in the names. */
+static char *remedy_of(const struct prober *p, const struct finding *f)
+{
+	const struct broker_trial refused = {.outcome = TRIAL_REFUSED, .topic = f->object};
+
+	if (f->kind == VERDICT_REFUSED && p->credentials &&
+	    !credentials_are_for(p->credentials, p->config->host))
+		return broker_trial_remedy(&refused, p->config, p->credentials);
+	return f->remedy ? strdup(f->remedy) : NULL;
+}
+
+/* The time is up: which leg timed out, and why? */
 static void blame(struct prober *p)
 {
-	struct status_file status;
-	int r = status_file_read(spool_run_directory(), &status);
-	const char *last = status.last_error ?: "no reason is known";
+	enum leg leg = p->found ? LEG_BROKER : LEG_SPOOL;
+	struct facts *facts = calloc(1, sizeof(*facts));
+	struct verdict v = {0};
+	const struct finding *f = NULL;
 
-	if (!p->found)
-		end_leg(p, LEG_SPOOL, FAILED, 0,
-			"run `virtspool doctor`; as who does the hook run, and may he write into the spool?",
-			"no record has come into '%s'", spool_directory());
-	if (!p->found)
-		fail_rest(p);
-	else if (r < 0)
-		end_leg(p, LEG_BROKER, FAILED, 0, "start it: systemctl start virtspool",
-			"the daemon is not running");
-	else if (!status.connected)
-		end_leg(p, LEG_BROKER, FAILED, 0, "run `virtspool doctor`, which tries each broker",
-			"the daemon is not connected: %s", last);
-	else
-		end_leg(p, LEG_BROKER, FAILED, 0,
-			"see `virtspool status` and `virtspool show` with its id",
-			"the broker has not acknowledged it: %s", last);
-	end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "not reached");
-	status_file_release(&status);
+	if (facts) {
+		facts_collect(facts, hook_directory(), false);
+		verdict_judge(&facts->of_verdict, &v);
+		f = explains(&v, leg);
+	}
+	if (f) {
+		_cleanup_free_ char *how = remedy_of(p, f);
+
+		end_leg(p, leg, FAILED, 0, how, "%s", f->cause);
+	} else if (leg == LEG_SPOOL) {
+		end_leg(p, leg, FAILED, 0,
+			"run virtspool doctor; which user runs the hook, and can it write to the spool?",
+			"no record has appeared in '%s'", spool_directory());
+	} else {
+		end_leg(p, leg, FAILED, 0, "see virtspool status, and virtspool show with its id",
+			"the broker has not acknowledged it%s%s",
+			facts && facts->status.last_error ? ": " : "",
+			facts && facts->status.last_error ? facts->status.last_error : "");
+	}
+	fail_rest(p);
+	verdict_release(&v);
+	if (facts)
+		facts_release(facts);
+	free(facts);
 }
 
 /*
- * Acknowledged, and yet it does not come. With MQTT 5 an acknowledgement means that it was not
+ * Acknowledged, but it does not come back. With MQTT 5 an acknowledgement means that it was not
  * refused, and many brokers grant a subscription to what may not be read, and then send nothing.
  * With 3.1.1 it may have been dropped.
  */
@@ -343,8 +386,8 @@ static void blame_way_back(struct prober *p)
 			p->filter);
 	else
 		end_leg(p, LEG_BACK, FAILED, 0,
-			"MQTT 3.1.1 does not tell a refusal: may this host write, and read, this topic? Better use "
-			"mqtt.version 5",
+			"MQTT 3.1.1 cannot report a refusal: check this host's ACL for the topic, or set "
+			"mqtt.version to 5",
 			"acknowledged, but nothing came from %s", p->filter);
 }
 
@@ -439,7 +482,7 @@ static int subscribe(struct prober *p)
 	return client_open(p->loop, &o, &handlers, p, &p->client);
 }
 
-/* --- telling */
+/* --- the result */
 
 static void print_people(const struct prober *p)
 {
@@ -459,7 +502,7 @@ static void print_people(const struct prober *p)
 		else
 			printf("%s\n", r->text ? r->text : "");
 		if (r->how)
-			printf("%-16s what to do: %s\n", "", r->how);
+			printf("%-16s -> %s\n", "", r->how);
 	}
 }
 
@@ -611,8 +654,8 @@ int cmd_test(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Sends a probe through hook, spool, daemon and broker and back through a subscription, and "
-		       "times each leg from the start. What it sends is an event with the operation \"" OPERATION
+		.doc = "Sends a test event through hook, spool, daemon and broker and back through a subscription, and "
+		       "times each leg from the start. It is an event with the operation \"" OPERATION
 		       "\".",
 	};
 	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR, .timeout_s = 10};

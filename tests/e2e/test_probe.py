@@ -68,3 +68,15 @@ def test_probe_says_which_leg_fails(bed):
     assert code == 1 and legs["hook"]["ok"] is True and legs["spool"]["ok"] is False and "how" in legs["spool"]
     done = bed.run("virtspool", "test", "-c", bed.daemon.config_file, "--hooksdir", bed.directory / "nowhere")
     assert done.returncode == 1 and "hooks install" in done.stderr
+
+
+def test_probe_names_the_topic_that_is_refused(bed):
+    """The certificate is another host's: the broker's ACL takes nothing, and the daemon is connected all the same."""
+    bed.broker.acl = ["pattern write virtspool/v1/%u/#"]
+    bed.broker.start()
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    code, legs = probe(bed, "--timeout", "6")
+    assert code == 1 and legs["spool"]["ok"] and legs["broker"]["ok"] is False
+    assert "Not authorized (0x87) on topic virtspool/v1/node1/qemu/" in legs["broker"]["text"]
+    assert legs["broker"]["how"].startswith("our certificate is for 'host', but `host` is 'node1'")
