@@ -4,10 +4,10 @@
  *
  *	bridge_listen(&b, path);	the library may connect to `path` now
  *	fd = bridge_accept(&b);		our end of that connection
- *	bridge_release(&b);		at once: nobody else shall connect
+ *	bridge_release(&b);		at once, so that nobody else connects
  *
  * It is closed to everybody else: the socket is bound in a private directory, its inode is kept
- * with O_PATH and the name is removed before `path`, which is /proc/self/fd/N, is told to anybody;
+ * with O_PATH and the name is removed before `path`, which is /proc/self/fd/N, is used;
  * the one connection that is accepted must come from this very process; then the listener is
  * closed. Nothing can connect before (no name, mode 0700), between (pid) or after (no listener).
  */

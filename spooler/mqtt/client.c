@@ -5,13 +5,14 @@
  * ("the bridge", see bridge.h).
  *
  * Neither end of the bridge is watched by the loop: both change only through calls made here. A
- * turn carries what has come from the broker into libmosquitto, tells the user, lets the user
- * publish, and carries what libmosquitto has written to the broker; turns are repeated until
- * nothing moves, within a budget so that other sources get theirs. What is gathered in one turn
- * goes through in one piece, which is where the speed comes from.
+ * turn carries bytes from the broker into libmosquitto, calls the user's handlers, lets the user
+ * publish, and carries libmosquitto's bytes to the broker. Turns are repeated until nothing moves,
+ * within a budget so that other sources get their turn. All that is gathered in one turn goes
+ * through in one piece, which is where the speed comes from.
  *
- * libmosquitto is called by nobody's timer: its keep-alive is due at a moment that we can work out,
- * and the time-outs (CONNACK, PUBACK, PINGRESP) are ours. One timer is set to the nearest of them.
+ * Keep-alive and time-outs (CONNACK, PUBACK, PINGRESP) are ours, and libmosquitto's are not used:
+ * one timer is set to the nearest of them. Two filters see the bytes: inbound.h, so that nothing
+ * harmful reaches libmosquitto, and outbound.h, which holds PUBACKs back.
  *
  * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts
  * are released when no callback of libmosquitto and no handler is on the stack.
@@ -35,7 +36,7 @@
 #define IN_BUFFER (16 * 1024)
 #define OUT_BUFFER (64 * 1024)
 #define TURNS_MAX 32	  /* before the loop's other sources get their turn, */
-#define TURNS_USEC 50000  /* or so long */
+#define TURNS_USEC 50000  /* or this time */
 #define ANSWERS_MAX 65535 /* owed to the broker: more than there are packet identifiers */
 #define IN_FLIGHT_BYTES                                                                            \
 	(4 * 1024 * 1024)     /* bound of what libmosquitto holds, whatever the window */
@@ -84,7 +85,7 @@ struct client {
 	enum client_loss loss;
 	unsigned loss_code;
 	char loss_text[1400];
-	bool loss_told;
+	bool loss_reported;
 	char peer[512]; /* the transport's, when that is closed */
 	unsigned next_address;
 
@@ -100,7 +101,7 @@ struct client {
 	unsigned window, qos;
 	uint32_t packet_max;
 	bool can_retain;
-	bool connected_told;
+	bool connected_reported;
 
 	/* A SUBSCRIBE that waits for its SUBACK, or whose SUBACK the user has not seen yet. */
 	char **filters;
@@ -231,7 +232,7 @@ static const char *peer(const struct client *c)
 	return c->transport ? transport_peer(c->transport) : c->peer;
 }
 
-/* What can be the reason for a connection that ends without a CONNACK. */
+/* A connection that ends without a CONNACK: the likely reason. */
 static void lose_in_hello(struct client *c)
 {
 	const char *error = transport_error(c->transport);
@@ -279,7 +280,7 @@ static void lose_mosquitto(struct client *c)
 		     peer(c), mosquitto_strerror(c->mosq_code));
 }
 
-/* --- libmosquitto's callbacks: they note, and the turn tells */
+/* --- libmosquitto's callbacks: they take note, and the turn calls the handlers */
 
 static void keep_reason_string(struct client *c, const mosquitto_property *properties)
 {
@@ -762,9 +763,9 @@ static bool to_broker(struct client *c)
 	return moved > 0;
 }
 
-/* --- a turn: telling the user */
+/* --- a turn: calling the handlers */
 
-static void tell_acks(struct client *c)
+static void report_acks(struct client *c)
 {
 	unsigned i;
 
@@ -777,7 +778,7 @@ static void tell_acks(struct client *c)
 
 static void check_connack(struct client *c)
 {
-	if (!c->connack || c->connected_told || c->mosq_gone)
+	if (!c->connack || c->connected_reported || c->mosq_gone)
 		return;
 	if (c->connack_code) {
 		lose_mosquitto(c);
@@ -790,7 +791,7 @@ static void check_connack(struct client *c)
 		return;
 	}
 	c->state = READY;
-	c->connected_told = true;
+	c->connected_reported = true;
 	c->was_full = false;
 	if (c->handlers.connected)
 		c->handlers.connected(c, c->userdata);
@@ -808,7 +809,7 @@ static void free_filters(struct client *c)
 }
 
 /* A handler may subscribe again only after the last filter's call. */
-static void tell_subscribed(struct client *c)
+static void report_subscribed(struct client *c)
 {
 	if (!c->suback)
 		return;
@@ -819,13 +820,13 @@ static void tell_subscribed(struct client *c)
 	free_filters(c);
 }
 
-static void tell(struct client *c)
+static void report(struct client *c)
 {
 	bool answered = c->n_acks > 0;
 
 	check_connack(c);
-	tell_acks(c);
-	tell_subscribed(c);
+	report_acks(c);
+	report_subscribed(c);
 	if (c->closed || c->state != READY || !(answered || c->was_full) || client_room(c) == 0)
 		return;
 	c->was_full = false;
@@ -833,11 +834,11 @@ static void tell(struct client *c)
 		c->handlers.writable(c, c->userdata);
 }
 
-static void tell_loss(struct client *c)
+static void report_loss(struct client *c)
 {
-	if (c->state != LOST || c->loss_told || c->closed)
+	if (c->state != LOST || c->loss_reported || c->closed)
 		return;
-	c->loss_told = true;
+	c->loss_reported = true;
 	c->kick = sd_event_source_disable_unref(c->kick);
 	c->timer = sd_event_source_disable_unref(c->timer);
 	close_bridge(c);
@@ -870,7 +871,7 @@ static bool turn(struct client *c)
 	bool moved;
 
 	moved = from_broker(c);
-	tell(c);
+	report(c);
 	if (c->closed || c->state == LOST)
 		return false;
 	moved |= to_broker(c);
@@ -918,7 +919,7 @@ static void run(struct client *c)
 	more = c->state == HELLO || c->state == READY;
 	for (turns = 0; more && turns < TURNS_MAX && now_usec(CLOCK_MONOTONIC) < until; turns++)
 		more = turn(c);
-	tell_loss(c);
+	report_loss(c);
 	c->running = false;
 	if (c->closed) {
 		client_free(c);

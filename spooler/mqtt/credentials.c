@@ -4,8 +4,8 @@
  * the system's store, CRL, pins), our own certificate with its key (files or PKCS#11 objects), a
  * pre-shared key, and the priorities.
  *
- * Everything is read and checked when it is loaded, so that a broken file is told at start or
- * reload and the old credentials go on. Secrets are wiped from our memory once GnuTLS has them. A
+ * Everything is read and checked when it is loaded, so that a broken file is reported at start or
+ * reload and the old credentials stay in use. Secrets are wiped from our memory once GnuTLS has them. A
  * relative path is looked for in $CREDENTIALS_DIRECTORY, where systemd puts what LoadCredential=
  * names.
  */
@@ -18,7 +18,7 @@
 
 #define SYSTEM_STORE "the system's trust store"
 
-/* What RFC 9325 recommends: forward secrecy and authenticated encryption only, no SHA-1. Without
+/* As RFC 9325 recommends: forward secrecy and authenticated encryption only, no SHA-1. Without
    the versions, which minimum_version adds; without resumption, see transport.c. */
 #define PRIORITY(kx)                                                                               \
 	"NORMAL:-KX-ALL:" kx                                                                       \
@@ -195,9 +195,8 @@ static int load_crl(const struct config_tls *t, struct credentials *c, char **re
 	if (!t->crl_file)
 		return 0;
 	if (!c->verify_chain)
-		return fail(
-			-EINVAL, ret_error,
-			"tls.crl_file needs tls.ca_file: where only tls.pins are trusted, nobody can revoke");
+		return fail(-EINVAL, ret_error,
+			    "tls.crl_file needs tls.ca_file: keys in tls.pins cannot be revoked");
 	if (asprintf(&c->crl_name, "'%s'", t->crl_file) < 0) {
 		c->crl_name = NULL;
 		return -ENOMEM;

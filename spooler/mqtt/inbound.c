@@ -132,7 +132,7 @@ static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_si
 	i->shift += 7;
 	if (byte & 0x80)
 		return 0;
-	/* What is skipped takes no memory, whatever its length. */
+	/* A skipped packet takes no memory, whatever its length. */
 	if (!i->skip && i->length > max) {
 		(void)snprintf(why, why_size,
 			       "the broker sent a packet of %u bytes; the limit is %u", i->length,
@@ -156,7 +156,7 @@ static void next_property(struct inbound *i)
 		begin_part(i, INBOUND_REST, 0);
 }
 
-/* A run of bytes that nobody looks at: a fixed part, a string, a number. */
+/* A run of bytes that does not matter: a fixed part, a string, a number. */
 static int begin_run(struct inbound *i, enum inbound_part part, uint32_t length, char *why,
 		     size_t why_size)
 {
@@ -312,7 +312,7 @@ ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, siz
 			piece = take_length(i, buf[in], why, why_size) < 0 ? -EPROTO : 1;
 		if (piece < 0)
 			return piece;
-		skip = i->skip; /* still that of this packet, also behind its last byte */
+		skip = i->skip; /* still that of this packet, also after its last byte */
 		if (!skip && out != in)
 			memmove(buf + out, buf + in, (size_t)piece);
 		out += skip ? 0 : (size_t)piece;

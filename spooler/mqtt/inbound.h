@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inbound - what a broker sends is looked at before libmosquitto sees it.
+ * inbound - checks what a broker sends before libmosquitto sees it.
  *
- * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes that
- * nobody asked for, and aborts the whole process on a property that it does not know (seen with
- * 2.0.11). Here each packet's fixed header and, with MQTT 5, its properties are read as the bytes
+ * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes
+ * without a subscription, and aborts the process on an unknown property (seen with 2.0.11). Here each packet's fixed header and, with MQTT 5, its properties are read as the bytes
  * pass: what a server may not send, or what is larger than we said we take, ends the connection;
  * publishes that we have not subscribed to are left out. Pure: bytes in, bytes out. Knows MQTT's
  * fixed header and properties (MQTT 5 sections 2.1 and 2.2.2), and how long what stands before the

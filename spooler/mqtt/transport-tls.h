@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * transport-tls - what transport.c, credentials.c and verify.c share and nobody else sees: these
- * three files are all that knows GnuTLS.
+ * transport-tls - what transport.c, credentials.c and verify.c share: the part of a transport that
+ * is made of GnuTLS.
  */
 #pragma once
 

@@ -3,13 +3,13 @@
  * transport - see transport.h. A state machine over one socket: resolve, connect, shake hands,
  * carry bytes, lost.
  *
- * What it promises beyond the header, and how:
+ * Beyond the header, it promises:
  * - Nothing of the user's goes through before the server is verified. The certificate is judged inside the handshake,
  *   before our own certificate is sent; and once the handshake is through, a session in which that judgement was not
- *   made (and which is no PSK session with our key) is dropped.
+ *   made (and which is not a PSK session with our key) is dropped.
  * - No session is ever resumed: a resumed session skips the verification. Tickets are not asked for and not kept.
  * - Reading is buffered below GnuTLS, a third fewer system calls. GnuTLS may then say "again" with whole records in
- *   the buffer (behind a session ticket), hence the loop in tls_read(): nothing but an empty buffer is "again".
+ *   the buffer (after a session ticket), hence the loop in tls_read(): nothing but an empty buffer is "again".
  * - After a failed send, reading goes on: the alert that says why lies in the receive queue. In TLS 1.3 a refused
  *   client certificate shows only there, after a handshake that had succeeded on our side.
  * - All calls back come from the loop: what fails inside a call of the user's is seen by that call's result.
@@ -174,7 +174,7 @@ static ssize_t tls_pull(gnutls_transport_ptr_t userdata, void *data, size_t size
 			return 0;
 		/* A short read has emptied the socket; what comes later wakes the loop. */
 		t->drained = (size_t)n < sizeof(t->pull);
-		/* A broker with Nagle's algorithm holds its CONNACK behind the session tickets
+		/* A broker with Nagle's algorithm holds its CONNACK after the session tickets
 		   until they are acknowledged, 40 ms by default. */
 		if (t->quick_ack)
 			(void)setsockopt(t->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
@@ -386,7 +386,7 @@ static int session_start(struct transport *t)
 	return 0;
 }
 
-/* What the verification promises is asserted once more where bytes begin to flow. */
+/* The result of the verification is checked once more where bytes begin to flow. */
 static bool session_is_trusted(struct transport *t)
 {
 	gnutls_credentials_type_t type = gnutls_auth_server_get_type(t->session);
@@ -501,8 +501,7 @@ static void connected(struct transport *t)
 	describe_address(t->address, address, sizeof(address));
 	(void)snprintf(t->peer, sizeof(t->peer), "%s (%s)", t->host, address);
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	/* What is written has nearly left: who waits for an answer must not wait for megabytes in the kernel's buffer.
-	 */
+	/* Little is kept in the kernel's buffer: an answer must not wait behind megabytes. */
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){NOT_SENT_MAX}, sizeof(int));
 	if (!t->tls) {
 		established(t);
@@ -519,7 +518,7 @@ static void connected(struct transport *t)
 	shake_hands(t);
 }
 
-/* An address that does not answer must not use up the time of those behind it. */
+/* An address that does not answer must not use up the time of the next ones. */
 static uint64_t address_deadline(const struct transport *t)
 {
 	uint64_t now = loop_usec(t), left = 1;
@@ -605,7 +604,7 @@ static void on_connect_result(struct transport *t)
 		connected(t);
 }
 
-/* --- the loop's callbacks; each ends with telling the user, who may free t then */
+/* --- the loop's callbacks; each ends with `changed`, which may free t */
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
@@ -916,7 +915,7 @@ ssize_t transport_write(struct transport *t, const void *buf, size_t size)
 	return done ? (ssize_t)done : n;
 }
 
-/* --- telling */
+/* --- getters */
 
 enum transport_state transport_state(const struct transport *t)
 {

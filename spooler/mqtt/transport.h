@@ -3,12 +3,13 @@
  * transport - a TCP connection with GnuTLS on the event loop, verified before a byte of the user's
  * goes through.
  *
- * The only file that knows GnuTLS. One struct transport is one attempt: transport_open() resolves
- * the name, connects (all addresses in turn), shakes hands and verifies chain, host name and
- * expiry; `changed` is called whenever the state or what can be read or written may have changed.
- * Never calls back from inside a call of the user's. A lost connection is one state with one
- * sentence, whatever the code was; a TLS connection that ends without close_notify is lost, not
- * ended.
+ * One struct transport is one attempt: transport_open() resolves the name, connects (the addresses
+ * in turn), shakes hands and verifies chain, host name and expiry. `changed` is called whenever the
+ * state, or what can be read or written, may have changed; never from inside a call of the user's.
+ * A lost connection is one state with one sentence, whatever the code was. A TLS connection that
+ * ends without close_notify is lost, not ended.
+ *
+ * Its users see nothing of GnuTLS.
  */
 #pragma once
 
@@ -20,9 +21,8 @@
 
 #include "spooler/config/config.h"
 
-/* What a session needs that comes from files: trust, own certificate, PSK. Loaded at start and
-   on reload; shared by sessions and counted, so that an old one lives as long as its last
-   session. */
+/* The part of a session that comes from files: trust, own certificate, PSK. Loaded at start and on
+   reload; shared by sessions and counted, so that an old one lives as long as its last session. */
 struct credentials;
 /* Returns 0, or a negative errno with a sentence in *ret_error (to be freed) that names the
    file. */

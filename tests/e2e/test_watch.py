@@ -22,13 +22,14 @@ def test_options_as_mosquitto_sub_has_them(running):
 def test_the_status_of_hosts(running):
     """The last report of each host is there at once, marked as retained; a later one has its time."""
     bed = running
+    wait_until(lambda: [m for m in bed.subscribed.messages if b"status.online" in m.payload], 15, "it is reported online")
     watch = Watch(bed).watching()
     (line,) = watch.wait_for("node1", "online")
     assert "(retained)" in line
     bed.daemon.kill()
     watch.wait_for("node1", "offline", "lost")
     bed.daemon.start()
-    wait_until(lambda: len(watch.lines()) == 3, what="it is back")
+    wait_until(lambda: len(watch.lines()) == 3, 15, "it is back")
     bed.daemon.stop()
     watch.wait_for("node1", "offline", "stopped")
     for line in watch.lines()[1:]:
