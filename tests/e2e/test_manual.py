@@ -95,7 +95,7 @@ def test_variables(sources, pages):
     used = {v for f in files for v in re.findall(r'getenv\("(\w+)"\)', f.read_text())}
     told = {v for p in pages for line in re.findall(r"\bEv (.*)", page(p)) for v in re.findall(r"[A-Z_]{4,}", line)}
     assert used <= told
-    from_elsewhere = {"LESS", "LESSSECURE", "VIRTSPOOL_SPOOLDIR", "VIRTSPOOL_RUNDIR", "VIRTSPOOL_HOOKSDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "DESTDIR"}
+    from_elsewhere = {"TZ", "SHUTDOWN_TIMEOUT", "LESS", "LESSSECURE", "VIRTSPOOL_SPOOLDIR", "VIRTSPOOL_RUNDIR", "VIRTSPOOL_HOOKSDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "DESTDIR"}
     assert told <= used | from_elsewhere, "nobody looks at it"
 
 
@@ -120,7 +120,7 @@ def test_exit_codes():
 
 def test_pages_name_each_other_rightly():
     names = {(p.name.rpartition(".")[0], p.suffix[1:]) for p in PAGES}
-    assert len(names) == 7
+    assert len(names) == 9
     for path in [*PAGES, ROOT / "README.md", *ROOT.glob("etc/**/*.md")]:
         named = set(re.findall(r"\.Xr (virtspool\S*) (\d)", path.read_text()))
         named |= set(re.findall(r"\b(virtspool[\w.-]*)\((\d)\)", path.read_text()))
