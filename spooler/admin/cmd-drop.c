@@ -11,11 +11,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "hook/spool.h"
 #include "spooler/admin/command.h"
 #include "spooler/base/log.h"
 #include "spooler/admin/select.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
+#include "spooler/spool/dropped.h"
 
 #define SHOWN_MAX 20 /* removals that stderr shows as well */
 
@@ -136,6 +138,8 @@ static void drop_event(struct dropper *d, struct lookup *l, const struct spool_i
 
 	if (r == 0) {
 		what = describe(&f);
+		/* The daemon may not have seen it, and would report it as lost. */
+		(void)dropped_note(spool_run_directory(), l->directories[f.place], f.name);
 		r = remove_file(l, f.place, f.name);
 	}
 	if (r == 0)

@@ -22,6 +22,7 @@
 #include "hook/spool.h"
 #include "spooler/base/log.h"
 #include "spooler/base/loop.h"
+#include "spooler/spool/dropped.h"
 #include "spooler/spool/spoolid.h"
 #include "spooler/base/util.h"
 
@@ -192,6 +193,8 @@ static void remove_oldest(struct housekeeping *a)
 	struct stat st;
 
 	spool_id_name(&a->oldest.entries[a->oldest.position++], name);
+	if (place_of(a) == PLACE_NEW) /* or it would be reported as lost */
+		(void)dropped_note(a->run_dir, dirfd(a->directory), name);
 	if (fstatat(dirfd(a->directory), name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    unlinkat(dirfd(a->directory), name, 0) < 0)
 		return;

@@ -42,6 +42,7 @@ struct queue {
 	struct id_list live, replay;
 	struct idset taken, held;
 	struct id_list stuck; /* sorted */
+	size_t stuck_max;
 	bool blocked; /* there is no room for more of them: the disk's events are not given */
 	int stuck_error;
 	char *stuck_text;
@@ -129,7 +130,7 @@ static void stuck_add(struct queue *q, const struct spool_id *e, int error)
 	q->stuck_error = error;
 	if (i < q->stuck.n && spool_id_compare(&q->stuck.entries[i], e) == 0)
 		return;
-	if (q->stuck.n == QUEUE_STUCK_MAX || id_list_add(&q->stuck, e, QUEUE_STUCK_MAX) < 0) {
+	if (q->stuck.n == q->stuck_max || id_list_add(&q->stuck, e, q->stuck_max) < 0) {
 		q->blocked = true;
 		return;
 	}
@@ -137,7 +138,7 @@ static void stuck_add(struct queue *q, const struct spool_id *e, int error)
 	memmove(&q->stuck.entries[i + 1], &q->stuck.entries[i],
 		(q->stuck.n - 1 - i) * sizeof(*q->stuck.entries));
 	q->stuck.entries[i] = *e;
-	q->blocked = q->stuck.n == QUEUE_STUCK_MAX;
+	q->blocked = q->stuck.n == q->stuck_max;
 }
 
 /* --- scanning */
@@ -403,6 +404,7 @@ int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_que
 	for (enum place p = 0; p < N_PLACES; p++)
 		q->directories[p] = -1;
 	q->changed = true;
+	q->stuck_max = QUEUE_STUCK_MAX;
 	q->spool_dir = strdup(spool_dir);
 	q->run_dir = strdup(run_dir);
 	if (!q->spool_dir || !q->run_dir) {
@@ -434,6 +436,11 @@ void queue_free(struct queue *q)
 void queue_use_disk(struct queue *q, struct disk *disk)
 {
 	q->disk = disk;
+}
+
+void queue_set_stuck_max(struct queue *q, size_t n)
+{
+	q->stuck_max = n;
 }
 
 void queue_changed(struct queue *q)

@@ -150,10 +150,11 @@ def test_file_system_that_cannot_be_told_not_to_replace(bed):
     for name, directory in ((torn, "new"), ("foreign", "new"), ("taken", "new"), ("taken", "failed")):
         (bed.spool.path(directory) / name).write_text(f"{name} in {directory}")
     bed.daemon.start()
-    ledger.check(subscriber, failed=[torn, "foreign", "taken"])
+    ledger.check(subscriber, failed=[torn, "foreign", "taken", "taken.1"])
     bed.spool.wait_count(5, "sent")
-    wait_until(lambda: bed.spool.names("new") == ["taken"], 10, lambda: f"all but one are gone: {bed.spool.names('new')}")
+    wait_until(lambda: not bed.spool.names("new"), 10, lambda: f"all are gone: {bed.spool.names('new')}")
     assert bed.spool.read("failed", "taken") == b"taken in failed"
+    assert bed.spool.read("failed", "taken.1") == b"taken in new"
     assert bed.spool.read("failed", "foreign") == b"foreign in new"
 
 

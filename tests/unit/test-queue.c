@@ -257,6 +257,54 @@ static void test_hanging_disk(void **state)
 	expect_next(f, 3, &e);
 }
 
+/* Delivered events that cannot be removed are not given again; too many of them, and no more are
+   taken from the disk, while the emergency spool goes on. */
+static void test_stuck(void **state)
+{
+	struct fixture *f = *state;
+	char path[4][256];
+	struct spool_id e;
+
+	queue_set_stuck_max(f->queue, 2);
+	for (unsigned i = 0; i < 2; i++) { /* a directory cannot be unlinked */
+		(void)snprintf(path[i], sizeof(path[i]), "%s/spool/new/%s", f->top, name_of(i + 1));
+		assert_int_equal(mkdir(path[i], 0700), 0);
+	}
+	put(f, "spool/new", name_of(3), "record");
+	put(f, "run/emergency/new", name_of(4), "record");
+	for (unsigned i = 1; i <= 2; i++) {
+		expect_next(f, i, &e);
+		assert_true(queue_done(f->queue, &e, false) < 0);
+	}
+	assert_true(queue_is_stuck(f->queue));
+	assert_non_null(strstr(queue_error(f->queue), "cannot remove 2 delivered events"));
+	assert_false(queue_is_blind(f->queue));
+	queue_rescan(f->queue);
+	expect_next(f, 4, &e);
+	assert_int_equal(queue_done(f->queue, &e, false), 0);
+	expect_empty(f);
+	assert_true(queue_remove_stuck(f->queue) < 0);
+	expect_empty(f);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(rmdir(path[i]), 0);
+	assert_int_equal(queue_remove_stuck(f->queue), 0);
+	assert_null(queue_error(f->queue));
+	expect_next(f, 3, &e);
+}
+
+/* A stray whose twin lies in failed/ already moves there under another name. */
+static void test_stray_twin(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "spool/failed", "stray", "the first");
+	put(f, "spool/new", "stray", "the second");
+	expect_empty(f);
+	assert_false(there(f, "spool/new", "stray"));
+	assert_true(there(f, "spool/failed", "stray") && there(f, "spool/failed", "stray.1") &&
+		    there(f, "spool/failed", "stray.1.reason"));
+}
+
 /* What is to be remembered has a bound. */
 static void test_held_is_bounded(void **state)
 {
@@ -425,6 +473,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_endings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hanging_disk, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stuck, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stray_twin, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_held_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rescan, setup, teardown),
