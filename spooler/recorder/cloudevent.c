@@ -293,6 +293,9 @@ static int read_lost(struct reader *r, const json_t *data, struct cloudevent *e)
 		return 0;
 	if (!json_is_array(list))
 		return refuse(r, "'lost' is not a list");
+	e->lost = calloc(CLOUDEVENT_LOST_MAX, sizeof(*e->lost));
+	if (!e->lost)
+		return -ENOMEM;
 	json_array_foreach (list, i, item) {
 		const char *epoch = json_string_value(json_object_get(item, "epoch"));
 		int64_t first = json_integer_value(json_object_get(item, "first")),
@@ -403,7 +406,7 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 		return refuse(&r, "the topic does not fit mqtt.topic or mqtt.status_topic");
 	q = read_payload(&r, payload, size, &e);
 	if (q < 0) {
-		json_decref(e.json);
+		cloudevent_release(&e);
 		return q;
 	}
 	*ret_event = e;
@@ -413,5 +416,7 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 void cloudevent_release(struct cloudevent *e)
 {
 	json_decref(e->json);
+	free(e->lost);
 	e->json = NULL;
+	e->lost = NULL;
 }

@@ -50,10 +50,10 @@ struct cloudevent {
 	/* of a status report */
 	bool online;
 	const char *boot;
-	struct {
+	struct cloudevent_range {
 		unsigned char epoch[16];
 		int64_t first, last;
-	} lost[CLOUDEVENT_LOST_MAX]; /* that never reached the host's spool, as it says */
+	} *lost; /* that never reached the host's spool, as it says */
 	size_t n_lost;
 
 	json_t *json;
