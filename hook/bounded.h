@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * bounded - calls a function that may hang in the kernel, and waits for it only so long.
+ * bounded - calls a function that may hang in the kernel, and waits for it a bounded time.
  *
  * A file system that is frozen, or whose server or device is gone, holds a process where no signal
  * reaches it. libvirt waits for its hook without a time-out, so the hook must not be that process:

@@ -10,7 +10,7 @@
 
 #define STEP 8
 
-/* What a byte does to the checksum is the exclusive or of what its bits do: b0 to b7, which
+/* The effect of a byte on the checksum is the exclusive or of its bits' effects: b0 to b7, which
    follow from 0x1edc6f41. */
 #define ENTRY(i, b0, b1, b2, b3, b4, b5, b6, b7)                                                   \
 	(((i) >> 0 & 1) * b0 ^ ((i) >> 1 & 1) * b1 ^ ((i) >> 2 & 1) * b2 ^ ((i) >> 3 & 1) * b3 ^   \

@@ -236,7 +236,8 @@ static int write_to_disk(struct put_job *j, int spool_fd)
 	if (r < 0)
 		return r;
 	r = spool_write(&s, j->name, j->parts, 2);
-	if (r == 0) /* after the record, which may need the last inode; the sync of new/ is for both */
+	if (r ==
+	    0) /* after the record, which may need the last inode; the sync of new/ is for both */
 		spool_raise_high_water(spool_fd, j->high_water, j->ticks);
 	if (r == 0 && atomic_compare_exchange_strong(&j->state, &writing, JOB_PUBLISHING)) {
 		r = spool_publish(&s, j->name);

@@ -44,7 +44,7 @@ struct put {
 		emergency_error; /* why the record is not there; 0: it is, or was not tried */
 };
 
-/* What the call that may hang works on. */
+/* The record that the call that may hang works on. */
 struct put_job {
 	atomic_int state, users;
 	void (*release)(struct put_job *j); /* when nothing uses the job any more; may be NULL */

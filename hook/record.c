@@ -38,6 +38,7 @@
  *	transition   the id of the hook's record of the same transition
  *	detail       key=value, as often as there are details
  *	flags        words, if any: document-truncated arguments-truncated unordered told-by-hook
+ *	             no-hook
  *	redacted     how many secrets were blanked in the document, if any
  *	length       bytes of the document: from after the blank line to the end of the file
  *	crc32c       eight digits, always the last line: CRC-32C of the header before this line and of
@@ -56,6 +57,7 @@ const struct record_flag_word record_flag_words[RECORD_N_FLAGS] = {
 	{"arguments-truncated", RECORD_ARGUMENTS_TRUNCATED},
 	{"unordered", RECORD_UNORDERED},
 	{"told-by-hook", RECORD_TOLD_BY_HOOK},
+	{"no-hook", RECORD_NO_HOOK},
 };
 
 static void text_add_time(struct text *t, int64_t ns)

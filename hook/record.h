@@ -30,7 +30,7 @@
 #define RECORD_FORMAT "virtspool-record " /* the first line, before the version */
 #define RECORD_VERSION "1"
 #define RECORD_CHECKSUM_KEY "crc32c: "
-#define RECORD_N_FLAGS 4
+#define RECORD_N_FLAGS 5
 
 struct bytes {
 	const char *data;
@@ -38,13 +38,16 @@ struct bytes {
 };
 
 enum record_flags {
-	RECORD_DOCUMENT_TRUNCATED =
-		1 << 0, /* the document was longer than kept, or stdin did not end in time */
-	RECORD_ARGUMENTS_TRUNCATED =
-		1 << 1,		   /* an argument was longer, or there were more, than is kept */
-	RECORD_UNORDERED = 1 << 2, /* the stamp is of a private epoch: see stamp_take() */
-	RECORD_TOLD_BY_HOOK =
-		1 << 3, /* of virtspool-listen: hooks tell this transition too, and they count */
+	/* the document was longer than kept, or stdin did not end in time */
+	RECORD_DOCUMENT_TRUNCATED = 1 << 0,
+	/* an argument was longer, or there were more, than is kept */
+	RECORD_ARGUMENTS_TRUNCATED = 1 << 1,
+	/* the stamp is of a private epoch: see stamp_take() */
+	RECORD_UNORDERED = 1 << 2,
+	/* of virtspool-listen: a hook reported this transition, too, and its record counts */
+	RECORD_TOLD_BY_HOOK = 1 << 3,
+	/* of virtspool-listen: a hook should have reported this transition, and did not */
+	RECORD_NO_HOOK = 1 << 4,
 };
 
 struct record_flag_word {
@@ -71,9 +74,9 @@ struct record {
 	struct bytes document;
 
 	/* Of virtspool-listen only; the hook leaves them out. */
-	struct bytes origin; /* "api": libvirt's event API told it; nothing: a hook did */
+	struct bytes origin; /* "api": reported by libvirt's event API; nothing: by a hook */
 	struct bytes
-		transition; /* the id of the hook's record that tells the same transition, if it is known */
+		transition; /* the id of the hook's record of the same transition, if it is known */
 	struct bytes details[RECORD_DETAILS_MAX]; /* each "key=value" */
 	unsigned n_details;
 };

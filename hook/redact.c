@@ -240,7 +240,7 @@ struct redact {
 	unsigned count;
 	unsigned free_depth; /* in how many elements in which anything may be written */
 	bool pending;	     /* the text before named a secret: the next is one */
-	bool is_name;	     /* of the guest or network, which is no secret */
+	bool is_name;	     /* of the guest or network: not a secret */
 };
 
 enum {
@@ -379,7 +379,7 @@ static bool begins_as_a_whole(const struct redact *r, size_t end)
 	return false;
 }
 
-/* Behind a word: quotes and blanks, in their spellings. */
+/* After a word: quotes and blanks, in their spellings. */
 static size_t skip_quotes(const struct redact *r, size_t from, size_t end)
 {
 	for (;; from++) {
@@ -407,13 +407,13 @@ static size_t separator(const struct redact *r, size_t from, size_t end)
 static bool word_names_secret(struct redact *r, size_t at_word, size_t end, struct name n,
 			      bool is_free)
 {
-	size_t behind = at_word + n.size, next;
+	size_t word_end = at_word + n.size, next;
 
 	if (n.size == 3 && bytes_equal(n.s, "key", 3))
-		return separator(r, behind, end) > 0 && r->data[behind] != ',';
+		return separator(r, word_end, end) > 0 && r->data[word_end] != ',';
 	if (!is_secret(n))
 		return false;
-	next = skip_quotes(r, behind, end);
+	next = skip_quotes(r, word_end, end);
 	if (!is_free)
 		return separator(r, next, end) > 0;
 	r->pending = next == end;
@@ -647,7 +647,7 @@ static size_t find_value(const struct redact *r, size_t from, struct attribute *
 	return a->end + (p < end && *p == quote);
 }
 
-/* The next attribute at or after *at. False at the end of the tag: *at is behind its '>', or at
+/* The next attribute at or after *at. False at the end of the tag: *at is after its '>', or at
    something that cannot be in a tag. */
 static bool next_attribute(const struct redact *r, size_t *at, bool *empty, struct attribute *ret)
 {

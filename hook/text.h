@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * text - a line is built piece by piece into a buffer of fixed size, without stdio: its code would
- * be most of the hook. What does not fit is dropped and `full` says so.
+ * be most of the hook. Text that does not fit is dropped, and `full` says so.
  */
 #pragma once
 

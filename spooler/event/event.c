@@ -252,8 +252,8 @@ static void put_call(struct builder *b, const struct config *c, const struct rec
 		put_text(b, "name", r->object);
 	if (r->origin.size)
 		put_text(b, "origin", r->origin);
-	if (r->flags & RECORD_TOLD_BY_HOOK)
-		put(b, b->data, "authoritative", json_false());
+	if (r->flags & (RECORD_TOLD_BY_HOOK | RECORD_NO_HOOK))
+		put(b, b->data, "authoritative", json_boolean(r->flags & RECORD_NO_HOOK));
 	if (transition_of(r).size)
 		put_text(b, "transition", transition_of(r));
 }

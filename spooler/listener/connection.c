@@ -6,7 +6,7 @@
  * difference is spooled as a `reconciled` record: the state now, the state before, and the reason
  * if libvirt knows one. Events come meanwhile; a comparison counts only if no event came while the
  * domains were looked at, and if the difference was still there some moments later, as events may
- * be on their way. What cannot be asked for is left as it is: that a daemon or a domain cannot be
+ * be on their way. A domain that cannot be asked stays as it is: that a daemon or a domain cannot be
  * reached never reads as that it has stopped.
  */
 #include "spooler/listener/connection.h"
@@ -19,6 +19,7 @@
 #include "spooler/base/util.h"
 #include "spooler/listener/writer.h"
 #include "spooler/listener/states.h"
+#include "spooler/listener/uri.h"
 #include "spooler/listener/correlate.h"
 
 #define SETTLE_MS 300	/* how long a difference must stay to count */
@@ -50,20 +51,6 @@ struct connection {
 };
 
 /* --- small things */
-
-int connection_driver(const char *uri, char *buf, size_t size)
-{
-	size_t n = strcspn(uri, "+:");
-
-	if (n == 0 || n >= size || !strstr(uri + n, "://") ||
-	    strspn(uri, "abcdefghijklmnopqrstuvwxyz0123456789") < n)
-		return -EINVAL;
-	memcpy(buf, uri, n);
-	buf[n] = '\0';
-	if (strcmp(buf, "xen") == 0)
-		(void)snprintf(buf, size, "libxl");
-	return 0;
-}
 
 const char *connection_phase_name(enum connection_phase phase)
 {
@@ -100,7 +87,7 @@ static bool wait_ms(struct connection *c, unsigned ms)
 	return pthread_cond_timedwait(&c->wake, &c->lock, &until) != ETIMEDOUT;
 }
 
-/* Waits so long, or until it is over. Returns whether it is. */
+/* Waits for this time, or until the connection is over. Returns whether it is. */
 static bool pause_ms(struct connection *c, unsigned ms)
 {
 	bool over;
@@ -156,7 +143,7 @@ static void add_xml(struct text *t, const char *s)
 			text_add_bytes(t, s, 1);
 }
 
-/* So much of the domain's document as an event tells: readers of records find name and uuid
+/* The part of the domain's document that an event knows: readers of records find name and uuid
    where they always are. */
 static char *document_new(const char *driver, const char *name, const char *uuid, int id)
 {
@@ -267,6 +254,25 @@ static void learn(struct connection *c, const struct notice *n)
 	c->stats.domains = c->states.n;
 }
 
+/* The hook's record comes first, so if there is none libvirt did not run the hook, and this record is
+   the one that counts. */
+static void correlate(const struct connection *c, const struct notice *n, const char *operation,
+		      struct record *r, char transition[static 37])
+{
+	switch (correlate_take(c->driver, bytes_of(n->name), operation, transition)) {
+	case CORRELATE_FOUND:
+		r->transition = bytes_of(transition);
+		r->flags |= RECORD_TOLD_BY_HOOK;
+		break;
+	case CORRELATE_UNKNOWN:
+		r->flags |= RECORD_TOLD_BY_HOOK;
+		break;
+	case CORRELATE_NONE:
+		r->flags |= RECORD_NO_HOOK;
+		break;
+	}
+}
+
 static void on_event(const struct notice *n, void *userdata)
 {
 	struct connection *c = userdata;
@@ -279,11 +285,8 @@ static void on_event(const struct notice *n, void *userdata)
 		r.details[r.n_details++] = bytes_of(n->details[i]);
 	if (n->truncated)
 		r.flags |= RECORD_ARGUMENTS_TRUNCATED;
-	if (hook) {
-		r.flags |= RECORD_TOLD_BY_HOOK;
-		if (correlate_take(c->driver, bytes_of(n->name), hook, transition))
-			r.transition = bytes_of(transition);
-	}
+	if (hook)
+		correlate(c, n, hook, &r, transition);
 	keep_of_domain(c, &r, n->name, n->uuid, n->domain_id);
 	if (n->lifecycle >= 0) {
 		c->generation++;
@@ -386,7 +389,7 @@ static bool is_active(int state)
 	return state != VIR_DOMAIN_SHUTOFF && state != STATE_ABSENT;
 }
 
-/* The states as they are told: blocked is running. */
+/* The states as they are reported: blocked is running. */
 static bool states_differ(int a, int b)
 {
 	char one[32], two[32];
@@ -457,7 +460,7 @@ static bool compare(struct connection *c, const struct found *f, bool spool)
 	return differs;
 }
 
-/* What the snapshot does not have is not there: the list came whole, or there is no snapshot. */
+/* A domain that the snapshot does not have is gone: the list was complete, or there is no snapshot. */
 static size_t compare_all(struct connection *c, const struct snapshot *s, bool spool)
 {
 	size_t differences = 0;
@@ -726,12 +729,12 @@ int connection_new(const char *uri, const struct connection_options *options,
 	c->userdata = userdata;
 	c->subscription.notify = on_event;
 	c->subscription.userdata = c;
-	r = connection_driver(uri, c->driver, sizeof(c->driver));
+	r = uri_driver(uri, c->driver, sizeof(c->driver));
 	if (r == 0)
 		r = states_load(&c->states, uri);
 	if (r > 0)
 		log_warning(
-			"'%s' cannot be read: what changed meanwhile is not known, and every domain is told anew",
+			"'%s' is damaged: changes since then are unknown; reporting every domain again",
 			c->states.path);
 	c->stats.uri = c->uri;
 	c->stats.driver = c->driver;

@@ -17,7 +17,7 @@
 struct connection_options {
 	bool balloon;			   /* register for balloon-change as well */
 	unsigned keep_alive_s;		   /* interval of keep-alive messages; 0: none */
-	unsigned keep_alive_count;	   /* so many unanswered end the connection */
+	unsigned keep_alive_count;	   /* this many unanswered end the connection */
 	unsigned retry_min_s, retry_max_s; /* back-off between attempts */
 };
 
@@ -56,9 +56,5 @@ int connection_new(const char *uri, const struct connection_options *options,
 bool connection_stop(struct connection *c, unsigned wait_ms);
 
 void connection_get_stats(struct connection *c, struct connection_stats *ret_stats);
-
-/* The driver as its hooks call it: of "qemu+unix:///system?socket=..." "qemu", of
-   "xen:///system" "libxl". -EINVAL if it is not a URI. */
-int connection_driver(const char *uri, char *buf, size_t size);
 
 const char *connection_phase_name(enum connection_phase phase);

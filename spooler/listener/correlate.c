@@ -20,6 +20,7 @@
 
 #define DOMAINS_MAX 16384
 #define OPERATIONS 2
+#define UNKNOWN_USEC (10 * USEC_PER_SEC) /* after records were missed */
 
 static const char *const operations[OPERATIONS] = {"started", "stopped"};
 
@@ -33,6 +34,7 @@ struct domain {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct domain *buckets[1024];
 static size_t n_domains;
+static uint64_t unknown_until_usec;
 static int watch_fd = -1, watch_new = -1, watch_emergency = -1;
 
 static size_t bucket_of(const char *driver, size_t driver_size, struct bytes name)
@@ -71,6 +73,7 @@ static struct domain *find(struct bytes driver, struct bytes name, bool make)
 		return NULL;
 	if (n_domains >= DOMAINS_MAX) {
 		forget_all();
+		unknown_until_usec = now_usec(CLOCK_MONOTONIC) + UNKNOWN_USEC;
 		b = &buckets[bucket_of(driver.data, driver.size, name)];
 	}
 	d = calloc(1, sizeof(*d) + driver.size + name.size);
@@ -194,6 +197,7 @@ static void drain(void)
 			at += (ssize_t)(sizeof(*e) + e->len);
 			if (e->mask & IN_Q_OVERFLOW) {
 				forget_all(); /* what was missed may be newer than what we have */
+				unknown_until_usec = now_usec(CLOCK_MONOTONIC) + UNKNOWN_USEC;
 			} else if (e->mask & IN_IGNORED) {
 				watch_new = e->wd == watch_new ? -1 : watch_new;
 				watch_emergency = e->wd == watch_emergency ? -1 : watch_emergency;
@@ -221,23 +225,31 @@ void correlate_drain(void)
 	(void)pthread_mutex_unlock(&lock);
 }
 
-bool correlate_take(const char *driver, struct bytes domain, const char *operation,
-		    char ret_id[static 37])
+/* With the lock held. */
+static enum correlation take(struct domain *d, int operation, char ret_id[static 37])
+{
+	if (d && d->ids[operation][0]) {
+		memcpy(ret_id, d->ids[operation], sizeof(d->ids[operation]));
+		d->ids[operation][0] = '\0';
+		return CORRELATE_FOUND;
+	}
+	if ((watch_new < 0 && watch_emergency < 0) ||
+	    now_usec(CLOCK_MONOTONIC) < unknown_until_usec)
+		return CORRELATE_UNKNOWN;
+	return CORRELATE_NONE;
+}
+
+enum correlation correlate_take(const char *driver, struct bytes domain, const char *operation,
+				char ret_id[static 37])
 {
 	int i = operation_index(operation, strlen(operation));
-	struct domain *d = NULL;
-	bool found;
+	enum correlation c = CORRELATE_UNKNOWN;
 
 	(void)pthread_mutex_lock(&lock);
-	if (watch_fd >= 0) {
+	if (watch_fd >= 0 && i >= 0) {
 		drain();
-		d = i >= 0 ? find((struct bytes){driver, strlen(driver)}, domain, false) : NULL;
-	}
-	found = d && d->ids[i][0];
-	if (found) {
-		memcpy(ret_id, d->ids[i], sizeof(d->ids[i]));
-		d->ids[i][0] = '\0';
+		c = take(find((struct bytes){driver, strlen(driver)}, domain, false), i, ret_id);
 	}
 	(void)pthread_mutex_unlock(&lock);
-	return found;
+	return c;
 }

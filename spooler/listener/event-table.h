@@ -2,7 +2,7 @@
 /*
  * event-table - every domain event that libvirt's API has, and what is recorded of each.
  *
- * The only file that knows the events' ids, arguments and enumerations. What the headers that we
+ * It knows the events' ids, arguments and enumerations. Anything that the headers that we
  * were compiled with do not know (an event of a newer library, a new detail of an old event) is
  * passed on by its number.
  */
@@ -32,7 +32,7 @@ struct notice {
 
 typedef void (*event_table_fn)(const struct notice *n, void *userdata);
 
-/* What one connection listens to. It must stay where it is while it is registered. */
+/* The events that one connection listens to. It must stay where it is while it is registered. */
 struct subscription {
 	event_table_fn notify;
 	void *userdata;
@@ -54,7 +54,7 @@ void event_table_deregister(struct subscription *s);
 /* The event's word, or NULL for a number that has none yet. */
 const char *event_table_event_name(int event_id);
 
-/* Does a hook tell this transition as well, and which operation is it: "started", "stopped", or
+/* The operation of the hook that reports this transition as well: "started", "stopped", or
    NULL. */
 const char *event_table_hook_of(const struct notice *n);
 

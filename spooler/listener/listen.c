@@ -9,6 +9,7 @@
 #include "spooler/base/util.h"
 #include "spooler/listener/listener.h"
 #include "spooler/listener/report.h"
+#include "spooler/listener/uri.h"
 
 #define DEFAULT_URI "qemu:///system"
 
@@ -30,9 +31,9 @@ static const struct argp_option options[] = {
 	{"balloon", KEY_BALLOON, NULL, 0, "record balloon-change as well; a guest can cause many",
 	 0},
 	{"keep-alive", KEY_KEEP_ALIVE, "SECONDS", 0,
-	 "ask an idle connection so often; 0: never [5]", 0},
+	 "probe a connection after this time of silence; 0: never [5]", 0},
 	{"keep-alive-count", KEY_KEEP_ALIVE_COUNT, "N", 0,
-	 "it is lost after so many without an answer [3]", 0},
+	 "unanswered probes after which it is lost [3]", 0},
 	{"retry-max", KEY_RETRY_MAX, "SECONDS", 0, "longest time between attempts to connect [30]",
 	 0},
 	{"metrics", KEY_METRICS, "FILE", 0,
@@ -58,11 +59,11 @@ static void add_uri(struct argp_state *state, struct listener_options *o, const 
 {
 	char driver[64];
 
-	if (connection_driver(uri, driver, sizeof(driver)) < 0)
+	if (uri_driver(uri, driver, sizeof(driver)) < 0)
 		argp_error(state, "'%s' is not a libvirt URI such as " DEFAULT_URI, uri);
 	for (size_t i = 0; i < o->n_uris; i++)
 		if (strcmp(o->uris[i], uri) == 0)
-			argp_error(state, "'%s' stands twice", uri);
+			argp_error(state, "'%s' is given twice", uri);
 	if (o->n_uris == LISTENER_URIS_MAX)
 		argp_error(state, "more than %d URIs", LISTENER_URIS_MAX);
 	o->uris[o->n_uris++] = uri;
@@ -111,7 +112,7 @@ int main(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Records what libvirt's event API tells in virtspool's spool.\vSee virtspool-listen(8).",
+		.doc = "Records the events of libvirt's API in virtspool's spool.\vSee virtspool-listen(8).",
 	};
 	_cleanup_free_ char *metrics = NULL;
 	struct listener_options o = {

@@ -29,9 +29,9 @@
 #define REPORT_USEC                                                                                \
 	USEC_PER_SEC /* status is written at most this often, and only when something has changed */
 #define METRICS_USEC                                                                               \
-	(60 * USEC_PER_SEC) /* and at least this often, as its time tells that it is current */
+	(60 * USEC_PER_SEC) /* and at least this often: its time shows that it is current */
 #define BEAT_MS 2000	    /* libvirt's event loop shows that it runs */
-#define BEAT_LATE_S 60	    /* after so long it does not, and systemd's watchdog is left to bite */
+#define BEAT_LATE_S 60	    /* without a beat for this long, systemd's watchdog is no longer fed */
 #define STOP_MS 3000	    /* for the connections to end */
 
 /* --- libvirt's event loop */
@@ -63,7 +63,7 @@ static void *run_events(void *userdata)
 	return NULL;
 }
 
-/* What libvirt would print we log ourselves, from its return values. */
+/* libvirt would print errors; we log them from its return values. */
 static void on_libvirt_error(void *userdata, virErrorPtr error)
 {
 }
@@ -108,8 +108,8 @@ static void on_changed(void *userdata)
 	(void)!write(l->changed_fd, &one, sizeof(one));
 }
 
-static void tell_systemd(const struct connection_stats *stats, size_t n,
-			 const struct writer_counts *records)
+static void notify_systemd(const struct connection_stats *stats, size_t n,
+			   const struct writer_counts *records)
 {
 	size_t listening = 0;
 
@@ -137,7 +137,7 @@ static void write_report(struct listener *l)
 	if (r < 0 && !l->report_error_logged)
 		log_warning("cannot write status or metrics: %s", strerror(-r));
 	l->report_error_logged = r < 0;
-	tell_systemd(stats, l->n_connections, &report.records);
+	notify_systemd(stats, l->n_connections, &report.records);
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
@@ -291,7 +291,7 @@ int listener_run(const struct listener_options *o)
 		r = EX_SOFTWARE;
 	}
 	if (!disconnect_all(&l)) {
-		log_warning("a libvirt did not let go; its connection ends with the process");
+		log_warning("a libvirt connection did not close in time; abandoning it at exit");
 		report_remove(spool_run_directory());
 		_exit(r);
 	}

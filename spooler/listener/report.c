@@ -62,10 +62,12 @@ char *report_json(const struct report *r)
 	for (size_t i = 0; i < r->n_connections; i++)
 		(void)json_array_append_new(list, connection_json(&r->connections[i]));
 	/* clang-format off */
-	j = json_pack("{s:i, s:s, s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:o}", "pid", (int)getpid(), "version", PACKAGE_VERSION,
+	j = json_pack("{s:i, s:s, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:o}, s:o, s:o}", "pid", (int)getpid(), "version", PACKAGE_VERSION,
 		      "started", json_time(r->started_usec),
 		      "records", "kept", (json_int_t)r->records.kept, "emergency", (json_int_t)r->records.emergency,
 		      "lost", (json_int_t)r->records.lost, "unordered", (json_int_t)r->records.unordered,
+		      "without_hook", (json_int_t)r->records.without_hook,
+		      "last_without_hook", json_time(r->records.without_hook_usec),
 		      "connections", list, "written", json_time((uint64_t)time(NULL) * USEC_PER_SEC));
 	/* clang-format on */
 	text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
@@ -108,6 +110,10 @@ static void records(FILE *f, const struct writer_counts *c)
 	fprintf(f, "virtspool_listen_records_total{to=\"lost\"} %" PRIu64 "\n", c->lost);
 	head(f, "records_unordered_total", "counter", "Records for which no stamp could be taken.");
 	fprintf(f, "virtspool_listen_records_unordered_total %" PRIu64 "\n", c->unordered);
+	head(f, "transitions_without_hook_total", "counter",
+	     "Starts and ends of domains that a hook should have recorded, and did not.");
+	fprintf(f, "virtspool_listen_transitions_without_hook_total %" PRIu64 "\n",
+		c->without_hook);
 }
 
 static void events(FILE *f, const struct report *r)

@@ -12,6 +12,7 @@
  */
 #include "spooler/listener/states.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -126,7 +127,8 @@ static void unescape(char *s)
 	unsigned byte;
 
 	for (; *s; s++)
-		if (*s == '%' && sscanf(s + 1, "%2x", &byte) == 1 && byte) {
+		if (*s == '%' && isxdigit((unsigned char)s[1]) && isxdigit((unsigned char)s[2]) &&
+		    sscanf(s + 1, "%2x", &byte) == 1 && byte) {
 			*to++ = (char)byte;
 			s += 2;
 		} else {
@@ -155,7 +157,7 @@ static bool parse_line(struct states *k, char *line)
 	return true;
 }
 
-static bool parse(struct states *k, FILE *f)
+bool states_parse(struct states *k, FILE *f)
 {
 	_cleanup_free_ char *line = NULL;
 	size_t room = 0, count = 0;
@@ -182,7 +184,7 @@ int states_load(struct states *k, const char *uri)
 	f = fopen(k->path, "re");
 	if (!f)
 		return errno != ENOENT;
-	whole = parse(k, f);
+	whole = states_parse(k, f);
 	if (!whole) {
 		char *path = TAKE_PTR(k->path);
 
@@ -193,7 +195,7 @@ int states_load(struct states *k, const char *uri)
 	return !whole;
 }
 
-static int print(const struct states *k, FILE *f)
+int states_print(const struct states *k, FILE *f)
 {
 	fputs(FIRST_LINE, f);
 	for (size_t i = 0; i < k->n; i++) {
@@ -209,9 +211,7 @@ static int print(const struct states *k, FILE *f)
 		free(name.data);
 	}
 	fprintf(f, "end %zu\n", k->n);
-	if (fflush(f) != 0 || fsync(fileno(f)) < 0)
-		return -errno;
-	return 0;
+	return fflush(f) != 0 ? -errno : 0;
 }
 
 int states_save(struct states *k)
@@ -234,7 +234,9 @@ int states_save(struct states *k)
 		(void)close(fd);
 		return -ENOMEM;
 	}
-	r = print(k, f);
+	r = states_print(k, f);
+	if (r == 0 && fsync(fileno(f)) < 0)
+		r = -errno;
 	if (r == 0 && rename(temporary, k->path) < 0)
 		r = -errno;
 	if (r < 0)

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #define STATES_UUID 37
 
@@ -35,6 +36,10 @@ struct states {
 int states_load(struct states *k, const char *uri);
 /* Writes the file if something has changed. Negative errno. */
 int states_save(struct states *k);
+/* The file's text, as states_load() reads and states_save() writes it. False if it is damaged; what was
+   read before is then in the list. */
+bool states_parse(struct states *k, FILE *f);
+int states_print(const struct states *k, FILE *f);
 void states_release(struct states *k);
 
 struct domain_state *states_find(struct states *k, const char *uuid);

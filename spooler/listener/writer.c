@@ -193,6 +193,10 @@ int writer_put(struct record *r)
 	int k;
 
 	(void)pthread_mutex_lock(&order);
+	if (r->flags & RECORD_NO_HOOK) {
+		counts.without_hook++;
+		counts.without_hook_usec = now_usec(CLOCK_REALTIME);
+	}
 	put_begin(&p, call_in_thread, SPOOL_HIGH_WATER_LISTEN);
 	take_stamp(&p, r);
 	j = job_new(r);

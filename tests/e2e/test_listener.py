@@ -568,3 +568,27 @@ def test_several_libvirts_in_one_process(bed, no_cgroup_left):
         assert f"type='{driver}'" in api["lifecycle-started"]["document"].decode()
     assert [int(r["sequence"]) for r in bed.spool.records()] == list(range(1, len(bed.spool.records()) + 1))
     listener.stop()
+
+
+def test_a_hook_that_was_replaced(bed):
+    """Another package's file takes the hook's place: the listener's event counts, and status reports it."""
+
+    def of(operation):
+        return [e["data"] for e in list(subscriber.events) if e["data"].get("operation") == operation]
+
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    node = bed.node()
+    listener = bed.listener(node).start().wait_listening()
+    guest = node.guest("vm1").start()
+    wait_until(lambda: of("lifecycle-started"), what="the event")
+    assert listener.status()["records"]["without_hook"] == 0
+    (node.directory / "etc/hooks/qemu").write_text("#!/bin/sh\ncat >/dev/null\n")
+    guest.destroy()
+    wait_until(lambda: listener.status()["records"]["without_hook"] == 1, what=lambda: listener.status())
+    wait_until(lambda: of("lifecycle-stopped"), what="the event")
+    assert of("lifecycle-started")[0]["authoritative"] is False
+    assert of("lifecycle-stopped")[0]["authoritative"] is True
+    assert "virtspool_listen_transitions_without_hook_total 1" in (bed.spool.rundir / "listen.prom").read_text()
