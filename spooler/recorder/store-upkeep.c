@@ -277,7 +277,7 @@ static int take_event(const struct db_value *v, void *userdata)
 
 static int rebuild_page(struct store *s, struct page *p, int64_t now)
 {
-	unsigned char from[16];
+	unsigned char from[16] = {0};
 	struct db_value key[2] = {db_uuid(from), db_int(p->from_host)};
 	int r;
 
