@@ -4,7 +4,21 @@
 import json
 import unicodedata
 
-COMMANDS = ["status", "list", "show", "flush", "replay", "drop", "purge", "config", "hooks", "join", "test", "doctor", "watch"]
+COMMANDS = [
+    "status",
+    "list",
+    "show",
+    "flush",
+    "replay",
+    "drop",
+    "purge",
+    "config",
+    "hooks",
+    "join",
+    "test",
+    "doctor",
+    "watch",
+]
 
 # A guest's name that tries to drive the terminal, and to look like another.
 EVIL = "a\x1b[31mred\x1b]0;title\x07\x9b\u009b2J\r\n\t\x7f\u202e\u2066\u200b\u061c\ufeff\U000e0041b"
