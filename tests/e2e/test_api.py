@@ -391,9 +391,10 @@ def test_a_change_is_told(bed, server):
         while b"event: hello" not in text:
             text += s.recv(4096)
         bed.hook.start(domain="web1")
-        # The host's status comes first, and names no guest.
-        while not any(c["guests"] for c in (changes := [json.loads(d) for d in re.findall(rb"event: change\s+data: (\{.*\})", text)])):
+        changes = []
+        while not any(c["guests"] for c in changes):  # the host's status comes first, and names no guest
             text += s.recv(4096)
+            changes = [json.loads(d) for d in re.findall(rb"event: change\s+data: (\{.*\})", text)]
     for change in changes:
         validate(change, API["components"]["schemas"]["Live"])
         assert change["hosts"] == ["node1"] and not change["all"]
