@@ -62,6 +62,7 @@ def acl(bed):
     bed.daemon.config["mqtt"]["status_topic"] = "virtspool/v1/{host}/status"
     bed.daemon.start()
     bed.daemon.wait_connected()
+    wait_until(lambda: [m for m in bed.consumer.messages if m.topic.endswith("/status")], 15, "node1 is reported online")
     return bed
 
 
