@@ -22,6 +22,23 @@ WantedBy=multi-user.target
 """
 
 
+# In the places of libvirt-guests, which gives up on a guest, and of virsh, which says what is asked of it and when.
+LIBVIRT_GUESTS = """[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/sh -c 'echo gave up >>/root/order'
+[Install]
+WantedBy=multi-user.target
+"""
+VIRSH = """#!/bin/sh
+case "$*" in
+*list*) echo 6ba7b810-9dad-11d1-80b4-00c04fd430c8 ;;
+*) echo "${3-} while libvirtd is $(systemctl is-active libvirtd)" >>/root/order ;;
+esac
+"""
+
+
 @pytest.fixture
 def booted(bed, system, packages):
     """Installed, configured and booted; the daemon is enabled and started."""
@@ -110,6 +127,21 @@ def test_boot_and_shutdown_are_delivered(booted, bed):
     assert stopped["data"]["operation"] == "stopped"
     subscriber.check_complete(2)
     assert booted.names("new") == []
+
+
+def test_at_shutdown_guests_end_while_libvirt_is_there(booted):
+    """Those that libvirt-guests gave up on, through libvirt; stopped by hand, libvirt-guests ends none of them."""
+    booted.path("etc/systemd/system/libvirtd.service").write_text(LIBVIRTD)
+    booted.path("etc/systemd/system/libvirt-guests.service").write_text(LIBVIRT_GUESTS)
+    virsh = booted.path("usr/local/bin/virsh")
+    virsh.write_text(VIRSH)
+    virsh.chmod(0o755)
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "start", "libvirtd", "libvirt-guests")
+    booted.run("systemctl", "restart", "libvirt-guests")
+    assert booted.path("root/order").read_text() == "gave up\n"
+    booted.poweroff()
+    assert booted.path("root/order").read_text().splitlines()[1:] == ["gave up", "--graceful while libvirtd is active"]
 
 
 def test_doctor_of_the_units(booted):

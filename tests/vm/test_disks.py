@@ -63,11 +63,12 @@ def spool_on_dm(host, mounted):
 
 def test_full(host, mounted):
     mounted("/dev/vdb")
-    host.run(f"dd if=/dev/zero of={SPOOL}/fill bs=1M 2>/dev/null || true; sync")
+    # A write that does not fit leaves some blocks; smaller ones take them.
+    host.run(f"for size in 1M 64K 4K 1K; do dd if=/dev/zero of={SPOOL}/fill.$size bs=$size 2>/dev/null || sync; done")
     host.hook("full-1")
     host.delivered("full-1")
     degraded(host)
-    host.run(f"rm {SPOOL}/fill")
+    host.run(f"rm {SPOOL}/fill.*")
     host.hook("full-2")
     host.delivered("full-2")
     host.healthy()
