@@ -314,14 +314,22 @@ static bool has_happened(enum verdict_kind kind)
 	       kind == VERDICT_SEQUENCE_HOLE || kind == VERDICT_EMERGENCY;
 }
 
+/* It is about something that we may not look at. */
+static bool is_about_hidden(const struct doctor *d, enum verdict_kind kind)
+{
+	return (kind == VERDICT_STATUS_UNREADABLE &&
+		doctor_is_hidden(d->facts->of_verdict.status_error)) ||
+	       (kind == VERDICT_SPOOL_MISSING &&
+		doctor_is_hidden(d->facts->of_verdict.spool_error));
+}
+
 static void print_found(struct doctor *d, const struct finding *f)
 {
-	bool warning = f->level == VERDICT_WARNING || has_happened(f->kind) ||
-		       (f->kind == VERDICT_STATUS_UNREADABLE &&
-			doctor_is_hidden(d->facts->of_verdict.status_error));
+	bool hidden = is_about_hidden(d, f->kind);
+	bool warning = f->level == VERDICT_WARNING || has_happened(f->kind) || hidden;
 
-	finding(d, warning ? GRADE_WARNING : GRADE_BAD, check_of(f->kind), f->remedy, "%s",
-		f->cause ? f->cause : "no memory");
+	finding(d, warning ? GRADE_WARNING : GRADE_BAD, check_of(f->kind),
+		hidden ? DOCTOR_AS_ROOT : f->remedy, "%s", f->cause ? f->cause : "no memory");
 }
 
 bool doctor_print_verdict(struct doctor *d, const char *check)
