@@ -9,6 +9,7 @@ rounds' ratios, so that a machine whose speed drifts bends both sides alike.
 import argparse
 import collections
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -647,7 +648,143 @@ def rss_kib(pid):
     return 0
 
 
-SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale, "latency": section_latency, "idle": section_idle}
+# --- f. the record
+
+
+def record_lines(path, count):
+    """Events of 100 hosts and 2,000 guests, one a line: starts and stops, each host's numbers without a gap."""
+    numbers, begin = collections.Counter(), int(time.time() * 1000) - count
+    with open(path, "w") as f:
+        for n in range(count):
+            host, guest, ms = n // 5 % 100, n // 5 % 2000, begin + n
+            numbers[host] += 1
+            operation = ("prepare", "start", "started", "stopped", "release")[n % 5]
+            when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms / 1000)) + f".{ms % 1000:03d}000Z"
+            event = {
+                "specversion": "1.0", "id": f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7000-8000-{n:012x}",
+                "source": f"/virtspool/host{host}", "type": f"org.virtspool.qemu.{operation}.begin", "subject": f"guest{guest}",
+                "time": when, "datacontenttype": "application/json", "sequence": f"{numbers[host]:020d}",
+                "epoch": f"{host:032x}", "recordedtime": when, "replayed": False,
+                "data": {"host": f"host{host}", "driver": "qemu", "operation": operation, "name": f"guest{guest}",
+                         "uuid": f"{guest:08x}-edaf-4455-926a-d65c16db1809", "title": "x" * 60, "domain_type": "kvm", "vcpus": 2,
+                         "memory_kib": 2097152},
+            }
+            f.write(f"host{host} {json.dumps(event, separators=(',', ':'))}\n")
+
+
+def queue_for(b, client_id, path, count):
+    """The events wait in the session of this client."""
+    import paho.mqtt.client as mqtt
+
+    d = b.certs_directory
+    run(["mosquitto_sub", "-V", "mqttv5", "-c", "-x", "3600", "-i", client_id, "-q", "1", "-t", "virtspool/v1/+/+/+/+", "-E", "-h",
+         "localhost", "-p", str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem", "--key",
+         f"{d}/consumer.key"])
+    done = []
+    client = mqtt.Client(client_id=f"publisher{b.n}", protocol=mqtt.MQTTv5)
+    client.tls_set(f"{d}/ca.pem", f"{d}/host.pem", f"{d}/host.key", tls_version=ssl.PROTOCOL_TLS_CLIENT)
+    client.on_publish = lambda *_: done.append(1)
+    client.max_inflight_messages_set(1000)
+    client.connect("localhost", b.broker.port)
+    client.loop_start()
+    with open(path) as f:
+        for line in f:
+            host, payload = line.rstrip("\n").split(" ", 1)
+            client.publish(f"virtspool/v1/{host}/qemu/u/x", payload, 1)
+    wait_until(lambda: len(done) >= count, 300, "all is queued")
+    client.loop_stop()
+    client.disconnect()
+
+
+def recorder_yaml(b, client_id, store):
+    d = b.certs_directory
+    path = b.directory / f"{client_id}.yaml"
+    path.write_text(
+        f"brokers: [{b.broker.url}]\nmqtt: {{client_id: {client_id}}}\n"
+        f"tls: {{ca_file: {d}/ca.pem, certificate_file: {d}/consumer.pem, key_file: {d}/consumer.key}}\n"
+        + (f"store: {store}\nhttp: {{listen: none}}\n" if store else "host: bench\n")
+    )
+    return path
+
+
+def consume(b, kind, path, count, server):
+    """(events/s, CPU s, peak KiB) from start to the last commit."""
+    b.n += 1
+    client_id, out = f"bench{b.n}", b.directory / f"out{b.n}"
+    queue_for(b, client_id, path, count)
+    if kind in ("nothing", "raw payload"):
+        rows = lambda: out.exists() and out.read_bytes().count(b"\n")  # noqa: E731
+        config = recorder_yaml(b, client_id, None)
+        hold = ["--no-hold", "--batch", "1000"] if kind == "nothing" else ["--batch", "1000"]
+        command = [BUILD / "tests/net/consumer-probe", *hold, config, "/dev/null" if kind == "nothing" else out, "virtspool/v1/+/+/+/+"]
+    elif kind == "task-log recipe":
+        d = b.certs_directory
+        command = [ROOT / "tests/bench/task-log", "--port", b.broker.port, "--ca", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem",
+                   "--key", f"{d}/consumer.key", "--client-id", client_id, "--topic", "virtspool/v1/+/+/+/+", "localhost", out]
+        rows = lambda: sqlite_rows(out)  # noqa: E731
+    else:
+        store = f"sqlite://{out}" if kind == "SQLite" else server.url(client_id)
+        command = [BUILD / "virtspool-recorder", "run", "-c", recorder_yaml(b, client_id, store)]
+        rows = (lambda: sqlite_rows(out)) if kind == "SQLite" else (lambda: int(server.sql(client_id, "SELECT count(*) FROM events")[0][0]))
+    log = b.directory / f"{client_id}.log"
+    begin = time.monotonic()
+    process = Process(command, log)
+    if kind == "nothing":
+        done = lambda: f"stored {count}\n" in log.read_text()  # noqa: E731
+    else:
+        done = lambda: quietly(rows) >= count  # noqa: E731
+    try:
+        wait_until(done, 300, lambda: f"{kind} has consumed all: {log.read_text()[-300:]}", interval=0.05)
+        return count / (time.monotonic() - begin), cpu_seconds(process.pid), peak_kib(process.pid)
+    finally:
+        process.kill()
+
+
+def sqlite_rows(path):
+    import sqlite3
+
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
+        return db.execute("SELECT count(*) FROM events").fetchone()[0]
+
+
+def quietly(rows):
+    try:
+        return rows()
+    except Exception:  # it is not there yet
+        return 0
+
+
+def section_record(report, arguments):
+    from lib.postgresql import PostgreSQL
+
+    report.say("## The record: a queue of events, broker on the same processors")
+    report.say()
+    rounds, count = (1, 5000) if arguments.quick else (3, 200000)
+    kinds = ["nothing", "raw payload", "SQLite", "PostgreSQL", "task-log recipe"]
+    figures = {kind: [] for kind in kinds}
+    with bed("/var/tmp") as b:
+        b.broker.start()
+        server = PostgreSQL({"fsync": "on"}).start()
+        path = b.directory / "events"
+        record_lines(path, count)
+        for _ in range(rounds):
+            for kind in kinds:
+                figures[kind].append(consume(b, kind, path, count, server))
+        server.close()
+    base = [x[0] for x in figures["nothing"]]
+    rows = [[kind, f"{median([x[0] for x in f]):,.0f}", f"{ratio([x[0] for x in f], base):.2f}",
+             f"{median([x[1] for x in f]) * 1e6 / count:.0f}", f"{median([x[2] for x in f]) / 1024:.1f}"] for kind, f in figures.items()]
+    report.table(["consumer", "events/s", "of nothing", "CPU µs/event", "peak MiB"], rows)
+    raw = [x[0] for x in figures["raw payload"]]
+    for kind in ("SQLite", "PostgreSQL"):
+        ours = [x[0] for x in figures[kind]]
+        report.say(f"{kind} / raw payload {ratio(ours, raw):.2f} (target 0.5), / recipe "
+                   f"{ratio(ours, [x[0] for x in figures['task-log recipe']]):.1f} (target 7)")
+    report.say()
+
+
+SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale, "latency": section_latency, "idle": section_idle,
+            "record": section_record}
 
 
 def main():
