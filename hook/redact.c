@@ -19,6 +19,7 @@ static const struct redact_rule secrets[] = {
 	{REDACT_CONTAINS, "passcode"},
 	{REDACT_ENDS, "pass"},
 	{REDACT_CONTAINS, "pwd"},
+	{REDACT_IS, "pw"},
 	{REDACT_ENDS, "psk"},
 	{REDACT_CONTAINS, "secret"},
 	{REDACT_CONTAINS, "token"},
@@ -183,9 +184,8 @@ static bool rule_matches(const struct redact_rule *rule, const char *s, size_t s
 static bool matches(const char *s, size_t size, uint32_t letters, const struct redact_rule *rule)
 {
 	for (; *rule->word; rule++) {
-		/* every word has three letters or more */
 		if (HAS(letters, rule->word[0]) && HAS(letters, rule->word[1]) &&
-		    HAS(letters, rule->word[2]) && rule_matches(rule, s, size))
+		    (!rule->word[2] || HAS(letters, rule->word[2])) && rule_matches(rule, s, size))
 			return true;
 	}
 	return false;
@@ -908,7 +908,7 @@ static inline vector candidates(const char *p)
 	vector cs = EQ(c, 's'), cd = EQ(c, 'd'), ck = EQ(c, 'k'), cy = EQ(c, 'y'), cc = EQ(c, 'c'),
 	       cg = EQ(c, 'g'), ct = EQ(c, 't');
 
-	return (EQ(a, 'p') & (cs | cd | ck)) | (EQ(a, 's') & (cc | cg | cs)) |
+	return (EQ(a, 'p') & (cs | ck | EQ(b, 'w'))) | (EQ(a, 's') & (cc | cg | cs)) |
 	       (EQ(a, 't') & (ck | ct | cy)) | (EQ(a, 'k') & cy) |
 	       (EQ(a, 'c') & (EQ(b, 'r') | EQ(c, 'o') | cd)) | (EQ(a, 'd') & (ct | cc)) |
 	       (EQ(a, 'a') & cg & ~EQ(d, 'e')) | (EQ(a, 'e') & (EQ(c, 'v') | cc)) |
@@ -928,7 +928,7 @@ static bool has_candidate(const char *block)
 }
 
 /* "desc" and "entry" are found by a later byte of theirs. */
-static const char *const triggers[] = {"pass", "pwd", "psk", "secr", "sig",  "sess", "token",
+static const char *const triggers[] = {"pass", "pw",  "psk", "secr", "sig",  "sess", "token",
 				       "titl", "try", "key", "cred", "cook", "cmdl", "data",
 				       "dhce", "arg", "env", "esc",  "opt",  "que",  "://",
 				       "<!",   "<?",  "&#",  "@",    NULL};
