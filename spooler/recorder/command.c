@@ -200,11 +200,14 @@ void command_footer(const struct command *c, uint64_t shown, bool more, const ch
 
 unsigned command_columns(void)
 {
+	static int columns = -1; /* it is asked for each cell */
 	struct winsize w;
 
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0 || !isatty(STDOUT_FILENO))
-		return 0;
-	return w.ws_col >= 40 ? w.ws_col : 80;
+	if (columns < 0 && (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0))
+		columns = 0;
+	else if (columns < 0)
+		columns = w.ws_col >= 40 ? w.ws_col : 80;
+	return (unsigned)columns;
 }
 
 /* Characters of a UTF-8 string, and where the n-th ends. */
