@@ -159,7 +159,7 @@ def test_file_system_that_cannot_be_told_not_to_replace(bed):
 
 
 def test_event_larger_than_the_broker_takes(bed):
-    bed.broker.options += ["max_packet_size 6000"]
+    bed.broker.options += ["max_packet_size 4200"]
     bed.broker.start()
     subscriber = bed.subscriber()
     ledger = Ledger(bed.hook)
