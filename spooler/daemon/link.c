@@ -27,6 +27,7 @@ struct link {
 	const struct config *config;
 	struct credentials *credentials;
 	const char *signing_certificate; /* NULL: that of the credentials */
+	size_t certified;		 /* 1 + the broker that has it; 0: none */
 	struct client *client;
 	struct event will; /* what the broker publishes if the connection ends without a word */
 
@@ -218,7 +219,9 @@ static void presence_answered(struct link *l, unsigned reason_code)
 			       reason_code);
 		give_up_retaining(l, why);
 		(void)report_presence(l, PRESENCE_ONLINE);
-	} else if (reason_code >= 0x80) {
+	} else if (reason_code < 0x80) {
+		l->certified = l->broker + 1;
+	} else {
 		l->without_report = true;
 		note_topic_error(l, "refuses the report on mqtt.status_topic: %s (0x%02x)",
 				 reason_name(reason_code), reason_code);
@@ -280,7 +283,11 @@ static void on_connected(struct client *c, void *userdata)
 		&(struct log_about){.message = LOG_MESSAGE_CONNECTED, .broker = link_broker_url(l)},
 		"connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
 		client_protocol(c));
-	schedule(l->birth, BIRTH_USEC);
+	/* Consumers must know the certificate before the first event that they verify with it. */
+	if (l->signing_certificate && l->certified != l->broker + 1)
+		report_birth(l);
+	else
+		schedule(l->birth, BIRTH_USEC);
 	l->handlers.connected(l->userdata);
 }
 
@@ -545,6 +552,7 @@ void link_start(struct link *l, const struct config *c, struct credentials *cred
 		const char *signing_certificate)
 {
 	l->signing_certificate = signing_certificate;
+	l->certified = 0;
 	credentials_unref(l->credentials);
 	l->config = c;
 	l->credentials = credentials_ref(credentials);

@@ -48,6 +48,9 @@ error_t command_option(int key, char *arg, struct argp_state *state)
 	case 'c':
 		c->config = arg;
 		return 0;
+	case OPTION_CAFILE:
+		c->ca_file = arg;
+		return 0;
 	case OPTION_STORE:
 		c->store = arg;
 		return 0;

@@ -32,6 +32,8 @@ int cmd_rejects(int argc, char **argv);
 int cmd_prune(int argc, char **argv);
 int cmd_rebuild(int argc, char **argv);
 int cmd_forget(int argc, char **argv);
+int cmd_export(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_import_task_log(int argc, char **argv);
 
 /* --- the command line */
@@ -47,6 +49,7 @@ struct command {
 	bool last_arrival;	   /* --last-arrival */
 	int64_t after;		   /* --after; 0: not given */
 	uint64_t before_us;	   /* --before */
+	const char *ca_file;	   /* --cafile */
 	const char *argument;	   /* the one that a command takes */
 	const char *argument_name; /* the command's, before it is parsed: "VM"; NULL: takes none */
 
@@ -63,6 +66,7 @@ enum {
 	OPTION_BEFORE,
 	OPTION_AFTER,
 	OPTION_LAST_ARRIVAL,
+	OPTION_CAFILE,
 };
 
 #define COMMAND_COMMON                                                                             \

@@ -904,6 +904,35 @@ int query_rejects(struct query *q, const struct query_filter *f, query_reject_fn
 	return r;
 }
 
+/* --- certificates */
+
+static int on_certificate(const struct db_value *v, void *userdata)
+{
+	struct rows *rows = userdata;
+
+	return ((query_certificate_fn)rows->fn)(db_string(&v[0]), db_string(&v[1]), rows->userdata);
+}
+
+int query_certificates(struct query *q, const struct query_filter *f, query_certificate_fn fn,
+		       void *userdata, struct query_page *ret_page)
+{
+	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
+	struct builder b;
+	int r = builder_init(&b, q);
+
+	if (r < 0)
+		return r;
+	add(&b, "SELECT h.name, c.certificate FROM certificates c JOIN hosts h ON h.no = c.host");
+	if (f->host) {
+		where(&b);
+		add_match(&b, "h.name", f->host);
+	}
+	add(&b, " ORDER BY h.name, c.learned");
+	r = run(&b, f, on_certificate, &rows, ret_page);
+	builder_release(&b);
+	return r;
+}
+
 /* --- totals */
 
 static int take_totals(const struct db_value *v, void *userdata)

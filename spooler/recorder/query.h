@@ -152,6 +152,10 @@ int query_holes(struct query *q, const struct query_filter *f, query_hole_fn fn,
 		struct query_page *ret_page);
 int query_rejects(struct query *q, const struct query_filter *f, query_reject_fn fn, void *userdata,
 		  struct query_page *ret_page); /* newest first */
+/* The certificates with which hosts sign their events (base64 of the DER form), by host and age. */
+typedef int (*query_certificate_fn)(const char *host, const char *certificate, void *userdata);
+int query_certificates(struct query *q, const struct query_filter *f, query_certificate_fn fn,
+		       void *userdata, struct query_page *ret_page);
 /* query_event.arrival of the last event that has arrived; -1: none has. */
 int query_last_arrival(struct query *q, int64_t *ret_arrival);
 /* `events` is an estimate for PostgreSQL. */

@@ -27,6 +27,8 @@ static const struct {
 	{"prune", cmd_prune, "remove old events now"},
 	{"rebuild", cmd_rebuild, "make all state anew from the events"},
 	{"forget", cmd_forget, "end the session at the broker"},
+	{"export", cmd_export, "write events, certificates and holes to a file: evidence"},
+	{"verify", cmd_verify, "verify such a file, without the store"},
 	{"import-task-log", cmd_import_task_log, "take over the database of the recipe task-log"},
 };
 

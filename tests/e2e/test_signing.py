@@ -259,3 +259,36 @@ def test_the_recorder_takes_no_forgery(bed, mode):
     with urllib.request.urlopen(recorder.url + "/metrics", timeout=10) as page:
         assert f'virtspool_recorder_signatures_total{{result="forged"}} {len(lies)}\n' in page.read().decode()
     recorder.stop()
+
+
+def test_an_export_is_evidence(bed):
+    """A file that verifies with the CA alone; whatever is changed or left out, it says so."""
+    bed.broker.start()
+    recorder = bed.recorder()
+    recorder.config["verify"] = "required"
+    recorder.start()
+    sign(bed)
+    bed.daemon.start()
+    bed.hook.start("web1")
+    bed.hook.stop("web1")
+    recorder.wait_for(5)
+    lines = recorder.command("export").stdout.splitlines(keepends=True)
+    assert [next(iter(json.loads(line))) for line in lines[1:]] == ["certificate"] + 5 * ["event"] + ["end"]
+    recorder.stop()
+    file = bed.directory / "evidence"
+
+    def verify(text, code):
+        file.write_text(text)
+        done = bed.run("virtspool-recorder", "verify", "--cafile", bed.certs.ca, file)
+        assert done.returncode == code, done
+        return done.stdout + done.stderr
+
+    assert "5 verified, 0 unsigned, 0 unknown, 0 forged" in verify("".join(lines), 0)
+    assert "forged" in verify("".join(lines).replace("web1", "web2"), 1)
+    assert "sequence 3 to 3 is missing" in verify("".join(lines[:4] + lines[5:]), 1)
+    assert "no certificate of its host has this key" in verify("".join(lines[:1] + lines[2:]), 1)
+    assert "it was cut off" in verify("".join(lines[:-1]), 1)
+    assert "not a file that" in verify("rubbish", 1)
+    other = bed.certs.authority("other-ca")
+    done = bed.run("virtspool-recorder", "verify", "--cafile", bed.certs.pem(other), file)
+    assert done.returncode == 1

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * virtspool-recorder export - the record of some time as one file that proves itself: events as they
+ * were sent, the certificates that they were signed with, and the holes. cmd-verify.c reads it.
+ *
+ * One JSON object a line:
+ *
+ *	{"virtspool-export":1,"created":TIME,"since":TIME,"until":TIME,"hosts":GLOB}
+ *	{"certificate":BASE64,"host":NAME}
+ *	{"event":PAYLOAD}			the payload, byte by byte, as a string
+ *	{"hole":{"host":NAME,"epoch":EPOCH,"first":N,"last":N,"state":STATE}}
+ *	{"end":{"events":N,"certificates":N,"holes":N}}
+ */
+#include "spooler/base/util.h"
+#include "spooler/recorder/command.h"
+
+#define PAGE 1000
+
+struct export
+{
+	uint64_t events, certificates, holes;
+};
+
+static int written(void)
+{
+	return command_output_ended() ? -EPIPE : 0;
+}
+
+static int on_certificate(const char *host, const char *certificate, void *userdata)
+{
+	struct export *e = userdata;
+
+	e->certificates++;
+	command_print_json(json_pack("{s:s, s:s}", "certificate", certificate, "host", host));
+	return written();
+}
+
+static int on_event(const struct query_event *event, void *userdata)
+{
+	struct export *e = userdata;
+
+	e->events++;
+	command_print_json(
+		json_pack("{s:o}", "event", json_stringn(event->payload, event->payload_size)));
+	return written();
+}
+
+static int on_hole(const struct query_hole *h, void *userdata)
+{
+	struct export *e = userdata;
+
+	e->holes++;
+	command_print_json(json_pack("{s:{s:s, s:s, s:I, s:I, s:s}}", "hole", "host", h->host,
+				     "epoch", h->epoch, "first", (json_int_t)h->first, "last",
+				     (json_int_t)h->last, "state",
+				     h->lost ? "lost on the host" : "open"));
+	return written();
+}
+
+/* Page by page, so that no reader holds up the writer. */
+static int write_all(struct command *c, struct export *e)
+{
+	struct query_filter f = c->filter;
+	struct query_page page = {.cursor = ""};
+	char cursor[QUERY_CURSOR_SIZE];
+	int r;
+
+	f.limit = QUERY_LIMIT_MAX;
+	f.cursor = NULL;
+	r = query_certificates(c->query, &f, on_certificate, e, &page);
+	f.limit = PAGE;
+	f.oldest_first = true;
+	do {
+		if (r < 0)
+			return r;
+		r = query_log(c->query, &f, on_event, e, &page);
+		memcpy(cursor, page.cursor, sizeof(cursor));
+		f.cursor = cursor;
+	} while (r >= 0 && cursor[0]);
+	f.limit = QUERY_LIMIT_MAX;
+	f.cursor = NULL;
+	f.since = f.until = 0; /* a hole is where it is, whenever it was found */
+	return r < 0 ? r : query_holes(c->query, &f, on_hole, e, &page);
+}
+
+int cmd_export(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		COMMAND_HOST, COMMAND_TIMES, COMMAND_COMMON, {0}};
+	static const struct argp argp = {
+		.options = options,
+		.parser = command_option,
+		.doc = "Writes events as they were sent, their hosts' certificates and the holes to the "
+		       "standard output. `virtspool-recorder verify` checks such a file, years later, "
+		       "with nothing but the CA's certificate.",
+	};
+	struct export e = {0};
+	struct command c = {0};
+	int r;
+
+	if (!command_parse(&argp, argc, argv, &c))
+		return COMMAND_USAGE;
+	r = command_open(&c);
+	if (r == COMMAND_OK) {
+		command_print_json(json_pack("{s:i, s:o, s:o, s:o, s:s}", "virtspool-export", 1,
+					     "created",
+					     command_json_time((int64_t)now_usec(CLOCK_REALTIME)),
+					     "since", command_json_time(c.filter.since), "until",
+					     command_json_time(c.filter.until), "hosts",
+					     c.filter.host ? c.filter.host : "*"));
+		r = write_all(&c, &e);
+		if (r >= 0)
+			command_print_json(json_pack("{s:{s:I, s:I, s:I}}", "end", "events",
+						     (json_int_t)e.events, "certificates",
+						     (json_int_t)e.certificates, "holes",
+						     (json_int_t)e.holes));
+		r = r < 0 ? command_failure(r, query_error(c.query)) : COMMAND_OK;
+	}
+	command_release(&c);
+	return command_finish(r);
+}
