@@ -219,7 +219,7 @@ def test_an_upgrade_restarts_the_services_and_a_removal_stops_them(booted, packa
     booted.run("dpkg", "--remove", "virtspool-listen", "virtspool")
     running = [p for p in after if booted.path(f"proc/{p}").exists()]
     assert not running, running
-    booted.run("dpkg", "--purge", "virtspool-listen", "virtspool")
+    booted.run("dpkg", "--purge", "virtspool-listen", "virtspool", "virtspool-recorder")
     assert "virtspool" not in booted.run("getent", "passwd") + booted.run("getent", "group")
 
 

@@ -96,7 +96,7 @@ def test_removal_stops_everything_and_keeps_the_spool(host, debs):
 
 
 def test_purge_leaves_nothing(host):
-    out = host.run("""quietly apt-get purge -y virtspool virtspool-listen
+    out = host.run("""quietly apt-get purge -y virtspool virtspool-listen virtspool-recorder
         pgrep -a virtspool || true
         getent passwd virtspool || getent group virtspool || true
         find / -xdev -name '*virtspool*' -not -path '/share/*' -not -path '/proc/*' -not -path '/etc/mosquitto/*' \\
@@ -111,7 +111,7 @@ def test_another_main_hook_is_left_alone(host, debs):
         sha256sum {HOOKS}/qemu >/root/main.sum
         install_packages /share/debs/*.deb
         [ -x {HOOKS}/qemu.d/virtspool ]
-        quietly apt-get purge -y virtspool virtspool-listen
+        quietly apt-get purge -y virtspool virtspool-listen virtspool-recorder
         sha256sum -c --quiet /root/main.sum
         [ ! -e {HOOKS}/qemu.d/virtspool ]
         rm {HOOKS}/qemu""")
