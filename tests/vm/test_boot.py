@@ -81,12 +81,12 @@ def test_a_clean_reboot_reports_the_guests_that_it_ends(host):
     """Guests that do not answer the power button, with libvirt-guests that runs into its time-out."""
     host.run("""echo SHUTDOWN_TIMEOUT=10 >>/etc/default/libvirt-guests
         virsh -q start web1""")
-    before = len(host.received())
+    wait_until(lambda: host.operations("web1")[-3:] == LIFE, 60, "the guest's start")
+    lives = len(host.operations("web1"))
     host.reboot()
     host.settled()
     wait_until(lambda: host.operations("auto1")[-3:] == LIFE, 120, lambda: str(host.operations("auto1")))
-    wait_until(lambda: "stopped" in host.operations("web1")[15:], 60, lambda: str(host.operations("web1")))
-    assert len(host.received()) > before
+    wait_until(lambda: host.operations("web1")[lives:] == DEATH, 60, lambda: str(host.operations("web1")))
     host.check()
 
 
