@@ -10,9 +10,9 @@
  *	put_record(&p, &job);                disk, or emergency spool, or nowhere
  *	put_end(&p);
  *
- * One deadline covers everything from put_begin() on, also what the writer does in between: whatever
- * hangs, and in whatever combination, put_record() returns within PUT_MS of put_begin(), provided
- * that the writer's own waits end with p.deadline_ms.
+ * One deadline covers everything from put_begin() on, also what the writer does in between:
+ * whatever hangs, and in whatever combination, put_record() returns within PUT_MS of put_begin(),
+ * provided that the writer's own waits end with p.deadline_ms.
  */
 #pragma once
 

@@ -36,8 +36,8 @@
 #define SCAN_BUFFER (32 * 1024)
 #define LOCK_MS 200 /* waiting for the emergency spool's lock */
 
-/* All signals are blocked, so EINTR should not come. Some file systems return it all the same; it is
-   tried again this often. */
+/* All signals are blocked, so EINTR should not come. Some file systems return it all the same;
+   it is tried again this often. */
 #define TRIES 100
 
 const char *spool_directory(void)
@@ -363,8 +363,8 @@ static int make_emergency(int run_fd, gid_t gid)
 	return r;
 }
 
-/* Root, or the owner of the run directory, makes it and nobody else: a directory of virtspool-listen
-   would not be trusted by root's hook. */
+/* Root, or the owner of the run directory, makes it and nobody else: a directory of
+   virtspool-listen would not be trusted by root's hook. */
 static int make_hook_directory(int run_fd)
 {
 	struct stat st;

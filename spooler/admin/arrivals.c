@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* arrivals - see arrivals.h. Two trees of tsearch(); the ids lie in a ring, the oldest is replaced. */
+/* arrivals - see arrivals.h. Two trees of tsearch(); the ids lie in a ring, the oldest is
+   replaced. */
 #include <inttypes.h>
 #include <search.h>
 #include <stdio.h>

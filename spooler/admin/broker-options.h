@@ -25,8 +25,8 @@ struct broker_options {
 extern const struct argp broker_options_argp;
 
 /*
- * The configuration file, or without one what the options say, with the options on top. Errors go to
- * stderr. Returns an exit code.
+ * The configuration file, or without one what the options say, with the options on top. Errors go
+ * to stderr. Returns an exit code.
  *
  * If virtspoold runs on this host and has the same certificate, user name, PSK identity or client
  * id, it is refused: a broker that takes the client id from one of these would end the daemon's

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * broker-trial - would this broker take an event of this host? A real MQTT connection with the daemon's
- * identity, and the publish of a probe on a topic of this host.
+ * broker-trial - would this broker take an event of this host? A real MQTT connection with the
+ * daemon's identity, and the publish of a probe on a topic of this host.
  *
- * The probe is an event as `virtspool test` makes one: driver qemu, operation "probe", outside of the
- * host's sequence. The client id is the daemon's with a suffix, so that the daemon keeps its
+ * The probe is an event as `virtspool test` makes one: driver qemu, operation "probe", outside of
+ * the host's sequence. The client id is the daemon's with a suffix, so that the daemon keeps its
  * connection, unless the broker takes the client id from the certificate.
  */
 #pragma once

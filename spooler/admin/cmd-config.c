@@ -2,8 +2,8 @@
 /*
  * virtspool config - prints the configuration in force: every key with its value, defaults marked.
  *
- * The file is the one that the daemon has loaded, if it runs. Secrets are in files of their own, so only
- * their names are shown.
+ * The file is the one that the daemon has loaded, if it runs. Secrets are in files of their own, so
+ * only their names are shown.
  */
 #include "spooler/admin/command.h"
 #include "spooler/admin/pager.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool doctor - examines an installation from the hook to the broker, and says how to mend what
- * it finds.
+ * virtspool doctor - examines an installation from the hook to the broker, and says how to mend
+ * what it finds.
  *
  * It changes nothing, but tries what only a trial shows: it writes and removes a file in the spool,
- * and publishes a probe. Each check ends in findings: ok, a warning (works now, but), or bad (events
- * are lost or held up). The exit code is 0 if nothing is bad.
+ * and publishes a probe. Each check ends in findings: ok, a warning (works now, but), or bad
+ * (events are lost or held up). The exit code is 0 if nothing is bad.
  */
 #include <grp.h>
 #include <inttypes.h>

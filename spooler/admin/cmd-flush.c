@@ -2,9 +2,9 @@
 /*
  * virtspool flush - asks the daemon to try everything that waits at once, as `postqueue -f` does.
  *
- * The request is SIGUSR1. The process id comes from the status file, which whoever took over the daemon
- * may have written: the signal goes only to a process that runs as the file's owner, and only to one that
- * handles it.
+ * The request is SIGUSR1. The process id comes from the status file, which whoever took over the
+ * daemon may have written: the signal goes only to a process that runs as the file's owner, and
+ * only to one that handles it.
  */
 #include <fcntl.h>
 #include <inttypes.h>

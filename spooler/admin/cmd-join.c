@@ -75,8 +75,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* --- programs */
 
-/* Runs a program and waits. ret_output: what it wrote to stdout, to be freed; NULL: it goes where ours does. Returns its
-   exit status or a negative errno. */
+/* Runs a program and waits. ret_output: what it wrote to stdout, to be freed; NULL: it goes
+   where ours does. Returns its exit status or a negative errno. */
 static int run(char *const argv[], char **ret_output)
 {
 	posix_spawn_file_actions_t actions;
@@ -212,7 +212,8 @@ static bool is_set_later(const char *text, const struct edit *e)
 	return false;
 }
 
-/* Writes what is due before the next section begins: keys that it did not have, even as comments. */
+/* Writes what is due before the next section begins: keys that it did not have, even as
+   comments. */
 static void end_section(FILE *f, struct edit *edits, size_t n, const char *section)
 {
 	for (size_t i = 0; i < n; i++)

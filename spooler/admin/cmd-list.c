@@ -2,8 +2,9 @@
 /*
  * virtspool list - the events in the spool, a line each.
  *
- * File names hold order and time, so a million events cost one pass over the names; a file is opened only
- * if its line is printed or a filter needs its content. Output begins at once and goes line by line.
+ * File names hold order and time, so a million events cost one pass over the names; a file is
+ * opened only if its line is printed or a filter needs its content. Output begins at once and goes
+ * line by line.
  */
 #include <inttypes.h>
 
@@ -103,8 +104,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* --- the list */
 
 /*
- * Reads entry i. The daemon moves events while we read: one that the scan saw in new/ and is in sent/ now
- * is shown there, unless the scan saw it there as well.
+ * Reads entry i. The daemon moves events while we read: one that the scan saw in new/ and is in
+ * sent/ now is shown there, unless the scan saw it there as well.
  */
 static int read_entry(struct lookup *l, const struct arguments *a, const struct id_list *list,
 		      size_t i, unsigned want, struct found *ret_found)
@@ -206,8 +207,8 @@ static int list(struct lookup *l, const struct arguments *a)
 	bool by_default = a->limit == 0 && !a->all && people && !paged;
 	uint64_t limit = by_default ? TERMINAL_LIMIT : a->limit ? a->limit : UINT64_MAX;
 	struct id_list ids = {.newest = !a->oldest_first};
-	/* Before the records are read, a filter of their content may match any name. Some more than the
-	   limit make up for those that move on meanwhile. */
+	/* Before the records are read, a filter of their content may match any name. Some more
+	   than the limit make up for those that move on meanwhile. */
 	size_t wanted =
 		filter_needs_record(&a->filter) || limit > SIZE_MAX / 8 ? SIZE_MAX / 8 : limit + 64;
 	struct listing listing = {.json = a->json};

@@ -2,10 +2,10 @@
 /*
  * virtspool replay - puts events that were delivered, or failed, back into the queue.
  *
- * An event is moved by one rename, so it is in exactly one place at each moment, whatever happens to
- * this program. The daemon publishes the events in replay/ after all live ones, with the same id, the
- * original time and `replayed: true`. With --rate this program moves them one by one at that rate; if
- * interrupted, the remaining events stay where they were.
+ * An event is moved by one rename, so it is in exactly one place at each moment, whatever happens
+ * to this program. The daemon publishes the events in replay/ after all live ones, with the same
+ * id, the original time and `replayed: true`. With --rate this program moves them one by one at
+ * that rate; if interrupted, the remaining events stay where they were.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -76,8 +76,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* --- one event */
 
 /*
- * The reason of the failure moves away before the event does: afterwards the daemon may already have
- * written another one. Should this program be killed in between, housekeeping removes it from tmp/.
+ * The reason of the failure moves away before the event does: afterwards the daemon may already
+ * have written another one. Should this program be killed in between, housekeeping removes it from
+ * tmp/.
  */
 static int replay_failed(const struct lookup *l, int tmp_fd, const char *name)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool show - everything that is known about an event: the record, the payload and its topic, the
- * attempts, the reason of a failure.
+ * virtspool show - everything that is known about an event: the record, the payload and its topic,
+ * the attempts, the reason of a failure.
  */
 #include <inttypes.h>
 #include <jansson.h>

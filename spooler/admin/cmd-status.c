@@ -2,9 +2,9 @@
 /*
  * virtspool status - does every event reach the broker?
  *
- * The disk shows what waits, and the daemon's status file what the daemon is connected to; without a
- * daemon the disk still answers. The verdict of both is the first line and the exit code: 0 healthy,
- * 1 degraded, 2 down. Each finding is a line, and what to do about it another.
+ * The disk shows what waits, and the daemon's status file what the daemon is connected to; without
+ * a daemon the disk still answers. The verdict of both is the first line and the exit code: 0
+ * healthy, 1 degraded, 2 down. Each finding is a line, and what to do about it another.
  */
 #include <inttypes.h>
 #include <jansson.h>

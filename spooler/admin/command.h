@@ -14,8 +14,8 @@
 #include "spooler/spool/filter.h"
 #include "spooler/spool/spoolid.h"
 
-/* Exit codes of all subcommands, documented in virtspool(1). Only `status` uses 1 and 2 for degraded and
-   down. */
+/* Exit codes of all subcommands, documented in virtspool(1). Only `status` uses 1 and 2 for
+   degraded and down. */
 enum command_exit {
 	COMMAND_OK = 0,
 	COMMAND_FAILED = 1,	  /* it failed; the line on stderr says why */
@@ -75,8 +75,8 @@ int command_open_spool(struct lookup *l);
 /* A command that works on the spool, from its command line to its exit code. */
 int command_on_spool(const struct argp *argp, int argc, char **argv, void *arguments,
 		     int (*run)(struct lookup *l, void *arguments));
-/* Reports those of these places that are there but cannot be opened. Returns the exit code of the last
-   one. */
+/* Reports those of these places that are there but cannot be opened. Returns the exit code of
+   the last one. */
 int command_check_places(const struct lookup *l, unsigned places);
 /* Reports what failed. Returns the exit code for it: COMMAND_RIGHTS or COMMAND_FAILED. */
 int command_failure(const char *what, int error);
@@ -110,22 +110,24 @@ void progress_start(struct progress *p, const char *what, uint64_t total);
 void progress_step(struct progress *p);
 void progress_end(struct progress *p);
 
-/* One object, one line, on stdout; frees it. Nothing in it drives a terminal: see terminal_json(). */
+/* One object, one line, on stdout; frees it. Nothing in it drives a terminal: see
+   terminal_json(). */
 void command_print_json(json_t *o);
 /* The same as text, with these flags of jansson's; to be freed. NULL without memory. */
 char *command_json_text(const json_t *o, size_t flags);
 /* A formatted line that terminal_text() has made safe for f; to be freed. NULL without memory. */
 char *command_text(FILE *f, const char *format, va_list ap) __attribute__((format(printf, 2, 0)));
 
-/* A line for people: indent, begin, and text, made safe for the terminal; on a terminal it is wrapped at
-   its width, and further lines are indented as far. */
+/* A line for people: indent, begin, and text, made safe for the terminal; on a terminal it is
+   wrapped at its width, and further lines are indented as far. */
 void command_print_wrapped(const char *indent, const char *begin, const char *text);
 
 /* Flushes stdout, and waits for the pager. A reader that is gone (`| head`) is not an error; a full
    disk is. Returns an exit
    code. */
 int command_finish(int code);
-/* Can stdout no longer be written (its reader is gone, the disk is full)? Call it right after a write. */
+/* Can stdout no longer be written (its reader is gone, the disk is full)? Call it right after a
+   write. */
 bool command_output_ended(void);
 
 uint64_t command_now_ms(void);

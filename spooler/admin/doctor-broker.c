@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* doctor-broker - the part of `virtspool doctor` that connects to each broker: TCP and TLS, then MQTT and
-   the publish of a probe. */
+/* doctor-broker - the part of `virtspool doctor` that connects to each broker: TCP and TLS, then
+   MQTT and the publish of a probe. */
 #include <systemd/sd-event.h>
 
 #include "spooler/admin/broker-trial.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * doctor-spool - the part of `virtspool doctor` that looks at the spool: whose its directories are, how
- * much room there is, and whether a record can really be written.
+ * doctor-spool - the part of `virtspool doctor` that looks at the spool: whose its directories are,
+ * how much room there is, and whether a record can really be written.
  */
 #include <fcntl.h>
 #include <grp.h>
@@ -116,7 +116,8 @@ static void check_space(struct doctor *d)
 		finding(d, GRADE_OK, "space", NULL, "%s free", size);
 }
 
-/* As a hook does it: into tmp/, synced, moved to another name, the directory synced; and removed. */
+/* As a hook does it: into tmp/, synced, moved to another name, the directory synced; and
+   removed. */
 static int write_probe(void *argument, void *result, uint64_t *progress)
 {
 	static const char data[4096];

@@ -35,7 +35,8 @@ void finding(struct doctor *d, enum grade grade, const char *check, const char *
 	     const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Prints the verdict's findings that belong to this check. True if there is one. */
 bool doctor_print_verdict(struct doctor *d, const char *check);
-/* The same for a certificate that was found in a file or at a broker; prints also if it is valid. */
+/* The same for a certificate that was found in a file or at a broker; prints also if it is
+   valid. */
 void doctor_certificate(struct doctor *d, const char *whose, struct validity validity,
 			const char *how);
 

@@ -9,7 +9,8 @@
 #include "hook/spool.h"
 #include "spooler/base/util.h"
 
-/* A record is moved into its directory; what somebody copies there is complete when it is closed. */
+/* A record is moved into its directory; what somebody copies there is complete when it is
+   closed. */
 #define ARRIVED (IN_MOVED_TO | IN_CLOSE_WRITE)
 #define GONE (IN_DELETE_SELF | IN_MOVE_SELF)
 #define APPEARED (IN_MOVED_TO | IN_CREATE)

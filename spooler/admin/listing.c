@@ -21,7 +21,8 @@ static bool is_said(struct bytes b)
 	return b.size > 0 && !(b.size == 1 && b.data[0] == '-');
 }
 
-/* As published in the event: exact, but for bytes that are not UTF-8. Left out where there is nothing. */
+/* As published in the event: exact, but for bytes that are not UTF-8. Left out where there is
+   nothing. */
 static void set_text(json_t *o, const char *key, struct bytes b)
 {
 	_cleanup_free_ char *text = is_said(b) ? malloc(3 * b.size) : NULL;
@@ -196,8 +197,8 @@ static void format_when(const struct listing *g, uint64_t ms, char ret[static RF
 		       strcmp(offset, g->offset) == 0 ? "" : offset);
 }
 
-/* Id or name, time, place; the caller prints the rest. A name that is too long for its column has a line
-   of its own. */
+/* Id or name, time, place; the caller prints the rest. A name that is too long for its column
+   has a line of its own. */
 static void print_place(struct listing *g, const char *name, uint64_t ms, enum place place)
 {
 	const char *colour = !g->colour		     ? ""
@@ -305,8 +306,8 @@ static void add_waiting(char **text, const struct waiting *w, const struct found
 	}
 }
 
-/* libvirt's reason, the daemon's of a failure, why it waits; safe for the terminal, to be freed. NULL: there
-   is nothing to say. */
+/* libvirt's reason, the daemon's of a failure, why it waits; safe for the terminal, to be freed.
+   NULL: there is nothing to say. */
 static char *event_detail(const struct listing *g, const struct found *f)
 {
 	_cleanup_free_ char *text = NULL;

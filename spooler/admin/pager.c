@@ -38,7 +38,8 @@ static const char *chosen(void)
 	return own ? own : getenv("PAGER");
 }
 
-/* Runs a command line of blank-separated words with this input. A negative errno if it cannot be run. */
+/* Runs a command line of blank-separated words with this input. A negative errno if it cannot be
+   run. */
 static int start(const char *command, int input)
 {
 	_cleanup_free_ char *line = strdup(command);

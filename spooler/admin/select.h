@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* select - the events that a command works on: those whose ids are given, or those that the filters match. */
+/* select - the events that a command works on: those whose ids are given, or those that the
+   filters match. */
 #pragma once
 
 #include "spooler/admin/command.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* virtspool - the admin's tool: a table of subcommands. Results go to stdout, messages to stderr. */
+/* virtspool - the admin's tool: a table of subcommands. Results go to stdout, messages to
+   stderr. */
 #include <signal.h>
 
 #include "spooler/admin/command.h"
@@ -28,8 +29,8 @@ static const struct {
 	{"watch", cmd_watch, "show events as they arrive at the broker"},
 };
 
-/* Credentials that systemd passes to the daemon's unit (LoadCredential=) have the same bare names here;
-   root can read them. */
+/* Credentials that systemd passes to the daemon's unit (LoadCredential=) have the same bare
+   names here; root can read them. */
 static void find_credentials(void)
 {
 	static const char directory[] = "/run/credentials/virtspool.service";

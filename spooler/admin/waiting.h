@@ -2,8 +2,9 @@
 /*
  * waiting - why an event waits, how often it was tried, and when it is tried next.
  *
- * Attempts and connection are in the daemon's status file. An event that follows a refused one of the
- * same domain was not tried itself: it waits for the earlier one, as a domain's events keep their order.
+ * Attempts and connection are in the daemon's status file. An event that follows a refused one of
+ * the same domain was not tried itself: it waits for the earlier one, as a domain's events keep
+ * their order.
  */
 #pragma once
 
@@ -25,7 +26,8 @@ struct waiting {
 	size_t n_held;
 };
 
-/* Reads the status file, and the records of the events that were tried without success. To be released. */
+/* Reads the status file, and the records of the events that were tried without success. To be
+   released. */
 void waiting_load(struct waiting *w, struct lookup *l);
 void waiting_release(struct waiting *w);
 

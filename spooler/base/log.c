@@ -95,7 +95,8 @@ static void fields_add(struct fields *f, const char *name, const char *value)
 	f->list[f->n++] = (struct iovec){text, (size_t)length};
 }
 
-/* False: it has to be written to stderr. sd_journal_sendv() itself says nothing of a missing socket. */
+/* False: it has to be written to stderr. sd_journal_sendv() itself says nothing of a missing
+   socket. */
 static bool send_to_journal(int priority, const struct log_about *about, const char *text)
 {
 	struct fields f = {.n = 0};

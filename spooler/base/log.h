@@ -2,12 +2,12 @@
 /*
  * log - one line for each thing that happened.
  *
- * If stderr is the journal (JOURNAL_STREAM names its device and inode, see sd-daemon(3)), a message goes
- * there with fields of its own: `journalctl VIRTSPOOL_UUID=...`. Without the journal's socket it is
- * "<priority>text" on stderr, and "virtspoold: text" where stderr is something else.
+ * If stderr is the journal (JOURNAL_STREAM names its device and inode, see sd-daemon(3)), a message
+ * goes there with fields of its own: `journalctl VIRTSPOOL_UUID=...`. Without the journal's socket
+ * it is "<priority>text" on stderr, and "virtspoold: text" where stderr is something else.
  *
- * Unsafe characters are escaped (see terminal.h): nothing that comes from a guest or a broker can forge a
- * line or drive a terminal. errno is left as it was.
+ * Unsafe characters are escaped (see terminal.h): nothing that comes from a guest or a broker can
+ * forge a line or drive a terminal. errno is left as it was.
  */
 #pragma once
 
@@ -53,7 +53,8 @@ struct log_about {
 };
 
 void log_line(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same with fields: log_about(LOG_INFO, &(struct log_about){.event = name}, "event %s ...", name) */
+/* The same with fields: log_about(LOG_INFO, &(struct log_about){.event = name}, "event %s ...",
+   name) */
 void log_about(int priority, const struct log_about *about, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* number - whole numbers of command lines and configurations: digits only, and nothing that does not
-   fit is cut to what does. */
+/* number - whole numbers of command lines and configurations: digits only, and nothing that does
+   not fit is cut to what does. */
 #pragma once
 
 #include <stdbool.h>

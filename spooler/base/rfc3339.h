@@ -7,15 +7,17 @@
 
 #define RFC3339_SIZE 48
 
-/* "2026-11-21T07:00:00.250Z": UTC with `digits` (0 to 9) digits of the second's fraction. A year that
-   RFC 3339 cannot write, above 9999 or below 0, is "@SECONDS". */
+/* "2026-11-21T07:00:00.250Z": UTC with `digits` (0 to 9) digits of the second's fraction. A year
+   that RFC 3339 cannot write, above 9999 or below 0, is "@SECONDS". */
 void rfc3339_utc(int64_t seconds, unsigned nsec, unsigned digits, char ret[static RFC3339_SIZE]);
 
-/* "2026-11-21 08:00:00.250+01:00": local time and its offset from UTC, with milliseconds. For people. */
+/* "2026-11-21 08:00:00.250+01:00": local time and its offset from UTC, with milliseconds. For
+   people. */
 void rfc3339_local(uint64_t ms, char ret[static RFC3339_SIZE]);
 
 /* "+01:00": the offset of local time at this moment. */
 void rfc3339_offset(uint64_t ms, char ret[static 8]);
 
-/* Microseconds since 1970 of what rfc3339_utc() wrote. False for any other text, and before 1970. */
+/* Microseconds since 1970 of what rfc3339_utc() wrote. False for any other text, and before
+   1970. */
 bool rfc3339_parse_utc(const char *text, uint64_t *ret_usec);

@@ -55,8 +55,8 @@ bool terminal_ascii(FILE *f)
 
 /* --- unsafe characters */
 
-/* Unicode 15: categories Cc, Zl, Zp, the default-ignorable code points (DerivedCoreProperties.txt), and
-   Cf but for the few Arabic and Syriac signs that are visible. */
+/* Unicode 15: categories Cc, Zl, Zp, the default-ignorable code points
+   (DerivedCoreProperties.txt), and Cf but for the few Arabic and Syriac signs that are visible. */
 static const struct {
 	uint32_t first, last;
 } unsafe[] = {

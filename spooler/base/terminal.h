@@ -19,12 +19,13 @@
 bool terminal_is(FILE *f);
 /* Does f take colours? Not under NO_COLOR (https://no-color.org), nor with TERM=dumb. */
 bool terminal_colour(FILE *f);
-/* Does f take ASCII only? So it is where the locale does not name UTF-8, whose bytes may be controls
-   there. */
+/* Does f take ASCII only? So it is where the locale does not name UTF-8, whose bytes may be
+   controls there. */
 bool terminal_ascii(FILE *f);
 /* Columns of a line; 0 if f is not a terminal. */
 unsigned terminal_width(FILE *f);
-/* From here on stdout is the pager's input: the functions above answer for the terminal that it had. */
+/* From here on stdout is the pager's input: the functions above answer for the terminal that it
+   had. */
 void terminal_set_paged(void);
 
 /* The columns that the first n bytes of a line from terminal_text() take: wide characters have two,
@@ -46,8 +47,9 @@ bool terminal_unsafe(uint32_t c);
  * (which may be NULL) is a terminal that takes ASCII only, every other character beyond ASCII '?'.
  * A backslash stays as it is.
  *
- * terminal_escape() writes into buf, which holds size > 0 bytes; text that does not fit is cut between
- * two characters or escapes. Returns the length. terminal_text() allocates; NULL without memory.
+ * terminal_escape() writes into buf, which holds size > 0 bytes; text that does not fit is cut
+ * between two characters or escapes. Returns the length. terminal_text() allocates; NULL without
+ * memory.
  */
 size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t size);
 char *terminal_text(FILE *f, const char *s, size_t n_bytes);

@@ -14,8 +14,8 @@
 
 bool utf8_valid(const char *s, size_t size);
 
-/* The character at the start of s, of which size > 0 bytes are there. Returns its length in bytes; 0 if there is
-   no valid one. */
+/* The character at the start of s, of which size > 0 bytes are there. Returns its length in
+   bytes; 0 if there is no valid one. */
 size_t utf8_decode(const char *s, size_t size, uint32_t *ret_c);
 
 /* Copies s into buf with each byte that is not part of a valid character replaced by U+FFFD. buf

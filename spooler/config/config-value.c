@@ -326,8 +326,8 @@ static int add_broker(struct config_reader *rd, const struct config_key *k, cons
 
 /* --- from values to text, as it would be in the file */
 
-/* As a YAML scalar: plain where it cannot be taken for anything else, otherwise in double quotes, whose
-   escapes are those of terminal_text(). */
+/* As a YAML scalar: plain where it cannot be taken for anything else, otherwise in double
+   quotes, whose escapes are those of terminal_text(). */
 static void write_text(FILE *f, const char *text)
 {
 	static const char plain[] =

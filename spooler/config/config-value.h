@@ -41,7 +41,8 @@ const char *config_quoted(const char *s, char buf[static CONFIG_QUOTED_SIZE]);
 int config_set(struct config_reader *rd, const struct config_key *k, const char *text,
 	       const yaml_mark_t *at);
 
-/* Writes the key's value as the file would have it. False, and nothing is written: it is not set. */
+/* Writes the key's value as the file would have it. False, and nothing is written: it is not
+   set. */
 bool config_write_value(FILE *f, const struct config *c, const struct config_key *k);
 /* Frees it. */
 void config_release_value(struct config *c, const struct config_key *k);

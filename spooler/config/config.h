@@ -2,10 +2,11 @@
 /*
  * config - the configuration: virtspool.yaml of a host, recorder.yaml of the management node.
  *
- * One table says which keys each of them has. config_load() reads the file with libyaml into a struct config, driven by one table of keys in
- * config-keys.c; keys that are not given have their defaults. The strings belong to the config.
- * Nothing here opens a secret: the configuration names files, and config_read_secret() reads them
- * when they are needed, so that a reload picks up replaced files.
+ * One table says which keys each of them has. config_load() reads the file with libyaml into a
+ * struct config, driven by one table of keys in config-keys.c; keys that are not given have their
+ * defaults. The strings belong to the config. Nothing here opens a secret: the configuration names
+ * files, and config_read_secret() reads them when they are needed, so that a reload picks up
+ * replaced files.
  */
 #pragma once
 
@@ -150,8 +151,9 @@ void config_free(struct config *c); /* NULL is fine */
  */
 int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, const char **ret_why);
 
-/* The daemon's configuration in force as a file that config_load() reads: every key with its value. Values that are
-   not from the file are marked as defaults, keys without a value are comments. */
+/* The daemon's configuration in force as a file that config_load() reads: every key with its
+   value. Values that are not from the file are marked as defaults, keys without a value are
+   comments. */
 void config_print(FILE *f, const struct config *c);
 
 /* Every key with its type, default and meaning, as --help-config prints it and a test compares

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * attempts - which events were published without success: how often, on which topic, why the last
- * time, when they are tried again, and how many wait after them. For `virtspool list` and `show` and
- * for the reason of a failure. Bounded: an event that finds no room is not remembered, and nothing
- * depends on it.
+ * time, when they are tried again, and how many wait after them. For `virtspool list` and `show`
+ * and for the reason of a failure. Bounded: an event that finds no room is not remembered, and
+ * nothing depends on it.
  */
 #pragma once
 

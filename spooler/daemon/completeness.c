@@ -19,7 +19,8 @@ const struct epoch *completeness_latest(const struct completeness *c)
 	return c->n > 0 ? &c->epochs[c->n - 1] : &none;
 }
 
-/* Up to which number may events of an epoch that is seen for the first time have been taken away? */
+/* Up to which number may events of an epoch that is seen for the first time have been taken
+   away? */
 static uint64_t doubt_of(const struct completeness *c, const char *epoch, uint64_t sequence,
 			 const struct spool_id *id)
 {

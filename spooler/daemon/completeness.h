@@ -3,11 +3,11 @@
  * completeness - which sequence numbers of this host were seen, and whether a gap is a loss.
  *
  * A gap is a claim about the host, so it needs proof. When a number is passed over, nothing is said
- * for GAP_USEC, longer than a hook may take. Then the numbers are looked for in every directory of the
- * spool (completeness-file.h), and among those that an administrator dropped. A number that is
- * nowhere is lost if nobody can have taken it away before: each epoch knows from which number on all
- * of them were followed (certain_from). Below it a number is unknown, never lost: an earlier daemon
- * may have delivered it, or it lies in a spool whose file system was mounted over.
+ * for GAP_USEC, longer than a hook may take. Then the numbers are looked for in every directory of
+ * the spool (completeness-file.h), and among those that an administrator dropped. A number that is
+ * nowhere is lost if nobody can have taken it away before: each epoch knows from which number on
+ * all of them were followed (certain_from). Below it a number is unknown, never lost: an earlier
+ * daemon may have delivered it, or it lies in a spool whose file system was mounted over.
  *
  * What is known survives a restart (completeness-file.h). Pure: time and ids come from the caller.
  */

@@ -67,5 +67,6 @@ void denied_forget_attempts(struct denied *d);
 uint64_t denied_waiting(const struct denied_key *k);
 /* All that is held is given again, oldest first. */
 void denied_forget_waiting(struct denied *d);
-/* When events that are held have to be given again, because their key is due; UINT64_MAX: none is. */
+/* When events that are held have to be given again, because their key is due; UINT64_MAX: none
+   is. */
 uint64_t denied_next_retry(const struct denied *d, uint64_t now_usec);

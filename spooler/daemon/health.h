@@ -11,7 +11,7 @@ struct health {
 	bool logged; /* a finding, since it was healthy */
 };
 
-/* Judges what the daemon knows, which is in *status, and logs what has changed. The verdict is to be
-   released. */
+/* Judges what the daemon knows, which is in *status, and logs what has changed. The verdict is
+   to be released. */
 void health_judge(struct health *h, const struct status_file *status, const struct hook_file *hooks,
 		  struct verdict *ret_verdict);

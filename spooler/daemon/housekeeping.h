@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * housekeeping - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/ if
- * the admin says so.
+ * housekeeping - the bounds of what is kept: sent/ and skipped/ by age and size, tmp/ by age, new/
+ * if the admin says so.
  *
  * A sweep passes over a directory in small slices between other work, and is not made too often.
  * The disk is never filled by what was already delivered: when space or inodes run low, the oldest
@@ -31,7 +31,8 @@ int housekeeping_new(sd_event *loop, const char *spool_dir, const char *run_dir,
 void housekeeping_free(struct housekeeping *a); /* NULL is fine */
 /* Uses these limits (copied), and sweeps. */
 void housekeeping_configure(struct housekeeping *a, const struct config_spool *limits);
-/* A file of this size has come into sent/ or skipped/: sweeps when that may have crossed a limit. */
+/* A file of this size has come into sent/ or skipped/: sweeps when that may have crossed a
+   limit. */
 void housekeeping_archived(struct housekeeping *a, uint64_t file_size);
 /* new/ has grown, or the emergency spool is in use, perhaps for want of room: sweeps, though not
    all the time. */

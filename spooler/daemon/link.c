@@ -12,8 +12,9 @@
 #include "spooler/mqtt/reason.h"
 
 #define LEAVE_USEC (3 * USEC_PER_SEC) /* for the offline report; within the margin of SIGTERM */
-/* A connection must have lasted this long before the host is reported online. Like the will's delay,
-   this keeps a connection that flaps from reading as one change of the host's status after another. */
+/* A connection must have lasted this long before the host is reported online. Like the will's
+   delay, this keeps a connection that flaps from reading as one change of the host's status
+   after another. */
 #define BIRTH_USEC (1500 * 1000)
 #define MUTE_MAX 2    /* connections lost over the online report before it is left out */
 #define QOS2_LOSSES 3 /* connections lost over QoS 2 before that is taken for the reason */

@@ -66,7 +66,8 @@ void link_free(struct link *l); /* NULL is fine */
 
 /* Begins to connect, at the list's top. Not while there is a connection. The configuration is
    borrowed, the credentials are referenced. */
-/* `signing_certificate` is what the reports carry, see presence.h; borrowed, like the configuration. */
+/* `signing_certificate` is what the reports carry, see presence.h; borrowed, like the
+   configuration. */
 void link_start(struct link *l, const struct config *c, struct credentials *credentials,
 		const char *signing_certificate);
 /* The back-off is over. */
@@ -83,8 +84,8 @@ void link_abandon(struct link *l);
 /* An event was delivered on this connection: it is a good one. */
 void link_confirm(struct link *l);
 
-/* Looks whether the files that hold certificates were renewed. They are used with the next connection;
-   if they cannot be, the old ones stay in use. */
+/* Looks whether the files that hold certificates were renewed. They are used with the next
+   connection; if they cannot be, the old ones stay in use. */
 void link_renew(struct link *l);
 
 bool link_connected(const struct link *l);

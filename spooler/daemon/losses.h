@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * losses - how connections ended within the last hour: how often, after how long, and after how much
- * silence. A connection that is lost again and again has a cause that one loss does not show: a
- * proxy that ends idle connections, or two clients with one client id.
+ * losses - how connections ended within the last hour: how often, after how long, and after how
+ * much silence. A connection that is lost again and again has a cause that one loss does not show:
+ * a proxy that ends idle connections, or two clients with one client id.
  *
  * Pure; times are CLOCK_MONOTONIC microseconds.
  */

@@ -49,8 +49,8 @@ static void latency(FILE *f, const struct status_file *s)
 	fprintf(f, "%s_count %" PRIu64 "\n", name, sum);
 }
 
-/* Kinds that the daemon cannot find in itself are left out; the others are there from the beginning,
-   with 0. */
+/* Kinds that the daemon cannot find in itself are left out; the others are there from the
+   beginning, with 0. */
 static void health(FILE *f, const struct verdict *v)
 {
 	metric_head(f, PREFIX, "health", METRIC_GAUGE,

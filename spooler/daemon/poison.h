@@ -5,11 +5,11 @@
  *
  * A pure state machine: connections, answers and losses in; what to do with the next event out.
  *
- * A connection that is lost with events unanswered proves nothing. When the next one is lost as well
- * before these events are answered, they are given singly, oldest first, each on a connection on
- * which the broker has just answered a control: the online report, or a probe (the same message once
- * more). An event larger than anything this broker has answered is preceded by a probe that is padded
- * to its size. So each loss has one cause:
+ * A connection that is lost with events unanswered proves nothing. When the next one is lost as
+ * well before these events are answered, they are given singly, oldest first, each on a connection
+ * on which the broker has just answered a control: the online report, or a probe (the same message
+ * once more). An event larger than anything this broker has answered is preceded by a probe that is
+ * padded to its size. So each loss has one cause:
  *
  *   over the small control    the broker, or the connection: nobody is suspected
  *   over the padded probe     the size: after two losses the broker's limit is known, and events of
@@ -23,9 +23,9 @@
  * A broker that takes no control cannot convict by it. Then an event of another domain is given
  * first, as the control; if there is none, the suspect is tried without being convicted.
  *
- * A broker that answers controls and ends the connection over every event would have all of them set
- * aside. It is slowed down: poison_progress() holds for the first convictions without a delivery
- * in between, and then the back-off between connections grows.
+ * A broker that answers controls and ends the connection over every event would have all of them
+ * set aside. It is slowed down: poison_progress() holds for the first convictions without a
+ * delivery in between, and then the back-off between connections grows.
  */
 #pragma once
 
@@ -99,7 +99,8 @@ struct poison_event {
    DISCONNECT. */
 enum poison_evidence poison_evidence(bool disconnected, unsigned disconnect_reason);
 
-/* A connection begins. `can_probe`: probes may be published; `probing`: the online report is out. */
+/* A connection begins. `can_probe`: probes may be published; `probing`: the online report is
+   out. */
 void poison_connected(struct poison *p, struct poison_sizes *sizes, bool can_probe, bool probing);
 /* May this one be published now, with so many unanswered? */
 enum poison_advice poison_admit(const struct poison *p, const struct poison_event *e,

@@ -5,8 +5,8 @@
  * The disk is the truth. queue_next() gives the entries of new/ and emergency/new/ in the order of
  * their ids and, once nothing live is left, those of replay/. Underneath it reads the directories'
  * names and keeps the oldest QUEUE_SNAPSHOT_MAX as 16-byte ids; when these are used up it reads
- * again. An entry's source is its place. Each entry that was given is ended by exactly one of queue_done(), queue_fail(),
- * queue_skip(), queue_hold() or queue_put_back().
+ * again. An entry's source is its place. Each entry that was given is ended by exactly one of
+ * queue_done(), queue_fail(), queue_skip(), queue_hold() or queue_put_back().
  *
  * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is
  * found again, and none is open while nothing is taken, so that it can be unmounted. A spool that

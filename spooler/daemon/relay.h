@@ -2,9 +2,10 @@
 /*
  * relay - feeds what waits in the spool to a broker, oldest first.
  *
- * The parts: the queue (queue.h) gives what waits; the link (link.h) is the connection; the delivery
- * (delivery.h) says what may be published now, and brings each event to its end. The relay reads the
- * records, makes events of them, watches the sequence, and takes a new configuration over.
+ * The parts: the queue (queue.h) gives what waits; the link (link.h) is the connection; the
+ * delivery (delivery.h) says what may be published now, and brings each event to its end. The relay
+ * reads the records, makes events of them, watches the sequence, and takes a new configuration
+ * over.
  */
 #pragma once
 
@@ -35,8 +36,9 @@ int relay_new(sd_event *loop, struct queue *q, const struct relay_handlers *h, v
 void relay_free(struct relay *r); /* NULL is fine */
 
 /*
- * Takes over this configuration, these credentials and what signs the events (NULL: nothing). If there is a connection, what is in flight
- * is waited for, at most the configured stop time, before a new one is made with them.
+ * Takes over this configuration, these credentials and what signs the events (NULL: nothing). If
+ * there is a connection, what is in flight is waited for, at most the configured stop time, before
+ * a new one is made with them.
  */
 void relay_configure(struct relay *r, struct config *c, struct credentials *credentials,
 		     struct signer *signer);
@@ -54,8 +56,8 @@ void relay_flush(struct relay *r);
 void relay_stop(struct relay *r, relay_stopped stopped);
 
 /*
- * All that status, metrics and the verdict read, as of now. Pointers are borrowed and valid until the
- * loop's next turn; strings that a broker had a say in are UTF-8 without control characters.
+ * All that status, metrics and the verdict read, as of now. Pointers are borrowed and valid until
+ * the loop's next turn; strings that a broker had a say in are UTF-8 without control characters.
  * Times are CLOCK_REALTIME microseconds; 0: never, or not known.
  */
 struct relay_description {
@@ -93,11 +95,13 @@ struct relay_description {
 	uint64_t unreadable;	      /* records that wait because they cannot be read */
 	const char *unreadable_error; /* the last one's; NULL: there is none */
 
-	/* 0x10, no matching subscribers: how many answers in a row up to now, the first event's time */
+	/* 0x10, no matching subscribers: how many answers in a row up to now, the first event's
+	   time */
 	uint64_t unheard, unheard_since_usec;
 };
 
-/* Keeps what is known of the sequence for the next start; `clean`: nothing is taken up after this. */
+/* Keeps what is known of the sequence for the next start; `clean`: nothing is taken up after
+   this. */
 void relay_save(struct relay *r, bool clean);
 
 void relay_describe(const struct relay *r, struct relay_description *ret_description);

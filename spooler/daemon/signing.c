@@ -2,9 +2,9 @@
 /*
  * signing - see signing.h.
  *
- * One list holds the jobs, oldest first: the first ones are done, then comes the one that the thread
- * works on (`at`), then those that wait. The lock guards the list and `done`; a job's event belongs
- * to the thread while it is `at`. `signer_lock` keeps signing_sign() and the thread apart.
+ * One list holds the jobs, oldest first: the first ones are done, then comes the one that the
+ * thread works on (`at`), then those that wait. The lock guards the list and `done`; a job's event
+ * belongs to the thread while it is `at`. `signer_lock` keeps signing_sign() and the thread apart.
  */
 #include <pthread.h>
 #include <signal.h>

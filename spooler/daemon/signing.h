@@ -2,8 +2,8 @@
 /*
  * signing - signs events on a thread of its own, while earlier ones are in flight.
  *
- * A signature takes about as long as everything else that the daemon does for an event. So the relay
- * reads ahead: it puts events in with signing_put(), and `ready` is called from the loop when
+ * A signature takes about as long as everything else that the daemon does for an event. So the
+ * relay reads ahead: it puts events in with signing_put(), and `ready` is called from the loop when
  * signing_next() has one. Events come out in the order in which they went in. The bounds are
  * SIGNING_EVENTS and SIGNING_BYTES; the caller stops at signing_is_full().
  */
@@ -46,8 +46,8 @@ bool signing_is_empty(const struct signing *s);
 struct signing_job *signing_peek(struct signing *s);
 /* Takes that job out. */
 struct signing_job *signing_take(struct signing *s);
-/* Takes the oldest job out, signed or not, to drop it; waits if it is being signed. NULL if there is
-   none. */
+/* Takes the oldest job out, signed or not, to drop it; waits if it is being signed. NULL if
+   there is none. */
 struct signing_job *signing_drop(struct signing *s);
 
 /* Signs an event at once, on the caller's thread: for the rare ones. 0, or negative errno. */

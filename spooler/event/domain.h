@@ -2,9 +2,9 @@
 /*
  * domain - extracts what an event reports of a domain or network from libvirt's document.
  *
- * The document is parsed as a stream, which ends as soon as everything was found. It may be hostile,
- * so there are no DTDs, entities or network accesses, and depth, size and time are bounded (see
- * domain.c). Strings belong to the struct, are valid UTF-8 without U+0000, and are NULL if the
+ * The document is parsed as a stream, which ends as soon as everything was found. It may be
+ * hostile, so there are no DTDs, entities or network accesses, and depth, size and time are bounded
+ * (see domain.c). Strings belong to the struct, are valid UTF-8 without U+0000, and are NULL if the
  * document does not have them.
  */
 #pragma once

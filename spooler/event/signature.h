@@ -26,15 +26,16 @@
 struct signer;
 
 /*
- * Loads events.sign_key_file and events.sign_certificate_file, or where these are not set, tls.key_file
- * and tls.certificate_file. Returns 0, or a negative errno with a sentence in *ret_error (to be
- * freed) that names the file and the remedy: -EINVAL for a key that is not P-256 or Ed25519, or is
- * not the certificate's; -EPERM for one that others may read.
+ * Loads events.sign_key_file and events.sign_certificate_file, or where these are not set,
+ * tls.key_file and tls.certificate_file. Returns 0, or a negative errno with a sentence in
+ * *ret_error (to be freed) that names the file and the remedy: -EINVAL for a key that is not P-256
+ * or Ed25519, or is not the certificate's; -EPERM for one that others may read.
  */
 int signer_load(const struct config *c, struct signer **ret_signer, char **ret_error);
 void signer_free(struct signer *s); /* NULL is fine */
 const char *signer_key_id(const struct signer *s);
-/* The certificate, as status messages carry it: base64 of its DER form. Lives as long as the signer. */
+/* The certificate, as status messages carry it: base64 of its DER form. Lives as long as the
+   signer. */
 const char *signer_certificate(const struct signer *s);
 
 /* The value of the attribute dssematerial, to be freed. -ENOMEM, or -EIO if the key (its token)

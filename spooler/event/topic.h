@@ -16,8 +16,9 @@
 #include "spooler/config/topic-template.h"
 
 /*
- * Fills in the values. An empty value becomes "-"; a value is cut to RECORD_VALUE_MAX bytes. Returns 0 and a string to be freed; -EINVAL for a template
- * that topic_check() would refuse; -ENOMEM.
+ * Fills in the values. An empty value becomes "-"; a value is cut to RECORD_VALUE_MAX bytes.
+ * Returns 0 and a string to be freed; -EINVAL for a template that topic_check() would refuse;
+ * -ENOMEM.
  */
 int topic_format(const char *template, const struct bytes values[TOPIC_FIELDS], char **ret_topic);
 

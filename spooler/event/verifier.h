@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * verifier - a consumer's side of signed events: it learns the hosts' certificates from their status
- * messages, and says of each event whether its host signed it.
+ * verifier - a consumer's side of signed events: it learns the hosts' certificates from their
+ * status messages, and says of each event whether its host signed it.
  *
  *	verifier_new(ca, crl, &v, &error);
  *	verifier_learn(v, status_event, &why);          for each status message, and for stored certificates
@@ -45,7 +45,7 @@ int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_wh
    them. */
 int verifier_add(struct verifier *v, const char *host, const char *certificate, char **ret_why);
 
-/* Judges an event, and the payload that it was parsed from. *ret_why is a sentence (static) for every
-   outcome but VERIFIED. */
+/* Judges an event, and the payload that it was parsed from. *ret_why is a sentence (static) for
+   every outcome but VERIFIED. */
 enum verification verifier_check(struct verifier *v, const json_t *event, const char *payload,
 				 size_t size, const char **ret_why);

@@ -6,8 +6,8 @@
  * difference is spooled as a `reconciled` record: the state now, the state before, and the reason
  * if libvirt knows one. Events come meanwhile; a comparison counts only if no event came while the
  * domains were looked at, and if the difference was still there some moments later, as events may
- * be on their way. A domain that cannot be asked stays as it is: that a daemon or a domain cannot be
- * reached never reads as that it has stopped.
+ * be on their way. A domain that cannot be asked stays as it is: that a daemon or a domain cannot
+ * be reached never reads as that it has stopped.
  */
 #include "spooler/listener/connection.h"
 
@@ -254,8 +254,8 @@ static void learn(struct connection *c, const struct notice *n)
 	c->stats.domains = c->states.n;
 }
 
-/* The hook's record comes first, so if there is none libvirt did not run the hook, and this record is
-   the one that counts. */
+/* The hook's record comes first, so if there is none libvirt did not run the hook, and this
+   record is the one that counts. */
 static void correlate(const struct connection *c, const struct notice *n, const char *operation,
 		      struct record *r, char transition[static 37])
 {
@@ -460,7 +460,8 @@ static bool compare(struct connection *c, const struct found *f, bool spool)
 	return differs;
 }
 
-/* A domain that the snapshot does not have is gone: the list was complete, or there is no snapshot. */
+/* A domain that the snapshot does not have is gone: the list was complete, or there is no
+   snapshot. */
 static size_t compare_all(struct connection *c, const struct snapshot *s, bool spool)
 {
 	size_t differences = 0;

@@ -36,8 +36,8 @@ struct states {
 int states_load(struct states *k, const char *uri);
 /* Writes the file if something has changed. Negative errno. */
 int states_save(struct states *k);
-/* The file's text, as states_load() reads and states_save() writes it. False if it is damaged; what was
-   read before is then in the list. */
+/* The file's text, as states_load() reads and states_save() writes it. False if it is damaged;
+   what was read before is then in the list. */
 bool states_parse(struct states *k, FILE *f);
 int states_print(const struct states *k, FILE *f);
 void states_release(struct states *k);

@@ -99,8 +99,8 @@ struct client_options {
 				  or a session that ends before, has no will; needs a
 				  session_expiry_s that is not shorter */
 
-	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, for this time after
-	   the connection is lost; 0: not at all. MQTT 3.1.1 has no such limit: see resume. */
+	/* MQTT 5: the broker keeps our subscriptions, and what arrives for them, for this time
+	   after the connection is lost; 0: not at all. MQTT 3.1.1 has no such limit: see resume. */
 	uint32_t session_expiry_s;
 	/* Take up the session that a client of this id left, if any (clean start 0). mosquitto
 	   2.0.11 forgets at its own restart the sessions of clients that did not ask for it. With
@@ -129,8 +129,8 @@ struct client_options {
 int client_open(sd_event *loop, const struct client_options *o, const struct client_handlers *h,
 		void *userdata, struct client **ret_client);
 /*
- * Sends DISCONNECT if connected (the will is discarded), and frees. Messages that were committed are
- * still acknowledged as far as the socket takes it; held ones are not, and come again if the
+ * Sends DISCONNECT if connected (the will is discarded), and frees. Messages that were committed
+ * are still acknowledged as far as the socket takes it; held ones are not, and come again if the
  * session is kept. NULL is fine.
  */
 void client_close(struct client *c);
@@ -147,8 +147,8 @@ unsigned client_next_address(const struct client *c);
 /* Whether the broker takes retained messages: CONNACK did not deny it (MQTT 5 3.2.2.3.5). */
 bool client_can_retain(const struct client *c);
 
-/* The size of a whole PUBLISH packet (MQTT 5 3.3), and how large the broker said in CONNACK that one
-   may be (3.2.2.3.6); MQTT's own limit if it said nothing. */
+/* The size of a whole PUBLISH packet (MQTT 5 3.3), and how large the broker said in CONNACK that
+   one may be (3.2.2.3.6); MQTT's own limit if it said nothing. */
 size_t client_packet_size(const struct client *c, const char *topic, size_t payload_size,
 			  const char *content_type);
 size_t client_packet_max(const struct client *c);

@@ -5,9 +5,9 @@
  * pre-shared key, and the priorities.
  *
  * Everything is read and checked when it is loaded, so that a broken file is reported at start or
- * reload and the old credentials stay in use. Secrets are wiped from our memory once GnuTLS has them. A
- * relative path is looked for in $CREDENTIALS_DIRECTORY, where systemd puts what LoadCredential=
- * names.
+ * reload and the old credentials stay in use. Secrets are wiped from our memory once GnuTLS has
+ * them. A relative path is looked for in $CREDENTIALS_DIRECTORY, where systemd puts what
+ * LoadCredential= names.
  */
 #include <ctype.h>
 #include <gnutls/x509.h>

@@ -3,15 +3,15 @@
  * inbound - checks what a broker sends before libmosquitto sees it.
  *
  * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes
- * without a subscription, and aborts the process on an unknown property (seen with 2.0.11). Here each packet's fixed header and, with MQTT 5, its properties are read as the bytes
- * pass: what a server may not send, or what is larger than we said we take, ends the connection;
- * publishes that we have not subscribed to are left out. Pure: bytes in, bytes out. Knows MQTT's
- * fixed header and properties (MQTT 5 sections 2.1 and 2.2.2), and how long what stands before the
- * properties is.
+ * without a subscription, and aborts the process on an unknown property (seen with 2.0.11). Here
+ * each packet's fixed header and, with MQTT 5, its properties are read as the bytes pass: what a
+ * server may not send, or what is larger than we said we take, ends the connection; publishes that
+ * we have not subscribed to are left out. Pure: bytes in, bytes out. Knows MQTT's fixed header and
+ * properties (MQTT 5 sections 2.1 and 2.2.2), and how long what stands before the properties is.
  *
  * libmosquitto from 2.0.16 on ends the connection over an acknowledgement whose reason code the
- * standard does not list for it. Such a code is replaced by 0x80 (from 0x80 on) or 0x00 and noted in
- * `codes`, so that the caller can still judge it.
+ * standard does not list for it. Such a code is replaced by 0x80 (from 0x80 on) or 0x00 and noted
+ * in `codes`, so that the caller can still judge it.
  */
 #pragma once
 

@@ -28,7 +28,8 @@ struct outbound {
 	uint32_t left;
 };
 
-/* Moves those of the n bytes that the broker shall get to the beginning of buf. Returns how many. */
+/* Moves those of the n bytes that the broker shall get to the beginning of buf. Returns how
+   many. */
 size_t outbound_filter(struct outbound *o, uint8_t *buf, size_t n);
 /* Whether the last byte was the last of a packet, so that another packet may follow. */
 bool outbound_is_between(const struct outbound *o);

@@ -3,9 +3,9 @@
  * resolve - a host name's addresses without holding up the event loop.
  *
  * getaddrinfo() has no non-blocking form and may take minutes, so each question is asked by a
- * thread of its own, which notifies the loop through an eventfd. A question that is no longer wanted
- * is left to finish by itself; so that a name server that is down cannot pile up threads, only a
- * few may be open at a time.
+ * thread of its own, which notifies the loop through an eventfd. A question that is no longer
+ * wanted is left to finish by itself; so that a name server that is down cannot pile up threads,
+ * only a few may be open at a time.
  */
 #pragma once
 

@@ -29,8 +29,8 @@ struct credentials;
 int credentials_load(const struct config_tls *c, struct credentials **ret_credentials,
 		     char **ret_error);
 /*
- * Loads them again if one of their files was replaced or changed since, as a renewal does. Returns 1
- * and the new ones in *credentials (the old reference is given up); 0 if nothing has changed; a
+ * Loads them again if one of their files was replaced or changed since, as a renewal does. Returns
+ * 1 and the new ones in *credentials (the old reference is given up); 0 if nothing has changed; a
  * negative errno with a sentence in *ret_error (to be freed) if the new files cannot be used:
  * *credentials stays as it is, and the next call tries again.
  */

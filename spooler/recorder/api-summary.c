@@ -3,8 +3,8 @@
  * api-summary - the fleet in numbers: for the page's overview and for Prometheus.
  *
  * Both are made from the same statements, and are kept for a second: a thousand pages that are told
- * of a change at once cost one query. What is listed by name (guests in trouble) is bounded, so that
- * the number of time series is.
+ * of a change at once cost one query. What is listed by name (guests in trouble) is bounded, so
+ * that the number of time series is.
  */
 #include <sys/statvfs.h>
 

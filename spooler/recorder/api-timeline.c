@@ -4,8 +4,8 @@
  *
  * Nothing is stored for this. guest.h's memory before an operation is kept with the operation, so a
  * window begins with the memory before the last operation that began before it, and the events from
- * there to the window's end are folded in. What changes between two events is an interval. The rules
- * are guest.c's alone.
+ * there to the window's end are folded in. What changes between two events is an interval. The
+ * rules are guest.c's alone.
  *
  * Bounded: EVENTS_MAX events of a guest, GUESTS_MAX guests of a host; `truncated` says so.
  */

@@ -53,7 +53,7 @@ struct cloudevent {
 	struct cloudevent_range {
 		unsigned char epoch[16];
 		int64_t first, last;
-	} *lost; /* that never reached the host's spool, as it says */
+	} * lost; /* that never reached the host's spool, as it says */
 	size_t n_lost;
 
 	json_t *json;

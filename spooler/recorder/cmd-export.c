@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool-recorder export - the record of some time as one file that proves itself: events as they
- * were sent, the certificates that they were signed with, and the holes. cmd-verify.c reads it.
+ * virtspool-recorder export - the record of some time as one file that proves itself: events as
+ * they were sent, the certificates that they were signed with, and the holes. cmd-verify.c reads
+ * it.
  *
  * One JSON object a line:
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* virtspool-recorder hosts - every host that was heard of: online, when it was last heard of, and how
-   complete its events are. */
+/* virtspool-recorder hosts - every host that was heard of: online, when it was last heard of,
+   and how complete its events are. */
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool-recorder timeline VM - what happened to one guest: a bar per host (where it was in which
- * state), and below it the operations, one a line.
+ * virtspool-recorder timeline VM - what happened to one guest: a bar per host (where it was in
+ * which state), and below it the operations, one a line.
  *
  * The bars are made from the operations: a guest runs on a host from the end of a start, or of a
  * migration to it, until it is stopped there. The end of the last one is now, or --until.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* command - the subcommands of virtspool-recorder: one function each, listed in the table of
-   virtspool-recorder.c, and what they share. Options, times and exit codes are those of virtspool(1). */
+   virtspool-recorder.c, and what they share. Options, times and exit codes are those of
+   virtspool(1). */
 #pragma once
 
 #include <argp.h>

@@ -2,8 +2,8 @@
 /*
  * db-postgresql - see db.h; the only file that knows libpq.
  *
- * Values go both ways in PostgreSQL's binary format. A statement for many rows is sent once, with an
- * array for each column ("unnest"): one round trip for a batch, and one plan.
+ * Values go both ways in PostgreSQL's binary format. A statement for many rows is sent once, with
+ * an array for each column ("unnest"): one round trip for a batch, and one plan.
  */
 #include <endian.h>
 #include <libpq-fe.h>

@@ -238,7 +238,8 @@ static int execute(struct db *db, const char *sql)
 	return code == SQLITE_OK ? 0 : fail(q, code);
 }
 
-/* A file that was removed, replaced or unmounted takes writes all the same, and they would be lost. */
+/* A file that was removed, replaced or unmounted takes writes all the same, and they would be
+   lost. */
 static int begin(struct db *db)
 {
 	struct sqlite *q = sqlite_of(db);

@@ -12,7 +12,8 @@
  *	{lock}			locks the rows that are read until the transaction ends
  *	{sqlite: ...} {postgresql: ...}	for one of them only
  *
- * Parameters are $1, $2, ... in the order of `types`: i integer, t text, u UUID (16 bytes), b bytes.
+ * Parameters are $1, $2, ... in the order of `types`: i integer, t text, u UUID (16 bytes), b
+ * bytes.
  *
  * A connection belongs to one thread at a time. The only files that know libsqlite3 and libpq are
  * db-sqlite.c and db-postgresql.c.

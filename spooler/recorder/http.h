@@ -10,8 +10,8 @@
  *	http_changed(&change, h);		after each commit, from the thread that commits
  *	http_stop(h);				ends all connections and the thread
  *
- * Limits: connections, bytes of a request, time for a request and for reading the answer, rows of an
- * answer, time of a query. The only files that know libmicrohttpd are http.c and live.c.
+ * Limits: connections, bytes of a request, time for a request and for reading the answer, rows of
+ * an answer, time of a query. The only files that know libmicrohttpd are http.c and live.c.
  */
 #pragma once
 
@@ -29,8 +29,8 @@ struct http_options {
 	const char *client_ca_file; /* clients need a certificate of these authorities */
 	const char *token_file;	    /* clients need this token */
 	unsigned connections;	    /* at a time */
-	/* Appends the metrics of the process (not of the store) in Prometheus' text format. Called in
-	   the server's thread. NULL: there are none. */
+	/* Appends the metrics of the process (not of the store) in Prometheus' text format.
+	   Called in the server's thread. NULL: there are none. */
 	void (*metrics)(FILE *f, void *userdata);
 	void *userdata;
 };
@@ -43,6 +43,6 @@ struct http;
  */
 int http_start(const struct http_options *o, struct http **ret_http, char **ret_error);
 void http_stop(struct http *h); /* NULL is fine */
-/* A store_changed_fn, whose userdata is a struct http: what a commit has changed. From any thread; never
-   blocks for long. */
+/* A store_changed_fn, whose userdata is a struct http: what a commit has changed. From any
+   thread; never blocks for long. */
 void http_changed(const struct store_change *change, void *userdata);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * ingest - see ingest.h. The loop's side and the thread share the mutex, one batch at a time (`job`)
- * and the statistics; an eventfd reports that the job is done.
+ * ingest - see ingest.h. The loop's side and the thread share the mutex, one batch at a time
+ * (`job`) and the statistics; an eventfd reports that the job is done.
  */
 #include <pthread.h>
 #include <sys/eventfd.h>

@@ -38,8 +38,8 @@ struct query_filter {
 	bool all;	      /* holes: also those that were filled */
 	uint64_t limit;	      /* 0: QUERY_LIMIT */
 	const char *cursor;   /* NULL or "": from the beginning */
-	/* Of the log: the events that arrived after the one with this query_event.arrival, in the order
-	   of arrival, and no cursor. 0: all, by time; -1: all, by arrival. */
+	/* Of the log: the events that arrived after the one with this query_event.arrival, in
+	   the order of arrival, and no cursor. 0: all, by time; -1: all, by arrival. */
 	int64_t arrived_after;
 };
 

@@ -101,7 +101,8 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	" migration_end {int},"
 	" migration_outcome TEXT,"
 	" state {bytes},"
-	/* Events before this one are pruned; what they said is the memory that is kept in their place. */
+	/* Events before this one are pruned; what they said is the memory that is kept in their
+	   place. */
 	" base_id {uuid},"
 	" base {bytes});"
 	"CREATE INDEX guests_name ON guests (name, uuid);"

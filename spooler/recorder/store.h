@@ -52,9 +52,9 @@ int store_open(const char *url, const struct cloudevent_topics *topics, struct s
 void store_close(struct store *s); /* NULL is fine */
 
 /*
- * Verifies signatures from now on, with `v` (borrowed), which learns the certificates that the store
- * has. Forged events become rejects; if it is required, so do all that are not verified. 0, or a
- * negative errno as store_apply().
+ * Verifies signatures from now on, with `v` (borrowed), which learns the certificates that the
+ * store has. Forged events become rejects; if it is required, so do all that are not verified. 0,
+ * or a negative errno as store_apply().
  */
 int store_verify(struct store *s, struct verifiers *v, bool required);
 
@@ -83,8 +83,8 @@ const char *store_error(const struct store *s);
 
 /*
  * Retention: removes one small step of what is older than `before` (us since 1970), at most `limit`
- * events and as many operations, filled holes and rejects. What the state of a guest rests on stays.
- * Sets *ret_removed to how much went; less than `limit`: nothing is left to remove.
+ * events and as many operations, filled holes and rejects. What the state of a guest rests on
+ * stays. Sets *ret_removed to how much went; less than `limit`: nothing is left to remove.
  */
 int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_removed);
 

@@ -32,7 +32,8 @@ int subscription_new(sd_event *loop, const struct config *config, struct credent
 /* Connects anew, with another configuration. */
 void subscription_configure(struct subscription *s, const struct config *config,
 			    struct credentials *credentials);
-/* Ends the connection and makes a new one: what was not acknowledged comes again. Also from a handler. */
+/* Ends the connection and makes a new one: what was not acknowledged comes again. Also from a
+   handler. */
 void subscription_restart(struct subscription *s);
 /* Acknowledges what was committed, and leaves the session at the broker. NULL is fine. */
 void subscription_free(struct subscription *s);

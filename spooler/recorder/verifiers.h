@@ -28,7 +28,8 @@ struct verifiers_item {
 	const char *why;	  /* out: unless it is verified */
 };
 
-/* One thread per processor, the caller's among them. Negative errno with a sentence in *ret_error. */
+/* One thread per processor, the caller's among them. Negative errno with a sentence in
+   *ret_error. */
 int verifiers_new(const char *ca_file, const char *crl_file, struct verifiers **ret_verifiers,
 		  char **ret_error);
 void verifiers_free(struct verifiers *v); /* NULL is fine */

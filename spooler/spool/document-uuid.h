@@ -10,5 +10,6 @@
 
 #include "hook/record.h"
 
-/* domain/uuid, network/uuid or hookData/network/uuid in canonical lower case; "" if there is none. */
+/* domain/uuid, network/uuid or hookData/network/uuid in canonical lower case; "" if there is
+   none. */
 void document_uuid(struct bytes document, char ret_uuid[static 37]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* filter - see filter.h. Each parser takes its part off the front of the text; nothing may be left at
-   the end. */
+/* filter - see filter.h. Each parser takes its part off the front of the text; nothing may be
+   left at the end. */
 #include <ctype.h>
 #include <fnmatch.h>
 #include <strings.h>

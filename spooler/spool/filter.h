@@ -2,9 +2,9 @@
 /*
  * filter - selects events: --vm, --op, --driver, --since and --until, the same for every command.
  *
- * Pure: text in, answer out; only the time zone comes from the system. An event's time is in its id,
- * hence in its file's name, so filter_matches_time() opens no file. filter_matches() looks at the
- * record; it is needed only where filter_needs_record() says so.
+ * Pure: text in, answer out; only the time zone comes from the system. An event's time is in its
+ * id, hence in its file's name, so filter_matches_time() opens no file. filter_matches() looks at
+ * the record; it is needed only where filter_needs_record() says so.
  */
 #pragma once
 

@@ -141,7 +141,8 @@ void hook_files_look(const char *hooksdir, struct hook_file ret_files[static HOO
 			others = others || (ret_files[i].state != HOOK_MISSING &&
 					    ret_files[i].state != HOOK_REPLACED);
 	}
-	/* QEMU's is expected unless the host has another kind of guests; the others are a choice. */
+	/* QEMU's is expected unless the host has another kind of guests; the others are a
+	   choice. */
 	for (size_t i = 0; i < HOOK_N_DRIVERS; i++)
 		if ((ret_files[i].state == HOOK_MISSING && (i > 0 || others || !expected)) ||
 		    (ret_files[i].state == HOOK_REPLACED && i > 0))

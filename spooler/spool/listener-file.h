@@ -14,8 +14,8 @@
 
 struct listener_file {
 	uint64_t pid;
-	/* starts and stops that libvirt reported and no hook had recorded: since the listener's start,
-	   and when the last one was (microseconds since 1970) */
+	/* starts and stops that libvirt reported and no hook had recorded: since the listener's
+	   start, and when the last one was (microseconds since 1970) */
 	uint64_t without_hook, without_hook_usec;
 	bool listening; /* to every libvirt that it was given */
 };

@@ -26,8 +26,8 @@
 	(PLACES_WAITING | PLACE_BIT(PLACE_FAILED) | PLACE_BIT(PLACE_SENT) |                        \
 	 PLACE_BIT(PLACE_SKIPPED)) /* that hold records */
 
-/* "new" means every place of waiting events, "all" every place; otherwise it is one place's name. False
-   for any other word. */
+/* "new" means every place of waiting events, "all" every place; otherwise it is one place's
+   name. False for any other word. */
 bool places_parse(const char *word, unsigned *ret_places);
 
 struct lookup {
@@ -56,8 +56,8 @@ int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t
  */
 int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spool_id *ret_id);
 
-/* How many characters of their names tell each of these ids (sorted, as lookup_scan() leaves them) from
-   every other one in the spool. At least 8. One pass over all names. */
+/* How many characters of their names tell each of these ids (sorted, as lookup_scan() leaves
+   them) from every other one in the spool. At least 8. One pass over all names. */
 size_t lookup_unique_prefix(struct lookup *l, const struct id_list *ids);
 
 struct found {
@@ -86,8 +86,8 @@ void found_release(struct found *f);
 bool found_matches(struct found *found, const struct filter *f);
 
 /*
- * A file that is not an event, by its escaped name (see stray.h); it is added to l->strays. Returns 1;
- * 0 if there is none.
+ * A file that is not an event, by its escaped name (see stray.h); it is added to l->strays. Returns
+ * 1; 0 if there is none.
  */
 int lookup_find_stray(struct lookup *l, unsigned among, const char *text);
 /* Why it failed, as the daemon wrote it, without its newline; to be freed. NULL: the place is not

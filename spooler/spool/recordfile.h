@@ -24,5 +24,6 @@ void record_buffer_release(struct record_buffer *b);
 int record_file_read(int dir_fd, const char *name, struct record_buffer *b, size_t *ret_size,
 		     const char **ret_reason);
 
-/* The name of the file beside it that says why it failed. False where a file cannot have that name. */
+/* The name of the file beside it that says why it failed. False where a file cannot have that
+   name. */
 bool record_reason_name(const char *name, char ret_file[static NAME_MAX + 1]);

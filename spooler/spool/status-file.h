@@ -77,8 +77,8 @@ struct status_file {
 	uint64_t latency_buckets[STATUS_LATENCY_BUCKETS + 1]; /* last: above all bounds */
 	uint64_t latency_sum_usec;
 
-	/* acknowledgements in a row that said "no matching subscribers" (0x10), the last included, and
-	   the time of the first of these events: where a replay has to begin */
+	/* acknowledgements in a row that said "no matching subscribers" (0x10), the last
+	   included, and the time of the first of these events: where a replay has to begin */
 	uint64_t unheard, unheard_since_usec;
 
 	/* what waits, as the daemon sees it */

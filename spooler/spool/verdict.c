@@ -332,8 +332,8 @@ static void judge_daemon(const struct verdict_facts *f, struct verdict *v)
 		       "an empty string");
 }
 
-/* The typical silence before a loss is about as long as the connection could be silent: something on
-   the way ends idle connections. */
+/* The typical silence before a loss is about as long as the connection could be silent:
+   something on the way ends idle connections. */
 static bool is_idle_cut(const struct status_file *s)
 {
 	return s->loss_silence_ms >= 5000 &&
@@ -390,7 +390,8 @@ static void judge_subscriber(const struct verdict_facts *f, struct verdict *v)
 
 /* --- what waits */
 
-/* Events that a broker refused and that are tried again, and those of the same guests after them. */
+/* Events that a broker refused and that are tried again, and those of the same guests after
+   them. */
 static void judge_refused(const struct verdict_facts *f, struct verdict *v)
 {
 	const struct status_file *s = f->status;

@@ -3,8 +3,8 @@
  * verdict - is the next event recorded, delivered and acknowledged, as far as this host can know?
  *
  * One pure function judges: facts in, findings out. `virtspool status`, `doctor` and `test`, the
- * metrics and the daemon's log line on a change all show its findings, so they cannot disagree. Each
- * finding names what is wrong with what, and what to do.
+ * metrics and the daemon's log line on a change all show its findings, so they cannot disagree.
+ * Each finding names what is wrong with what, and what to do.
  *
  * Whoever asks collects the facts that it can see: the daemon what it knows, the commands what the
  * daemon's and the listener's files and the directories show. A fact that is not known is zero, and
@@ -99,8 +99,8 @@ struct verdict {
 };
 
 /*
- * Judges one certificate, for those who look at files that the daemon does not use yet. `whose` begins
- * the sentence. Returns false if nothing is found.
+ * Judges one certificate, for those who look at files that the daemon does not use yet. `whose`
+ * begins the sentence. Returns false if nothing is found.
  */
 bool verdict_judge_certificate(uint64_t now_usec, const char *whose, uint64_t begin_usec,
 			       uint64_t end_usec, const char *how, struct verdict *v);

@@ -34,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(b.host && b.n_brokers && b.certificate && b.key && b.authorities);
 	again = bundle_format(&b);
 	check(again && bundle_parse("F", again, &c, &error) == 0);
-	check(strcmp(b.host, c.host) == 0 && strcmp(b.key, c.key) == 0 && b.n_brokers == c.n_brokers);
+	check(strcmp(b.host, c.host) == 0 && strcmp(b.key, c.key) == 0 &&
+	      b.n_brokers == c.n_brokers);
 	bundle_release(&b);
 	bundle_release(&c);
 	free(again);

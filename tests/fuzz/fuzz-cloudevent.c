@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-cloudevent - a line as a topic and what follows it as a payload, as a broker hands them to the
- * recorder; and all of it as the memory of a guest. What is taken is within its bounds.
+ * fuzz-cloudevent - a line as a topic and what follows it as a payload, as a broker hands them to
+ * the recorder; and all of it as the memory of a guest. What is taken is within its bounds.
  *
  *	clang -fsanitize=fuzzer,address,undefined: scripts/fuzz
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz-terminal - any bytes as a line for a terminal, and as a JSON string: nothing unsafe comes out,
- * whatever the buffer's size, and the JSON still means the same.
+ * fuzz-terminal - any bytes as a line for a terminal, and as a JSON string: nothing unsafe comes
+ * out, whatever the buffer's size, and the JSON still means the same.
  *
  *	clang -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz-terminal.c spooler/base/terminal.c
  *		spooler/base/utf8.c -ljansson

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The pure parts of the delivery: attempts, denied ordering keys, the search for poison messages. */
+/* The pure parts of the delivery: attempts, denied ordering keys, the search for poison
+   messages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -147,7 +148,7 @@ static void test_denied_attempts_are_bounded(void **state)
 
 struct event {
 	struct poison_event e;
-	bool bad;  /* the broker ends the connection over it */
+	bool bad;	      /* the broker ends the connection over it */
 	bool published, gone; /* gone: delivered */
 	bool failed;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Signatures: the specification's vector bit by bit, every kind of key, and nothing that was changed
-   verifies. */
+/* Signatures: the specification's vector bit by bit, every kind of key, and nothing that was
+   changed verifies. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -490,7 +490,8 @@ static void test_certificates_that_are_not_accepted(void **state)
 	signing_trust_free(a);
 }
 
-/* Another host's key, with a certificate that the CA has issued to it, does not sign for this one. */
+/* Another host's key, with a certificate that the CA has issued to it, does not sign for this
+   one. */
 static void test_another_hosts_signature(void **state)
 {
 	struct signing_trust *a = trusted();

@@ -244,7 +244,8 @@ static void test_lease_is_not_waited_for(void **state)
 		skip(); /* not every file system has leases */
 }
 
-/* Only root, or the owner of the directory, makes the file: another's would be another's to write. */
+/* Only root, or the owner of the directory, makes the file: another's would be another's to
+   write. */
 static void test_who_makes_the_file(void **state)
 {
 	struct fixture *f = *state;

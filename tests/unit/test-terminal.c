@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What reaches a terminal, and what JSON on a terminal looks like: tables of bytes and their escapes. */
+/* What reaches a terminal, and what JSON on a terminal looks like: tables of bytes and their
+   escapes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
