@@ -148,6 +148,7 @@ def test_keep_leaves_it_running(demo):
     virsh = [ROOT / "tests/lib/node.sh", "virsh", d.directory / "node", "-q"]
     subprocess.run([*virsh, "start", "demo"], check=True, timeout=30, stdin=subprocess.DEVNULL)
     watched = d.directory / "watch.out"
-    wait_until(lambda: len(watched.read_text().splitlines()) == 35, 15, "three more events are shown")
+    shown = lambda: [line for line in watched.read_text().splitlines() if " demo " in line]  # noqa: E731 - without statuses
+    wait_until(lambda: len(shown()) == 35, 15, lambda: f"three more events are shown: {watched.read_text()}")
     subprocess.run([d.directory / "end"], check=True, timeout=30)
     nothing_left(d)
