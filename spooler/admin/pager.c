@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <systemd/sd-login.h>
 
@@ -84,14 +85,24 @@ static void set_environment(void)
 	(void)unsetenv("LESSCLOSE");
 }
 
+/* Is there a person in front? A pseudo-terminal without a size is a program's (script, expect): nobody
+   there would leave the pager. */
+static bool somebody_looks(void)
+{
+	struct winsize size = {0};
+	const char *term = getenv("TERM");
+
+	return isatty(STDIN_FILENO) && term && strcmp(term, "dumb") != 0 &&
+	       ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
+}
+
 int pager_open(void)
 {
-	const char *command = chosen(), *term = getenv("TERM");
+	const char *command = chosen();
 	_cleanup_close_ int input = -1, output = -1;
 	int fds[2];
 
-	if (pager_pid > 0 || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO) || !term ||
-	    strcmp(term, "dumb") == 0)
+	if (pager_pid > 0 || !somebody_looks())
 		return 0;
 	if (command && (command[strspn(command, " \t")] == 0 || strcmp(command, "cat") == 0))
 		return 0;

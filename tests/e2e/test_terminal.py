@@ -3,9 +3,11 @@
 
 import os
 import re
+import subprocess
 
+from lib import program
 from lib.admin import EVIL, move
-from lib.programs import missing
+from lib.programs import missing, tool
 
 
 def test_terminal_colours_and_limit(at_rest, terminal):
@@ -168,3 +170,18 @@ def test_under_sudo_the_environment_does_not_choose_the_pager(at_rest, terminal)
     t.type("clear; $V list; echo end-$((1+1))")
     t.wait("end-2")
     assert calls(bed) == ""
+
+
+def test_no_pager_where_nobody_looks(at_rest):
+    """A pseudo-terminal of a program has no size; a pager would wait there for ever."""
+    bed = at_rest
+    bed.hook.many(60)
+    for command in ("list", f"show {bed.spool.names('new')[0]}", "config -c /dev/null"):
+        done = subprocess.run(
+            [tool("script"), "-qec", f"{program('virtspool')} {command}", "/dev/null"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "xterm", "LC_ALL": "C.UTF-8", **bed.spool.environment},
+        )
+        assert done.stdout, command
