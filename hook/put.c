@@ -199,8 +199,11 @@ int put_stamp(struct put *p, struct record *r)
 	int k;
 
 	p->hook_fd = spool_open_hook_directory();
-	if (p->hook_fd == -ENOENT && make_run_directory(p) == 0)
+	if (p->hook_fd == -ENOENT) {
+		/* It may be there although owner and mode could not be set, or made by another. */
+		(void)make_run_directory(p);
 		p->hook_fd = spool_open_hook_directory();
+	}
 	k = stamp_take(p->hook_fd, SPOOL_STAMP_FILE, clock_ms_until(p->deadline_ms, LOCK_MS),
 		       find_floor, p, &r->stamp);
 	if (k < 0)
