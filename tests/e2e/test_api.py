@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -346,7 +347,7 @@ def test_a_thousand_streams_and_slow_clients_hold_up_nothing(bed, server):
         wait_until(lambda: ask(server, "/api/v1/summary")["events"] >= before + 60, 20, "events are stored all the same")
         # One stream more than there may be is refused, and not the questions.
         assert get(server.url + "/api/v1/live")[0] == 503
-        rss = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{server.pid}/status").read())[1])
+        rss = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.pid}/status").read_text())[1])
         assert rss < 96 * 1024
     finally:
         for s in sockets:

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 from lib import Process, wait_until
 from lib.programs import tool
@@ -52,7 +53,7 @@ def test_the_signal_goes_to_the_daemon_only(bed):
     shutil.copy(tool("sleep"), bed.directory / "virtspoold")  # the right name, and a process that SIGUSR1 ends
     victim = Process([bed.directory / "virtspoold", "600"], bed.directory / "victim.log")
     comm = f"/proc/{victim.pid}/comm"
-    wait_until(lambda: open(comm).read() == "virtspoold\n", what="it runs")
+    wait_until(lambda: Path(comm).read_text() == "virtspoold\n", what="it runs")
     (bed.spool.rundir / "status.json").write_text(json.dumps({"pid": victim.pid, "version": "0"}))
     done = bed.run("virtspool", "flush")
     assert done.returncode == 1 and "cannot do this" in done.stderr

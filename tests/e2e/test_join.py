@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -84,7 +85,7 @@ class Site:
         prefix = []
         if os.geteuid() == 0:
             for name, line in (("passwd", "virtspool:x:64321:64321::/:/bin/false\n"), ("group", "virtspool:x:64321:\n")):
-                (self.bin / name).write_text(open(f"/etc/{name}").read() + line)
+                (self.bin / name).write_text(Path(f"/etc/{name}").read_text() + line)
             script = 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && exec "$@"'
             prefix = ["unshare", "-m", "sh", "-c", script, self.bin]
         command = [*prefix, program("virtspool"), "join", "-c", self.config, "--hooksdir", self.host / "hooks", *arguments, bundle]

@@ -19,6 +19,7 @@ import select
 import signal
 import struct
 import sys
+from pathlib import Path
 
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE = 1, 2, 3, 4, 14, 15, 16
 STATFS, RELEASE, FSYNC, FLUSH, INIT, OPENDIR, READDIR = 17, 18, 20, 25, 26, 27, 28
@@ -47,7 +48,7 @@ def read_log(path):
 
 class Disk:
     def __init__(self, image, log):
-        self.data = bytearray(open(image, "rb").read())
+        self.data = bytearray(Path(image).read_bytes())
         self.log = open(log, "wb")
 
     def record(self, kind, offset=0, data=b""):
