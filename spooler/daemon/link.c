@@ -393,8 +393,8 @@ static void connection_over(struct link *l, const struct link_loss *loss)
 {
 	unsigned next_address = client_next_address(l->client);
 	uint64_t lasted = now_usec(CLOCK_MONOTONIC) - l->connected_usec;
-	bool good = l->confirmed ||
-		    (loss->was_connected && lasted >= l->config->mqtt.retry_max_s * USEC_PER_SEC);
+	bool good = loss->was_connected &&
+		    (l->confirmed || lasted >= l->config->mqtt.retry_max_s * USEC_PER_SEC);
 	bool progress;
 
 	if (loss->was_connected) {
@@ -402,6 +402,7 @@ static void connection_over(struct link *l, const struct link_loss *loss)
 		judge_qos(l);
 	}
 	forget_reports(l);
+	l->confirmed = false;
 	l->stats->connected_usec = 0;
 	client_close(TAKE_PTR(l->client));
 	progress = l->handlers.lost(loss, l->userdata);
