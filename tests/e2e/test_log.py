@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The daemon's log: on stderr, and in the journal with fields of its own."""
 
+import contextlib
 import os
 import re
 import socket
 
+import pytest
 from lib import ROOT, Namespaces, wait_until
 from lib.documents import domain_uuid
 from lib.programs import missing
@@ -119,16 +121,24 @@ class Journal:
 
         return wait_until(found, what=lambda: f"'{text}' in {self.entries()}")[0]
 
+    def close(self):
+        self.socket.close()
 
-def test_fields_of_the_journal(bed):
-    """So that journalctl VIRTSPOOL_UUID=... works; and no name forges a field."""
+
+@pytest.fixture
+def journal(bed):
     if os.geteuid() != 0:
         missing("root is needed for a journal's socket of one's own")
+    with contextlib.closing(Journal(bed)) as journal:
+        yield journal
+
+
+def test_fields_of_the_journal(bed, journal):
+    """So that journalctl VIRTSPOOL_UUID=... works; and no name forges a field."""
     name, uuid = "web1\nVIRTSPOOL_TOPIC=forged", domain_uuid("web1")
     bed.broker.acl = ["user host", f"topic write virtspool/v1/node1/qemu/{uuid}/start", "topic write virtspool/v1/node1/status"]
     bed.broker.options += ["max_queued_messages 1000"]
     bed.broker.start()
-    journal = Journal(bed)
     stderr_is_the_journal(bed)
     bed.daemon.start()
     connected = journal.wait("connected to broker")

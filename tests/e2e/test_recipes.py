@@ -11,6 +11,7 @@ import re
 import sqlite3
 import subprocess
 import threading
+import urllib.request
 
 import pytest
 from lib import ROOT, Process, wait_until
@@ -170,6 +171,9 @@ def test_the_metrics_that_alerts_and_dashboard_use_are_written(bed):
     bed.daemon.start()
     bed.listener("test:///default").start().wait_listening()
     text = "".join((bed.spool.rundir / name).read_text() for name in ("virtspool.prom", "listen.prom"))
+    recorder = bed.recorder().start()
+    with urllib.request.urlopen(recorder.url + "/metrics", timeout=10) as page:
+        text += page.read().decode()
     written = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     for name, kind in list(written.items()):
         if kind == "histogram":

@@ -156,8 +156,8 @@ def test_replays_while_the_daemon_drains(running):
     bed.spool.wait_empty(30)
     bed.spool.wait_count(n, "sent")
     assert bed.spool.names("sent") == names and bed.spool.names("failed") == []
-    again = {e["id"] for e in bed.subscribed.events if e["replayed"]}
-    assert again == set(names)
+    again = lambda: {e["id"] for e in list(bed.subscribed.events) if e["replayed"]}  # noqa: E731
+    wait_until(lambda: again() == set(names), 20, lambda: f"missing: {set(names) - again()}")
     bed.subscribed.check_complete(n)
 
 
