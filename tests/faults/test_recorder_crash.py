@@ -8,6 +8,7 @@ That a consumer without the hold does lose is what e2e/test_hold.py shows, with 
 
 import random
 import time
+from pathlib import Path
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +22,7 @@ from lib.trace import LINE, Call, injecting, tracing
 def read_calls(path):
     """Calls of all threads, by the n-th of its name in its thread; from the subscription on, in the order they began."""
     counts, calls, begun = Counter(), [], False
-    for line in open(path, encoding="utf-8", errors="replace"):
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         match = LINE.match(line)
         if not match:
             continue

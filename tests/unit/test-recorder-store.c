@@ -195,7 +195,7 @@ static char *url_of(void)
 static void clear(const char *url)
 {
 	static const char drop[] =
-		"DROP TABLE IF EXISTS meta, hosts, epochs, holes, events, guests, operations, rejects";
+		"DROP TABLE IF EXISTS meta, hosts, epochs, holes, events, guests, operations, rejects, certificates";
 	char path[160], *error;
 	struct db *db;
 
