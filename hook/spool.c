@@ -476,7 +476,7 @@ static void lock_emergency(int fd, long long deadline_ms)
 int spool_put_emergency(const char *name, const struct iovec *parts, int n_parts,
 			long long deadline_ms)
 {
-	struct spool s;
+	struct spool s = {-1, -1};
 	size_t size = 0;
 	int r, fd = open_emergency();
 

@@ -322,7 +322,7 @@ static void take_private(int dir_fd, const char *name, stamp_floor floor, void *
 			 struct stamp *ret_stamp)
 {
 	uint64_t lowest = floor ? floor(userdata) : 0;
-	struct stamp s;
+	struct stamp s = {0};
 
 	if (stamp_peek(dir_fd, name, &s) == 0 && s.ticks > lowest)
 		lowest = s.ticks;

@@ -357,11 +357,11 @@ static int write_config(const struct arguments *a, const struct bundle *b, const
 	const char *name = strrchr(a->config, '/') ? strrchr(a->config, '/') + 1 : a->config;
 	int r = read_config(a->config, &old);
 
-	if (r >= 0)
+	if (old)
 		new = edit_config(old, edits, ELEMENTSOF(edits));
 	for (size_t i = 0; i < ELEMENTSOF(edits); i++)
 		free(edits[i].text);
-	if (r < 0 || !new)
+	if (!new)
 		return command_failure("cannot read the configuration", r < 0 ? r : -ENOMEM);
 	if (!config_says(new, b, dir)) {
 		log_error(

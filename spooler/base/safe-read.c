@@ -56,7 +56,7 @@ int safe_read(int dir_fd, const char *name, size_t max_size, char **ret_data, si
 {
 	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *data = NULL;
-	struct stat st;
+	struct stat st = {0};
 	ssize_t n;
 
 	fd = safe_open(dir_fd, name, max_size, &st);

@@ -49,6 +49,12 @@ static inline int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* Frees a pointer of any type. */
+static inline void free_memory(void *p)
+{
+	free(*(void **)p);
+}
+
 static inline void free_charp(char **p)
 {
 	free(*p);

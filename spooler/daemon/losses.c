@@ -27,7 +27,7 @@ static uint64_t median(uint64_t *values, size_t n)
 
 void losses_summarize(const struct losses *l, uint64_t now_usec, struct losses_summary *ret)
 {
-	uint64_t lasted[LOSSES_MAX], silence[LOSSES_MAX];
+	uint64_t lasted[LOSSES_MAX] = {0}, silence[LOSSES_MAX] = {0};
 	struct losses_summary s = {0};
 
 	for (size_t i = 0; i < l->n; i++) {

@@ -438,6 +438,11 @@ void queue_use_disk(struct queue *q, struct disk *disk)
 	q->disk = disk;
 }
 
+bool queue_disk_hangs(struct queue *q)
+{
+	return disk_hangs(q->disk);
+}
+
 void queue_set_stuck_max(struct queue *q, size_t n)
 {
 	q->stuck_max = n;

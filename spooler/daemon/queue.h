@@ -35,6 +35,7 @@ void queue_free(struct queue *q); /* NULL is fine */
 /* A disk that hangs is not touched, and what waits on it is not given. The disk must live as
    long as the queue. */
 void queue_use_disk(struct queue *q, struct disk *disk);
+bool queue_disk_hangs(struct queue *q);
 /* Instead of QUEUE_STUCK_MAX. */
 void queue_set_stuck_max(struct queue *q, size_t n);
 

@@ -313,9 +313,10 @@ static enum feed offer(struct relay *r, const struct offer *o, enum admission *r
 }
 
 /* An event that is too large for the broker goes without its document, if that is the reason. */
-static enum feed offer_smaller(struct relay *r, struct offer *o, const struct record *record)
+static enum feed offer_smaller(struct relay *r, const struct offer *o, const struct record *record)
 {
 	_cleanup_(event_release) struct event event = {0};
+	struct offer smaller = *o;
 	enum admission admission;
 	const char *reason;
 	enum feed feed;
@@ -331,10 +332,10 @@ static enum feed offer_smaller(struct relay *r, struct offer *o, const struct re
 		k = signing_sign(r->signing, &event);
 	if (k < 0)
 		return shortage(r, &o->entry, "build", k);
-	o->event = &event;
-	feed = offer(r, o, &admission);
+	smaller.event = &event;
+	feed = offer(r, &smaller, &admission);
 	if (admission == ADMISSION_TOO_LARGE)
-		delivery_fail_too_large(r->delivery, o);
+		delivery_fail_too_large(r->delivery, &smaller);
 	return feed;
 }
 
@@ -839,6 +840,7 @@ static int create_parts(struct relay *r)
 	return k;
 }
 
+/* The spool's identity is not known while its disk hangs; check_identity() learns it later. */
 static void load_sequence(struct relay *r)
 {
 	_cleanup_free_ char *path = NULL;
@@ -846,7 +848,7 @@ static void load_sequence(struct relay *r)
 
 	if (asprintf(&path, "%s/" SPOOL_NEW, queue_spool_dir(r->queue)) < 0)
 		path = NULL;
-	if (path && stat(path, &st) == 0)
+	if (path && !queue_disk_hangs(r->queue) && stat(path, &st) == 0)
 		r->spool = (struct spool_identity){.device = st.st_dev, .inode = st.st_ino};
 	completeness_load(&r->completeness, queue_run_dir(r->queue), &r->spool);
 	schedule_judgement(r);

@@ -654,12 +654,11 @@ static bool signature_holds(const struct signing_certificate *c, const gnutls_da
 			    const gnutls_datum_t *raw)
 {
 	_cleanup_(datum_release) gnutls_datum_t der = {0};
+	gnutls_datum_t r = {raw->data, RAW_HALF}, s = {raw->data + RAW_HALF, RAW_HALF};
 
 	if (c->algorithm != GNUTLS_SIGN_ECDSA_SHA256)
 		return gnutls_pubkey_verify_data2(c->key, c->algorithm, 0, data, raw) >= 0;
-	return raw->size == 2 * RAW_HALF &&
-	       gnutls_encode_rs_value(&der, &(gnutls_datum_t){raw->data, RAW_HALF},
-				      &(gnutls_datum_t){raw->data + RAW_HALF, RAW_HALF}) >= 0 &&
+	return raw->size == 2 * RAW_HALF && gnutls_encode_rs_value(&der, &r, &s) >= 0 &&
 	       gnutls_pubkey_verify_data2(c->key, c->algorithm, 0, data, &der) >= 0;
 }
 

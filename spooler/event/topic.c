@@ -119,9 +119,12 @@ bool topic_decode_host(const char *text, size_t n, char ret_host[static 256])
 		int c = (unsigned char)text[i];
 
 		if (c == '%') {
-			if (i + 2 >= n || hex_digit(text[i + 1]) < 0 || hex_digit(text[i + 2]) < 0)
+			int high = i + 2 < n ? hex_digit(text[i + 1]) : -1;
+			int low = high < 0 ? -1 : hex_digit(text[i + 2]);
+
+			if (low < 0)
 				return false;
-			c = hex_digit(text[i + 1]) << 4 | hex_digit(text[i + 2]);
+			c = high << 4 | low;
 			i += 2;
 		}
 		if (c < 0x20 || c == 0x7f || length == 255)

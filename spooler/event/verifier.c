@@ -82,12 +82,10 @@ static struct host *find_host(const struct verifier *v, const char *name)
 
 static struct host *add_host(struct verifier *v, const char *name)
 {
-	struct host *larger = v->hosts;
-
-	if (v->n_hosts == v->n_allocated) {
+	if (!v->hosts || v->n_hosts == v->n_allocated) {
 		size_t n = v->n_allocated ? 2 * v->n_allocated : 16;
+		struct host *larger = reallocarray(v->hosts, n, sizeof(*v->hosts));
 
-		larger = reallocarray(v->hosts, n, sizeof(*v->hosts));
 		if (!larger)
 			return NULL;
 		v->hosts = larger;

@@ -292,12 +292,12 @@ int bundle_parse(const char *name, const char *text, struct bundle *ret_bundle, 
 	if (!blocks || !b.host || b.n_brokers == 0)
 		r = fail(ret_error, -EINVAL, "'%s': its first lines must name a host and a broker",
 			 name);
-	if (r >= 0)
+	else
 		r = take_blocks(&b, blocks, name, ret_error);
-	if (r >= 0 && (!b.certificate || !b.key || !b.authorities))
-		r = fail(ret_error, -EINVAL, "'%s': an authority is missing", name);
-	if (r >= 0)
+	if (r >= 0 && b.certificate && b.key && b.authorities)
 		r = check(&b, name, ret_error);
+	else if (r >= 0)
+		r = fail(ret_error, -EINVAL, "'%s': an authority is missing", name);
 	if (r < 0)
 		bundle_release(&b);
 	else

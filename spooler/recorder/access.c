@@ -31,21 +31,18 @@ static struct access *serving;
 
 /* --- files */
 
-static int read_text(const char *path, char **ret_text)
+/* The whole file, to be freed; NULL: errno says why. */
+static char *read_text(const char *path)
 {
 	gnutls_datum_t d;
 	char *text;
-	int r = gnutls_load_file(path, &d);
 
-	if (r < 0)
-		return -errno ? -errno : -EIO;
+	if (gnutls_load_file(path, &d) < 0)
+		return NULL;
 	text = strndup((char *)d.data, d.size);
 	gnutls_memset(d.data, 0, d.size);
 	gnutls_free(d.data);
-	if (!text)
-		return -ENOMEM;
-	*ret_text = text;
-	return 0;
+	return text;
 }
 
 static int fail(char **ret_error, const char *file, const char *what, const char *why)
@@ -114,7 +111,7 @@ static int load_certificate(struct access *a, char **ret_error)
 	int r;
 
 	if (stat(a->certificate_file, &of_certificate) < 0 ||
-	    read_text(a->certificate_file, &certificate) < 0)
+	    !(certificate = read_text(a->certificate_file)))
 		return fail(ret_error, a->certificate_file, "certificate", strerror(errno));
 	if (stat(a->key_file, &of_key) < 0)
 		return fail(ret_error, a->key_file, "key", strerror(errno));
@@ -189,7 +186,7 @@ int access_new(const struct http_options *o, struct access **ret_access, char **
 		return -ENOMEM;
 	if (o->token_file)
 		r = load_token(a, o->token_file, ret_error);
-	if (r >= 0 && o->client_ca_file && read_text(o->client_ca_file, &a->authorities) < 0)
+	if (r >= 0 && o->client_ca_file && !(a->authorities = read_text(o->client_ca_file)))
 		r = fail(ret_error, o->client_ca_file, "authority", strerror(errno));
 	if (r >= 0 && o->certificate_file) {
 		a->certificate_file = strdup(o->certificate_file);

@@ -225,9 +225,11 @@ static void write_counts(FILE *f, const json_t *s)
 		fprintf(f, "virtspool_recorder_hosts{state=\"%s\"} %lld\n", states[i],
 			(long long)number_of(s, "hosts", states[i]));
 	head(f, "guests", "gauge", "Guests by state.");
-	json_object_foreach (json_object_get(json_object_get(s, "guests"), "states"), state, value)
+	json_object_foreach (json_object_get(json_object_get(s, "guests"), "states"), state,
+			     value) {
 		fprintf(f, "virtspool_recorder_guests{state=\"%s\"} %lld\n", state,
 			(long long)json_integer_value(value));
+	}
 	head(f, "holes", "gauge", "Open holes in the hosts' sequences.");
 	fprintf(f, "virtspool_recorder_holes %lld\n", (long long)number_of(s, "holes", "open"));
 	head(f, "events", "gauge", "Events in the store, about.");

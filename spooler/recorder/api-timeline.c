@@ -445,8 +445,7 @@ static int read_holes(struct timeline *t, int64_t host, json_t *ret)
 		"SELECT host, epoch, first, last, found, lost FROM holes WHERE host = $1 AND "
 		"filled IS NULL ORDER BY found DESC",
 		"i"};
-	_cleanup_free_ char *memory = calloc(1, sizeof(struct hole_list));
-	struct hole_list *l = (void *)memory;
+	_cleanup_(free_memory) struct hole_list *l = calloc(1, sizeof(*l));
 	struct db_value v = db_int(host);
 	int n = l ? db_run(t->r->api->db, &s, &v, 1, take_hole, l) : -ENOMEM;
 

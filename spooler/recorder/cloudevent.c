@@ -117,7 +117,10 @@ static int required(struct reader *r, const json_t *o, const char *key, const ch
 
 	if (q < 0)
 		return q;
-	return *ret && **ret ? 0 : refuse(r, "'%s' is missing", key);
+	if (*ret && **ret)
+		return 0;
+	(void)refuse(r, "'%s' is missing", key);
+	return -EBADMSG;
 }
 
 static bool parse_number(const char *text, int64_t *ret)

@@ -51,7 +51,7 @@ static int compare_rows(const void *a, const void *b)
 static int take_guest(const struct db_value *v, void *userdata)
 {
 	const struct guests *b = userdata;
-	struct row key, *row;
+	struct row key = {0}, *row;
 
 	memcpy(key.uuid, v[0].data, 16);
 	row = bsearch(&key, b->list, b->n, sizeof(*row), compare_rows);

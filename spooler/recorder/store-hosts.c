@@ -211,7 +211,7 @@ static int note_filled(struct epoch *e, int64_t sequence, int64_t found)
 		last->last = sequence;
 		return 0;
 	}
-	if (e->n_filled == e->allocated) {
+	if (!e->filled || e->n_filled == e->allocated) {
 		size_t n = e->allocated ? 2 * e->allocated : 4;
 		struct hole *list = reallocarray(e->filled, n, sizeof(*list));
 
@@ -709,6 +709,13 @@ static int read_epochs(struct store *s, const struct hosts *b)
 	return r;
 }
 
+static bool add_epoch_of(const struct hosts *b, int64_t no, const unsigned char id[16])
+{
+	struct host *h = find_host(b, no);
+
+	return h && add_epoch(h, id);
+}
+
 /* Every epoch that the batch has anything of, and the hosts' current ones. */
 static int list_epochs(const struct hosts *b, const struct fresh_event *events, size_t n,
 		       const struct fresh_report *reports, size_t n_reports)
@@ -720,12 +727,10 @@ static int list_epochs(const struct hosts *b, const struct fresh_event *events, 
 			good &= add_epoch(&b->list[i], b->list[i].epoch) != NULL;
 	for (size_t i = 0; i < n; i++)
 		if (!(events[i].flags & EVENT_UNORDERED))
-			good &= add_epoch(find_host(b, events[i].event.host),
-					  events[i].event.epoch) != NULL;
+			good &= add_epoch_of(b, events[i].event.host, events[i].event.epoch);
 	for (size_t i = 0; i < n_reports; i++)
 		if (reports[i].event->has_epoch)
-			good &= add_epoch(find_host(b, reports[i].host), reports[i].event->epoch) !=
-				NULL;
+			good &= add_epoch_of(b, reports[i].host, reports[i].event->epoch);
 	return good ? 0 : -ENOMEM;
 }
 

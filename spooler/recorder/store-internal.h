@@ -14,12 +14,6 @@
 #include "spooler/recorder/db.h"
 #include "spooler/recorder/store.h"
 
-/* For _cleanup_(): frees a pointer of any type. */
-static inline void free_memory(void *p)
-{
-	free(*(void **)p);
-}
-
 /* An event of the batch that was not there before, or one that is read again by a rebuild. */
 struct fresh_event {
 	struct guest_event event; /* its reason, name and driver are borrowed */
