@@ -368,7 +368,7 @@ def test_umask(hook):
 
 def test_many_at_once(hook):
     """Many hooks that wait for one lock, and then all get it at once: every number once, every record whole."""
-    n = 24  # as many as start within the second that a hook waits, also on a busy machine
+    n = 16  # as many as start within the second that a hook waits, also on a busy machine
     hook("prepare")
     threads = [threading.Thread(target=hook, args=("started",), kwargs={"domain": f"vm{i}"}) for i in range(n)]
     with hook.spool.locked():
