@@ -94,9 +94,7 @@ int cmd_guests(int argc, char **argv)
 	if (r == COMMAND_OK) {
 		c.filter.limit = command_limit(&c);
 		r = query_guests(c.query, &c.filter, on_guest, &o, &page);
-		r = r < 0 && r != -EPIPE ? command_failure(r, query_error(c.query)) : COMMAND_OK;
-		if (r == COMMAND_OK)
-			command_footer(&c, o.shown, page.cursor[0], "no such guest is known");
+		r = command_footer(&c, r, o.shown, page.cursor[0], "no such guest is known");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -87,10 +87,8 @@ static int show(const struct argp *argp, int argc, char **argv, bool rejects)
 		c.filter.all = c.all;
 		r = rejects ? query_rejects(c.query, &c.filter, on_reject, &o, &page)
 			    : query_holes(c.query, &c.filter, on_hole, &o, &page);
-		r = r < 0 && r != -EPIPE ? command_failure(r, query_error(c.query)) : COMMAND_OK;
-		if (r == COMMAND_OK)
-			command_footer(&c, o.shown, page.cursor[0],
-				       rejects ? "nothing was rejected" : "nothing is missing");
+		r = command_footer(&c, r, o.shown, page.cursor[0],
+				   rejects ? "nothing was rejected" : "nothing is missing");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -6,7 +6,7 @@
 
 struct output {
 	const struct command *command;
-	uint64_t shown, limit;
+	uint64_t shown;
 };
 
 static const char *state_of(const struct query_host *h)
@@ -69,9 +69,7 @@ int cmd_hosts(int argc, char **argv)
 	if (r == COMMAND_OK) {
 		c.filter.limit = command_limit(&c);
 		r = query_hosts(c.query, &c.filter, on_host, &o, &page);
-		r = r < 0 && r != -EPIPE ? command_failure(r, query_error(c.query)) : COMMAND_OK;
-		if (r == COMMAND_OK)
-			command_footer(&c, o.shown, page.cursor[0], "no host was heard of yet");
+		r = command_footer(&c, r, o.shown, page.cursor[0], "no host was heard of yet");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -148,9 +148,9 @@ int cmd_log(int argc, char **argv)
 			r = query_log(c.query, &c.filter, on_event, &o, &next);
 			page = next;
 		}
-		r = r < 0 && r != -EPIPE ? command_failure(r, query_error(c.query)) : COMMAND_OK;
-		if (r == COMMAND_OK && !c.follow && !c.last_arrival)
-			command_footer(&c, o.shown, page.cursor[0], "no such event was recorded");
+		r = command_footer(&c, r, o.shown, page.cursor[0],
+				   c.follow || c.last_arrival ? NULL
+							      : "no such event was recorded");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -191,14 +191,19 @@ uint64_t command_limit(const struct command *c)
 	return !c->all && !c->json && isatty(STDOUT_FILENO) ? TERMINAL_LIMIT : UINT64_MAX;
 }
 
-void command_footer(const struct command *c, uint64_t shown, bool more, const char *nothing)
+int command_footer(const struct command *c, int r, uint64_t shown, bool more, const char *nothing)
 {
+	if (r < 0 && r != -EPIPE)
+		return command_failure(r, query_error(c->query));
+	if (!nothing)
+		return COMMAND_OK;
 	(void)fflush(stdout);
 	if (shown == 0 && !c->json)
 		fprintf(stderr, "%s\n", nothing);
 	else if (more && !c->limit)
 		fprintf(stderr, "%llu shown, there are more; see --limit and --all\n",
 			(unsigned long long)shown);
+	return COMMAND_OK;
 }
 
 unsigned command_columns(void)

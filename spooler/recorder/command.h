@@ -122,8 +122,10 @@ int command_failure(int error, const char *text);
 
 /* Have we to be brief: a person reads, and did not ask for a number? */
 uint64_t command_limit(const struct command *c);
-/* After the rows: says on stderr that there are more, or that there is nothing. */
-void command_footer(const struct command *c, uint64_t shown, bool more, const char *nothing);
+/* After the rows, of which a query returned r: says on stderr what failed, or that there are more,
+   or that there is nothing (nothing = NULL: neither). That nobody reads any more (-EPIPE) is no
+   failure. Returns an exit code. */
+int command_footer(const struct command *c, int r, uint64_t shown, bool more, const char *nothing);
 /* Columns of a terminal; 0: it is not one, nothing is cut off. */
 unsigned command_columns(void);
 /* A cell of this width: text that is safe for a terminal, cut off on one if it is longer. */

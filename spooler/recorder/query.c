@@ -390,8 +390,20 @@ static int add_host(struct builder *b, const char *column, const char *host)
 	return 0;
 }
 
-/* Conditions on the id, which begins with the time. */
 static void add_times(struct builder *b, const char *column, const struct query_filter *f)
+{
+	if (f->since) {
+		where(b);
+		add(b, "%s >= $%zu", column, param(b, 'i', db_int(f->since)));
+	}
+	if (f->until) {
+		where(b);
+		add(b, "%s < $%zu", column, param(b, 'i', db_int(f->until)));
+	}
+}
+
+/* The same for an id, which begins with the time. */
+static void add_id_times(struct builder *b, const char *column, const struct query_filter *f)
 {
 	unsigned char id[16];
 
@@ -569,14 +581,7 @@ static int add_guest_filters(struct builder *b, const struct query_filter *f)
 	}
 	if (f->search)
 		add_guest_search(b, f->search);
-	if (f->since) {
-		where(b);
-		add(b, "g.last_time >= $%zu", param(b, 'i', db_int(f->since)));
-	}
-	if (f->until) {
-		where(b);
-		add(b, "g.last_time < $%zu", param(b, 'i', db_int(f->until)));
-	}
+	add_times(b, "g.last_time", f);
 	if (!has_cursor(f))
 		return 0;
 	if (!parse_cursor(f->cursor, uuid, &name))
@@ -662,7 +667,7 @@ static int add_event_filters(struct builder *b, const struct query_filter *f)
 		where(b);
 		add_match(b, "e.driver", f->driver);
 	}
-	add_times(b, "e.id", f);
+	add_id_times(b, "e.id", f);
 	if (f->arrived_after) {
 		where(b);
 		add(b, ARRIVAL " > $%zu", param(b, 'i', db_int(f->arrived_after)));
@@ -762,7 +767,7 @@ int query_operations(struct query *q, const struct query_filter *f, query_operat
 		where(&b);
 		add_match(&b, "p.kind", f->operation);
 	}
-	add_times(&b, "p.id", f);
+	add_id_times(&b, "p.id", f);
 	if (r >= 0)
 		r = add_id_cursor(&b, "p", f);
 	add(&b, " ORDER BY p.id %s, p.host %s", order, order);
@@ -832,14 +837,7 @@ int query_holes(struct query *q, const struct query_filter *f, query_hole_fn fn,
 		where(&b);
 		r = add_host(&b, "o.host", f->host);
 	}
-	if (f->since) {
-		where(&b);
-		add(&b, "o.found >= $%zu", param(&b, 'i', db_int(f->since)));
-	}
-	if (f->until) {
-		where(&b);
-		add(&b, "o.found < $%zu", param(&b, 'i', db_int(f->until)));
-	}
+	add_times(&b, "o.found", f);
 	if (r >= 0 && has_cursor(f))
 		r = add_hole_cursor(&b, f->cursor);
 	add(&b, " ORDER BY o.host, o.epoch, o.first");
@@ -886,14 +884,7 @@ int query_rejects(struct query *q, const struct query_filter *f, query_reject_fn
 		where(&b);
 		add_match(&b, "host", f->host);
 	}
-	if (f->since) {
-		where(&b);
-		add(&b, "received >= $%zu", param(&b, 'i', db_int(f->since)));
-	}
-	if (f->until) {
-		where(&b);
-		add(&b, "received < $%zu", param(&b, 'i', db_int(f->until)));
-	}
+	add_times(&b, "received", f);
 	if (has_cursor(f)) {
 		where(&b);
 		add(&b, "no < $%zu", param(&b, 'i', db_int(strtoll(f->cursor, NULL, 10))));
