@@ -105,7 +105,7 @@ static bool read_more(size_t *size, struct record *r)
 		return n > 0;
 	if (errno == EINTR || errno == EAGAIN)
 		return true;
-	/* no stdin at all is no document, not half of one */
+	/* Without stdin the document is empty, not cut short. */
 	if (errno != EBADF && errno != EISDIR)
 		r->flags |= RECORD_DOCUMENT_TRUNCATED;
 	return false;

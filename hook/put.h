@@ -70,7 +70,7 @@ int put_stamp(struct put *p, struct record *r);
 void put_job_init(struct put_job *j, const struct record *r, char *header, size_t header_size);
 
 /* Writes it, durably. Where it went; p->disk_error and p->emergency_error say why not to the disk,
-   and why not to the emergency spool. The job is no longer the caller's. */
+   and why not to the emergency spool. Releases the job. */
 enum put_result put_record(struct put *p, struct put_job *j);
 void put_end(struct put *p);
 

@@ -89,5 +89,5 @@ uint64_t spool_highest_ticks(int dir_fd, const char *path, uint64_t limit, long 
 /* Raises the time of the writer's file, and makes it if there is none. A file that is not the
    writer's own, or has a second name, is left alone. */
 void spool_raise_high_water(int spool_fd, const char *file, uint64_t ticks);
-/* The highest of both writers' files in ticks; 0 if there is none to be trusted. */
+/* The larger value of both files, in ticks; 0: neither can be trusted. */
 uint64_t spool_high_water(int spool_fd);
