@@ -4,9 +4,11 @@ The socket between libmosquitto and GnuTLS inside the daemon: another user of th
 disturb it. And nothing is left of it, in descriptors or in the file system, however often it is made.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from lib import Broker, Process, wait_until
@@ -124,10 +126,10 @@ def test_a_connection_of_another_process_is_not_taken_for_ours(bed):
 
     def inode():
         for pid in children(p.pid):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                path = f"/proc/{pid}/fd/{fd}"
-                if "/.virtspool-" in os.readlink(path):
-                    return path
+            for path in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    if "/.virtspool-" in os.readlink(path):
+                        return str(path)
 
     path = wait_until(inode, 10, "the bridge's inode")
     with socket.socket(socket.AF_UNIX) as s:

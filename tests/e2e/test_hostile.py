@@ -13,6 +13,7 @@ import pytest
 from lib import wait_until
 from lib.documents import domain_uuid, domain_xml
 from lib.programs import sanitized
+from lib.waiting import PATIENCE
 
 NAME = b"<name>vm1</name>"
 MEMORY_KIB = 64 * 1024  # the largest document is 8 MiB, and 2 MiB of it are parsed
@@ -71,7 +72,7 @@ def test_documents(running):
     bed = running
     for name, document in DOCUMENTS.items():
         took = bed.hook("started", document=document)
-        assert took < 4, name
+        assert took < 4 * PATIENCE, name
         n = bed.hook.calls
         event = bed.subscribed.wait_for(n, 10)[-1]
         assert event["data"]["name"] == "vm1", name

@@ -11,6 +11,7 @@ import pytest
 
 from lib import Process, program, wait_until
 from lib.documents import domain_uuid, domain_xml
+from lib.waiting import PATIENCE
 
 START = ["prepare", "start", "started"]
 STOP = ["stopped", "release"]
@@ -136,10 +137,9 @@ def test_a_record_that_is_torn_goes_to_failed_and_blocks_nothing(running):
     (bed.spool.path("tmp") / name).rename(bed.spool.path("new") / name)
     bed.hook("started", domain="vm1")
     bed.subscribed.wait_for(2)
-    wait_until(bed.spool.failed, what="the torn record is in failed/")
-    failed = bed.spool.failed()
-    assert list(failed) == [name] and failed[name]
-    assert bed.spool.waiting() == []
+    wait_until(lambda: bed.spool.failed().get(name), what="the torn record is in failed/, with its reason")
+    assert list(bed.spool.failed()) == [name]
+    bed.spool.wait_empty()
 
 
 # --- what breaks
@@ -163,7 +163,7 @@ def test_a_broker_outage(running):
     bed.spool.wait_empty()
     bed.broker.kill()
     took = sorted(bed.hook(f"during-{i}") for i in range(40))
-    assert took[20] < 1, "the hook does not wait for a broker"  # the slowest may have waited for the disk
+    assert took[20] < 1 * PATIENCE, "the hook does not wait for a broker"  # the slowest may have waited for the disk
     assert len(bed.spool.waiting()) == 40
     assert bed.daemon.running
     bed.broker.start()
@@ -345,7 +345,7 @@ def test_sigterm_is_bounded_while_the_broker_hangs(running):
     bed.hook.many(10)
     start = time.monotonic()
     assert bed.daemon.stop() == 0
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 4 * PATIENCE
     assert len(bed.spool.waiting()) == 10
     bed.broker.resume()
     bed.daemon.start()
