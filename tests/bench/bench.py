@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from fleet import section_fleet
 from lib import BUILD, ROOT, Broker, Certs, Daemon, Spool, domain_xml, free_port, wait_until
 from lib.process import Process
 
@@ -31,6 +32,7 @@ PROGRAMS = BUILD / "tests/bench"
 HOOK = BUILD / "virtspool-hook"
 WINDOW = 100
 BACKLOG = 100000 # events, of the drain
+FLEET = 1000 # hosts
 
 
 def median(values):
@@ -784,13 +786,14 @@ def section_record(report, arguments):
 
 
 SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale, "latency": section_latency, "idle": section_idle,
-            "record": section_record}
+            "record": section_record, "fleet": lambda report, arguments: section_fleet(report, arguments, bed)}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--backlog", type=int, default=BACKLOG)
+    parser.add_argument("--fleet", type=int, default=FLEET)
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     arguments = parser.parse_args()
     unknown = [s for s in arguments.sections if s not in SECTIONS]
