@@ -10,28 +10,31 @@
  * within a budget so that other sources get their turn. All that is gathered in one turn goes
  * through in one piece, which is where the speed comes from.
  *
- * Keep-alive and time-outs (CONNACK, PUBACK, PINGRESP) are ours, and libmosquitto's are not used:
- * one timer is set to the nearest of them. Two filters see the bytes: inbound.h, so that nothing
- * harmful reaches libmosquitto, and outbound.h, which holds PUBACKs back.
+ * One timer is set to the nearest time-out (timeouts.h). Two filters see the bytes: inbound.h, so
+ * that nothing harmful reaches libmosquitto, and outbound.h, which holds PUBACKs back. The
+ * PINGREQs are ours: libmosquitto would count held PUBACKs as sent, and wait for a PINGRESP while
+ * nothing is read.
  *
  * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts
  * are released when no callback of libmosquitto and no handler is on the stack.
  */
-#include <fcntl.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "spooler/mqtt/bridge.h"
-#include "spooler/mqtt/client.h"
-#include "spooler/mqtt/held.h"
-#include "spooler/mqtt/inbound.h"
-#include "spooler/mqtt/outbound.h"
-#include "spooler/mqtt/reason.h"
 #include "spooler/base/loop.h"
 #include "spooler/base/util.h"
+#include "spooler/mqtt/client.h"
+#include "spooler/mqtt/connect.h"
+#include "spooler/mqtt/held.h"
+#include "spooler/mqtt/in-flight.h"
+#include "spooler/mqtt/inbound.h"
+#include "spooler/mqtt/outbound.h"
+#include "spooler/mqtt/packet.h"
+#include "spooler/mqtt/reason.h"
+#include "spooler/mqtt/timeouts.h"
 
 #define IN_BUFFER (16 * 1024)
 #define OUT_BUFFER (64 * 1024)
@@ -39,19 +42,11 @@
 #define TURNS_USEC 50000  /* or this time */
 #define ANSWERS_MAX 65535 /* owed to the broker: more than there are packet identifiers */
 #define IN_FLIGHT_BYTES                                                                            \
-	(4 * 1024 * 1024)     /* bound of what libmosquitto holds, whatever the window */
-#define PACKET_MAX 268435455U /* MQTT's own limit for what follows the fixed header's length */
-#define PUBLISH_IN_MAX (32 * 1024 * 1024) /* of a subscriber: a whole document, escaped as JSON */
-#define KEEP_ALIVE_MIN 5		  /* libmosquitto's */
-#define WINDOW_QOS2_V3 20		  /* see window_of() */
-#define KEEP_ALIVE_MAX 65535
+	(4 * 1024 * 1024) /* bound of what libmosquitto holds, whatever the window */
+#define WINDOW_QOS2_V3 20 /* see window_of() */
 #define HOLD_MESSAGES 4000
 #define HOLD_BYTES (16 * 1024 * 1024)
-#define RECEIVE_MAX 1000
 #define FILTERS_MAX 1000
-#define PUBACK_SIZE 4
-#define SLOWEST 512 /* bytes a second that a broker must take */
-#define PINGREQ_SIZE 2
 
 enum client_state {
 	OPENING,
@@ -59,17 +54,6 @@ enum client_state {
 	READY,
 	LOST
 }; /* no bridge yet; waiting for CONNACK; feeding; over */
-
-struct publish {
-	int mid;
-	bool acknowledged;
-	uint32_t size;
-};
-
-struct ack {
-	int mid;
-	unsigned reason_code;
-};
 
 struct client {
 	sd_event *loop;
@@ -109,26 +93,13 @@ struct client {
 	size_t n_filters;
 	bool suback;
 
-	/* Publishes without an answer, oldest first; answered ones wait for the ones before
-	   them. */
-	struct publish *ring;
-	unsigned ring_size, ring_head, ring_n, in_flight;
-	size_t in_flight_bytes;
-	struct ack *acks; /* answers of this turn */
-	unsigned n_acks;
+	struct in_flight in_flight;
 	bool was_full;	   /* the user has seen no room since `writable` */
 	size_t hello_size; /* of the CONNECT */
 	char *content_type;
 	mosquitto_property *properties; /* of the last publish, kept for the next */
 
-	uint64_t keep_alive_us, ack_timeout_us, answer_timeout_us;
-	uint64_t connack_deadline;
-	uint64_t head_since; /* the oldest publish without an answer is waited for since */
-	uint64_t last_in, last_out;
-	uint64_t patience_from; /* head_since or ping_since, and what has moved since then */
-	size_t patience_moved;
-	uint64_t ping_since; /* 0: no ping is out */
-	bool ping_wanted;
+	struct timeouts timeouts;
 	uint64_t timer_set; /* 0: off */
 
 	/* Messages that wait for client_commit(); not read on while there are too many. */
@@ -158,44 +129,17 @@ static uint64_t loop_usec(const struct client *c)
 	return usec;
 }
 
-/* While nothing is read, an answer cannot be expected: pings then only show that we are alive. */
-static uint64_t ping_due(const struct client *c)
-{
-	uint64_t last = c->last_in < c->last_out && !c->paused ? c->last_in : c->last_out;
-
-	if (c->keep_alive_us == 0) /* the broker wants none */
-		return UINT64_MAX;
-	return last + c->keep_alive_us;
-}
-
-static uint64_t next_deadline(const struct client *c)
-{
-	uint64_t next;
-
-	if (c->state == HELLO)
-		return c->connack_deadline;
-	if (c->state != READY)
-		return 0;
-	if (c->ping_since)
-		next = c->ping_since + c->answer_timeout_us;
-	else
-		next = c->ping_wanted ? UINT64_MAX : ping_due(c);
-	if (c->in_flight > 0 && c->head_since + c->ack_timeout_us < next)
-		next = c->head_since + c->ack_timeout_us;
-	return next;
-}
-
 /* Under load the timer is only ever set earlier; when it comes too early it is set anew. That
    spares a system call each turn. With nothing in flight it is set exactly, so that an idle
    daemon is woken by nothing but keep-alives. */
 static void set_timer(struct client *c)
 {
-	uint64_t next = next_deadline(c);
+	uint64_t next = timeouts_next(&c->timeouts, c->in_flight.n > 0);
 
-	if (!c->timer || next == 0 || next == UINT64_MAX)
+	if (!c->timer || (c->state != HELLO && c->state != READY) || next == UINT64_MAX)
 		return;
 	if (c->timer_set && c->timer_set <= next &&
-	    (c->in_flight > 0 || next - c->timer_set < USEC_PER_SEC))
+	    (c->in_flight.n > 0 || next - c->timer_set < USEC_PER_SEC))
 		return;
 	if (sd_event_source_set_time(c->timer, next) < 0 ||
 	    sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
@@ -323,7 +267,7 @@ static void on_connect(struct mosquitto *m, void *userdata, int code, int flags,
 		c->can_retain = can_retain;
 	if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keep_alive,
 					  false))
-		c->keep_alive_us = keep_alive * USEC_PER_SEC;
+		c->timeouts.keep_alive_us = keep_alive * USEC_PER_SEC;
 }
 
 static void on_disconnect(struct mosquitto *m, void *userdata, int code,
@@ -338,38 +282,15 @@ static void on_disconnect(struct mosquitto *m, void *userdata, int code,
 	keep_reason_string(c, properties);
 }
 
-static struct publish *find_publish(struct client *c, int mid)
-{
-	unsigned i;
-
-	for (i = 0; i < c->ring_n; i++) {
-		struct publish *p = &c->ring[(c->ring_head + i) % c->ring_size];
-
-		if (p->mid == mid)
-			return p->acknowledged ? NULL : p;
-	}
-	return NULL;
-}
-
 static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_code,
 		       const mosquitto_property *properties)
 {
 	struct client *c = userdata;
-	struct publish *p = find_publish(c, mid);
 	unsigned code = c->codes[(uint16_t)mid] ? c->codes[(uint16_t)mid] : (unsigned)reason_code;
 
 	c->codes[(uint16_t)mid] = 0;
-	if (!p)
-		return;
-	p->acknowledged = true;
-	c->in_flight--;
-	c->in_flight_bytes -= p->size;
-	c->acks[c->n_acks++] = (struct ack){.mid = mid, .reason_code = code};
-	while (c->ring_n > 0 && c->ring[c->ring_head].acknowledged) {
-		c->ring_head = (c->ring_head + 1) % c->ring_size;
-		c->ring_n--;
-		c->head_since = c->last_in;
-	}
+	if (in_flight_answer(&c->in_flight, mid, code))
+		timeouts_oldest(&c->timeouts, c->timeouts.last_in);
 }
 
 static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n, const int *granted,
@@ -417,153 +338,20 @@ static void on_message(struct mosquitto *m, void *userdata, const struct mosquit
 
 /* --- the bridge */
 
-static int mosquitto_error(int code)
+static int open_bridge(struct client *c, char *why, size_t size)
 {
-	switch (code) {
-	case MOSQ_ERR_SUCCESS:
-		return 0;
-	case MOSQ_ERR_NOMEM:
-		return -ENOMEM;
-	case MOSQ_ERR_ERRNO:
-		return errno ? -errno : -EIO;
-	case MOSQ_ERR_NO_CONN:
-	case MOSQ_ERR_CONN_LOST:
-		return -ENOTCONN;
-	case MOSQ_ERR_PAYLOAD_SIZE:
-	case MOSQ_ERR_OVERSIZE_PACKET:
-		return -EMSGSIZE;
-	default:
-		return -EINVAL;
-	}
-}
-
-/* libmosquitto sends CONNECT into the bridge. */
-static int mosquitto_begin(struct client *c, const char *path)
-{
-	const struct config_mqtt *q = &c->options.config->mqtt;
-	uint16_t receive_max = c->options.receive_max ? c->options.receive_max : RECEIVE_MAX;
-	mosquitto_property *properties = NULL;
-	uint64_t keep_alive = q->keep_alive_s;
-	int code = MOSQ_ERR_SUCCESS;
-
-	/* Only of a subscriber: NanoMQ answers with the same number, as its own limit. */
-	if (q->version == 5 && c->handlers.message)
-		code = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
-						    PUBLISH_IN_MAX);
-	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->handlers.message)
-		code = mosquitto_property_add_int16(&properties, MQTT_PROP_RECEIVE_MAXIMUM,
-						    receive_max);
-	if (code == MOSQ_ERR_SUCCESS && q->version == 5 && c->options.session_expiry_s)
-		code = mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
-						    c->options.session_expiry_s);
-	if (code == MOSQ_ERR_SUCCESS) {
-		keep_alive = keep_alive < KEEP_ALIVE_MIN ? KEEP_ALIVE_MIN : keep_alive;
-		keep_alive = keep_alive > KEEP_ALIVE_MAX ? KEEP_ALIVE_MAX : keep_alive;
-		c->keep_alive_us = keep_alive * USEC_PER_SEC;
-		errno = 0;
-		code = mosquitto_connect_bind_v5(c->mosq, path, 0, (int)keep_alive, NULL,
-						 properties);
-	}
-	mosquitto_property_free_all(&properties);
-	if (code != MOSQ_ERR_SUCCESS)
-		return mosquitto_error(code);
-	(void)fcntl(mosquitto_socket(c->mosq), F_SETFD,
-		    FD_CLOEXEC); /* libmosquitto leaves it inheritable */
-	return 0;
-}
-
-static int set_login(struct client *c)
-{
-	const struct config_mqtt *q = &c->options.config->mqtt;
-	const char *why = NULL;
-	char *password = NULL;
-	size_t size = 0;
 	int r;
 
-	if (!q->username)
-		return 0;
-	if (q->password_file) {
-		r = config_read_secret(q->password_file, &password, &size, &why);
-		if (r < 0) {
-			lose(c, CLIENT_LOSS_TRANSPORT, 0, "cannot use the password file '%s': %s",
-			     q->password_file, why ? why : strerror(-r));
-			return r;
-		}
-	}
-	r = mosquitto_error(mosquitto_username_pw_set(c->mosq, q->username, password));
-	if (password) {
-		explicit_bzero(password, size);
-		free(password);
-	}
-	return r;
-}
-
-static int set_will(struct client *c)
-{
-	const struct client_options *o = &c->options;
-	mosquitto_property *properties = NULL;
-	int code = MOSQ_ERR_SUCCESS;
-
-	if (o->will_content_type && o->config->mqtt.version == 5)
-		code = mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE,
-						     o->will_content_type);
-	if (code == MOSQ_ERR_SUCCESS && o->will_delay_s && o->config->mqtt.version == 5)
-		code = mosquitto_property_add_int32(&properties, MQTT_PROP_WILL_DELAY_INTERVAL,
-						    o->will_delay_s);
-	if (code == MOSQ_ERR_SUCCESS)
-		code = mosquitto_will_set_v5(c->mosq, o->will_topic,
-					     o->will_payload ? (int)strlen(o->will_payload) : 0,
-					     o->will_payload, 1, o->will_retain, properties);
-	if (code != MOSQ_ERR_SUCCESS) /* otherwise they are the library's */
-		mosquitto_property_free_all(&properties);
-	return code;
-}
-
-static int mosquitto_make(struct client *c)
-{
-	const struct config_mqtt *q = &c->options.config->mqtt;
-	const struct client_options *o = &c->options;
-	int code;
-
-	c->mosq = mosquitto_new(o->client_id ? o->client_id : q->client_id, !o->resume, c);
-	if (!c->mosq)
-		return errno == EINVAL ? -EINVAL : -ENOMEM;
-	code = mosquitto_int_option(c->mosq, MOSQ_OPT_PROTOCOL_VERSION,
-				    q->version == 5 ? MQTT_PROTOCOL_V5 : MQTT_PROTOCOL_V311);
-	if (code == MOSQ_ERR_SUCCESS)
-		code = mosquitto_int_option(c->mosq, MOSQ_OPT_SEND_MAXIMUM, (int)c->ring_size);
-	if (code == MOSQ_ERR_SUCCESS && o->will_topic)
-		code = set_will(c);
-	if (code != MOSQ_ERR_SUCCESS)
-		return mosquitto_error(code);
+	r = connect_new(&c->options, c->in_flight.size, c, &c->mosq, why, size);
+	if (r < 0)
+		return r;
 	mosquitto_connect_v5_callback_set(c->mosq, on_connect);
 	mosquitto_disconnect_v5_callback_set(c->mosq, on_disconnect);
 	mosquitto_publish_v5_callback_set(c->mosq, on_publish);
 	mosquitto_subscribe_v5_callback_set(c->mosq, on_subscribe);
 	mosquitto_message_v5_callback_set(c->mosq, on_message);
-	return set_login(c);
-}
-
-static int open_bridge(struct client *c)
-{
-	_cleanup_(bridge_release) struct bridge b = BRIDGE_INIT;
-	char path[BRIDGE_PATH_SIZE];
-	int r;
-
-	r = mosquitto_make(c);
-	if (r < 0)
-		return r;
-	r = bridge_listen(&b, path);
-	if (r < 0)
-		return r;
-	r = mosquitto_begin(c, path);
-	if (r < 0)
-		return r;
-	r = bridge_accept(&b);
-	if (r < 0)
-		return r;
-	c->fd = r;
-	return 0;
+	return connect_send(c->mosq, &c->options, c->handlers.message != NULL,
+			    &c->timeouts.keep_alive_us, &c->fd);
 }
 
 static void close_bridge(struct client *c)
@@ -587,16 +375,13 @@ static bool must_pause(const struct client *c)
 	return c->held.n >= messages || c->held.bytes >= bytes;
 }
 
-/* While paused, an answer that is outstanding is not waited for: nothing is read. */
 static void set_paused(struct client *c, bool paused)
 {
 	if (c->paused == paused)
 		return;
 	c->paused = paused;
 	transport_set_reading(c->transport, !paused);
-	c->ping_since = 0;
-	if (!paused)
-		c->last_in = loop_usec(c);
+	timeouts_pause(&c->timeouts, paused, loop_usec(c));
 }
 
 /* Fills the buffer with what libmosquitto shall see. Returns whether anything came. */
@@ -619,10 +404,8 @@ static bool read_transport(struct client *c)
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
 		/* Bytes that never become a packet are no sign of life, unless a long one may be
 		   on its way. */
-		if (c->inbound.packets != packets || c->inbound.want_publish) {
-			c->last_in = loop_usec(c);
-			c->ping_since = 0;
-		}
+		if (c->inbound.packets != packets || c->inbound.want_publish)
+			timeouts_received(&c->timeouts, loop_usec(c));
 		if (n < 0) {
 			lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: %s", peer(c), why);
 			break;
@@ -644,8 +427,8 @@ static void call_mosquitto(struct client *c, int (*call)(struct mosquitto *, int
 	}
 }
 
-/* Lets libmosquitto take all that lies in the bridge; c->acks has room for as many answers as
-   are in flight. */
+/* Lets libmosquitto take all that lies in the bridge; there is room for as many
+   answers as are in flight. */
 static void read_mosquitto(struct client *c)
 {
 	int waiting;
@@ -680,25 +463,6 @@ static bool from_broker(struct client *c)
 
 /* --- a turn: to the broker */
 
-/* A large event on a slow line: while it moves, and there is more to come, no answer can be
-   expected yet, neither to it nor to a ping that comes after it. It must move by SLOWEST, or a
-   broker that takes a byte now and then could hold everything up. */
-static void be_patient(struct client *c, size_t moved)
-{
-	uint64_t since = c->ping_since ? c->ping_since : c->head_since;
-
-	if (c->patience_from != since) {
-		c->patience_from = since;
-		c->patience_moved = 0;
-	}
-	c->patience_moved += moved;
-	if (c->patience_moved < SLOWEST * (c->ack_timeout_us / USEC_PER_SEC))
-		return;
-	c->head_since = c->last_out;
-	if (c->ping_since)
-		c->ping_since = c->last_out;
-}
-
 static void put_packet(struct client *c, const uint8_t *packet, size_t size)
 {
 	memcpy(c->out + c->out_end, packet, size);
@@ -712,12 +476,13 @@ static void put_own_packets(struct client *c)
 
 	if (!c->connack || !outbound_is_between(&c->outbound))
 		return;
-	while (sizeof(c->out) - c->out_end >= PUBACK_SIZE + PINGREQ_SIZE &&
+	while (sizeof(c->out) - c->out_end >= PACKET_PUBACK_SIZE + PACKET_PINGREQ_SIZE &&
 	       held_take(&c->held, c->committed, &id))
-		put_packet(c, (uint8_t[]){0x40, 2, (uint8_t)(id >> 8), (uint8_t)id}, PUBACK_SIZE);
-	if (c->ping_wanted && sizeof(c->out) - c->out_end >= PINGREQ_SIZE) {
-		put_packet(c, (uint8_t[]){0xc0, 0}, PINGREQ_SIZE);
-		c->ping_wanted = false;
+		put_packet(c, (uint8_t[]){0x40, 2, (uint8_t)(id >> 8), (uint8_t)id},
+			   PACKET_PUBACK_SIZE);
+	if (c->timeouts.ping_wanted && sizeof(c->out) - c->out_end >= PACKET_PINGREQ_SIZE) {
+		put_packet(c, (uint8_t[]){0xc0, 0}, PACKET_PINGREQ_SIZE);
+		c->timeouts.ping_wanted = false;
 	}
 }
 
@@ -754,26 +519,25 @@ static bool to_broker(struct client *c)
 		if (n <= 0)
 			break;
 		c->out_begin += (size_t)n;
-		c->last_out = loop_usec(c);
+		timeouts_sent(&c->timeouts, loop_usec(c));
 		moved += (size_t)n;
 		c->hello_size += c->state == HELLO ? (size_t)n : 0;
 	}
 	if (moved > 0 && c->out_begin < c->out_end)
-		be_patient(c, moved);
+		timeouts_sent_part(&c->timeouts, moved);
 	return moved > 0;
 }
 
 /* --- a turn: calling the handlers */
 
-static void report_acks(struct client *c)
+static void report_answers(struct client *c)
 {
-	unsigned i;
+	const struct in_flight_answer *a = c->in_flight.answers;
 
-	for (i = 0; i < c->n_acks && !c->closed; i++)
+	for (unsigned i = 0; i < c->in_flight.n_answers && !c->closed; i++)
 		if (c->handlers.acknowledged)
-			c->handlers.acknowledged(c, c->acks[i].mid, c->acks[i].reason_code,
-						 c->userdata);
-	c->n_acks = 0;
+			c->handlers.acknowledged(c, a[i].mid, a[i].reason_code, c->userdata);
+	c->in_flight.n_answers = 0;
 }
 
 static void check_connack(struct client *c)
@@ -791,6 +555,7 @@ static void check_connack(struct client *c)
 		return;
 	}
 	c->state = READY;
+	timeouts_connected(&c->timeouts);
 	c->connected_reported = true;
 	c->was_full = false;
 	if (c->handlers.connected)
@@ -822,10 +587,10 @@ static void report_subscribed(struct client *c)
 
 static void report(struct client *c)
 {
-	bool answered = c->n_acks > 0;
+	bool answered = c->in_flight.n_answers > 0;
 
 	check_connack(c);
-	report_acks(c);
+	report_answers(c);
 	report_subscribed(c);
 	if (c->closed || c->state != READY || !(answered || c->was_full) || client_room(c) == 0)
 		return;
@@ -853,13 +618,15 @@ static void report_loss(struct client *c)
 
 static void begin_hello(struct client *c)
 {
+	char why[512] = "";
 	int r;
 
-	c->last_in = c->last_out = loop_usec(c);
-	c->connack_deadline = c->last_in + c->options.config->mqtt.connect_timeout_s * USEC_PER_SEC;
+	timeouts_hello(&c->timeouts, loop_usec(c));
 	c->state = HELLO;
-	r = open_bridge(c);
-	if (r < 0)
+	r = open_bridge(c, why, sizeof(why));
+	if (r < 0 && why[0])
+		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s", why);
+	else if (r < 0)
 		lose(c, CLIENT_LOSS_TRANSPORT, 0,
 		     "%s: cannot set up the connection inside this process: %s", peer(c),
 		     strerror(-r));
@@ -898,8 +665,7 @@ static void client_free(struct client *c)
 	free_filters(c);
 	held_release(&c->held);
 	free(c->content_type);
-	free(c->ring);
-	free(c->acks);
+	in_flight_release(&c->in_flight);
 	sd_event_unref(c->loop);
 	free(c);
 }
@@ -941,51 +707,38 @@ static int on_kick(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-/* The PINGREQ is ours: libmosquitto counts PUBACKs as sent that are held, and ends the connection
-   when it is not given a PINGRESP in time. */
-static void check_ping(struct client *c, uint64_t now)
+static void lose_by_timeout(struct client *c, enum timeout timeout)
 {
-	if (c->ping_since && now >= c->ping_since + c->answer_timeout_us) {
+	const struct timeouts *t = &c->timeouts;
+
+	if (timeout == TIMEOUT_CONNACK)
+		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no CONNACK within %llu s", peer(c),
+		     (unsigned long long)(t->connack_us / USEC_PER_SEC));
+	else if (timeout == TIMEOUT_PUBACK)
+		lose(c, CLIENT_LOSS_TIMEOUT, 0,
+		     "%s: no PUBACK within %llu s, %u messages in flight", peer(c),
+		     (unsigned long long)(t->puback_us / USEC_PER_SEC), c->in_flight.n);
+	else
 		lose(c, CLIENT_LOSS_TIMEOUT, 0,
 		     "%s: no answer to the keep-alive ping within %llu s", peer(c),
-		     (unsigned long long)(c->answer_timeout_us / USEC_PER_SEC));
-		return;
-	}
-	if (!c->ping_since && now >= ping_due(c)) {
-		c->ping_wanted = true;
-		c->ping_since = c->paused ? 0 : now;
-	}
+		     (unsigned long long)(t->pingresp_us / USEC_PER_SEC));
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct client *c = userdata;
-	uint64_t now = loop_usec(c);
+	enum timeout timeout = TIMEOUT_NONE;
 
 	c->timer_set = 0;
-	if (c->state == HELLO && now >= c->connack_deadline)
-		lose(c, CLIENT_LOSS_TIMEOUT, 0, "%s: no CONNACK within %llu s", peer(c),
-		     (unsigned long long)c->options.config->mqtt.connect_timeout_s);
-	if (c->state == READY && c->in_flight > 0 && now >= c->head_since + c->ack_timeout_us)
-		lose(c, CLIENT_LOSS_TIMEOUT, 0,
-		     "%s: no PUBACK within %llu s, %u messages in flight", peer(c),
-		     (unsigned long long)(c->ack_timeout_us / USEC_PER_SEC), c->in_flight);
-	if (c->state == READY)
-		check_ping(c, now);
+	if (c->state == HELLO || c->state == READY)
+		timeout = timeouts_check(&c->timeouts, c->in_flight.n > 0, loop_usec(c));
+	if (timeout != TIMEOUT_NONE)
+		lose_by_timeout(c, timeout);
 	run(c);
 	return 0;
 }
 
 /* --- opening and closing */
-
-static void library_init(void)
-{
-	static bool done;
-
-	if (!done)
-		(void)mosquitto_lib_init();
-	done = true;
-}
 
 /* Under 3.1.1 a broker cannot say how much it takes at a time. mosquitto ends the connection,
    and would for ever, when more than its max_inflight_messages (default: 20) of QoS 2 are under
@@ -1002,23 +755,23 @@ static int client_init(struct client *c)
 	const struct config_mqtt *q = &c->options.config->mqtt;
 	int r;
 
-	c->ring_size = c->window = window_of(q);
+	c->window = window_of(q);
 	c->qos = q->qos == 2 ? 2 : 1;
 	c->packet_max = PACKET_MAX;
 	c->can_retain = true;
-	c->ack_timeout_us = q->ack_timeout_s * USEC_PER_SEC;
-	c->answer_timeout_us =
+	c->timeouts.connack_us = q->connect_timeout_s * USEC_PER_SEC;
+	c->timeouts.puback_us = q->ack_timeout_s * USEC_PER_SEC;
+	c->timeouts.pingresp_us =
 		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) *
 		USEC_PER_SEC;
 	c->inbound.want_publish = c->handlers.message != NULL;
-	c->inbound.publish_max = PUBLISH_IN_MAX;
+	c->inbound.publish_max = CONNECT_MESSAGE_MAX;
 	c->inbound.v5 = q->version == 5;
 	c->inbound.codes = c->codes;
 	c->outbound.hold = c->options.hold;
-	c->ring = calloc(c->ring_size, sizeof(*c->ring));
-	c->acks = calloc(c->ring_size, sizeof(*c->acks));
-	if (!c->ring || !c->acks)
-		return -ENOMEM;
+	r = in_flight_init(&c->in_flight, c->window);
+	if (r < 0)
+		return r;
 	r = loop_add_turn(c->loop, &c->kick, on_kick, c);
 	if (r < 0)
 		return r;
@@ -1039,7 +792,6 @@ int client_open(sd_event *loop, const struct client_options *o, const struct cli
 	struct client *c;
 	int r;
 
-	library_init();
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
@@ -1117,31 +869,11 @@ bool client_can_retain(const struct client *c)
 
 unsigned client_room(const struct client *c)
 {
-	unsigned room;
-
 	if (c->state != READY || c->mosq_gone || c->closed)
 		return 0;
-	if (c->in_flight_bytes >= IN_FLIGHT_BYTES || mosquitto_want_write(c->mosq))
+	if (c->in_flight.bytes >= IN_FLIGHT_BYTES || mosquitto_want_write(c->mosq))
 		return 0;
-	room = c->in_flight < c->window ? c->window - c->in_flight : 0;
-	return room < c->ring_size - c->ring_n ? room : c->ring_size - c->ring_n;
-}
-
-static unsigned length_of_length(size_t n)
-{
-	return n < 128 ? 1 : n < 16384 ? 2 : n < 2097152 ? 3 : 4;
-}
-
-/* Of the whole PUBLISH packet, as the broker's maximum counts it. */
-static size_t packet_size(const struct client *c, const char *topic, size_t size,
-			  const char *content_type)
-{
-	size_t properties = content_type ? 3 + strlen(content_type) : 0;
-	size_t n = 2 + strlen(topic) + 2 + size;
-
-	if (c->inbound.v5)
-		n += length_of_length(properties) + properties;
-	return 1 + length_of_length(n) + n;
+	return in_flight_room(&c->in_flight, c->window);
 }
 
 /* The same content type comes with every event: its property is made once. */
@@ -1154,26 +886,14 @@ static int set_content_type(struct client *c, const char *content_type)
 	c->content_type = strdup(content_type);
 	if (!c->content_type)
 		return -ENOMEM;
-	return mosquitto_error(mosquitto_property_add_string(&c->properties, MQTT_PROP_CONTENT_TYPE,
-							     content_type));
-}
-
-static void note_publish(struct client *c, int mid, size_t size)
-{
-	unsigned tail = (c->ring_head + c->ring_n) % c->ring_size;
-
-	if (c->in_flight == 0 || c->ring_n == 0)
-		c->head_since = loop_usec(c);
-	c->ring[tail] = (struct publish){.mid = mid, .size = (uint32_t)size};
-	c->ring_n++;
-	c->in_flight++;
-	c->in_flight_bytes += size;
+	return connect_errno(mosquitto_property_add_string(&c->properties, MQTT_PROP_CONTENT_TYPE,
+							   content_type));
 }
 
 size_t client_packet_size(const struct client *c, const char *topic, size_t payload_size,
 			  const char *content_type)
 {
-	return packet_size(c, topic, payload_size, c->inbound.v5 ? content_type : NULL);
+	return packet_publish_size(c->inbound.v5, topic, payload_size, content_type);
 }
 
 size_t client_packet_max(const struct client *c)
@@ -1194,7 +914,7 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	if (strlen(topic) > UINT16_MAX || mosquitto_pub_topic_check(topic) != MOSQ_ERR_SUCCESS)
 		return -EINVAL;
 	/* Also the packet that is larger than the broker takes: libmosquitto 2.0.11 aborts. */
-	whole = packet_size(c, topic, size, content_type);
+	whole = packet_publish_size(c->inbound.v5, topic, size, content_type);
 	if (whole > c->packet_max || size > INT32_MAX)
 		return -EMSGSIZE;
 	if (client_room(c) == 0) {
@@ -1207,9 +927,9 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 			return r;
 	}
 	errno = 0;
-	r = mosquitto_error(mosquitto_publish_v5(c->mosq, &mid, topic, (int)size, payload,
-						 (int)c->qos, retain && c->can_retain,
-						 content_type ? c->properties : NULL));
+	r = connect_errno(mosquitto_publish_v5(c->mosq, &mid, topic, (int)size, payload,
+					       (int)c->qos, retain && c->can_retain,
+					       content_type ? c->properties : NULL));
 	if (r == -ENOTCONN)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone",
 		     peer(c));
@@ -1219,7 +939,8 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 		     peer(c), strerror(-r));
 	if (r < 0)
 		return r;
-	note_publish(c, mid, size);
+	if (in_flight_add(&c->in_flight, mid, size))
+		timeouts_oldest(&c->timeouts, loop_usec(c));
 	if (client_room(c) == 0)
 		c->was_full = true;
 	*ret_mid = mid;
@@ -1256,8 +977,8 @@ int client_subscribe(struct client *c, const char *const *filters, size_t n)
 			return -EINVAL;
 	r = copy_filters(c, filters, n);
 	if (r >= 0)
-		r = mosquitto_error(mosquitto_subscribe_multiple(c->mosq, NULL, (int)n, c->filters,
-								 1, 0, NULL));
+		r = connect_errno(mosquitto_subscribe_multiple(c->mosq, NULL, (int)n, c->filters, 1,
+							       0, NULL));
 	if (r < 0)
 		free_filters(c);
 	kick(c);
