@@ -417,7 +417,7 @@ static void connection_over(struct link *l, const struct link_loss *loss)
 	reconnect(l, next_address, !good && !progress);
 }
 
-static void note_loss(struct link *l, unsigned reason_code)
+static void note_loss(struct link *l, enum client_loss loss_kind, unsigned reason_code)
 {
 	uint64_t now = now_usec(CLOCK_MONOTONIC);
 	const struct loss loss = {
@@ -425,6 +425,8 @@ static void note_loss(struct link *l, unsigned reason_code)
 		.lasted_usec = now - l->connected_usec,
 		.silence_usec = now - l->traffic_usec,
 		.taken_over = reason_code == 0x8e, /* Session taken over */
+		.idle = loss_kind == CLIENT_LOSS_TRANSPORT && l->unanswered == 0 &&
+			l->presence_mid == 0 && l->probe_mid == 0,
 	};
 
 	l->stats->connection_losses++;
@@ -450,7 +452,9 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 	if (reason_code > 0)
 		(void)snprintf(code, sizeof(code), "0x%02x", reason_code & 0xff);
 	if (l_loss.was_connected)
-		note_loss(l, reason_code);
+		note_loss(l, loss, reason_code);
+	else
+		losses_doubt(&l->losses);
 	if (l->backoff_usec == 0 || l_loss.was_connected) /* the first of a row; then see status */
 		log_about(LOG_WARNING, &about, "broker %s: %s", link_broker_url(l), text);
 	else

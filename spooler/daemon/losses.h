@@ -20,17 +20,22 @@ struct losses {
 	struct loss {
 		uint64_t at_usec;
 		uint64_t lasted_usec; /* from CONNACK to the end */
-		uint64_t
-			silence_usec; /* since an event was published or acknowledged, or the CONNACK */
-		bool taken_over;      /* the broker said: by another client with our client id */
+		/* since an event was published or acknowledged, or the CONNACK */
+		uint64_t silence_usec;
+		bool taken_over; /* the broker said: by another client with our client id */
+		bool idle;	 /* the peer closed it while it owed us no answer, and did not say why */
 	} ring[LOSSES_MAX];
 	size_t n, next;
 };
 
 struct losses_summary {
-	uint64_t count, taken_over;
+	uint64_t count, taken_over, idle;
+	uint64_t span_usec; /* in which they happened: an hour, or less if not all are remembered */
 	uint64_t lasted_usec, silence_usec; /* the medians; 0 without a loss */
+	bool steady; /* the silences are about the same: something ends what is silent for so long */
 };
 
 void losses_note(struct losses *l, const struct loss *loss);
+/* The attempt after the last loss failed as well: whatever it was, the peer could not be reached. */
+void losses_doubt(struct losses *l);
 void losses_summarize(const struct losses *l, uint64_t now_usec, struct losses_summary *ret);

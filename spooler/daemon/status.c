@@ -55,6 +55,9 @@ static void collect_connection(const struct relay_description *d, struct status_
 	ret->last_error_usec = s->last_error_usec;
 	ret->last_error = s->last_error[0] ? s->last_error : NULL;
 	ret->losses_last_hour = d->losses.count;
+	ret->losses_span_ms = d->losses.span_usec / 1000;
+	ret->losses_idle = d->losses.idle;
+	ret->losses_steady = d->losses.steady;
 	ret->taken_over = d->losses.taken_over;
 	ret->loss_lasted_ms = d->losses.lasted_usec / 1000;
 	ret->loss_silence_ms = d->losses.silence_usec / 1000;

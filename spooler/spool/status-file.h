@@ -55,11 +55,14 @@ struct status_file {
 	const char *
 		status_topic_error; /* why a broker did not take the will or the retained message */
 
-	/* how connections ended within the last hour */
-	uint64_t losses_last_hour;
+	/* how connections ended within the last hour; or within less, if there were too many to
+	   remember them all */
+	uint64_t losses_last_hour, losses_span_ms;
 	uint64_t loss_lasted_ms;  /* a typical one of them: from CONNACK to its end */
 	uint64_t loss_silence_ms; /* and how long nothing had been sent by then */
+	bool losses_steady;	  /* these silences are about the same each time */
 	uint64_t taken_over;	  /* of them: another client had the same client id (0x8e) */
+	uint64_t losses_idle;	  /* of them: closed without a word while no answer was due */
 	const char *client_id;
 	uint64_t keep_alive_s;
 

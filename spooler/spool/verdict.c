@@ -13,6 +13,9 @@
 #define CERTIFICATE_BAD_S DAY_S /* a certificate that ends within this time is as good as ended */
 #define CERTIFICATE_SOON_S (30 * DAY_S) /* at most; never more than a third of its lifetime */
 #define LOSSES_MANY 3			/* connections lost within an hour */
+#define SETTLED_S (5 * 60)		/* a connection that lasts for this long may be good again */
+#define IDLE_CUT_MS 2000		/* no idle time-out is shorter */
+#define KEEP_ALIVE_MIN_S 5		/* of mqtt.keep_alive */
 #define UNHEARD_MANY 3 /* events without a subscriber in a row: one guest's start */
 #define EMERGENCY_RECENT_S 3600
 
@@ -332,42 +335,72 @@ static void judge_daemon(const struct verdict_facts *f, struct verdict *v)
 		       "an empty string");
 }
 
-/* The typical silence before a loss is about as long as the connection could be silent:
-   something on the way ends idle connections. */
+/* It is silent for the same time whenever it ends, and for less than we let it be. */
 static bool is_idle_cut(const struct status_file *s)
 {
-	return s->loss_silence_ms >= 5000 &&
+	return s->losses_steady && s->loss_silence_ms >= IDLE_CUT_MS &&
 	       (s->keep_alive_s == 0 || s->loss_silence_ms < s->keep_alive_s * 1000 + 500);
+}
+
+/* The present connection has lasted for so much longer than those that were lost. */
+static bool has_settled(const struct verdict_facts *f)
+{
+	uint64_t lasted_s = age_s(f, f->status->connected_since_usec);
+
+	return f->status->connected && lasted_s >= SETTLED_S &&
+	       lasted_s * 1000 >= 2 * f->status->loss_lasted_ms;
+}
+
+static void remedy_idle_cut(const struct status_file *s, struct finding *found)
+{
+	/* A PINGREQ may be a second late, and takes its time. */
+	uint64_t keep_alive_s = s->loss_silence_ms * 3 / 4 / 1000;
+
+	if (keep_alive_s >= KEEP_ALIVE_MIN_S)
+		remedy(found,
+		       "a proxy or firewall seems to end idle connections: set mqtt.keep_alive to "
+		       "%" PRIu64 "s, or raise its idle time-out",
+		       keep_alive_s);
+	else
+		remedy(found, "a proxy or firewall seems to end idle connections: raise its idle "
+			      "time-out, and set mqtt.keep_alive to less than that");
 }
 
 static void judge_losses(const struct verdict_facts *f, struct verdict *v)
 {
 	const struct status_file *s = f->status;
+	const char *client_id = s->client_id ? s->client_id : "";
 	struct finding *found;
+	char span[32] = "an hour";
 
-	if (s->losses_last_hour < LOSSES_MANY)
+	if (s->losses_last_hour < LOSSES_MANY || has_settled(f))
 		return;
+	if (s->losses_span_ms > 0 && s->losses_span_ms < UINT64_C(3600000))
+		format_age(s->losses_span_ms / 1000, span);
 	found = find(v, VERDICT_FLAPPING, VERDICT_DEGRADED, s->broker,
 		     "the connection to %s was lost %" PRIu64
-		     " times within an hour, typically %.1f s after it was made and after %.1f s "
+		     " times within %s, typically %.1f s after it was made and after %.1f s "
 		     "of silence%s",
-		     s->broker ? s->broker : "the broker", s->losses_last_hour,
+		     s->broker ? s->broker : "the broker", s->losses_last_hour, span,
 		     (double)s->loss_lasted_ms / 1000, (double)s->loss_silence_ms / 1000,
 		     s->taken_over ? "; the broker says that another client took it over" : "");
 	if (s->taken_over)
 		remedy(found,
 		       "another client uses the client id '%s': give each host its own mqtt.client_id",
-		       s->client_id ? s->client_id : "");
+		       client_id);
 	else if (is_idle_cut(s))
+		remedy_idle_cut(s, found);
+	else if (2 * s->losses_idle > s->losses_last_hour)
 		remedy(found,
-		       "a proxy or firewall seems to end idle connections: set mqtt.keep_alive "
-		       "below %" PRIu64 "s, or raise its idle time-out",
-		       s->loss_silence_ms / 1000);
+		       "the broker closes it without a reason, and takes the next one: another "
+		       "client probably uses the client id '%s'; the broker's log shows it; give "
+		       "each host its own mqtt.client_id",
+		       client_id);
 	else
-		remedy(found,
-		       "see the broker's log; if it names the client id '%s' again and again, two "
-		       "clients use it: give each host its own mqtt.client_id",
-		       s->client_id ? s->client_id : "");
+		remedy(found, "the broker's log says why; is the network up, and does the broker "
+			      "keep running? If its log names the client id '%s' again and again, "
+			      "two clients use it: give each host its own mqtt.client_id",
+		       client_id);
 }
 
 static void judge_subscriber(const struct verdict_facts *f, struct verdict *v)

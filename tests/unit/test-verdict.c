@@ -97,10 +97,21 @@ ROW(hook_silent, h->listener.without_hook = 2; h->listener.without_hook_usec = N
 ROW(deaf_listener, h->listener.listening = false)
 ROW(no_listener, h->facts.listener = NULL)
 ROW(two_losses, h->status.losses_last_hour = 2)
-ROW(idle_cut, h->status.losses_last_hour = 9; h->status.loss_silence_ms = 30000;
-    h->status.loss_lasted_ms = 30000)
+ROW(idle_cut, h->status.losses_last_hour = 9; h->status.losses_idle = 9;
+    h->status.loss_silence_ms = 30000; h->status.losses_steady = true;
+    h->status.loss_lasted_ms = 31500)
+ROW(short_idle_cut, h->status.losses_last_hour = 9; h->status.losses_steady = true;
+    h->status.loss_silence_ms = 5000)
+ROW(scattered, h->status.losses_last_hour = 9; h->status.losses_idle = 8;
+    h->status.loss_silence_ms = 20000; h->status.loss_lasted_ms = 21500)
+ROW(many_losses, h->status.losses_last_hour = 64; h->status.losses_span_ms = 130 * 1000)
+ROW(settled, h->status.losses_last_hour = 9; h->status.loss_lasted_ms = 100 * 1000;
+    h->status.connected_since_usec = NOW - HOURS(1) / 12)
+ROW(not_settled, h->status.losses_last_hour = 3; h->status.loss_lasted_ms = 1000 * 1000;
+    h->status.connected_since_usec = NOW - HOURS(1) / 2)
 ROW(taken_over, h->status.losses_last_hour = 9; h->status.taken_over = 8)
-ROW(two_clients, h->status.losses_last_hour = 60; h->status.loss_lasted_ms = 1200;
+ROW(two_clients, h->status.losses_last_hour = 60; h->status.losses_idle = 50;
+    h->status.losses_steady = true; h->status.loss_lasted_ms = 1200;
     h->status.loss_silence_ms = 1200)
 ROW(unheard, h->status.unheard = 3; h->status.unheard_since_usec = NOW - HOURS(1))
 ROW(once_unheard, h->status.unheard = 2; h->status.unheard_since_usec = NOW - HOURS(1))
@@ -176,12 +187,24 @@ static const struct {
 	 "not connected", "libvirtd"},
 	{"two losses", two_losses, NOTHING, VERDICT_HEALTHY, NULL, NULL, NULL},
 	{"a proxy", idle_cut, VERDICT_FLAPPING, VERDICT_DEGRADED, "mqtts://broker:8883",
-	 "9 times within an hour, typically 30.0 s after it was made and after 30.0 s of silence",
-	 "set mqtt.keep_alive below 30s"},
+	 "9 times within an hour, typically 31.5 s after it was made and after 30.0 s of silence",
+	 "set mqtt.keep_alive to 22s"},
+	{"a proxy that is faster than any keep-alive", short_idle_cut, VERDICT_FLAPPING,
+	 VERDICT_DEGRADED, "mqtts://broker:8883", "after 5.0 s of silence",
+	 "raise its idle time-out"},
+	{"a client id used twice, by clients that wait for longer and longer", scattered,
+	 VERDICT_FLAPPING, VERDICT_DEGRADED, "mqtts://broker:8883", "after 20.0 s of silence",
+	 "another client probably uses the client id 'virtspool-kvm1'"},
+	{"more losses than are remembered", many_losses, VERDICT_FLAPPING, VERDICT_DEGRADED,
+	 "mqtts://broker:8883", "was lost 64 times within 2 min 10 s", "the broker's log"},
+	{"losses that have an end", settled, NOTHING, VERDICT_HEALTHY, NULL, NULL, NULL},
+	{"losses that come every half hour", not_settled, VERDICT_FLAPPING, VERDICT_DEGRADED,
+	 "mqtts://broker:8883", "3 times within an hour", "the broker's log"},
 	{"a client id used twice, and the broker says so", taken_over, VERDICT_FLAPPING,
 	 VERDICT_DEGRADED, "mqtts://broker:8883", "took it over", "client id 'virtspool-kvm1'"},
 	{"a client id used twice, and it does not", two_clients, VERDICT_FLAPPING, VERDICT_DEGRADED,
-	 "mqtts://broker:8883", "60 times", "client id 'virtspool-kvm1'"},
+	 "mqtts://broker:8883", "60 times",
+	 "another client probably uses the client id 'virtspool-kvm1'"},
 	{"no subscriber", unheard, VERDICT_NO_SUBSCRIBER, VERDICT_DEGRADED, "mqtts://broker:8883",
 	 "no subscriber for what it takes (0x10): the last 3 events",
 	 "virtspool replay --from sent --since 20"},
