@@ -28,6 +28,7 @@
 #include "spooler/mqtt/bundle.h"
 #include "spooler/recorder/authority.h"
 #include "spooler/recorder/command.h"
+#include "spooler/recorder/page.h"
 
 #define USER "virtspool-recorder"
 #define NAME "recorder" /* the common name of its certificate, which is its user at the broker */
@@ -503,22 +504,39 @@ static const struct {
 	void (*print)(const struct init *x, FILE *f);
 	const char *directory; /* where the example looks for these files */
 	const char *group;
-	const char *example;  /* of etc/brokers, and where it goes */
+	const char *example;  /* of etc/brokers; a copy is in broker/ */
+	const char *to;	      /* where the broker reads it */
 	const char *activate; /* the first time */
 	const char *reload;   /* after hosts were added */
 } brokers[] = {
 	{"acl", print_mosquitto, "/etc/mosquitto/virtspool", "mosquitto",
-	 "mosquitto.conf /etc/mosquitto/conf.d/virtspool.conf", "systemctl restart mosquitto",
+	 "mosquitto.conf", "/etc/mosquitto/conf.d/virtspool.conf", "systemctl restart mosquitto",
 	 "systemctl reload mosquitto"},
 	{"definitions.json", print_rabbitmq, "/etc/rabbitmq/virtspool", "rabbitmq",
-	 "rabbitmq.conf /etc/rabbitmq/rabbitmq.conf",
+	 "rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf",
 	 "rabbitmq-plugins enable rabbitmq_mqtt && systemctl restart rabbitmq-server",
 	 "rabbitmqctl import_definitions /etc/rabbitmq/virtspool/definitions.json"},
 	{"acl.conf", print_emqx, "/etc/emqx/virtspool", "emqx",
-	 "emqx.conf /etc/emqx/virtspool.conf",
+	 "emqx.conf", "/etc/emqx/virtspool.conf",
 	 "cat /etc/emqx/virtspool.conf >>/etc/emqx/emqx.conf && systemctl restart emqx",
 	 "systemctl restart emqx"},
 };
+
+/* The admin may have edited one that is there. */
+static int make_example(const struct init *x)
+{
+	_cleanup_free_ char *name = NULL, *text = NULL;
+
+	if (asprintf(&name, "broker/%s", brokers[x->kind].example) < 0)
+		return EX_OSERR;
+	for (size_t i = 0; i < broker_examples_n; i++)
+		if (strcmp(broker_examples[i].path, brokers[x->kind].example) == 0)
+			text = strndup((const char *)broker_examples[i].data,
+				       broker_examples[i].size);
+	if (!text)
+		return EX_SOFTWARE;
+	return exists(x, name) ? EX_OK : write_file(x, name, text, 0644, 0);
+}
 
 static int make_broker(const struct init *x)
 {
@@ -546,21 +564,22 @@ static int make_broker(const struct init *x)
 	r = issue(x, "broker/", "broker", names, x->n_brokers, 0600, 0);
 	if (r == EX_OK)
 		r = write_file(x, "broker/ca.pem", authority_certificate(x->authority), 0644, 0);
+	if (r == EX_OK)
+		r = make_example(x);
 	return r == EX_OK ? write_file(x, name, list, 0600, 0) : r;
 }
 
 static void print_broker(const struct init *x, bool first)
 {
 	const char *to = brokers[x->kind].directory, *group = brokers[x->kind].group;
-	int example = (int)strcspn(brokers[x->kind].example, " ");
 
 	printf("\nOn the broker's machine (here %s/broker):\n\n", x->directory);
 	if (first)
 		printf("    install -d -g %s -m 750 %s\n"
 		       "    install -g %s -m 640 %s/broker/* %s\n"
-		       "    cp /usr/share/doc/virtspool/brokers/%.*s%s\n    %s\n",
-		       group, to, group, x->directory, to, example, brokers[x->kind].example,
-		       brokers[x->kind].example + example, brokers[x->kind].activate);
+		       "    cp %s/broker/%s %s\n    %s\n",
+		       group, to, group, x->directory, to, x->directory, brokers[x->kind].example,
+		       brokers[x->kind].to, brokers[x->kind].activate);
 	else
 		printf("    install -g %s -m 640 %s/broker/%s %s\n    %s\n", group, x->directory,
 		       brokers[x->kind].list, to, brokers[x->kind].reload);

@@ -6,7 +6,7 @@
 
 const struct page_file *page_find(const char *path)
 {
-	for (size_t i = 0; i < page_n_files; i++)
+	for (size_t i = 0; i < page_files_n; i++)
 		if (strcmp(page_files[i].path, path) == 0)
 			return &page_files[i];
 	return NULL;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* page - the files of spooler/recorder/page/ and the API's description, as bytes in the program.
-   page-data.c is made from them by scripts/embed. */
+/* page - files as bytes in the program, made by scripts/embed: those of spooler/recorder/page/ with
+   the API's description (page-data.c), and examples of etc/brokers (broker-examples.c). */
 #pragma once
 
 #include <stddef.h>
 
 struct page_file {
-	const char *path; /* of the URL */
+	const char *path; /* of the URL, or the file's name */
 	const char *type;
 	const char *etag; /* with its quotes */
 	const unsigned char *data;
@@ -14,7 +14,9 @@ struct page_file {
 };
 
 extern const struct page_file page_files[];
-extern const size_t page_n_files;
+extern const size_t page_files_n;
+extern const struct page_file broker_examples[];
+extern const size_t broker_examples_n;
 
 /* The file of this path, or NULL. */
 const struct page_file *page_find(const char *path);

@@ -39,7 +39,8 @@ class Shipped(Broker):
     files = None
 
     def _write_config(self):
-        text = (ROOT / "etc/brokers/mosquitto.conf").read_text()
+        text = (self.files / "mosquitto.conf").read_text()
+        assert text == (ROOT / "etc/brokers/mosquitto.conf").read_text()
         text = text.replace("listener 8883", f"listener {self.port} 127.0.0.1").replace("/etc/mosquitto/virtspool", str(self.files))
         user = "user root\n" if os.geteuid() == 0 else ""
         self._config.write_text(f"persistence true\npersistence_location {self.directory}/\nlog_dest stderr\nlog_type all\n{user}{text}")
