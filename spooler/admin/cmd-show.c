@@ -427,6 +427,8 @@ static void load(struct shower *s, const struct arguments *a)
 		return;
 	if (config_load(a->config, f, &s->config) < 0)
 		fprintf(stderr, "cannot use '%s'; see `virtspool doctor`\n", a->config);
+	else
+		command_take_daemons_host(s->config, a->config);
 	(void)fclose(f);
 	waiting_load(&s->waiting, &s->lookup);
 }

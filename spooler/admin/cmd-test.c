@@ -579,6 +579,7 @@ static int prepare(struct prober *p, const struct arguments *a)
 
 	if (r != COMMAND_OK)
 		return r;
+	command_take_daemons_host(p->config, a->config);
 	p->hook = find_hook(a);
 	if (!p->hook) {
 		log_error("no hook of ours is installed in '%s'; `virtspool hooks install` does it",

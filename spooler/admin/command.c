@@ -11,7 +11,9 @@
 #include "hook/spool.h"
 #include "spooler/base/log.h"
 #include "spooler/base/number.h"
+#include "spooler/config/topic-template.h"
 #include "spooler/spool/lookup.h"
+#include "spooler/spool/status-file.h"
 #include "spooler/base/terminal.h"
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/utf8.h"
@@ -219,6 +221,21 @@ int command_load(const char *path, struct config **ret_config, struct credential
 	config_free(config);
 	log_error("%s%s", error ? error : "no memory", r == -EACCES ? "; " NEEDS_RIGHTS : "");
 	return r == -EACCES ? COMMAND_RIGHTS : COMMAND_CONFIG;
+}
+
+void command_take_daemons_host(struct config *config, const char *path)
+{
+	struct status_file daemon;
+	char *host;
+
+	if (status_file_read(spool_run_directory(), &daemon) < 0)
+		return;
+	if (daemon.config && strcmp(daemon.config, path) == 0 && daemon.host &&
+	    strlen(daemon.host) <= TOPIC_HOST_MAX && (host = strdup(daemon.host)) != NULL) {
+		free(config->host);
+		config->host = host;
+	}
+	status_file_release(&daemon);
 }
 
 int command_check_places(const struct lookup *l, unsigned places)

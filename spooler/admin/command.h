@@ -66,6 +66,12 @@ int command_check_config(const char *path);
 int command_load(const char *path, struct config **ret_config,
 		 struct credentials **ret_credentials);
 
+/*
+ * Gives a configuration loaded from `path` the host name under which a daemon that runs with this
+ * file publishes: it keeps the one with which it began, also when the machine is renamed.
+ */
+void command_take_daemons_host(struct config *config, const char *path);
+
 /* As command_failure(), for a spool that cannot be opened. */
 int command_spool_failure(int error);
 

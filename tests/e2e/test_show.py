@@ -57,6 +57,28 @@ def test_show_tells_attempts_and_the_reason_of_a_failure(bed):
     assert bed.run("virtspool", "status").returncode == 0
 
 
+def test_a_renamed_machine(bed):
+    """show and test use the name under which the daemon publishes, not the one that it would have after a restart."""
+    bed.broker.start()
+    bed.daemon.config["host"] = "before"
+    bed.daemon.start()
+    bed.hook("start")
+    wait_until(lambda: bed.spool.names("sent"), what="delivered")
+    (name,) = bed.spool.names("sent")
+    text = bed.daemon.config_file.read_text()
+    assert 'host: "before"' in text
+    bed.daemon.config_file.write_text(text.replace('host: "before"', ""))
+
+    def shown():
+        out = bed.run("virtspool", "show", "--json", name, "-c", bed.daemon.config_file, check=True).stdout
+        event = json.loads(out)
+        return event["topic"].split("/")[2], event["event"]["source"].split("/")[-1], event["event"]["data"]["host"]
+
+    assert shown() == ("before",) * 3
+    bed.daemon.stop()
+    assert set(shown()) != {"before"}
+
+
 def test_what_stands_in_for_a_record_is_not_followed(bed):
     name = "01a1fcec-a57a-77cf-8000-0000000007cf"
     (bed.spool.path("failed") / name).symlink_to("/etc/passwd")

@@ -120,7 +120,8 @@ def test_the_host_name_changes(host):
         return {e["source"] for e in host.received() if e["data"].get("name") == "renamed"}
 
     shown = host.run("""id=$(virtspool list --json --all | jq -r 'select(.name == "renamed") | .id' | tail -n 1)
-        virtspool show --json $id""")
+        virtspool show --json $id
+        virtspool test >/dev/null""")
     assert all(source in shown for source in sources()), (sources(), shown)
     host.run("hostnamectl set-hostname vhost || hostname vhost")
     host.healthy()
