@@ -16,6 +16,10 @@
    delay, this keeps a connection that flaps from reading as one change of the host's status
    after another. */
 #define BIRTH_USEC (1500 * 1000)
+/* An attempt at which nobody listens costs a broker nothing, so it may be repeated soon: the hosts
+   of a fleet are back soon after their broker is, and scattered. Where somebody answers and it
+   fails, that may be because too many try, and the back-off grows to mqtt.retry_max. */
+#define NOBODY_USEC (3 * USEC_PER_SEC)
 #define MUTE_MAX 2    /* connections lost over the online report before it is left out */
 #define QOS2_LOSSES 3 /* connections lost over QoS 2 before that is taken for the reason */
 
@@ -36,6 +40,7 @@ struct link {
 	size_t brokers_tried;  /* in a row without success */
 	unsigned address;      /* of its name, the one to begin with */
 	uint64_t backoff_usec; /* 0: the last connection was good */
+	bool somebody;	       /* listens at one of the brokers that were tried since the last */
 	unsigned mute;	       /* connections in a row that were lost over the online report */
 	enum presence_level level;
 	bool without_report; /* the broker refused it, retained or not; some end the connection then */
@@ -318,11 +323,21 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 	}
 }
 
+static uint64_t next_backoff(struct link *l)
+{
+	uint64_t min = l->config->mqtt.retry_min_s * USEC_PER_SEC;
+	uint64_t max = l->config->mqtt.retry_max_s * USEC_PER_SEC;
+
+	if (!l->somebody && max > NOBODY_USEC)
+		max = min > NOBODY_USEC ? min : NOBODY_USEC;
+	l->somebody = false;
+	return backoff_next(l->backoff_usec, min, max);
+}
+
 /* The next address of the same name, or the next broker, at once; and after a back-off when the
    whole list has failed. */
 static void reconnect(struct link *l, unsigned next_address, bool put_off)
 {
-	const struct config_mqtt *q = &l->config->mqtt;
 	uint64_t delay = 0;
 
 	l->address = next_address;
@@ -334,9 +349,7 @@ static void reconnect(struct link *l, unsigned next_address, bool put_off)
 	if (l->brokers_tried >= l->config->n_brokers) {
 		l->brokers_tried = 0;
 		if (put_off || l->backoff_usec == 0)
-			l->backoff_usec =
-				backoff_next(l->backoff_usec, q->retry_min_s * USEC_PER_SEC,
-					     q->retry_max_s * USEC_PER_SEC);
+			l->backoff_usec = next_backoff(l);
 		delay = backoff_scatter(l->backoff_usec);
 	}
 	schedule(l->reconnect, delay);
@@ -460,6 +473,7 @@ static void on_lost(struct client *c, enum client_loss loss, unsigned reason_cod
 	else
 		log_about(LOG_DEBUG, &about, "broker %s: %s", link_broker_url(l), text);
 	stats_note_error(l->stats, "broker %s: %s", link_broker_url(l), text);
+	l->somebody |= loss != CLIENT_LOSS_NOBODY;
 	if (loss == CLIENT_LOSS_REFUSED && !l_loss.was_connected)
 		judge_will(l, reason_code, text);
 	else if (loss == CLIENT_LOSS_DISCONNECT && reason_code == 0x9a)

@@ -199,6 +199,8 @@ static void lose_transport(struct client *c)
 {
 	if (c->state == HELLO)
 		lose_in_hello(c);
+	else if (transport_failure(c->transport) == TRANSPORT_FAILURE_REFUSED)
+		lose(c, CLIENT_LOSS_NOBODY, 0, "%s", transport_error(c->transport));
 	else
 		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s", transport_error(c->transport));
 }

@@ -40,6 +40,7 @@
 /* Why a connection is gone. */
 enum client_loss {
 	CLIENT_LOSS_TRANSPORT,	/* network or TLS: see the text */
+	CLIENT_LOSS_NOBODY,	/* nobody listens at any address that was tried */
 	CLIENT_LOSS_REFUSED,	/* CONNACK, reason code >= 0x80 (MQTT 5 3.2.2.2; 3.1.1: 1..5);
 				   or closed instead of a CONNACK, 0 */
 	CLIENT_LOSS_DISCONNECT, /* the broker sent DISCONNECT (MQTT 5 3.14.2.1) */

@@ -58,6 +58,7 @@ struct transport {
 	unsigned first_address;
 	uint64_t connect_deadline;
 	char refusals[ERROR_SIZE - 300]; /* what each address said so far */
+	bool answered;			 /* one of them said something else than "refused" */
 
 	int fd;
 	sd_event_source *io, *timer, *kick;
@@ -470,6 +471,7 @@ static void connect_failed(struct transport *t, int error)
 	if (t->fd >= 0)
 		(void)close(t->fd);
 	t->fd = -1;
+	t->answered |= error != ECONNREFUSED;
 	describe_address(t->address, address, sizeof(address));
 	(void)snprintf(t->refusals + n, sizeof(t->refusals) - n, "%s%s: %s", n ? "; " : "", address,
 		       strerror(error));
@@ -552,8 +554,8 @@ static void connect_next(struct transport *t)
 	int r;
 
 	if (!t->address) {
-		lose(t, TRANSPORT_FAILURE_NETWORK, "cannot connect to '%s': %s", t->host,
-		     t->refusals);
+		lose(t, t->answered ? TRANSPORT_FAILURE_NETWORK : TRANSPORT_FAILURE_REFUSED,
+		     "cannot connect to '%s': %s", t->host, t->refusals);
 		return;
 	}
 	r = connect_begin(t);

@@ -67,7 +67,8 @@ enum transport_state {
 /* Why a transport was lost. */
 enum transport_failure {
 	TRANSPORT_FAILURE_NONE,
-	TRANSPORT_FAILURE_NETWORK,	/* unresolvable, refused, reset, timed out */
+	TRANSPORT_FAILURE_NETWORK,	/* unresolvable, reset, timed out */
+	TRANSPORT_FAILURE_REFUSED,	/* nobody listens at any of its addresses */
 	TRANSPORT_FAILURE_TLS,		/* handshake or protocol */
 	TRANSPORT_FAILURE_VERIFICATION, /* the server is not who it must be */
 	TRANSPORT_FAILURE_CLOSED,	/* the peer closed, with close_notify */

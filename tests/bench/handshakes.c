@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("%.3f\n", (double)(end.tv_sec - begin.tv_sec) +
-				 (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+	printf("%.3f\n",
+	       (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
 	return 0;
 }

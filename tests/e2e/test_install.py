@@ -25,6 +25,7 @@ MODES = {
     "usr/lib/tmpfiles.d/virtspool.conf": 0o644,
     "usr/share/doc/virtspool/recipes/README.md": 0o644,
     "usr/share/doc/virtspool/recipes/crash-alert": 0o755,
+    "usr/share/doc/virtspool/recipes/fleet-size": 0o755,
     "usr/share/man/man8/virtspoold.8": 0o644,
     "usr/share/man/man8/virtspool-hook.8": 0o644,
     "usr/share/man/man5/virtspool-spool.5": 0o644,

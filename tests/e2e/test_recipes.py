@@ -16,7 +16,7 @@ import urllib.request
 import pytest
 from lib import ROOT, Process, wait_until
 from lib.programs import missing, program, tool
-from lib.recipes import adapt, block
+from lib.recipes import adapt, block, blocks
 
 RECIPES = ROOT / "etc/recipes"
 PAGE = RECIPES / "README.md"
@@ -32,6 +32,35 @@ def test_a_task_log_is_taken_over(bed):
     recorder = bed.recorder(brokers=[])
     command = adapt(block(PAGE, "import-task-log"), {"/var/lib/task-log/tasks.db": path})
     assert "0 events imported" in recorder.command(*command.split()[1:]).stdout
+
+
+# --- sizing
+
+
+def fleet_size(*arguments):
+    return subprocess.run([RECIPES / "fleet-size", *arguments], capture_output=True, text=True, timeout=100)
+
+
+def test_the_page_on_sizing_shows_what_is_calculated():
+    (shown,) = (b for b in blocks(RECIPES / "sizing.md") if "On an ordinary day" in b)
+    command, _, answer = shown.partition("\n")
+    done = fleet_size(*command.split()[1:])
+    assert done.returncode == 0
+    assert [" ".join(line.split()) for line in done.stdout.split("\n")] == [" ".join(line.split()) for line in (answer + "\n\n").split("\n")]
+
+
+@pytest.mark.parametrize("arguments", [["--hosts", "0"], ["--handshakes", "-1"], ["--guests", "x"], ["--ingest", "nan"]])
+def test_a_size_that_cannot_be(arguments):
+    done = fleet_size(*arguments)
+    assert done.returncode == 2 and "fleet-size: error: " in done.stderr
+
+
+def test_a_storm_is_played():
+    """At best ten hosts a second: a hundred take ten, and some more for who gave up."""
+    done = fleet_size("--simulate", "--hosts", "100", "--handshakes", "10")
+    figures = re.findall(r"^  (.*?) {2,}(\S+)", done.stdout, re.M)
+    assert done.returncode == 0 and figures[0] == ("at best all are connected after", "10.0")
+    assert 10 <= float(figures[2][1]) < 30 and 1 <= int(figures[3][1]) <= 4
 
 
 # --- the chat

@@ -47,7 +47,7 @@ struct probe {
 static const char *const loss_names[] = {
 	[CLIENT_LOSS_TRANSPORT] = "transport",	 [CLIENT_LOSS_REFUSED] = "refused",
 	[CLIENT_LOSS_DISCONNECT] = "disconnect", [CLIENT_LOSS_TIMEOUT] = "timeout",
-	[CLIENT_LOSS_PROTOCOL] = "protocol",
+	[CLIENT_LOSS_PROTOCOL] = "protocol",	 [CLIENT_LOSS_NOBODY] = "nobody",
 };
 
 static int begin(struct probe *p);

@@ -375,10 +375,14 @@ static void answer(int mid, unsigned reason_code)
 	fake.client->handlers->acknowledged(fake.client, mid, reason_code, fake.client->userdata);
 }
 
+static void lose_by(enum client_loss loss)
+{
+	fake.client->handlers->lost(fake.client, loss, 0, "lost", fake.client->userdata);
+}
+
 static void lose(void)
 {
-	fake.client->handlers->lost(fake.client, CLIENT_LOSS_TRANSPORT, 0, "lost",
-				    fake.client->userdata);
+	lose_by(CLIENT_LOSS_TRANSPORT);
 }
 
 static void expect_published(const char *const *domains, size_t n)
@@ -860,6 +864,35 @@ static void test_reconnect_backs_off(void **state)
 			4 * USEC_PER_SEC - 1);
 }
 
+/* The next attempt fails as well; returns after how many seconds the one after it is due. */
+static double wait_after(struct fixture *f, enum client_loss loss)
+{
+	relay_flush(f->relay);
+	run_until(f, fake.client);
+	lose_by(loss);
+	return ((double)describe(f).next_connect_usec - (double)now_usec(CLOCK_REALTIME)) / 1e6;
+}
+
+static void test_nobody_listens(void **state)
+{
+	struct fixture *f = *state;
+	struct config *c = make_config(f, "['mqtt://localhost']", 4, 1);
+	double last = 0;
+
+	c->mqtt.retry_max_s = 60;
+	relay_configure(f->relay, c, NULL, NULL);
+	for (int i = 0; i < 8; i++) {
+		last = wait_after(f, CLIENT_LOSS_NOBODY);
+		assert_true(last < 3.01);
+	}
+	assert_true(last > 1.4);
+	/* Somebody is there, and may be busy. */
+	for (int i = 0; i < 6; i++)
+		last = wait_after(f, CLIENT_LOSS_TIMEOUT);
+	assert_true(last > 29 && last < 60.01);
+	assert_true(wait_after(f, CLIENT_LOSS_NOBODY) < 3.01);
+}
+
 static void test_brokers_in_order(void **state)
 {
 	struct fixture *f = *state;
@@ -1161,6 +1194,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_immovable, setup_brief, teardown_nobody),
 		TEST(test_reconnect),
 		cmocka_unit_test_setup_teardown(test_reconnect_backs_off, setup_patient, teardown),
+		TEST(test_nobody_listens),
 		cmocka_unit_test_setup_teardown(test_brokers_in_order, setup_two_brokers, teardown),
 		TEST(test_poison),
 		TEST(test_poison_neighbours),
