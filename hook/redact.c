@@ -3,6 +3,10 @@
  * redact - one pass over the markup. Each tag is read as a whole, as its last attribute may be the
  * one that names what the others hold; then it is copied down, usually in one piece.
  *
+ * The elements that are open are known, and where in the copy they begin. So a text that names a
+ * secret takes the rest of its element with it; and where the value stands before its name, what
+ * was copied is taken back.
+ *
  * Where the text is not XML: an attribute's value without quotes ends at the next blank or '>', and
  * a secret one whose quote is never closed takes the rest of the document with it.
  */
@@ -19,7 +23,7 @@ static const struct redact_rule secrets[] = {
 	{REDACT_CONTAINS, "passcode"},
 	{REDACT_ENDS, "pass"},
 	{REDACT_CONTAINS, "pwd"},
-	{REDACT_IS, "pw"},
+	{REDACT_ENDS, "pw"},
 	{REDACT_ENDS, "psk"},
 	{REDACT_CONTAINS, "secret"},
 	{REDACT_CONTAINS, "token"},
@@ -29,7 +33,6 @@ static const struct redact_rule secrets[] = {
 	{REDACT_CONTAINS, "privkey"},
 	{REDACT_CONTAINS, "sharedkey"},
 	{REDACT_CONTAINS, "encryptionkey"},
-
 	{REDACT_CONTAINS, "credential"},
 	{REDACT_CONTAINS, "setcookie"},
 	{REDACT_IS, "cookie"},
@@ -58,6 +61,38 @@ static const struct redact_rule elements[] = {
 	{REDACT_IS, "bootloaderargs"},
 	{REDACT_IS, "dhcert"},
 	{REDACT_IS, "session"},
+	{REDACT_IS, "idblock"},
+	{REDACT_IS, "idauth"},
+	{REDACT_IS, "hostdata"},
+	{REDACT_IS, ""},
+};
+
+static const struct redact_rule free_names[] = {
+	{REDACT_ENDS, "key"},
+	{REDACT_ENDS, "keys"},
+	{REDACT_CONTAINS, "keytab"},
+	{REDACT_CONTAINS, "pw"},
+	{REDACT_IS, "auth"},
+	{REDACT_CONTAINS, "creds"},
+	{REDACT_CONTAINS, "hmac"},
+	{REDACT_CONTAINS, "jwt"},
+	{REDACT_CONTAINS, "otp"},
+	{REDACT_ENDS, "pem"},
+	{REDACT_IS, "pin"},
+	{REDACT_ENDS, "pincode"},
+	{REDACT_CONTAINS, "sessionid"},
+	{REDACT_CONTAINS, "connectionstring"},
+	{REDACT_CONTAINS, "kubeconfig"},
+	{REDACT_CONTAINS, "customdata"},
+	{REDACT_CONTAINS, "kickstart"},
+	{REDACT_CONTAINS, "preseed"},
+	{REDACT_CONTAINS, "unattend"},
+	{REDACT_CONTAINS, "autoinstall"},
+	{REDACT_CONTAINS, "startupscript"},
+	{REDACT_CONTAINS, "writefiles"},
+	{REDACT_CONTAINS, "injectedfiles"},
+	{REDACT_CONTAINS, "runcmd"},
+	{REDACT_CONTAINS, "bootcmd"},
 	{REDACT_IS, ""},
 };
 
@@ -69,12 +104,38 @@ static const char *const entries[] = {"vendor",	 "version",  "date", "release", 
 				      "asset",	 "location", NULL};
 static const char *const free_texts[] = {"metadata", "description", "title", NULL};
 static const char *const beginnings[] = {
-	"#cloud-",   "#!",   "#include", "Content-Type:", "MIME-Version:", "-----BEGIN",
-	"I2Nsb3VkL", "IyEv", NULL,
+	"#cloud-",
+	"#!",
+	"#include",
+	"#part-handler",
+	"#ps1",
+	"Content-Type:",
+	"MIME-Version:",
+	"-----BEGIN",
+	"I2Nsb3VkL",
+	"IyEv",
+	"I2luY2x1ZGU",
+	"Q29udGVudC1UeXBl",
+	"TUlNRS1WZXJzaW9u",
+	"LS0tLS1CRUdJT",
+	"H4sI",
+	"eyJ",
+	"ewog",
+	"$1$",
+	"$2a$",
+	"$2b$",
+	"$2y$",
+	"$5$",
+	"$6$",
+	"$7$",
+	"$y$",
+	"$gy$",
+	"$argon2",
+	NULL,
 };
 
-const struct redact_rules redact_rules = {secrets, elements,   kept,	  naming,
-					  entries, free_texts, beginnings};
+const struct redact_rules redact_rules = {secrets, elements, free_names, kept,
+					  naming,  entries,  free_texts, beginnings};
 
 /* --- names */
 
@@ -118,7 +179,7 @@ static bool bytes_equal(const char *a, const char *b, size_t size)
 
 static bool name_equal(struct name a, struct name b)
 {
-	return a.size == b.size && bytes_equal(a.s, b.s, a.size);
+	return a.size == b.size && memcmp(a.s, b.s, a.size) == 0;
 }
 
 static bool is_one_of(struct name n, const char *const *list)
@@ -150,7 +211,7 @@ static size_t plain_name(struct name n, char buf[static 64])
 	for (size_t i = n.size > 64 ? n.size - 64 : 0; i < n.size; i++) {
 		char c = n.s[i];
 
-		if (c != '-' && c != '_' && c != '.')
+		if (c != '-' && c != '_' && c != '.' && c != ' ')
 			buf[size++] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
 	}
 	return size;
@@ -191,11 +252,19 @@ static bool matches(const char *s, size_t size, uint32_t letters, const struct r
 	return false;
 }
 
+/* No name has it: a letter may be written as a number, or come from an entity. */
+static bool has_reference(struct name n)
+{
+	return HAS(n.letters, '&') && memchr(n.s, '&', n.size);
+}
+
 static bool is_secret(struct name n)
 {
 	char plain[64];
 	size_t size;
 
+	if (has_reference(n))
+		return true;
 	if (!may_be_secret(n.letters))
 		return false;
 	n = local_name(n);
@@ -215,7 +284,9 @@ static bool may_be_secret_element(uint32_t s)
 	return (HAS(s, 'a') && HAS(s, 'r') && HAS(s, 'g')) ||
 	       (HAS(s, 'e') && HAS(s, 'n') && (HAS(s, 'v') || (HAS(s, 'o') && HAS(s, 's')))) ||
 	       (HAS(s, 'o') && HAS(s, 'p') && HAS(s, 't')) ||
-	       (HAS(s, 'c') && HAS(s, 'd') && (HAS(s, 'm') || HAS(s, 'h')));
+	       (HAS(s, 'c') && HAS(s, 'd') && (HAS(s, 'm') || HAS(s, 'h'))) ||
+	       (HAS(s, 'd') && HAS(s, 'h') && HAS(s, 't')) ||
+	       (HAS(s, 'i') && HAS(s, 'd') && HAS(s, 'b'));
 }
 
 static bool is_secret_element(struct name n)
@@ -230,7 +301,41 @@ static bool is_secret_element(struct name n)
 	return n.size <= 64 && matches(plain, plain_name(n, plain), n.letters, elements);
 }
 
+static bool is_key(struct name n)
+{
+	n = local_name(n);
+	return n.size == 3 && bytes_equal(n.s, "key", 3);
+}
+
+static bool may_be_free_name(uint32_t s)
+{
+	return HAS(s, 'p') || HAS(s, 'j') || (HAS(s, 'k') && (HAS(s, 'e') || HAS(s, 't'))) ||
+	       (HAS(s, 'a') && (HAS(s, 'u') || HAS(s, 'm'))) ||
+	       (HAS(s, 'c') && (HAS(s, 'd') || HAS(s, 't'))) ||
+	       (HAS(s, 'i') && ((HAS(s, 's') && HAS(s, 'd')) || (HAS(s, 'w') && HAS(s, 'f'))));
+}
+
+/* Where anything may be written, more names count; but `key` names what is beside it. */
+static bool is_free_name(struct name n)
+{
+	char plain[64];
+
+	if (!may_be_free_name(n.letters))
+		return false;
+	n = local_name(n);
+	return !is_key(n) && matches(plain, plain_name(n, plain), n.letters, free_names);
+}
+
 /* --- the document */
+
+#define DEPTH_MAX 64 /* what is deeper counts as content of the last */
+#define NAME_DEPTH 3 /* of <name> in <hookData><network> */
+
+/* One that is open. Its place is that in the copy, and its name follows the '<'. */
+struct element {
+	size_t start, name_size;
+	size_t content;
+};
 
 struct redact {
 	char *data;
@@ -238,9 +343,15 @@ struct redact {
 	size_t in;  /* next byte to look at */
 	size_t out; /* next byte to write; out <= in */
 	unsigned count;
-	unsigned free_depth; /* in how many elements in which anything may be written */
-	bool pending;	     /* the text before named a secret: the next is one */
-	bool is_name;	     /* of the guest or network: not a secret */
+	unsigned depth;	     /* of the elements that are open */
+	unsigned deeper;     /* how many more are open than there is room for */
+	unsigned free_depth; /* the depth from which anything may be written; 0: not here */
+	unsigned
+		word_depth; /* the text before stops within a word, at this depth; 0: it does not */
+	bool pending;	    /* the text before named a secret: the next is one */
+	bool is_name;	    /* of the guest or network: not a secret */
+	bool has_entities;  /* there is a document type declaration */
+	struct element open[DEPTH_MAX];
 };
 
 enum {
@@ -330,6 +441,153 @@ static size_t skip_blanks(const struct redact *r, size_t from, size_t end)
 	return (size_t)(p - r->data);
 }
 
+/* --- elements that are open */
+
+static size_t after_quoted(const struct redact *r, size_t from)
+{
+	const char *p = from + 1 < r->size
+				? memchr(r->data + from + 1, r->data[from], r->size - from - 1)
+				: NULL;
+
+	return p ? (size_t)(p - r->data) + 1 : r->size;
+}
+
+static struct name name_at(const struct redact *r, size_t from)
+{
+	const char *start = r->data + from, *p = start, *end = r->data + r->size;
+	uint32_t letters = 0;
+
+	while (p < end && !is(*p, ENDS_NAME))
+		letters |= LETTER(*p++);
+	return (struct name){start, (size_t)(p - start), letters};
+}
+
+/* Of the element at this depth, as it was copied. */
+static struct name open_name(const struct redact *r, unsigned depth)
+{
+	const struct element *e = &r->open[depth - 1];
+
+	return (struct name){r->data + e->start + 1, e->name_size, UINT32_MAX};
+}
+
+static bool is_free(const struct redact *r)
+{
+	return r->free_depth > 0;
+}
+
+static void enter(struct redact *r, size_t start, size_t name_size)
+{
+	if (r->depth == DEPTH_MAX) {
+		r->deeper++;
+		return;
+	}
+	r->open[r->depth++] = (struct element){start, name_size, r->out};
+	if (!is_free(r) && is_one_of(local_name(open_name(r, r->depth)), free_texts))
+		r->free_depth = r->depth;
+}
+
+static void leave(struct redact *r, unsigned depth)
+{
+	r->depth = depth;
+	r->deeper = 0;
+	r->word_depth = 0;
+	r->pending = false;
+	if (depth < r->free_depth)
+		r->free_depth = 0;
+}
+
+/* After the tag whose name ends at `from`. A quote hides '>', closed or not. */
+static size_t after_tag(const struct redact *r, size_t from, bool *ret_empty)
+{
+	bool value = false; /* one without quotes */
+	size_t i = from;
+
+	*ret_empty = false;
+	while (i < r->size && r->data[i] != '>') {
+		char c = r->data[i];
+
+		if (is_blank(c)) {
+			value = false;
+			i++;
+			continue;
+		}
+		*ret_empty = c == '/' && !value;
+		if (c == '=') {
+			i = skip_blanks(r, i + 1, r->size);
+			value = true;
+		} else if ((c == '"' || c == '\'') && !value) {
+			i = after_quoted(r, i);
+		} else {
+			i++;
+		}
+		if (value && i < r->size && (r->data[i] == '"' || r->data[i] == '\'') && c == '=')
+			value = false;
+	}
+	return i < r->size ? i + 1 : r->size;
+}
+
+/* The end of the content of `depth` elements of the name `n` that began before: at the '<' of the
+   last end tag, or with the document. */
+static size_t content_end(const struct redact *r, struct name n, unsigned depth)
+{
+	size_t i = r->in;
+
+	while (i < r->size) {
+		const char *tag = memchr(r->data + i, '<', r->size - i);
+		struct name found;
+		bool closing, empty;
+
+		if (!tag)
+			break;
+		i = (size_t)(tag - r->data);
+		if (STANDS(r, i, r->size, "<!--")) {
+			i = after(r, i + 4, "-->");
+		} else if (STANDS(r, i, r->size, "<![CDATA[")) {
+			i = after(r, i + 9, "]]>");
+		} else if (STANDS(r, i, r->size, "<?")) {
+			i = after(r, i + 2, "?>");
+		} else if (STANDS(r, i, r->size, "<!")) {
+			break;
+		} else {
+			closing = STANDS(r, i, r->size, "</");
+			found = name_at(r, i + 1 + closing);
+			if (closing && name_equal(found, n) && --depth == 0)
+				return i;
+			i = after_tag(r, i + 1 + closing + found.size, &empty);
+			depth += !closing && !empty && name_equal(found, n);
+		}
+	}
+	return r->size;
+}
+
+/* What is left of the element at this depth goes, and with it what lies deeper. */
+static void drop_rest(struct redact *r, unsigned depth)
+{
+	struct name n = open_name(r, depth);
+	unsigned same_name = 0;
+	size_t end;
+
+	for (unsigned d = depth; d <= r->depth; d++)
+		same_name += name_equal(open_name(r, d), n);
+	end = content_end(r, n, same_name);
+	if (depth < r->depth) {
+		r->out = r->open[depth].start;
+		r->count++;
+		r->in = end;
+	}
+	drop(r, end);
+	leave(r, depth);
+}
+
+/* All that the innermost element holds goes, also what was copied. */
+static void drop_content(struct redact *r)
+{
+	r->out = r->open[r->depth - 1].content;
+	r->count++;
+	r->in = content_end(r, open_name(r, r->depth), 1);
+	leave(r, r->depth);
+}
+
 /* --- texts and values */
 
 static bool is_word_byte(char c)
@@ -347,14 +605,30 @@ static struct name word_at(const struct redact *r, size_t from, size_t end)
 	return n;
 }
 
-/* A letter written as a number hides a word: &#112;assword. */
-static bool is_hidden_letter(const struct redact *r, size_t from, size_t end)
+/* The length of a line break or tab as XML has it in values, or 0. */
+static size_t blank_reference(const struct redact *r, size_t from, size_t end)
+{
+	static const char *const spellings[] = {"&#9;",	 "&#10;", "&#13;", "&#x9;",
+						"&#xA;", "&#xD;", NULL};
+
+	for (const char *const *s = spellings; *s; s++) {
+		if (STANDS(r, from, end, "&#") && starts_with(r, from, end, *s, strlen(*s)))
+			return strlen(*s);
+	}
+	return 0;
+}
+
+/* A letter written as a number hides a word: &#112;assword. So may an entity. */
+static bool hides_letters(const struct redact *r, size_t from, size_t end)
 {
 	unsigned base = 10, n = 0;
 	size_t i = from + 2;
 
 	if (!STANDS(r, from, end, "&#"))
-		return false;
+		return r->has_entities && from < end && r->data[from] == '&' &&
+		       !STANDS(r, from, end, "&amp;") && !STANDS(r, from, end, "&lt;") &&
+		       !STANDS(r, from, end, "&gt;") && !STANDS(r, from, end, "&quot;") &&
+		       !STANDS(r, from, end, "&apos;");
 	if (i < end && (r->data[i] | 0x20) == 'x') {
 		base = 16;
 		i++;
@@ -364,13 +638,11 @@ static bool is_hidden_letter(const struct redact *r, size_t from, size_t end)
 
 		n = n * base + (unsigned)(c >= 'A' ? (c | 0x20) - 'a' + 10 : c - '0');
 	}
-	return n < 0x80 && (is_word_byte((char)n) || n == '=' || n == ':');
+	return n < 0x80 && blank_reference(r, from, end) == 0;
 }
 
-static bool begins_as_a_whole(const struct redact *r, size_t end)
+static bool begins_as_secret(const struct redact *r, size_t from, size_t end)
 {
-	size_t from = skip_blanks(r, r->in, end);
-
 	for (const char *const *b = beginnings; from < end && *b; b++) {
 		if ((((*b)[0] ^ r->data[from]) & ~0x20) == 0 &&
 		    starts_with(r, from, end, *b, strlen(*b)))
@@ -382,11 +654,15 @@ static bool begins_as_a_whole(const struct redact *r, size_t end)
 /* After a word: quotes and blanks, in their spellings. */
 static size_t skip_quotes(const struct redact *r, size_t from, size_t end)
 {
-	for (;; from++) {
+	for (;;) {
 		if (STANDS(r, from, end, "&quot;") || STANDS(r, from, end, "&apos;"))
-			from += 5;
-		else if (from >= end || !(is_blank(r->data[from]) || r->data[from] == '"' ||
-					  r->data[from] == '\'' || r->data[from] == '\\'))
+			from += 6;
+		else if (from < end && (is_blank(r->data[from]) || r->data[from] == '"' ||
+					r->data[from] == '\'' || r->data[from] == '\\'))
+			from++;
+		else if (from < end && r->data[from] == '&' && blank_reference(r, from, end) > 0)
+			from += blank_reference(r, from, end);
+		else
 			return from;
 	}
 }
@@ -402,19 +678,21 @@ static size_t separator(const struct redact *r, size_t from, size_t end)
 
 /*
  * A word that names a secret: what follows goes, in a free text after anything, otherwise after a
- * separator. `key` is too common a word, and counts right before one only: rbd:pool/image:key=...
+ * separator. `key`, and what counts in free texts only, are too common words without one; and `key`
+ * must stand right before it elsewhere: rbd:pool/image:key=...
  */
 static bool word_names_secret(struct redact *r, size_t at_word, size_t end, struct name n,
 			      bool is_free)
 {
 	size_t word_end = at_word + n.size, next;
+	bool counts = is_secret(n);
 
-	if (n.size == 3 && bytes_equal(n.s, "key", 3))
+	if (is_key(n) && !is_free)
 		return separator(r, word_end, end) > 0 && r->data[word_end] != ',';
-	if (!is_secret(n))
+	if (!counts && !(is_free && (is_key(n) || is_free_name(n))))
 		return false;
 	next = skip_quotes(r, word_end, end);
-	if (!is_free)
+	if (!is_free || !counts)
 		return separator(r, next, end) > 0;
 	r->pending = next == end;
 	return next < end;
@@ -427,12 +705,18 @@ static size_t skip_until(const struct redact *r, size_t from, size_t end, unsign
 	return from;
 }
 
-/* scheme://user:password@host/path?query: what is before '@' and what is after '?' goes. Returns
-   where to go on. */
+static size_t query_of(const struct redact *r, size_t from, size_t end)
+{
+	while (from < end && r->data[from] != '?' && r->data[from] != '#')
+		from++;
+	return from;
+}
+
+/* scheme://user:password@host/path?query#fragment: what is before '@', after '?' and after '#'
+   goes. Returns where to go on. */
 static size_t url(struct redact *r, size_t colon, size_t end)
 {
-	size_t i = skip_until(r, colon + 3, end, ENDS_USER), url_end;
-	const char *query;
+	size_t i = skip_until(r, colon + 3, end, ENDS_USER), url_end, query;
 
 	while (i < end && r->data[i] == ':')
 		i = skip_until(r, i + 1, end, ENDS_USER);
@@ -442,9 +726,9 @@ static size_t url(struct redact *r, size_t colon, size_t end)
 		drop(r, i);
 	}
 	url_end = skip_until(r, i, end, ENDS_URL);
-	query = memchr(r->data + i, '?', url_end - i);
-	if (query) {
-		keep(r, (size_t)(query - r->data) + 1);
+	query = query_of(r, i, url_end);
+	if (query < url_end) {
+		keep(r, query + 1);
 		drop(r, url_end);
 	}
 	return url_end;
@@ -456,10 +740,6 @@ static size_t punctuation(struct redact *r, size_t i, size_t end, size_t *colon)
 {
 	char c = r->data[i];
 
-	if (is_hidden_letter(r, i, end)) {
-		drop(r, end);
-		return end;
-	}
 	if (c == ':' && STANDS(r, i, end, "://")) {
 		*colon = 0;
 		return url(r, i, end);
@@ -475,31 +755,81 @@ static size_t punctuation(struct redact *r, size_t i, size_t end, size_t *colon)
 	return i + 1;
 }
 
-/* A text, or an attribute's value, up to `end`. */
-static void scrub(struct redact *r, size_t end, bool is_free)
+/* A text, or an attribute's value, up to `end`. True if its rest went: what follows the text may
+   belong to the secret. */
+static bool scrub(struct redact *r, size_t end, bool is_free)
 {
 	size_t i = r->in, colon = 0;
+	bool after_word = false;
 
-	if (is_free && begins_as_a_whole(r, end)) {
-		drop(r, end);
-		return;
-	}
 	while (i < end) {
-		struct name n = word_at(r, i, end);
+		struct name n;
 
+		if (hides_letters(r, i, end) ||
+		    (is_free && !after_word && begins_as_secret(r, i, end))) {
+			drop(r, end);
+			return true;
+		}
+		n = word_at(r, i, end);
+		after_word = n.size > 0;
 		if (n.size == 0) {
 			i = punctuation(r, i, end, &colon);
 		} else if (word_names_secret(r, i, end, n, is_free)) {
 			size_t value = skip_quotes(r, i + n.size, end);
 
-			keep(r, skip_quotes(r, value + separator(r, value, end), end));
+			value = skip_quotes(r, value + separator(r, value, end), end);
+			r->pending = value == end;
+			keep(r, value);
 			drop(r, end);
-			return;
+			return value < end;
 		} else {
 			i += n.size;
 		}
 	}
 	keep(r, end);
+	return false;
+}
+
+/* The value of a `key`. A name is letters, and what joins them; anything else may be a key. */
+static bool may_be_key(const struct redact *r, size_t from, size_t end)
+{
+	for (; from < end; from++) {
+		char c = r->data[from];
+
+		if (!is_blank(c) && c != ':' && c != '/' &&
+		    (!is_word_byte(c) || (c >= '0' && c <= '9')))
+			return true;
+	}
+	return false;
+}
+
+/* Does the word that the text before stops in go on here? A comment may have split it. Then what
+   holds it goes, as it could name a secret. */
+static bool drop_split_word(struct redact *r, size_t from)
+{
+	if (r->word_depth == 0 || from >= r->size || !is_word_byte(r->data[from]))
+		return false;
+	drop_rest(r, r->word_depth);
+	r->pending = is_free(r);
+	return true;
+}
+
+/* Of an element, and not empty. False if its rest went. */
+static bool take_text(struct redact *r, size_t end, bool is_free_text)
+{
+	size_t from = r->in;
+
+	r->word_depth = 0;
+	if (r->pending ||
+	    (is_free(r) && is_key(open_name(r, r->depth)) && may_be_key(r, from, end)))
+		drop(r, end);
+	else if (!scrub(r, end, is_free_text)) {
+		if (r->depth > 0 && r->out > 0 && is_word_byte(r->data[r->out - 1]))
+			r->word_depth = r->depth;
+		return true;
+	}
+	r->pending = false;
+	return false;
 }
 
 /* Up to the next tag. Most is white space. */
@@ -508,92 +838,144 @@ static void text(struct redact *r)
 	size_t from = skip_blanks(r, r->in, r->size), end;
 	const char *tag;
 
-	if (from == r->size || r->data[from] == '<') {
-		keep(r, from);
+	if (from > r->in)
+		r->word_depth = 0;
+	keep(r, from);
+	if (from == r->size || r->data[from] == '<')
 		return;
-	}
 	tag = memchr(r->data + from, '<', r->size - from);
 	end = tag ? (size_t)(tag - r->data) : r->size;
-	if (r->is_name) {
+	if (r->is_name)
 		keep(r, end);
-	} else if (r->pending) {
-		r->pending = false;
-		keep(r, from);
-		drop(r, end);
-	} else {
-		scrub(r, end, r->free_depth > 0);
-	}
+	else if (!drop_split_word(r, from) && !take_text(r, end, is_free(r)) && r->depth > 0)
+		drop_rest(r, r->depth);
 }
 
 /* --- what is not a tag */
 
-static size_t after_quoted(const struct redact *r, size_t from)
-{
-	const char *p = from + 1 < r->size
-				? memchr(r->data + from + 1, r->data[from], r->size - from - 1)
-				: NULL;
-
-	return p ? (size_t)(p - r->data) + 1 : r->size;
-}
-
-/* A comment, a CDATA section or a processing instruction: anything may be written in it. */
-static void section(struct redact *r, size_t opening, const char *closing)
+/* Anything may be written in a comment, or a processing instruction after its target. */
+static void aside(struct redact *r, size_t opening, const char *closing, bool is_secret)
 {
 	size_t end = after(r, r->in + opening, closing), n = strlen(closing);
 	bool closed = end - r->in >= opening + n && memcmp(r->data + end - n, closing, n) == 0;
 
 	keep(r, r->in + opening < r->size ? r->in + opening : r->size);
-	if (r->pending && closing[0] == ']')
+	if (is_secret || (r->pending && is_free(r)))
 		drop(r, closed ? end - n : end);
 	else
-		scrub(r, closed ? end - n : end, true);
+		(void)scrub(r, closed ? end - n : end, true);
 	keep(r, end);
 }
 
-/* <!DOCTYPE ...>: it may have a subset in brackets with declarations, comments and instructions.
-   Values of entities go. */
+static void comment(struct redact *r)
+{
+	aside(r, 4, "-->", false);
+}
+
+static void instruction(struct redact *r)
+{
+	struct name target = name_at(r, r->in + 2);
+	const char *mark = memchr(target.s, '?', target.size);
+
+	if (mark)
+		target.size = (size_t)(mark - target.s);
+	aside(r, 2 + target.size, "?>", is_secret(target));
+}
+
+static void cdata(struct redact *r)
+{
+	static const char opening[] = "<![CDATA[", closing[] = "]]>";
+	const size_t n = sizeof(closing) - 1;
+	size_t begin = r->in + sizeof(opening) - 1, end = after(r, begin, closing);
+	bool closed = end >= begin + n && memcmp(r->data + end - n, closing, n) == 0, stays;
+
+	if (drop_split_word(r, begin))
+		return;
+	keep(r, begin);
+	stays = take_text(r, closed ? end - n : end, true);
+	keep(r, end);
+	if (!stays && r->depth > 0)
+		drop_rest(r, r->depth);
+}
+
+/* The end of a quoted value in a declaration, after its quote; 0 if it cannot be one. */
+static size_t end_of_literal(const struct redact *r, size_t from)
+{
+	size_t end = after_quoted(r, from);
+
+	if (end < from + 2 || r->data[end - 1] != r->data[from] ||
+	    !(is_blank(r->data[from - 1]) || r->data[from - 1] == '(') ||
+	    memchr(r->data + from, '<', end - from))
+		return 0;
+	return end == r->size || is_blank(r->data[end]) || strchr(">[)|", r->data[end]) ? end : 0;
+}
+
+/*
+ * <!DOCTYPE ...>, which libvirt never writes: it may have a subset in brackets with declarations,
+ * comments and instructions. Values go. One whose end is in doubt takes the rest of the document
+ * with it, as a quote in it may hide a tag.
+ */
 static void declaration(struct redact *r)
 {
-	int brackets = 0;
-	size_t i = r->in + 2;
+	size_t start = r->out, i = r->in + 2;
+	bool subset = false, declares = false;
 
+	r->has_entities = true;
 	while (i < r->size) {
 		char c = r->data[i];
+		size_t end = c == '"' || c == '\'' ? end_of_literal(r, i) : 0;
 
-		if (STANDS(r, i, r->size, "<!--")) {
+		if (STANDS(r, i, r->size, "<!--") || STANDS(r, i, r->size, "<?")) {
 			keep(r, i);
-			section(r, 4, "-->");
+			if (r->data[i + 1] == '?')
+				instruction(r);
+			else
+				comment(r);
 			i = r->in;
-		} else if (STANDS(r, i, r->size, "<?")) {
-			keep(r, i);
-			section(r, 2, "?>");
-			i = r->in;
-		} else if (c == '"' || c == '\'') {
-			size_t end = after_quoted(r, i);
-
+			continue;
+		}
+		if (end > 0 && declares != subset)
+			end = 0; /* between two declarations */
+		if (c == '>' && !subset) {
 			keep(r, i + 1);
-			drop(r, end > i + 1 && r->data[end - 1] == c ? end - 1 : end);
+			return;
+		}
+		if (end > 0) {
+			keep(r, i + 1);
+			drop(r, end - 1);
 			i = end;
-		} else if (c == '>' && brackets <= 0) {
+		} else if (STANDS(r, i, r->size, "<!") && subset && !declares) {
+			declares = true;
+			i += 2;
+		} else if (c == '[' && !subset) {
+			subset = true;
 			i++;
+		} else if (c == ']' && subset && !declares) {
+			subset = false;
+			i++;
+		} else if (strchr("<\"'[]", c) || (c == '>' && !declares)) {
 			break;
 		} else {
-			brackets += c == '[' ? 1 : c == ']' ? -1 : 0;
+			declares = declares && c != '>';
 			i++;
 		}
 	}
-	keep(r, i);
+	if (i < r->size) {
+		r->out = start;
+		drop(r, r->size);
+	}
+	keep(r, r->size);
 }
 
 /* It looks like a tag and is not one. */
 static void not_a_tag(struct redact *r)
 {
 	if (AT(r, "<!--"))
-		section(r, 4, "-->");
+		comment(r);
 	else if (AT(r, "<![CDATA["))
-		section(r, 9, "]]>");
+		cdata(r);
 	else if (AT(r, "<?"))
-		section(r, 2, "?>");
+		instruction(r);
 	else
 		declaration(r);
 }
@@ -608,14 +990,10 @@ struct attribute {
 	bool special; /* the value has something that scrub() looks for */
 };
 
-static struct name name_at(const struct redact *r, size_t from)
+/* May a quote before this place be the end of a value? */
+static bool is_after_value(const struct redact *r, size_t at)
 {
-	const char *start = r->data + from, *p = start, *end = r->data + r->size;
-	uint32_t letters = 0;
-
-	while (p < end && !is(*p, ENDS_NAME))
-		letters |= LETTER(*p++);
-	return (struct name){start, (size_t)(p - start), letters};
+	return at >= r->size || is_blank(r->data[at]) || memchr("/>?", r->data[at], 3);
 }
 
 /* The value that begins at `from`. XML has no '<' in a value: there ends what was never closed,
@@ -636,9 +1014,11 @@ static size_t find_value(const struct redact *r, size_t from, struct attribute *
 	const char *p = r->data + from + 1, *end = r->data + r->size;
 
 	a->value = from + 1;
-	for (; p < end && *p != quote; p++) {
+	for (; p < end; p++) {
 		if (!is(*p, STOPS_VALUE))
 			continue;
+		if (*p == quote && (!a->secret || is_after_value(r, (size_t)(p - r->data) + 1)))
+			break;
 		if (*p == '<' && !a->secret)
 			break;
 		a->special = true;
@@ -665,7 +1045,7 @@ static bool next_attribute(const struct redact *r, size_t *at, bool *empty, stru
 		return false;
 	}
 	a.name = name_at(r, i);
-	a.secret = is_secret(a.name);
+	a.secret = is_secret(a.name) || (is_free(r) && is_free_name(a.name));
 	i += a.name.size;
 	equals = i < r->size && r->data[i] == '=' ? i : skip_blanks(r, i, r->size);
 	if (equals < r->size && r->data[equals] == '=') {
@@ -684,6 +1064,7 @@ struct tag {
 	size_t end;
 	bool empty;   /* it closes itself */
 	bool secret;  /* the element holds one */
+	bool names;   /* it says so of another, as it holds nothing itself */
 	bool touched; /* something in the tag itself may have to go */
 };
 
@@ -716,38 +1097,58 @@ static bool is_entry(struct name n)
 	return n.size == 5 && bytes_equal(n.s, "entry", 5);
 }
 
+static bool is_namespace(const struct attribute *a)
+{
+	return a->name.size >= 5 && memcmp(a->name.s, "xmlns", 5) == 0;
+}
+
+/* Is the attribute's value the name of a secret? Where anything may be written, each word may be
+   one; elsewhere a value with '/' is a path. */
+static bool names_secret(const struct redact *r, const struct attribute *a)
+{
+	struct name n = value_name(r, a);
+
+	if (!is_free(r))
+		return is_naming(local_name(a->name)) && !memchr(n.s, '/', n.size) && is_secret(n);
+	if (is_namespace(a) ||
+	    (!is_naming(local_name(a->name)) && word_at(r, a->value, a->end).size < n.size))
+		return false;
+	return is_secret(n) || is_free_name(n);
+}
+
 static struct tag look_at_tag(const struct redact *r)
 {
 	struct tag t = {.name = name_at(r, r->in + 1)};
 	struct attribute a;
-	bool entry = is_entry(t.name), entry_stays = false;
+	bool entry = is_entry(t.name), entry_stays = false, alone = true;
 
-	t.secret = is_secret_element(t.name);
+	t.secret = is_secret_element(t.name) || (is_free(r) && is_free_name(t.name));
 	t.end = r->in + 1 + t.name.size;
 	while (next_attribute(r, &t.end, &t.empty, &a)) {
-		struct name n = local_name(a.name);
+		bool names;
 
 		t.touched |= a.special || a.secret;
-		if (!a.has_value || !is_naming(n))
+		if (!a.has_value)
 			continue;
-		if (entry)
+		if (entry && is_naming(local_name(a.name)))
 			entry_stays |= is_one_of(value_name(r, &a), entries);
-		if (r->free_depth == 0 && memchr(r->data + a.value, '/', a.end - a.value))
-			continue; /* a path */
-		t.secret |= is_secret(value_name(r, &a)) ||
-			    (a.end - a.value >= 4 &&
-			     memmem(r->data + a.value, a.end - a.value, "&#", 2));
+		names = names_secret(r, &a);
+		t.names |= names;
+		alone &= names || is_one_of(local_name(a.name), kept) || is_namespace(&a);
 	}
-	t.secret |= entry && !entry_stays;
+	t.secret |= t.names || (entry && !entry_stays);
+	t.names &= alone && t.empty && is_free(r);
 	return t;
 }
 
-static bool attribute_is_secret(const struct attribute *a, bool element_is_secret)
+static bool attribute_is_secret(const struct redact *r, const struct attribute *a,
+				bool element_is_secret)
 {
-	if (a->secret)
+	if (is_namespace(a))
+		return false;
+	if (is_key(a->name) && (element_is_secret || is_free(r)) && may_be_key(r, a->value, a->end))
 		return true;
-	return element_is_secret && !is_one_of(local_name(a->name), kept) &&
-	       !(a->name.size >= 5 && memcmp(a->name.s, "xmlns", 5) == 0);
+	return a->secret || (element_is_secret && !is_one_of(local_name(a->name), kept));
 }
 
 /* Copies the tag, with what is secret in its attributes blanked. */
@@ -758,134 +1159,122 @@ static void copy_attributes(struct redact *r, const struct tag *t)
 	struct attribute a;
 
 	while (next_attribute(r, &at, &empty, &a)) {
+		bool secret, free_text = is_free(r) && !is_namespace(&a);
+
 		if (!a.has_value)
 			continue;
 		/* judged before anything is copied over the name */
-		bool secret = attribute_is_secret(&a, t->secret);
-
+		secret = attribute_is_secret(r, &a, t->secret);
 		keep(r, a.value);
 		if (secret)
 			drop(r, a.end);
-		else if (a.special || r->free_depth > 0)
-			scrub(r, a.end, r->free_depth > 0);
+		else if (a.special || free_text)
+			(void)scrub(r, a.end, free_text);
 	}
 	keep(r, t->end);
 	r->pending = pending;
 }
 
-/* The end of the content of the element `n` that begins here: at the '<' of its end tag, or with
-   the document. */
-static size_t content_end(const struct redact *r, struct name n)
-{
-	struct redact scan = *r; /* looks ahead; what it would change is not written */
-	unsigned depth = 1;
-
-	while (scan.in < scan.size) {
-		const char *tag = memchr(scan.data + scan.in, '<', scan.size - scan.in);
-
-		if (!tag)
-			break;
-		scan.in = (size_t)(tag - scan.data);
-		if (AT(&scan, "<!--")) {
-			scan.in = after(&scan, scan.in + 4, "-->");
-			continue;
-		}
-		if (AT(&scan, "<![CDATA[")) {
-			scan.in = after(&scan, scan.in + 9, "]]>");
-			continue;
-		}
-		if (AT(&scan, "<?")) {
-			scan.in = after(&scan, scan.in + 2, "?>");
-			continue;
-		}
-		bool closing = AT(&scan, "</");
-		size_t at_name = scan.in + (closing ? 2 : 1), end = at_name;
-		struct name found = name_at(&scan, at_name);
-
-		if (name_equal(local_name(found), n)) {
-			struct attribute a;
-			bool empty = false;
-
-			if (closing && --depth == 0)
-				return scan.in;
-			end += found.size;
-			while (!closing && next_attribute(&scan, &end, &empty, &a))
-				;
-			depth += !closing && !empty;
-		}
-		scan.in = end > scan.in ? end : scan.in + 1;
-	}
-	return scan.size;
-}
-
 static void start_tag(struct redact *r)
 {
-	struct tag t = look_at_tag(r);
-	size_t at_name = r->out + 1;
+	struct tag t;
+	size_t start = r->out;
 	struct name n;
 
-	if (t.touched || t.secret || r->free_depth > 0)
+	if (r->pending && is_free(r)) {
+		drop_rest(r, r->depth);
+		return;
+	}
+	t = look_at_tag(r);
+	if (t.touched || t.secret || is_free(r))
 		copy_attributes(r, &t);
 	else
 		keep(r, t.end);
 	r->is_name = false;
+	if (t.names)
+		drop_content(r);
 	if (t.empty)
 		return;
+	enter(r, start, t.name.size);
 	/* The name as it was copied: what was there may be overwritten. */
-	n = local_name((struct name){r->data + at_name, t.name.size, t.name.letters});
+	n = (struct name){r->data + start + 1, t.name.size, t.name.letters};
 	if (t.secret)
-		drop(r, content_end(r, n));
-	else if (is_one_of(n, free_texts))
-		r->free_depth++;
-	r->is_name = r->free_depth == 0 && n.size == 4 && memcmp(n.s, "name", 4) == 0;
+		drop(r, content_end(r, n, 1));
+	n = local_name(n);
+	r->is_name =
+		!is_free(r) && r->depth <= NAME_DEPTH && n.size == 4 && memcmp(n.s, "name", 4) == 0;
 }
 
 static void end_tag(struct redact *r)
 {
-	const char *end;
+	struct name n = name_at(r, r->in + 2);
+	const char *end = memchr(r->data + r->in, '>', r->size - r->in);
+	bool names = r->pending && is_free(r);
+	unsigned depth = r->depth;
 
-	if (r->free_depth > 0 && is_one_of(local_name(name_at(r, r->in + 2)), free_texts))
-		r->free_depth--;
-	if (r->free_depth == 0)
-		r->pending = false;
-	r->is_name = false;
-	end = memchr(r->data + r->in, '>', r->size - r->in);
+	while (depth > 0 && !name_equal(open_name(r, depth), n))
+		depth--;
 	keep(r, end ? (size_t)(end - r->data) + 1 : r->size);
+	r->is_name = false;
+	r->pending = false;
+	r->word_depth = 0;
+	if (r->deeper > 0)
+		r->deeper--;
+	else if (depth > 0)
+		leave(r, depth - 1);
+	if (names && is_free(r)) /* the value is beside the name, before or after it */
+		drop_content(r);
 }
 
-/* Not readable as ASCII with some bytes beyond: nothing could be found in it. */
-static bool is_foreign_encoding(const char *data, size_t size)
+static bool is_readable_encoding(const char *s, size_t size)
 {
 	static const char *const readable[] = {"utf-8",	    "utf8",   "us-ascii",    "ascii",
 					       "iso-8859-", "latin1", "windows-125", NULL};
-	size_t n = size < 256 ? size : 256;
-	const char *end = memmem(data, n, "?>", 2), *p;
+
+	for (size_t i = 0; readable[i]; i++) {
+		size_t n = strlen(readable[i]);
+
+		if (size >= n && bytes_equal(s, readable[i], n))
+			return true;
+	}
+	return false;
+}
+
+/* Not readable as ASCII with some bytes beyond: nothing could be found in it. Each encoding that
+   the first line may mean must be readable. */
+static bool is_foreign_encoding(const char *data, size_t size)
+{
+	const char *p = data, *end;
 
 	for (size_t i = 0; i < size && i < 4; i++) {
 		if (data[i] == '\0' || data[i] == '\xfe' || data[i] == '\xff')
 			return true;
 	}
-	if (n < 6 || memcmp(data, "<?xml", 5) != 0)
-		return false;
-	p = memmem(data, end ? (size_t)(end - data) : n, "encoding", 8);
-	if (!p)
-		return false;
-	for (p += 8; p < data + n && (is_blank(*p) || *p == '=' || *p == '"' || *p == '\'');)
+	if (size >= 4 && memcmp(data, "\x4c\x6f\xa7\x94", 4) == 0) /* "<?xm" in EBCDIC */
+		return true;
+	if (size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0)
+		p += 3;
+	end = data + size;
+	while (p < end && is_blank(*p))
 		p++;
-	for (size_t i = 0; readable[i]; i++) {
-		size_t length = strlen(readable[i]);
-
-		if ((size_t)(data + n - p) >= length && bytes_equal(p, readable[i], length))
-			return false;
+	if (end - p < 6 || memcmp(p, "<?xml", 5) != 0)
+		return false;
+	end = memmem(p, (size_t)(end - p), "?>", 2);
+	if (!end)
+		end = data + size;
+	while ((p = memmem(p, (size_t)(end - p), "encoding", 8))) {
+		for (p += 8; p < end && (is_blank(*p) || *p == '=' || *p == '"' || *p == '\'');)
+			p++;
+		if (!is_readable_encoding(p, (size_t)(end - p)))
+			return true;
 	}
-	return true;
+	return false;
 }
 
 /*
  * Most documents hold nothing that a rule is about, and that is found out at a fraction of the
- * price. Each rule needs one of the words below; the rules for cloud-init and the like need a
- * document with metadata or a description. Of each word two bytes are looked for, at 16 places at a
- * time. A test holds what this lets pass against the pass over the markup.
+ * price. Each rule needs one of the words below. Of each word two or three bytes are looked for, at
+ * 16 places at a time. A test holds what this lets pass against the pass over the markup.
  */
 #define BLOCK 64
 #define MARGIN 4 /* bytes that are read beyond a block */
@@ -908,12 +1297,15 @@ static inline vector candidates(const char *p)
 	vector cs = EQ(c, 's'), cd = EQ(c, 'd'), ck = EQ(c, 'k'), cy = EQ(c, 'y'), cc = EQ(c, 'c'),
 	       cg = EQ(c, 'g'), ct = EQ(c, 't');
 
-	return (EQ(a, 'p') & (cs | ck | EQ(b, 'w'))) | (EQ(a, 's') & (cc | cg | cs)) |
+	return (EQ(a, 'p') & (cs | ck | cy | EQ(b, 'w'))) | (EQ(a, 's') & (cc | cg | cs)) |
 	       (EQ(a, 't') & (ck | ct | cy)) | (EQ(a, 'k') & cy) |
 	       (EQ(a, 'c') & (EQ(b, 'r') | EQ(c, 'o') | cd)) | (EQ(a, 'd') & (ct | cc)) |
 	       (EQ(a, 'a') & cg & ~EQ(d, 'e')) | (EQ(a, 'e') & (EQ(c, 'v') | cc)) |
 	       (EQ(a, 'o') & ct) | (EQ(a, 'q') & EQ(c, 'e')) | (EQ(a, ':') & EQ(c, '/')) |
 	       (EQ(a, '<') & (EQ(b, '!') | EQ(b, '?'))) | (EQ(a, '&') & EQ(b, '#')) |
+	       (EQ(a, 'i') &
+		((EQ(b, 'd') & (EQ(c, 'b') | EQ(c, 'a'))) | (EQ(b, 'g') & EQ(c, 'n')))) |
+	       (EQ(a, 'a') & ct & EQ(b, 'u')) | (EQ(a, 'b') & EQ(b, 'e') & EQ(c, 'a')) |
 	       EQ(a, '@' | 0x20);
 }
 
@@ -928,10 +1320,12 @@ static bool has_candidate(const char *block)
 }
 
 /* "desc" and "entry" are found by a later byte of theirs. */
-static const char *const triggers[] = {"pass", "pw",  "psk", "secr", "sig",  "sess", "token",
-				       "titl", "try", "key", "cred", "cook", "cmdl", "data",
-				       "dhce", "arg", "env", "esc",  "opt",  "que",  "://",
-				       "<!",   "<?",  "&#",  "@",    NULL};
+static const char *const triggers[] = {
+	"pass", "pw",	"psk",	"secr", "sig",	"sess",	 "token", "titl", "try",
+	"key",	"cred", "cook", "cmdl", "data", "dhce",	 "arg",	  "env",  "esc",
+	"opt",	"que",	"idb",	"ida",	"ign",	"syspr", "payl",  "clou", "authoriz",
+	"bear", "://",	"<!",	"<?",	"&#",	"@",	 NULL,
+};
 
 static bool is_trigger(const char *p, size_t left)
 {

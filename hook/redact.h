@@ -27,13 +27,14 @@ struct redact_rule {
 
 /* A list ends with an empty word. */
 struct redact_rules {
-	const struct redact_rule *secrets;  /* names of elements, of attributes, and in texts */
-	const struct redact_rule *elements; /* besides, elements only */
-	const char *const *kept;	    /* attributes that stay in such an element */
+	const struct redact_rule *secrets;    /* names of elements, of attributes, and in texts */
+	const struct redact_rule *elements;   /* besides, elements only */
+	const struct redact_rule *free_names; /* besides, in free texts */
+	const char *const *kept;	      /* attributes that stay in such an element */
 	const char *const *naming;     /* attributes whose value names what the element holds */
 	const char *const *entries;    /* <entry name='...'> that stay */
 	const char *const *free_texts; /* elements in which anything may be written */
-	const char *const *beginnings; /* texts that begin so go as a whole */
+	const char *const *beginnings; /* free texts go from where one of these begins */
 };
 
 extern const struct redact_rules redact_rules;
