@@ -31,8 +31,7 @@ OUT = BUILD / "bench"
 PROGRAMS = BUILD / "tests/bench"
 HOOK = BUILD / "virtspool-hook"
 WINDOW = 100
-BACKLOG = 100000 # events, of the drain
-FLEET = 1000 # hosts
+RESULTS = HERE / "results"
 
 
 def median(values):
@@ -50,12 +49,19 @@ def ratio(a, b):
 
 
 class Report:
+    """What is printed and written; .figures are those that have a target, {name: [value, "<=" or ">=", target]}."""
+
     def __init__(self):
+        self.figures = {}
         self.lines = ["# virtspool: figures", "", f"`scripts/bench` on {cpu()}, {os.cpu_count()} processors.", ""]
 
     def say(self, line=""):
         print(line, flush=True)
         self.lines.append(line)
+
+    def figure(self, name, value, comparison, target):
+        self.figures[name] = [round(value, 3), comparison, target]
+        self.say(f"{name}: {value:.2f} (target {comparison} {target})")
 
     def table(self, header, rows):
         rows = [[str(c) for c in r] for r in rows]
@@ -203,9 +209,12 @@ def section_hook(report, arguments):
                 report.say(f"### On {place}, {at_a_time} at a time")
                 report.say()
                 report.table(["program", "median µs", "p99 µs", "system calls", "instructions"], rows)
-                report.say(f"virtspool-hook / durable limit: median {median(fast['virtspool-hook']) / median(fast['durable limit']):.2f}"
-                           f" (target 1.10), p99 {percentile(fast['virtspool-hook'], .99) / percentile(fast['durable limit'], .99):.2f}"
-                           f" (target 1.25 at 16); / bash {median(slow_ours) / median(times['bash']):.3f} (target 0.125)")
+                here = f"{'tmpfs' if where == '/dev/shm' else 'disk'}, {at_a_time} at a time"
+                ours, least = fast["virtspool-hook"], fast["durable limit"]
+                report.figure(f"hook / durable limit, {here}", median(ours) / median(least), "<=", 1.10)
+                if at_a_time == 16:
+                    report.figure(f"the same, p99, {here}", percentile(ours, 0.99) / percentile(least, 0.99), "<=", 1.25)
+                report.figure(f"hook / bash, {here}", median(slow_ours) / median(times["bash"]), "<=", 0.125)
                 report.say()
                 if at_a_time == 1:
                     report.plot(f"hook-{Path(where).name}", f"hook on {place}: median", "µs", [(k, median(v)) for k, v in times.items()])
@@ -470,7 +479,7 @@ DRAINS = [
 def section_drain(report, arguments):
     report.say("## The drain of a backlog")
     report.say()
-    rounds, base = (1, 4000) if arguments.quick else (3, arguments.backlog)
+    rounds, base = (1, 4000) if arguments.quick else (3 if arguments.full else 2, arguments.backlog)
     for size in (600, 6144):
         with bed("/var/tmp") as b:
             b.broker.start()
@@ -500,8 +509,10 @@ def section_drain(report, arguments):
                        "started again. A rate in brackets loses events.")
             report.say()
             ours = [x[0] for x in figures["virtspoold"]]
-            report.say(f"virtspoold / prototype {ratio(ours, [x[0] for x in figures['prototype (ii)']]):.2f} (target 0.8), / loop "
-                       f"{ratio(ours, [x[0] for x in figures['loop (i), publishes nothing']]):.2f} (target 0.7)")
+            report.figure(f"drain / prototype, {size} bytes", ratio(ours, [x[0] for x in figures["prototype (ii)"]]), ">=", 0.8)
+            report.figure(f"drain / loop, {size} bytes", ratio(ours, [x[0] for x in figures["loop (i), publishes nothing"]]), ">=", 0.7)
+            report.figure(f"drain / from memory, {size} bytes", ratio(ours, [x[0] for x in figures["from memory (iii)"]]), ">=", 0.9)
+            report.figure(f"drain, CPU µs per event, {size} bytes", median([x[1] for x in figures["virtspoold"]]) * 1e6 / base, "<=", 60)
             report.say()
             report.plot(f"drain-{size}", f"drain, documents of {size} bytes", "events/s",
                         [(name, median([x[0] for x in figures[name]])) for name, *_ in DRAINS])
@@ -513,7 +524,9 @@ def section_drain(report, arguments):
 def section_scale(report, arguments):
     report.say("## Scale: how much waits")
     report.say()
-    counts = (1000, 10000) if arguments.quick else (1000, 10000, 100000, 1000000)
+    counts = (1000, 10000) if arguments.quick else (1000, 10000, 100000)
+    if arguments.full:
+        counts += (1000000,)
     rows, bars, rates = [], [], {}
     with bed("/var/tmp") as b:
         b.broker.start()
@@ -545,7 +558,7 @@ def section_scale(report, arguments):
             daemon.stop()
             shutil.rmtree(b.directory / f"spool{b.n}", ignore_errors=True)
     report.table(["waiting", "events/s", "peak MiB", "first delivered after s", "list s", "status s"], rows)
-    report.say(f"rate with {counts[-1]:,} / with 10,000: {rates[counts[-1]] / rates[10000]:.2f} (target 0.9)")
+    report.figure(f"drain of {counts[-1]:,} / of 10,000", rates[counts[-1]] / rates[10000], ">=", 0.9)
     report.say()
     report.plot("scale", "rate by backlog", "events/s", bars)
 
@@ -569,10 +582,17 @@ def latencies(b, spool, calls, topic_prefix):
     environment = dict(os.environ, VIRTSPOOL_SPOOLDIR=str(spool.spooldir), VIRTSPOOL_RUNDIR=str(spool.rundir))
     document = b.document(6144).read_bytes()
     out = []
+
+    def hook():
+        subprocess.run([str(HOOK), "vm1", "started", "begin", "-"], input=document, env=environment, check=True)
+
+    # What drains is there, and connected, when an event has come through.
+    wait_until(lambda: hook() or received, 30, "the first event arrives", interval=0.1)
+    wait_until(lambda: time.monotonic_ns() - received[-1] > 5e8, 30, "no other one is on its way")
     for i in range(calls + 5):
         before = len(received)
         begin = time.monotonic_ns()
-        subprocess.run([str(HOOK), "vm1", "started", "begin", "-"], input=document, env=environment)
+        hook()
         wait_until(lambda: len(received) > before, 10, "the event arrives", interval=0.0002)
         out.append((received[-1] - begin) / 1000)
     client.loop_stop()
@@ -580,11 +600,33 @@ def latencies(b, spool, calls, topic_prefix):
     return out[5:]
 
 
+def commits(b, spool, calls):
+    """Hook's start to the row in the recorder's database, one at a time, microseconds."""
+    import sqlite3
+
+    path = b.directory / f"record{b.n}.db"
+    recorder = Process([BUILD / "virtspool-recorder", "run", "-c", recorder_yaml(b, f"record{b.n}", f"sqlite://{path}")],
+                       b.directory / "recorder.log")
+    environment = dict(os.environ, VIRTSPOOL_SPOOLDIR=str(spool.spooldir), VIRTSPOOL_RUNDIR=str(spool.rundir))
+    document = b.document(6144).read_bytes()
+    wait_until(lambda: "subscribed to" in recorder.output(), 20, recorder.output)
+    out = []
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+        count = lambda: db.execute("SELECT count(*) FROM events").fetchone()[0]  # noqa: E731
+        for _ in range(calls + 5):
+            before, begin = count(), time.monotonic_ns()
+            subprocess.run([str(HOOK), "vm1", "started", "begin", "-"], input=document, env=environment, check=True)
+            wait_until(lambda: count() > before, 30, "the event is in the record", interval=0.0005)
+            out.append((time.monotonic_ns() - begin) / 1000)
+    recorder.stop()
+    return out[5:]
+
+
 def section_latency(report, arguments):
     report.say("## Latency, live: from the hook's start to the subscriber's receipt")
     report.say()
     calls, rounds = (20, 1) if arguments.quick else (100, 5)
-    ours, prototype = [], []
+    ours, prototype, record = [], [], []
     with bed("/var/tmp") as b:
         b.broker.start()
         for _ in range(rounds):
@@ -594,6 +636,7 @@ def section_latency(report, arguments):
             daemon.start()
             wait_until(lambda: "connected to" in daemon.output(), 10, "virtspoold is connected")
             ours.append(latencies(b, spool, calls, "virtspool"))
+            record.append(commits(b, spool, calls))
             daemon.stop()
             spool = b.spool()
             p = Process([str(PROGRAMS / "prototype"), "-l", str(spool.spooldir / "new"), str(b.broker.port), b.certs_directory,
@@ -601,11 +644,11 @@ def section_latency(report, arguments):
             prototype.append(latencies(b, spool, calls, "virtspool"))
             p.kill()
     rows = []
-    for name, runs in (("virtspoold", ours), ("prototype", prototype)):
+    for name, runs in (("virtspoold", ours), ("prototype", prototype), ("virtspoold, to the recorder's COMMIT", record)):
         v = [x for r in runs for x in r]
         rows.append([name, f"{median(v):.0f}", f"{percentile(v, 0.99):.0f}"])
     report.table(["drainer", "median µs", "p99 µs"], rows)
-    report.say(f"median, virtspoold / prototype: {ratio([median(r) for r in ours], [median(r) for r in prototype]):.2f} (target 1.3)")
+    report.figure("latency / prototype", ratio([median(r) for r in ours], [median(r) for r in prototype]), "<=", 1.3)
     report.say()
 
 
@@ -620,7 +663,7 @@ def switches(pid):
 def section_idle(report, arguments):
     report.say("## Idle")
     report.say()
-    seconds = 10 if arguments.quick else 120
+    seconds = 10 if arguments.quick else 120 if arguments.full else 60
     with bed("/var/tmp") as b:
         b.broker.start()
         spool = b.spool()
@@ -761,7 +804,7 @@ def section_record(report, arguments):
 
     report.say("## The record: a queue of events, broker on the same processors")
     report.say()
-    rounds, count = (1, 5000) if arguments.quick else (3, 200000)
+    rounds, count = (1, 5000) if arguments.quick else (3, 200000) if arguments.full else (2, 50000)
     kinds = ["nothing", "raw payload", "SQLite", "PostgreSQL", "task-log recipe"]
     figures = {kind: [] for kind in kinds}
     with bed("/var/tmp") as b:
@@ -780,8 +823,8 @@ def section_record(report, arguments):
     raw = [x[0] for x in figures["raw payload"]]
     for kind in ("SQLite", "PostgreSQL"):
         ours = [x[0] for x in figures[kind]]
-        report.say(f"{kind} / raw payload {ratio(ours, raw):.2f} (target 0.5), / recipe "
-                   f"{ratio(ours, [x[0] for x in figures['task-log recipe']]):.1f} (target 7)")
+        report.figure(f"{kind} / raw payload", ratio(ours, raw), ">=", 0.5)
+        report.figure(f"{kind} / recipe", ratio(ours, [x[0] for x in figures["task-log recipe"]]), ">=", 7)
     report.say()
 
 
@@ -789,13 +832,69 @@ SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale
             "record": section_record, "fleet": lambda report, arguments: section_fleet(report, arguments, bed)}
 
 
+# --- what is kept
+
+
+def keep(report, arguments):
+    """Adds this run to results/, and draws all runs of the same machine."""
+    git = lambda *command: run(["git", "-C", ROOT, *command]).strip()  # noqa: E731
+    result = {"date": time.strftime("%Y-%m-%d"), "commit": git("describe", "--always", "--dirty"), "full": arguments.full,
+              "machine": cpu(), "processors": os.cpu_count(), "load": os.getloadavg()[1], "figures": report.figures}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M')}-{result['commit']}.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    history = [r for r in (json.loads(f.read_text()) for f in sorted(RESULTS.glob("*.json"))) if r["machine"] == cpu()]
+    draw(history)
+    write_table(history)
+
+
+def draw(history):
+    """Each figure as a line, in parts of its target: above 1 is met for those that shall be large."""
+    if not shutil.which("gnuplot"):
+        return
+    names = sorted({name for r in history for name, figure in r["figures"].items() if figure[2]})
+    blocks = []
+    for name in names:
+        points = [(i, r["figures"][name]) for i, r in enumerate(history) if name in r["figures"]]
+        blocks.append("\n".join(f"{i} {(f[0] / f[2]) if f[1] == '>=' else f[2] / max(f[0], 1e-9)}" for i, f in points))
+    data = OUT / "history.dat"
+    data.write_text("\n\n\n".join(blocks) + "\n")
+    labels = ", ".join(f"'{r['date'][5:]} {r['commit'][:7]}' {i}" for i, r in enumerate(history))
+    lines = ", ".join(f"'{data}' index {i} using 1:2 with linespoints title '{name}' noenhanced" for i, name in enumerate(names))
+    script = (f"set terminal pngcairo size 1200,700; set output '{RESULTS}/history.png'; set logscale y; set key outside right;"
+              f"set title 'figure in parts of its target (above 1: met)'; set xtics ({labels}) rotate by -30; set xrange [-0.2:*];"
+              f"set grid y; plot 1 with lines lc rgb 'black' notitle, {lines}")
+    subprocess.run(["gnuplot", "-e", script], check=True)
+
+
+def write_table(history):
+    """The newest value of each figure, into README.md between its marks."""
+    newest = {}
+    for r in history:
+        for name, figure in r["figures"].items():
+            newest[name] = (*figure, r["date"], r["commit"])
+    rows = [f"| {name} | {value:g} | {'at most' if comparison == '<=' else 'at least'} {target:g} | {date}, {commit} |"
+            for name, (value, comparison, target, date, commit) in newest.items()]
+    page = HERE / "README.md"
+    before, begin, rest = page.read_text().partition("<!-- figures -->\n")
+    _, end, after = rest.partition("<!-- end of figures -->\n")
+    table = "\n| figure | value | target | run |\n| --- | ---: | --- | --- |\n" + "\n".join(rows) + "\n\n"
+    page.write_text(before + begin + table + end + after)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--backlog", type=int, default=BACKLOG)
-    parser.add_argument("--fleet", type=int, default=FLEET)
+    parser.add_argument("--backlog", type=int)
+    parser.add_argument("--fleet", type=int)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     arguments = parser.parse_args()
+    if arguments.quick and (arguments.full or arguments.keep):
+        parser.error("--quick gives no figures; it goes with neither --full nor --keep")
+    arguments.backlog = arguments.backlog or (100000 if arguments.full else 10000)
+    arguments.fleet = arguments.fleet or (1000 if arguments.full else 200)
     unknown = [s for s in arguments.sections if s not in SECTIONS]
     if unknown:
         sys.exit(f"bench: unknown section '{unknown[0]}'; there are: {' '.join(SECTIONS)}")
@@ -806,6 +905,8 @@ def main():
         if not arguments.sections or name in arguments.sections:
             section(report, arguments)
     report.write()
+    if arguments.keep:
+        keep(report, arguments)
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def section_fleet(report, arguments, new_bed):
                 least = limit(bed, size)
                 started = fleet.start()
                 memory = fleet.memory()
-                s = figures[name] = fleet.storm(bed.document(600))
+                s = figures[name] = fleet.storm(bed.document(600)) | {"limit": least, "memory": memory}
             finally:
                 fleet.close()
         rows.append([name, f"{memory:.2f}", f"{started:.1f}", f"{least:.1f}", f"{s['half']:.1f}", f"{s['all']:.1f}",
@@ -232,5 +232,10 @@ def section_fleet(report, arguments, new_bed):
     report.say(f"The broker was away for {AWAY} s, and {WAITING} events waited on each host. Half, all: of the hosts are connected; "
                "events: the last one has arrived; attempts: most of any host; queue: connections that waited to be taken, at most; "
                "limit: as many connections by a client that does nothing else.")
+    s = figures["with jitter"]
+    report.figure("fleet: all hosts are back / limit", s["all"] / s["limit"], "<=", 1.5)
+    report.figure("fleet: attempts of a host", s["attempts"], "<=", 3)
+    report.figure("fleet: MiB of each daemon", s["memory"], "<=", 2)
+    report.figure("fleet: events lost", s["lost"], "<=", 0)
     report.say()
     report.plot("fleet", "seconds after the broker's return", "s", bars)
