@@ -55,11 +55,11 @@ enum hook_kind hook_kind(const char *path)
 	return m.data && memmem(m.data, m.size, MARK, strlen(MARK)) ? HOOK_OURS : HOOK_FOREIGN;
 }
 
-bool files_equal(const char *a, const char *b)
+bool hook_differs(const char *path)
 {
-	_cleanup_(map_release) struct map x = map_file(a), y = map_file(b);
+	_cleanup_(map_release) struct map x = map_file(path), y = map_file(HOOK_PROGRAM);
 
-	return x.data && y.data && x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
+	return x.data && y.data && (x.size != y.size || memcmp(x.data, y.data, x.size) != 0);
 }
 
 char *hook_installed(const char *hooksdir, const char *driver)
@@ -102,9 +102,7 @@ static enum hook_state state_of(const char *path, const char *main_path, const c
 	if (hook_kind(main_path) == HOOK_OURS && hook_kind(member) == HOOK_OURS &&
 	    is_executable(member))
 		return HOOK_TWICE;
-	return access(HOOK_PROGRAM, R_OK) == 0 && !files_equal(path, HOOK_PROGRAM)
-		       ? HOOK_OTHER_VERSION
-		       : HOOK_RECORDS;
+	return hook_differs(path) ? HOOK_OTHER_VERSION : HOOK_RECORDS;
 }
 
 static void look_at(const char *hooksdir, struct hook_file *f)

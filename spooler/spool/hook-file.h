@@ -30,8 +30,8 @@ const char *hook_directory(void);
 
 /* Ours has a mark inside, by which scripts/install-hook knows it as well. */
 enum hook_kind hook_kind(const char *path);
-/* Have the two files the same content? */
-bool files_equal(const char *a, const char *b);
+/* Has it other content than HOOK_PROGRAM? false if one of the two cannot be read. */
+bool hook_differs(const char *path);
 
 /* Where ours is for this driver: HOOKSDIR/DRIVER or HOOKSDIR/DRIVER.d/virtspool, to be freed;
    NULL if it is nowhere. */

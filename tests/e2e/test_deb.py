@@ -112,6 +112,16 @@ def test_remove_keeps_the_spool_and_purge_does_not(system, package):
     assert "virtspool" not in system.path("etc/passwd").read_text()
 
 
+def test_a_removal_that_fails_puts_the_hook_back(system, package):
+    system.install(package)
+    prerm = system.path("var/lib/dpkg/info/virtspool.prerm")
+    prerm.write_text(prerm.read_text() + "exit 1\n")
+    said = system.run("dpkg", "--remove", "virtspool", check=False)
+    assert "returned error exit status 1" in said
+    assert system.path(f"{HOOKS}/qemu").is_file()
+    assert "installed" in system.run("dpkg-query", "-W", "-f", "${Status}", "virtspool")
+
+
 def test_a_hook_that_the_admin_removed_stays_away(system, package, newer):
     system.install(package)
     system.run("virtspool", "hooks", "remove")
