@@ -25,6 +25,7 @@ from pathlib import Path
 from fleet import section_fleet
 from lib import BUILD, ROOT, Broker, Certs, Daemon, Spool, domain_xml, free_port, wait_until
 from lib.process import Process
+from pages import section_page
 
 HERE = ROOT / "tests/bench"
 OUT = BUILD / "bench"
@@ -829,7 +830,8 @@ def section_record(report, arguments):
 
 
 SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale, "latency": section_latency, "idle": section_idle,
-            "record": section_record, "fleet": lambda report, arguments: section_fleet(report, arguments, bed)}
+            "record": section_record, "fleet": lambda report, arguments: section_fleet(report, arguments, bed),
+            "page": lambda report, arguments: section_page(report, arguments, bed)}
 
 
 # --- what is kept
@@ -889,6 +891,7 @@ def main():
     parser.add_argument("--fleet", type=int)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--store")
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     arguments = parser.parse_args()
     if arguments.quick and (arguments.full or arguments.keep):

@@ -116,7 +116,7 @@ function filters({ placeholder, states, query, remember, apply }) {
   const typed = debounce(() => {
     value.q = search.value.trim();
     changed();
-  }, 120);
+  }, 30);
   search.addEventListener("input", typed);
   draw();
   return { value, root: h("div", { class: "filters" }, search, chips, total), total: (n) => (total.textContent = t("count.all", { n: number(n) })),
