@@ -31,12 +31,15 @@ struct signer {
 
 struct signing_trust {
 	gnutls_x509_trust_list_t trust;
+	gnutls_x509_crl_t *crls; /* revocation lists, of whatever authority */
+	unsigned n_crls;
 };
 
 struct signing_certificate {
 	gnutls_pubkey_t key;
 	gnutls_sign_algorithm_t algorithm;
 	int64_t begin_s, end_s;
+	int64_t revoked_s; /* INT64_MAX: it is not */
 	char key_id[SIGNATURE_KEY_ID];
 };
 
@@ -463,6 +466,16 @@ const char *signer_certificate(const struct signer *s)
 
 /* --- the consumer's authority */
 
+static int load_crls(struct signing_trust *a, const char *crl_file)
+{
+	_cleanup_(datum_release) gnutls_datum_t pem = {0};
+	int r = gnutls_load_file(crl_file, &pem);
+
+	return r < 0 ? r
+		     : gnutls_x509_crl_list_import2(&a->crls, &a->n_crls, &pem, GNUTLS_X509_FMT_PEM,
+						    0);
+}
+
 int signing_trust_load(const char *ca_file, const char *crl_file, struct signing_trust **ret_trust,
 		       char **ret_error)
 {
@@ -481,15 +494,11 @@ int signing_trust_load(const char *ca_file, const char *crl_file, struct signing
 		return fail(-EINVAL, ret_error, "cannot read the CA file '%s': %s", ca_file,
 			    r < 0 ? gnutls_strerror(r) : "it holds no certificate");
 	}
-	if (crl_file) {
-		r = gnutls_x509_trust_list_add_trust_file(a->trust, NULL, crl_file,
-							  GNUTLS_X509_FMT_PEM, 0, 0);
-		if (r <= 0) {
-			signing_trust_free(a);
-			return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s",
-				    crl_file,
-				    r < 0 ? gnutls_strerror(r) : "it holds no revocation list");
-		}
+	r = crl_file ? load_crls(a, crl_file) : 0;
+	if (r < 0) {
+		signing_trust_free(a);
+		return fail(-EINVAL, ret_error, "cannot read the CRL file '%s': %s", crl_file,
+			    gnutls_strerror(r));
 	}
 	*ret_trust = a;
 	return 0;
@@ -499,6 +508,9 @@ void signing_trust_free(struct signing_trust *a)
 {
 	if (!a)
 		return;
+	for (unsigned i = 0; i < a->n_crls; i++)
+		gnutls_x509_crl_deinit(a->crls[i]);
+	gnutls_free(a->crls);
 	gnutls_x509_trust_list_deinit(a->trust, 1);
 	free(a);
 }
@@ -545,7 +557,48 @@ static int check_chain(const struct signing_trust *a, gnutls_x509_crt_t certific
 	if (!names_host(certificate, host))
 		return fail(-EKEYREJECTED, ret_why, "the certificate does not name the host '%s'",
 			    host);
+	/* The broker may run on the host, and has a certificate of this name as well. */
+	if (!gnutls_x509_crt_check_key_purpose(certificate, GNUTLS_KP_TLS_WWW_CLIENT, 0))
+		return fail(-EKEYREJECTED, ret_why, "the certificate is not for a client's use");
 	return 0;
+}
+
+/* Is this list of the authority that issued the certificate, and signed by it? An old one counts. */
+static bool is_list_for(const struct signing_trust *a, gnutls_x509_crl_t crl,
+			gnutls_x509_crt_t certificate)
+{
+	const unsigned old = GNUTLS_CERT_INVALID | GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED |
+			     GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE;
+	gnutls_x509_crt_t issuer;
+	unsigned status;
+
+	return gnutls_x509_trust_list_get_issuer(a->trust, certificate, &issuer, 0) >= 0 &&
+	       gnutls_x509_crl_verify(crl, &issuer, 1, 0, &status) >= 0 && !(status & ~old);
+}
+
+/* When a list says that the certificate was revoked; INT64_MAX: none does. */
+static int64_t revocation_of(const struct signing_trust *a, gnutls_x509_crt_t certificate)
+{
+	unsigned char own[128], serial[128];
+	size_t own_size = sizeof(own), size;
+	int64_t revoked = INT64_MAX;
+	time_t when;
+
+	if (gnutls_x509_crt_get_serial(certificate, own, &own_size) < 0)
+		return revoked;
+	for (unsigned i = 0; i < a->n_crls; i++) {
+		gnutls_x509_crl_iter_t iterator = NULL;
+
+		if (!is_list_for(a, a->crls[i], certificate))
+			continue;
+		while (size = sizeof(serial),
+		       gnutls_x509_crl_iter_crt_serial(a->crls[i], &iterator, serial, &size,
+						       &when) >= 0)
+			if (size == own_size && memcmp(serial, own, size) == 0 && when < revoked)
+				revoked = when;
+		gnutls_x509_crl_iter_deinit(iterator);
+	}
+	return revoked;
 }
 
 static int take_key(struct signing_certificate *c, gnutls_x509_crt_t certificate, char **ret_why)
@@ -581,6 +634,8 @@ int signing_certificate_load(const struct signing_trust *a, const char *base64, 
 		r = check_chain(a, certificate, host, ret_why);
 	if (r >= 0)
 		r = take_key(c, certificate, ret_why);
+	if (r >= 0)
+		c->revoked_s = revocation_of(a, certificate);
 	gnutls_x509_crt_deinit(certificate);
 	if (r < 0) {
 		signing_certificate_free(c);
@@ -701,6 +756,8 @@ int signature_verify(const char *material, const struct signing_certificate *c, 
 		return reject(ret_why, "it is signed with another key than the host's");
 	if (time_s < c->begin_s || time_s > c->end_s)
 		return reject(ret_why, "the certificate was not valid at the event's time");
+	if (time_s >= c->revoked_s)
+		return reject(ret_why, "the certificate was revoked before the event's time");
 	signed_data = pae_of(payload.data, payload.size, pae);
 	if (!signature_holds(c, &signed_data, &raw))
 		return reject(ret_why, "the signature is wrong");

@@ -44,9 +44,10 @@ int signer_sign(struct signer *s, const struct verifiable *parts, char **ret_mat
 
 /* --- verifying: the consumer */
 
-struct signing_trust; /* the consumer's CA, and its revocation list */
+struct signing_trust; /* the consumer's CA, and its revocation lists */
 
-/* From PEM files; crl_file may be NULL. Returns 0, or a negative errno with a sentence. */
+/* From PEM files; crl_file may be NULL, and lists of other authorities in it are ignored. Returns
+   0, or a negative errno with a sentence. */
 int signing_trust_load(const char *ca_file, const char *crl_file, struct signing_trust **ret_trust,
 		       char **ret_error);
 void signing_trust_free(struct signing_trust *a); /* NULL is fine */
@@ -55,8 +56,8 @@ struct signing_certificate;
 
 /*
  * Reads a host's certificate (base64 of its DER form) and checks that it comes from the authority,
- * is not revoked and names `host` (a DNS name of it, or its common name). Returns 0; -EKEYREJECTED
- * with a sentence in *ret_why (to be freed), or -ENOMEM.
+ * names `host` (a DNS name of it, or its common name) and is not for a server's use only. Returns
+ * 0; -EKEYREJECTED with a sentence in *ret_why (to be freed), or -ENOMEM.
  */
 int signing_certificate_load(const struct signing_trust *a, const char *base64, const char *host,
 			     struct signing_certificate **ret_certificate, char **ret_why);
@@ -72,7 +73,8 @@ int signature_key_id(const char *material, char ret_id[static SIGNATURE_KEY_ID])
 
 /*
  * Was `material` made with this certificate's key over this event, whose data is these bytes, with
- * every extension of ours, at a time (seconds since 1970) at which the certificate was valid?
+ * all its extensions, at a time (seconds since 1970) at which the certificate was valid and not yet
+ * revoked?
  * Returns 0, or -EKEYREJECTED with a sentence in *ret_why (static).
  */
 int signature_verify(const char *material, const struct signing_certificate *c, const json_t *event,

@@ -133,10 +133,21 @@ int verifiable_parts_listed(const json_t *event, const char *data, size_t size, 
 	return core_parts(event, data, size, ret);
 }
 
+static bool is_core(const char *name)
+{
+	for (size_t i = 0; i < ELEMENTSOF(core); i++)
+		if (strcmp(name, core[i].name) == 0)
+			return true;
+	return strcmp(name, "data") == 0 || strcmp(name, VERIFIABLE_MATERIAL) == 0;
+}
+
 bool verifiable_lacks_extension(const struct verifiable *v, const json_t *event)
 {
-	for (size_t i = 0; i < ELEMENTSOF(extensions); i++)
-		if (json_object_get(event, extensions[i].name) && !has_name(v, extensions[i].name))
+	const char *name;
+	json_t *value;
+
+	json_object_foreach ((json_t *)event, name, value)
+		if (!is_core(name) && !has_name(v, name))
 			return true;
 	return false;
 }

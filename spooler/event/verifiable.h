@@ -44,7 +44,7 @@ int verifiable_parts(const json_t *event, const char *data, size_t size, struct 
 int verifiable_parts_listed(const json_t *event, const char *data, size_t size, const json_t *names,
 			    struct verifiable *ret);
 
-/* Does the event have an extension of ours that is not among the parts? */
+/* Does the event have an extension that is not among the parts? */
 bool verifiable_lacks_extension(const struct verifiable *v, const json_t *event);
 
 /* Where the data lies in a payload: 0, or -EBADMSG. */

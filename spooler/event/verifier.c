@@ -16,7 +16,7 @@
 #define CERTIFICATE_MAX 16384
 
 struct host {
-	struct signing_certificate *certificates[VERIFIER_KEYS_MAX]; /* newest first */
+	struct signing_certificate **certificates; /* newest first */
 	size_t n;
 };
 
@@ -62,9 +62,11 @@ void verifier_free(struct verifier *v)
 {
 	if (!v)
 		return;
-	for (size_t i = 0; i < v->n_hosts; i++)
+	for (size_t i = 0; i < v->n_hosts; i++) {
 		for (size_t j = 0; j < v->hosts[i].n; j++)
 			signing_certificate_free(v->hosts[i].certificates[j]);
+		free(v->hosts[i].certificates);
+	}
 	free(v->hosts);
 	json_decref(v->index);
 	signing_trust_free(v->trust);
@@ -97,36 +99,42 @@ static struct host *add_host(struct verifier *v, const char *name)
 	return &v->hosts[v->n_hosts++];
 }
 
-static struct signing_certificate *find_certificate(const struct host *h, const char *key_id)
+static bool is_known(const struct host *h, const struct signing_certificate *c)
 {
-	for (size_t i = 0; h && i < h->n; i++)
-		if (strcmp(signing_certificate_key_id(h->certificates[i]), key_id) == 0)
-			return h->certificates[i];
-	return NULL;
+	for (size_t i = 0; i < h->n; i++) {
+		const struct signing_certificate *k = h->certificates[i];
+
+		if (strcmp(signing_certificate_key_id(k), signing_certificate_key_id(c)) == 0 &&
+		    signing_certificate_begin(k) == signing_certificate_begin(c) &&
+		    signing_certificate_end(k) == signing_certificate_end(c))
+			return true;
+	}
+	return false;
 }
 
-/* A renewed certificate of a known key takes the place of the old one. */
+/* Takes the certificate over. The old ones stay: a key may have several, one after the other. */
 static int keep_certificate(struct host *h, struct signing_certificate *c)
 {
-	const char *id = signing_certificate_key_id(c);
-	size_t old = h->n < VERIFIER_KEYS_MAX ? h->n : VERIFIER_KEYS_MAX - 1;
-	bool is_new = true;
+	struct signing_certificate **larger = NULL;
+	bool known = is_known(h, c);
 
-	for (size_t i = 0; i < h->n; i++)
-		if (strcmp(signing_certificate_key_id(h->certificates[i]), id) == 0) {
-			is_new = signing_certificate_begin(h->certificates[i]) !=
-					 signing_certificate_begin(c) ||
-				 signing_certificate_end(h->certificates[i]) !=
-					 signing_certificate_end(c);
-			old = i;
+	if (!known && h->n < VERIFIER_CERTIFICATES_MAX) {
+		larger = reallocarray(h->certificates, h->n + 1, sizeof(*larger));
+		if (larger) {
+			h->certificates = larger;
+			h->n++;
 		}
-	if (old < h->n)
-		signing_certificate_free(h->certificates[old]);
-	else
-		h->n++;
-	memmove(&h->certificates[1], &h->certificates[0], old * sizeof(h->certificates[0]));
-	h->certificates[0] = c;
-	return is_new;
+	} else if (!known) {
+		signing_certificate_free(h->certificates[h->n - 1]);
+		larger = h->certificates;
+	}
+	if (!larger) {
+		signing_certificate_free(c);
+		return known ? 0 : -ENOMEM;
+	}
+	memmove(&larger[1], &larger[0], (h->n - 1) * sizeof(*larger));
+	larger[0] = c;
+	return 1;
 }
 
 /* --- what an event says of its host */
@@ -190,13 +198,32 @@ int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_wh
 	return verifier_add(v, host, certificate, ret_why);
 }
 
+/* The host's certificates with this key, the newest first, until one fits. */
+static enum verification check_with(const struct host *h, const char *key_id, const char *material,
+				    const json_t *event, const char *data, size_t size,
+				    int64_t time_s, const char **ret_why)
+{
+	enum verification v = VERIFICATION_UNKNOWN;
+
+	*ret_why = "no certificate of its host has this key";
+	for (size_t i = 0; h && i < h->n; i++) {
+		if (strcmp(signing_certificate_key_id(h->certificates[i]), key_id) != 0)
+			continue;
+		if (signature_verify(material, h->certificates[i], event, data, size, time_s,
+				     ret_why) >= 0)
+			return VERIFICATION_VERIFIED;
+		v = VERIFICATION_FORGED;
+	}
+	return v;
+}
+
 enum verification verifier_check(struct verifier *v, const json_t *event, const char *payload,
 				 size_t size, const char **ret_why)
 {
 	const json_t *attribute = json_object_get(event, VERIFIABLE_MATERIAL);
+	const char *material = json_string_value(attribute), *data;
 	char host[256], key_id[SIGNATURE_KEY_ID];
-	const char *source = source_of(event, host), *data;
-	const struct signing_certificate *c;
+	enum verification result;
 	size_t data_size;
 	int64_t time_s;
 
@@ -204,20 +231,15 @@ enum verification verifier_check(struct verifier *v, const json_t *event, const 
 	if (!attribute)
 		return VERIFICATION_UNSIGNED;
 	*ret_why = "it has no source, time or data that could be signed";
-	if (!source || !time_of(event, &time_s) ||
+	if (!source_of(event, host) || !time_of(event, &time_s) ||
 	    verifiable_data(payload, size, &data, &data_size) < 0)
 		return VERIFICATION_FORGED;
 	*ret_why = VERIFIABLE_MATERIAL " is not an envelope of this kind";
-	if (!json_is_string(attribute) ||
-	    signature_key_id(json_string_value(attribute), key_id) < 0)
+	if (!material || signature_key_id(material, key_id) < 0)
 		return VERIFICATION_FORGED;
-	*ret_why = "no certificate of its host has this key";
-	c = find_certificate(find_host(v, host), key_id);
-	if (!c)
-		return VERIFICATION_UNKNOWN;
-	if (signature_verify(json_string_value(attribute), c, event, data, data_size, time_s,
-			     ret_why) < 0)
-		return VERIFICATION_FORGED;
-	*ret_why = NULL;
-	return VERIFICATION_VERIFIED;
+	result = check_with(find_host(v, host), key_id, material, event, data, data_size, time_s,
+			    ret_why);
+	if (result == VERIFICATION_VERIFIED)
+		*ret_why = NULL;
+	return result;
 }

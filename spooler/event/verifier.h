@@ -7,15 +7,15 @@
  *	verifier_learn(v, status_event, &why);          for each status message, and for stored certificates
  *	verifier_check(v, event, payload, size, &why);  for each event
  *
- * Certificates are kept by host and key, so events that were signed with an earlier key of a host
- * still verify. A verifier may be used by one thread at a time.
+ * Each certificate of a host is kept, so events that were signed with an earlier key, or before a key
+ * got a new certificate, still verify. A verifier may be used by one thread at a time.
  */
 #pragma once
 
 #include <jansson.h>
 #include <stddef.h>
 
-#define VERIFIER_KEYS_MAX 16 /* of one host: the oldest is forgotten */
+#define VERIFIER_CERTIFICATES_MAX 1000 /* of one host: the oldest is forgotten */
 
 enum verification {
 	VERIFICATION_VERIFIED, /* signed by the host that the event names, and not changed since */

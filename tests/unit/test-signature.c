@@ -20,6 +20,7 @@
 #include "spooler/daemon/signing.h"
 #include "spooler/event/event.h"
 #include "spooler/event/signature.h"
+#include "spooler/event/verifier.h"
 
 #define HOST "kvm1.example.org"
 #define NOW 1795000000
@@ -67,8 +68,10 @@ struct pair {
 };
 
 /* NAME.key and NAME.pem, issued by `ca`, or by itself. */
-static struct pair make_pair(const char *name, const char *common_name, gnutls_pk_algorithm_t kind,
-			     unsigned bits, const char *pem_key, const struct pair *ca)
+static struct pair make_pair_valid(const char *name, const char *common_name,
+				   gnutls_pk_algorithm_t kind, unsigned bits, const char *pem_key,
+				   const struct pair *ca, const char *purpose, time_t begin,
+				   time_t end)
 {
 	gnutls_datum_t out;
 	struct pair p;
@@ -89,8 +92,10 @@ static struct pair make_pair(const char *name, const char *common_name, gnutls_p
 	must(gnutls_x509_crt_set_serial(p.certificate, serial, sizeof(serial)));
 	must(gnutls_x509_crt_set_dn_by_oid(p.certificate, GNUTLS_OID_X520_COMMON_NAME, 0,
 					   common_name, (unsigned)strlen(common_name)));
-	must(gnutls_x509_crt_set_activation_time(p.certificate, NOW - 3600));
-	must(gnutls_x509_crt_set_expiration_time(p.certificate, NOW + 3600));
+	must(gnutls_x509_crt_set_activation_time(p.certificate, begin));
+	must(gnutls_x509_crt_set_expiration_time(p.certificate, end));
+	if (purpose)
+		must(gnutls_x509_crt_set_key_purpose_oid(p.certificate, purpose, 0));
 	must(gnutls_x509_crt_set_basic_constraints(p.certificate, !ca, -1));
 	must(gnutls_x509_crt_sign2(p.certificate, ca ? ca->certificate : p.certificate,
 				   ca ? ca->key : p.key, GNUTLS_DIG_SHA256, 0));
@@ -98,6 +103,13 @@ static struct pair make_pair(const char *name, const char *common_name, gnutls_p
 	write_file(path(name) + strlen(directory) + 1, out.data, out.size);
 	gnutls_free(out.data);
 	return p;
+}
+
+static struct pair make_pair(const char *name, const char *common_name, gnutls_pk_algorithm_t kind,
+			     unsigned bits, const char *pem_key, const struct pair *ca)
+{
+	return make_pair_valid(name, common_name, kind, bits, pem_key, ca, NULL, NOW - 3600,
+			       NOW + 3600);
 }
 
 static void write_key(const char *name, const struct pair *p)
@@ -114,6 +126,50 @@ static void free_pair(struct pair *p)
 {
 	gnutls_x509_crt_deinit(p->certificate);
 	gnutls_x509_privkey_deinit(p->key);
+}
+
+/* A revocation list of `ca` with this certificate. */
+static void make_crl(const char *name, const struct pair *ca, gnutls_x509_crt_t revoked,
+		     time_t when)
+{
+	gnutls_x509_crl_t crl;
+	gnutls_datum_t out;
+
+	must(gnutls_x509_crl_init(&crl));
+	must(gnutls_x509_crl_set_crt(crl, revoked, when));
+	must(gnutls_x509_crl_set_this_update(crl, when));
+	must(gnutls_x509_crl_set_next_update(crl, when + 60));
+	must(gnutls_x509_crl_set_version(crl, 2));
+	must(gnutls_x509_crl_sign2(crl, ca->certificate, ca->key, GNUTLS_DIG_SHA256, 0));
+	must(gnutls_x509_crl_export2(crl, GNUTLS_X509_FMT_PEM, &out));
+	write_file(name, out.data, out.size);
+	gnutls_free(out.data);
+	gnutls_x509_crl_deinit(crl);
+}
+
+/* The key "vector" with a certificate for the time after the first one, and one for a server's use;
+   a list that revokes the first from NOW + 100 on, and the same by a stranger. */
+static void make_later_ones(const struct pair *ca, const struct pair *stranger)
+{
+	struct pair renewed, server;
+	gnutls_x509_crt_t first;
+	gnutls_datum_t pem;
+
+	renewed = make_pair_valid("renewed.pem", HOST, GNUTLS_PK_ECDSA, 0, vector_key, ca,
+				  GNUTLS_KP_TLS_WWW_CLIENT, NOW + 3000, NOW + 9000);
+	server = make_pair_valid("server.pem", HOST, GNUTLS_PK_ECDSA, 0, vector_key, ca,
+				 GNUTLS_KP_TLS_WWW_SERVER, NOW - 3600, NOW + 3600);
+	write_key("renewed.key", &renewed);
+	write_key("server.key", &server);
+	must(gnutls_load_file(path("vector.pem"), &pem));
+	must(gnutls_x509_crt_init(&first));
+	must(gnutls_x509_crt_import(first, &pem, GNUTLS_X509_FMT_PEM));
+	make_crl("revoked.crl", ca, first, NOW + 100);
+	make_crl("stranger.crl", stranger, first, NOW - 100);
+	gnutls_free(pem.data);
+	gnutls_x509_crt_deinit(first);
+	free_pair(&renewed);
+	free_pair(&server);
 }
 
 static int setup(void **state)
@@ -156,6 +212,7 @@ static int setup(void **state)
 			 GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), NULL, &stranger);
 	write_key("stranger.key", &host);
 	free_pair(&host);
+	make_later_ones(&ca, &stranger);
 	free_pair(&ca);
 	free_pair(&stranger);
 	return 0;
@@ -261,16 +318,16 @@ static struct bytes b(const char *s)
 }
 
 /* An event as the daemon publishes it. */
-static struct event unsigned_event(unsigned number)
+static struct event event_at(unsigned number, int64_t time_s)
 {
 	static const char xml[] = "<domain><name>web\"1</name></domain>";
 	const struct config c = {.host = HOST, .mqtt.topic = "t"};
 	const struct record r = {
 		.stamp = {.epoch = "0123456789abcdef0123456789abcdef",
 			  .sequence = 42 + number,
-			  .ticks = (uint64_t)NOW * 1000 * 4096,
+			  .ticks = (uint64_t)time_s * 1000 * 4096,
 			  .id = "01990a3c-7bbd-7123-8123-0123456789ab"},
-		.recorded_ns = (int64_t)NOW * 1000000000,
+		.recorded_ns = time_s * 1000000000,
 		.driver = b("qemu"),
 		.object = b("web\",\"data\":1"),
 		.operation = b("started"),
@@ -285,9 +342,14 @@ static struct event unsigned_event(unsigned number)
 	return e;
 }
 
-static struct event signed_event(struct signer *s)
+static struct event unsigned_event(unsigned number)
 {
-	struct event e = unsigned_event(0);
+	return event_at(number, NOW);
+}
+
+static struct event signed_event_at(struct signer *s, int64_t time_s)
+{
+	struct event e = event_at(0, time_s);
 	struct verifiable parts;
 	char *material;
 
@@ -296,6 +358,11 @@ static struct event signed_event(struct signer *s)
 	assert_int_equal(event_attach(&e, material), 0);
 	free(material);
 	return e;
+}
+
+static struct event signed_event(struct signer *s)
+{
+	return signed_event_at(s, NOW);
 }
 
 /* As a consumer does it: nothing but the payload and the host's certificate. */
@@ -397,6 +464,7 @@ static void test_structural_changes_do_not_verify(void **state)
 		{"subject", "web2"},
 		{"subject", NULL},
 		{"dataschema", "x"},
+		{"added", "x"},
 		{"time", NULL},
 		{"sequence", "00000000000000000043"},
 		{"sequence", NULL},
@@ -467,6 +535,7 @@ static void test_certificates_that_are_not_accepted(void **state)
 	} table[] = {
 		{"stranger", "not acceptable"},
 		{"other", "does not name the host"},
+		{"server", "not for a client's use"},
 	};
 	struct signing_trust *a = trusted();
 	struct signing_certificate *c = NULL;
@@ -517,6 +586,82 @@ static void test_another_hosts_signature(void **state)
 	signer_free(s);
 	signer_free(other);
 	signing_trust_free(a);
+}
+
+/* --- a verifier over time */
+
+static void add(struct verifier *v, const char *name, int expected)
+{
+	struct signer *s = signer(name);
+	char *why;
+
+	assert_int_equal(verifier_add(v, HOST, signer_certificate(s), &why), expected);
+	assert_null(why);
+	signer_free(s);
+}
+
+/* The event of this time, by the key that all of these certificates have. */
+static enum verification check_at(struct verifier *v, int64_t time_s, const char **ret_why)
+{
+	struct signer *s = signer("vector");
+	struct event e = signed_event_at(s, time_s);
+	json_t *event = json_loadb(e.payload, e.payload_size, 0, NULL);
+	enum verification result = verifier_check(v, event, e.payload, e.payload_size, ret_why);
+
+	json_decref(event);
+	event_release(&e);
+	signer_free(s);
+	return result;
+}
+
+static struct verifier *verifier_with(const char *crl_file)
+{
+	struct verifier *v = NULL;
+	char *error = NULL;
+
+	if (verifier_new(path("ca.pem"), crl_file, &v, &error) < 0)
+		fail_msg("%s", error);
+	return v;
+}
+
+/* A key whose certificate was renewed: each event counts by the certificate of its time. */
+static void test_a_renewed_certificate_of_the_same_key(void **state)
+{
+	struct verifier *v = verifier_with(NULL);
+	const char *why;
+
+	(void)state;
+	assert_int_equal(check_at(v, NOW, &why), VERIFICATION_UNKNOWN);
+	add(v, "vector", 1);
+	assert_int_equal(check_at(v, NOW, &why), VERIFICATION_VERIFIED);
+	assert_int_equal(check_at(v, NOW + 4000, &why), VERIFICATION_FORGED);
+	assert_string_equal(why, "the certificate was not valid at the event's time");
+	add(v, "renewed", 1);
+	add(v, "vector", 0);
+	assert_int_equal(check_at(v, NOW, &why), VERIFICATION_VERIFIED);
+	assert_int_equal(check_at(v, NOW + 4000, &why), VERIFICATION_VERIFIED);
+	assert_int_equal(check_at(v, NOW + 9001, &why), VERIFICATION_FORGED);
+	verifier_free(v);
+}
+
+/* What was signed before the revocation still verifies; only the CA's own list counts. */
+static void test_revocation(void **state)
+{
+	struct verifier *v = verifier_with(path("revoked.crl"));
+	const char *why;
+
+	(void)state;
+	add(v, "vector", 1);
+	assert_int_equal(check_at(v, NOW + 99, &why), VERIFICATION_VERIFIED);
+	assert_int_equal(check_at(v, NOW + 100, &why), VERIFICATION_FORGED);
+	assert_string_equal(why, "the certificate was revoked before the event's time");
+	add(v, "renewed", 1);
+	assert_int_equal(check_at(v, NOW + 3001, &why), VERIFICATION_VERIFIED);
+	verifier_free(v);
+	v = verifier_with(path("stranger.crl"));
+	add(v, "vector", 1);
+	assert_int_equal(check_at(v, NOW + 100, &why), VERIFICATION_VERIFIED);
+	verifier_free(v);
 }
 
 /* --- the daemon's thread */
@@ -645,6 +790,8 @@ int main(void)
 		cmocka_unit_test(test_keys_that_do_not_sign),
 		cmocka_unit_test(test_certificates_that_are_not_accepted),
 		cmocka_unit_test(test_another_hosts_signature),
+		cmocka_unit_test(test_a_renewed_certificate_of_the_same_key),
+		cmocka_unit_test(test_revocation),
 		cmocka_unit_test(test_the_thread_keeps_the_order),
 		cmocka_unit_test(test_the_thread_is_emptied),
 		cmocka_unit_test(test_lists_that_are_not_allowed),
