@@ -42,7 +42,7 @@ struct ingest {
 	char *url, *events_topic, *status_topic;
 	struct cloudevent_topics topics;
 	uint64_t retention_usec;
-	struct verifiers *verifiers;
+	struct verifiers *verifiers; /* NULL: signatures are not looked at */
 	bool verified_only;
 	store_changed_fn changed;
 	void *changed_userdata;
@@ -56,6 +56,8 @@ struct ingest {
 	struct ingest_batch job;
 	bool has_job, is_done, stop, running;
 	uint64_t committed;
+	struct verifiers *next_verifiers; /* those to judge with from now on, if has_next */
+	bool has_next, next_verified_only;
 	struct ingest_stats stats;
 	int event_fd;
 };
@@ -177,6 +179,29 @@ static int open_store(struct ingest *i, char **ret_error)
 	return r;
 }
 
+/* The configuration was loaded anew. */
+static void take_verifiers(struct ingest *i)
+{
+	struct verifiers *old = i->verifiers;
+	bool any;
+
+	pthread_mutex_lock(&i->mutex);
+	any = i->has_next;
+	if (any) {
+		i->verifiers = TAKE_PTR(i->next_verifiers);
+		i->verified_only = i->next_verified_only;
+		i->has_next = false;
+	}
+	pthread_mutex_unlock(&i->mutex);
+	if (!any)
+		return;
+	if (i->store && store_verify(i->store, i->verifiers, i->verified_only) < 0) {
+		store_close(i->store); /* opened anew, it gets them */
+		i->store = NULL;
+	}
+	verifiers_free(old);
+}
+
 /* A lost or broken database is opened anew at the next attempt. */
 static int try_store(struct ingest *i, const struct store_message *messages, size_t n,
 		     struct store_counts *counts)
@@ -184,6 +209,7 @@ static int try_store(struct ingest *i, const struct store_message *messages, siz
 	_cleanup_free_ char *error = NULL;
 	int r = 0;
 
+	take_verifiers(i);
 	if (!i->store)
 		r = open_store(i, &error);
 	if (r < 0) {
@@ -412,6 +438,19 @@ void ingest_drop(struct ingest *i)
 	batch_clear(&i->filling);
 }
 
+void ingest_verify(struct ingest *i, struct verifiers *verifiers, bool required)
+{
+	struct verifiers *unused;
+
+	pthread_mutex_lock(&i->mutex);
+	unused = i->next_verifiers;
+	i->next_verifiers = verifiers;
+	i->next_verified_only = required;
+	i->has_next = true;
+	pthread_mutex_unlock(&i->mutex);
+	verifiers_free(unused);
+}
+
 void ingest_stats(struct ingest *i, struct ingest_stats *ret_stats)
 {
 	pthread_mutex_lock(&i->mutex);
@@ -476,8 +515,10 @@ int ingest_new(sd_event *loop, const struct ingest_options *o, const struct inge
 	int r;
 
 	*ret_error = NULL;
-	if (!i)
+	if (!i) {
+		verifiers_free(o->verifiers);
 		return -ENOMEM;
+	}
 	i->event_fd = -1;
 	i->handlers = *h;
 	i->userdata = userdata;
@@ -528,6 +569,8 @@ bool ingest_free(struct ingest *i, uint64_t patience_usec)
 	batch_release(&i->job);
 	(void)pthread_cond_destroy(&i->wake);
 	(void)pthread_mutex_destroy(&i->mutex);
+	verifiers_free(i->verifiers);
+	verifiers_free(i->next_verifiers);
 	free(i->url);
 	free(i->events_topic);
 	free(i->status_topic);

@@ -32,7 +32,7 @@ struct ingest_options {
 	const char *store; /* URL; copied, as the templates */
 	struct cloudevent_topics topics;
 	uint64_t retention_s;	     /* 0: keep everything */
-	struct verifiers *verifiers; /* borrowed; NULL: signatures are not looked at */
+	struct verifiers *verifiers; /* see ingest_verify() */
 	bool verified_only;
 	/* From the store's thread, after a commit; may be NULL. */
 	store_changed_fn changed;
@@ -72,6 +72,10 @@ int ingest_add(struct ingest *i, const char *topic, const void *payload, size_t 
 	       uint64_t number);
 /* The connection is gone: messages that were not handed over come again and are dropped. */
 void ingest_drop(struct ingest *i);
+
+/* Judges signatures with these from the next batch on, and owns them; NULL: they are not looked at.
+   `required`: what is not verified is rejected. */
+void ingest_verify(struct ingest *i, struct verifiers *verifiers, bool required);
 
 /* From any thread. */
 void ingest_stats(struct ingest *i, struct ingest_stats *ret_stats);

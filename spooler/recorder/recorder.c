@@ -24,7 +24,6 @@ struct recorder {
 	struct config *config;
 	struct credentials *credentials;
 	struct subscription *subscription;
-	struct verifiers *verifiers; /* NULL: signatures are not looked at */
 	struct ingest *ingest;
 	sd_event_source *status;
 	bool store_failed;
@@ -35,7 +34,26 @@ struct recorder {
 
 /* --- configuration */
 
-static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials)
+/* *ret_verifiers is NULL if signatures are not looked at. */
+static int load_verifiers(const struct config *c, struct verifiers **ret_verifiers,
+			  char **ret_error)
+{
+	const char *ca_file = c->recorder.verify_ca_file ? c->recorder.verify_ca_file
+							 : c->tls.ca_file;
+
+	*ret_verifiers = NULL;
+	if (c->recorder.verify == CONFIG_VERIFY_OFF)
+		return 0;
+	if (ca_file)
+		return verifiers_new(ca_file, c->tls.crl_file, ret_verifiers, ret_error);
+	*ret_error =
+		strdup("'verify' needs the CA of the hosts' certificates: set verify_ca_file or "
+		       "tls.ca_file");
+	return -EINVAL;
+}
+
+static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials,
+		struct verifiers **ret_verifiers)
 {
 	_cleanup_free_ char *error = NULL;
 	struct config *c = NULL;
@@ -44,8 +62,11 @@ static int load(const char *path, struct config **ret_config, struct credentials
 	r = config_load_for(CONFIG_RECORDER, path, stderr, &c);
 	if (r < 0)
 		return r;
-	r = credentials_load(&c->tls, ret_credentials, &error);
+	r = load_verifiers(c, ret_verifiers, &error);
+	if (r >= 0)
+		r = credentials_load(&c->tls, ret_credentials, &error);
 	if (r < 0) {
+		verifiers_free(TAKE_PTR(*ret_verifiers));
 		log_error("%s", error ? error : strerror(-r));
 		config_free(c);
 		return r;
@@ -249,9 +270,10 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 	struct recorder *r = userdata;
 	struct credentials *credentials = NULL;
 	struct config *c = NULL;
+	struct verifiers *verifiers = NULL;
 
 	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
-	if (load(r->config_path, &c, &credentials) < 0) {
+	if (load(r->config_path, &c, &credentials, &verifiers) < 0) {
 		log_error("'%s' is refused; the configuration that was in force stays",
 			  r->config_path);
 	} else {
@@ -260,6 +282,8 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 			log_warning("'store' and 'retention' change at the next start only");
 		log_set_level(c->log_level);
 		subscription_configure(r->subscription, c, credentials);
+		ingest_verify(r->ingest, verifiers,
+			      c->recorder.verify == CONFIG_VERIFY_REQUIRED);
 		credentials_unref(r->credentials);
 		config_free(r->config);
 		r->config = c;
@@ -294,43 +318,24 @@ static int add_signals(struct recorder *r)
 
 /* --- start and end */
 
-static int load_verifiers(struct recorder *r, char **ret_error)
-{
-	const char *ca_file = r->config->recorder.verify_ca_file
-				      ? r->config->recorder.verify_ca_file
-				      : r->config->tls.ca_file;
-
-	if (ca_file)
-		return verifiers_new(ca_file, r->config->tls.crl_file, &r->verifiers, ret_error);
-	*ret_error =
-		strdup("'verify' needs the CA of the hosts' certificates: set verify_ca_file or "
-		       "tls.ca_file");
-	return -EINVAL;
-}
-
-static int start_ingest(struct recorder *r)
+static int start_ingest(struct recorder *r, struct verifiers *verifiers)
 {
 	static const struct ingest_handlers handlers = {
 		.committed = on_committed,
 		.store_state = on_store_state,
 	};
 	_cleanup_free_ char *error = NULL;
-	const struct config_recorder *c = &r->config->recorder;
 	struct ingest_options o = {
 		.store = r->config->recorder.store,
 		.topics = {r->config->mqtt.topic, r->config->mqtt.status_topic},
 		.retention_s = r->config->recorder.retention_s,
+		.verifiers = verifiers,
+		.verified_only = r->config->recorder.verify == CONFIG_VERIFY_REQUIRED,
 		.changed = on_changed,
 		.changed_userdata = r,
 	};
-	int q = 0;
+	int q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
 
-	if (c->verify != CONFIG_VERIFY_OFF)
-		q = load_verifiers(r, &error);
-	o.verifiers = r->verifiers;
-	o.verified_only = c->verify == CONFIG_VERIFY_REQUIRED;
-	if (q >= 0)
-		q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
 	if (q < 0)
 		log_error("%s", error ? error : strerror(-q));
 	return q < 0 ? EX_CONFIG : EX_OK;
@@ -342,9 +347,10 @@ static int start(struct recorder *r)
 		.message = on_message,
 		.changed = on_subscription,
 	};
+	struct verifiers *verifiers = NULL;
 	int q;
 
-	if (load(r->config_path, &r->config, &r->credentials) < 0)
+	if (load(r->config_path, &r->config, &r->credentials, &verifiers) < 0)
 		return EX_CONFIG;
 	log_set_level(r->config->log_level);
 	q = sd_event_default(&r->loop);
@@ -359,7 +365,7 @@ static int start(struct recorder *r)
 		log_error("cannot start: %s", strerror(-q));
 		return EX_OSERR;
 	}
-	q = start_ingest(r);
+	q = start_ingest(r, verifiers);
 	if (q != EX_OK)
 		return q;
 	(void)start_http(r); /* without it events are recorded all the same */
@@ -380,7 +386,6 @@ static void stop(struct recorder *r)
 		log_warning("the store does not answer; the batch that it holds comes again");
 		_exit(EX_OK);
 	}
-	verifiers_free(r->verifiers);
 	credentials_unref(r->credentials);
 	config_free(r->config);
 	sd_event_source_disable_unref(r->status);

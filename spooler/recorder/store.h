@@ -53,7 +53,7 @@ void store_close(struct store *s); /* NULL is fine */
 
 /*
  * Verifies signatures from now on, with `v` (borrowed), which learns the certificates that the
- * store has. Forged events become rejects; if it is required, so do all that are not verified. 0,
+ * store has; NULL: they are not looked at. Forged events become rejects; if it is required, so do all that are not verified. 0,
  * or a negative errno as store_apply().
  */
 int store_verify(struct store *s, struct verifiers *v, bool required);

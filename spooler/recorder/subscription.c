@@ -86,9 +86,10 @@ static void on_connected(struct client *c, void *userdata)
 	const char *filters[2];
 	int r;
 
+	/* The hosts' certificates are known before the first event that is verified with them. */
 	r = subscription_filters(s->config, &events, &status);
-	filters[0] = events;
-	filters[1] = status;
+	filters[0] = status ? status : events;
+	filters[1] = events;
 	s->outstanding = status ? 2 : 1;
 	s->refused = 0;
 	if (r >= 0)
