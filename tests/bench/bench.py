@@ -786,11 +786,11 @@ def consume(b, kind, path, count, server):
         process.kill()
 
 
-def sqlite_rows(path):
+def sqlite_rows(path, condition="1"):
     import sqlite3
 
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
-        return db.execute("SELECT count(*) FROM events").fetchone()[0]
+        return db.execute(f"SELECT count(*) FROM events WHERE {condition}").fetchone()[0]
 
 
 def quietly(rows):
@@ -829,8 +829,101 @@ def section_record(report, arguments):
     report.say()
 
 
+# --- g. signatures
+
+
+def signing(b, kind):
+    """The configuration of a daemon that signs with a key of this kind; None: it does not."""
+    if kind is None:
+        return {}
+    key, pem = b.certs.key(f"host-{kind}"), b.certs.pem(f"host-{kind}")
+    if not pem.exists():
+        b.certs.signing_key(f"host-{kind}", kind)
+    return {"events": {"sign": True, "sign_key_file": key, "sign_certificate_file": pem}}
+
+
+def drain_signed(b, kind, count, document, sessions=()):
+    """As drain_ours(). The events, and the report with the certificate, wait in these sessions as well."""
+    for client_id in sessions:
+        d = b.certs_directory
+        run(["mosquitto_sub", "-V", "mqttv5", "-c", "-x", "3600", "-i", client_id, "-q", "1", "-t", "virtspool/v1/#", "-E", "-h",
+             "localhost", "-p", str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem", "--key",
+             f"{d}/consumer.key"])
+    spool = b.spool()
+    b.backlog(spool, count, document)
+    daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
+    daemon.config |= {"log": {"level": "info"}, "host": "host"} | signing(b, kind)
+    daemon.config["mqtt"] |= {"window": WINDOW, "status_topic": "virtspool/v1/{host}/status"}
+    begin = time.monotonic()
+    daemon.start()
+    wait_until(lambda: empty(spool.spooldir / "new"), 600, "new/ is empty", interval=0.01)
+    took = time.monotonic() - begin
+    figures = count / took, cpu_seconds(daemon.pid), peak_kib(daemon.pid)
+    daemon.stop()
+    shutil.rmtree(spool.spooldir, ignore_errors=True)
+    return figures
+
+
+def record_signed(b, client_id, verify, count):
+    """(events/s, CPU s, peak KiB) of a recorder on a session with signed events, which it verifies or not."""
+    store = b.directory / f"{client_id}.db"
+    config = recorder_yaml(b, client_id, f"sqlite://{store}")
+    config.write_text(config.read_text() + f"verify: {verify}\n")
+    log = b.directory / f"{client_id}.log"
+    begin = time.monotonic()
+    process = Process([BUILD / "virtspool-recorder", "run", "-c", config], log)
+    try:
+        wait_until(lambda: quietly(lambda: sqlite_rows(store)) >= count, 300, lambda: f"all is recorded: {log.read_text()[-300:]}",
+                   interval=0.02)
+        figures = count / (time.monotonic() - begin), cpu_seconds(process.pid), peak_kib(process.pid)
+    finally:
+        process.kill()
+    verified = sqlite_rows(store, "flags & 32")
+    if verified != (0 if verify == "off" else count):
+        raise RuntimeError(f"{verified} of {count} events are verified: {log.read_text()[-300:]}")
+    return figures
+
+
+def section_sign(report, arguments):
+    report.say("## Signed events: their cost in the drain, and in the record")
+    report.say()
+    rounds, count = (1, 2000) if arguments.quick else (7 if arguments.full else 3, 10000)
+    kinds = {"unsigned": None, "ECDSA P-256": "p256", "Ed25519": "ed25519"}
+    modes = {"not verified": "off", "verified": "mark"}
+    drains, records = {name: [] for name in kinds}, {name: [] for name in modes}
+    with bed("/var/tmp") as b:
+        b.broker.options += ["max_queued_messages 0"]
+        b.broker.start()
+        document = b.document(600)
+        for turn in range(rounds):
+            sessions = {mode: f"{mode}{turn}" for mode in modes.values()}
+            for name, kind in kinds.items():
+                drains[name].append(drain_signed(b, kind, count, document))
+            drain_signed(b, "p256", count, document, sessions.values())
+            for name, mode in modes.items():
+                records[name].append(record_signed(b, sessions[mode], mode, count))
+
+    def table(figures, what):
+        base = [x[0] for x in next(iter(figures.values()))]
+        report.table([what, "events/s", "of the first", "CPU µs/event", "peak MiB"],
+                     [[name, f"{median([x[0] for x in f]):,.0f}", f"{ratio([x[0] for x in f], base):.2f}",
+                       f"{median([x[1] for x in f]) * 1e6 / count:.0f}", f"{median([x[2] for x in f]) / 1024:.1f}"]
+                      for name, f in figures.items()])
+
+    def compare(name, ours, base, target):
+        report.figure(name, ratio([x[0] for x in ours], [x[0] for x in base]), ">=", target)
+        report.say()
+
+    report.say(f"{count:,} events, documents of 600 bytes, TLS, QoS 1, the broker on the same processors; {rounds} rounds in turn.")
+    report.say()
+    table(drains, "drain")
+    compare("drain, signed with P-256 / unsigned", drains["ECDSA P-256"], drains["unsigned"], 0.8)
+    table(records, "record (SQLite)")
+    compare("record, verified / not verified", records["verified"], records["not verified"], 0.7)
+
+
 SECTIONS = {"hook": section_hook, "drain": section_drain, "scale": section_scale, "latency": section_latency, "idle": section_idle,
-            "record": section_record, "fleet": lambda report, arguments: section_fleet(report, arguments, bed),
+            "record": section_record, "sign": section_sign, "fleet": lambda report, arguments: section_fleet(report, arguments, bed),
             "page": lambda report, arguments: section_page(report, arguments, bed)}
 
 

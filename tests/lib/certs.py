@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A throw-away certificate authority, made by scripts/make-certs."""
 
+import datetime
 import hashlib
 import ssl
 import subprocess
@@ -35,6 +36,34 @@ class Certs:
     def client(self, name, ca="ca", expired=False):
         self._make("client", name, ca=ca, expired=expired)
         return name
+
+    def signing_key(self, name, kind="p256", ca="ca", begin=-7200, end=30 * 86400, key=None):
+        """
+        A key for events.sign, "p256", "ed25519" or "rsa", and a certificate of the host before the first "-" of its name,
+        valid from `begin` to `end` (seconds from now). key: a certificate for that key of ours instead of a new one.
+        """
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+        makers = {
+            "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+            "ed25519": ed25519.Ed25519PrivateKey.generate,
+            "rsa": lambda: rsa.generate_private_key(65537, 2048),
+        }
+        load = serialization.load_pem_private_key
+        private = load(self.key(key).read_bytes(), None) if key else makers[kind]()
+        issuer = x509.load_pem_x509_certificate(self.pem(ca).read_bytes()).subject
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name.split("-")[0])])
+        now = datetime.datetime.utcnow()
+        builder = x509.CertificateBuilder(issuer, subject, private.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now + datetime.timedelta(seconds=begin)).not_valid_after(now + datetime.timedelta(seconds=end))
+        certificate = builder.sign(load(self.key(ca).read_bytes(), None), hashes.SHA256())
+        pem = serialization.Encoding.PEM
+        self.pem(name).write_bytes(certificate.public_bytes(pem))
+        self.key(name).write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        self.key(name).chmod(0o600)
+        return self.key(name), self.pem(name)
 
     def authority(self, name):
         self._make("authority", name)
