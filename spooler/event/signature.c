@@ -139,6 +139,13 @@ static gnutls_datum_t pae_of(const void *payload, size_t size, unsigned char ret
 	return (gnutls_datum_t){ret, (unsigned)((size_t)n + size)};
 }
 
+static void format_digest(const unsigned char digest[static DIGEST],
+			  char ret[static SIGNATURE_KEY_ID])
+{
+	for (size_t i = 0; i < DIGEST; i++)
+		snprintf(ret + 2 * i, 3, "%02x", digest[i]);
+}
+
 static int key_id_of(gnutls_pubkey_t key, char ret_id[static SIGNATURE_KEY_ID])
 {
 	unsigned char id[DIGEST];
@@ -146,8 +153,7 @@ static int key_id_of(gnutls_pubkey_t key, char ret_id[static SIGNATURE_KEY_ID])
 
 	if (gnutls_pubkey_get_key_id(key, GNUTLS_KEYID_USE_SHA256, id, &size) < 0)
 		return -EIO;
-	for (size_t i = 0; i < size; i++)
-		snprintf(ret_id + 2 * i, 3, "%02x", id[i]);
+	format_digest(id, ret_id);
 	return 0;
 }
 
@@ -513,6 +519,32 @@ void signing_trust_free(struct signing_trust *a)
 	gnutls_free(a->crls);
 	gnutls_x509_trust_list_deinit(a->trust, 1);
 	free(a);
+}
+
+int signing_trust_each(const struct signing_trust *a,
+		       int (*fn)(const char *base64, const char *fingerprint, void *userdata),
+		       void *userdata)
+{
+	gnutls_x509_trust_list_iter_t i = NULL;
+	gnutls_x509_crt_t authority;
+	int r = 0;
+
+	while (r >= 0 && gnutls_x509_trust_list_iter_get_ca(a->trust, &i, &authority) >= 0) {
+		_cleanup_(datum_release) gnutls_datum_t der = {0}, base64 = {0};
+		unsigned char digest[DIGEST];
+		char fingerprint[SIGNATURE_KEY_ID];
+
+		r = -ENOMEM;
+		if (gnutls_x509_crt_export2(authority, GNUTLS_X509_FMT_DER, &der) >= 0 &&
+		    gnutls_base64_encode2(&der, &base64) >= 0 &&
+		    gnutls_hash_fast(GNUTLS_DIG_SHA256, der.data, der.size, digest) >= 0) {
+			format_digest(digest, fingerprint);
+			r = fn((char *)base64.data, fingerprint, userdata);
+		}
+		gnutls_x509_crt_deinit(authority);
+	}
+	gnutls_x509_trust_list_iter_deinit(i);
+	return r;
 }
 
 /* --- a host's certificate */

@@ -52,6 +52,12 @@ int signing_trust_load(const char *ca_file, const char *crl_file, struct signing
 		       char **ret_error);
 void signing_trust_free(struct signing_trust *a); /* NULL is fine */
 
+/* Calls fn for each certificate of the CA file (base64 of its DER form, and the SHA-256 of that in
+   hexadecimal digits), until it returns a negative number, which is returned. -ENOMEM. */
+int signing_trust_each(const struct signing_trust *a,
+		       int (*fn)(const char *base64, const char *fingerprint, void *userdata),
+		       void *userdata);
+
 struct signing_certificate;
 
 /*

@@ -7,12 +7,15 @@
  * One JSON object a line:
  *
  *	{"virtspool-export":1,"created":TIME,"since":TIME,"until":TIME,"hosts":GLOB}
+ *	{"authority":BASE64}			a certificate of the CA; base64 of its DER form
  *	{"certificate":BASE64,"host":NAME}
  *	{"event":PAYLOAD}			the payload, byte by byte, as a string
  *	{"hole":{"host":NAME,"epoch":EPOCH,"first":N,"last":N,"state":STATE}}
  *	{"end":{"events":N,"certificates":N,"holes":N}}
  */
+#include "spooler/base/log.h"
 #include "spooler/base/util.h"
+#include "spooler/event/signature.h"
 #include "spooler/recorder/command.h"
 
 #define PAGE 1000
@@ -25,6 +28,35 @@ struct export
 static int written(void)
 {
 	return command_output_ended() ? -EPIPE : 0;
+}
+
+static int on_authority(const char *base64, const char *fingerprint, void *userdata)
+{
+	command_print_json(json_pack("{s:s}", "authority", base64));
+	return written();
+}
+
+/* It comes along for the record; whoever verifies trusts a copy of his own. */
+static int write_authority(struct command *c)
+{
+	_cleanup_free_ char *error = NULL;
+	struct signing_trust *trust = NULL;
+	const char *file = command_ca_file(c);
+	int r;
+
+	if (!file) {
+		log_warning("the CA's certificate is not in the file: it is not known here; see "
+			    "--cafile");
+		return 0;
+	}
+	r = signing_trust_load(file, NULL, &trust, &error);
+	if (r < 0) {
+		log_error("%s", error ? error : strerror(-r));
+		return r;
+	}
+	r = signing_trust_each(trust, on_authority, NULL);
+	signing_trust_free(trust);
+	return r;
 }
 
 static int on_certificate(const char *host, const char *certificate, void *userdata)
@@ -68,7 +100,9 @@ static int write_all(struct command *c, struct export *e)
 
 	f.limit = QUERY_LIMIT_MAX;
 	f.cursor = NULL;
-	r = query_certificates(c->query, &f, on_certificate, e, &page);
+	r = write_authority(c);
+	if (r >= 0)
+		r = query_certificates(c->query, &f, on_certificate, e, &page);
 	f.limit = PAGE;
 	f.oldest_first = true;
 	do {
@@ -87,12 +121,22 @@ static int write_all(struct command *c, struct export *e)
 int cmd_export(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-		COMMAND_HOST, COMMAND_TIMES, COMMAND_COMMON, {0}};
+		COMMAND_HOST,
+		{"from", OPTION_SINCE, "TIME", 0,
+		 "newer than TIME: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...", 2},
+		{"since", 0, NULL, OPTION_ALIAS, NULL, 2},
+		{"to", OPTION_UNTIL, "TIME", 0, "older than TIME", 2},
+		{"until", 0, NULL, OPTION_ALIAS, NULL, 2},
+		{"cafile", OPTION_CAFILE, "FILE", 0,
+		 "CA certificates (PEM) to write along [those that the configuration verifies with]",
+		 2},
+		COMMAND_COMMON,
+		{0}};
 	static const struct argp argp = {
 		.options = options,
 		.parser = command_option,
-		.doc = "Writes events as they were sent, their hosts' certificates and the holes to the "
-		       "standard output. `virtspool-recorder verify` checks such a file, years later, "
+		.doc = "Writes events as they were sent, their hosts' certificates, the CA's and the holes "
+		       "to the standard output. `virtspool-recorder verify` checks such a file, years later, "
 		       "with nothing but the CA's certificate.",
 	};
 	struct export e = {0};

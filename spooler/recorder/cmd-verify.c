@@ -7,6 +7,7 @@
 #include <inttypes.h>
 
 #include "spooler/base/util.h"
+#include "spooler/event/signature.h"
 #include "spooler/event/topic.h"
 #include "spooler/event/verifier.h"
 #include "spooler/recorder/command.h"
@@ -23,6 +24,7 @@ struct epoch {
 
 struct check {
 	struct verifier *verifier;
+	struct signing_trust *trust;
 	struct epoch *epochs;
 	size_t n_epochs;
 	json_t *index; /* name -> position in epochs */
@@ -99,6 +101,9 @@ static void check_numbers(struct check *c, struct epoch *e)
 	for (size_t i = 1; i < e->n; i++) {
 		uint64_t before = e->numbers[i - 1], number = e->numbers[i];
 
+		if (number == before)
+			fault(c, "%s: sequence %" PRIu64 " is there more than once", e->name,
+			      number);
 		if (number > before + 1)
 			fault(c,
 			      "%s: sequence %" PRIu64 " to %" PRIu64
@@ -108,6 +113,29 @@ static void check_numbers(struct check *c, struct epoch *e)
 }
 
 /* --- the lines */
+
+static int compare_authority(const char *base64, const char *fingerprint, void *userdata)
+{
+	return strcmp(base64, userdata) == 0 ? -EEXIST : 0;
+}
+
+/* The file's own CA proves nothing: what counts is the one that we were given. */
+static int on_authority(struct check *c, const char *base64)
+{
+	int r = signing_trust_each(c->trust, compare_authority, (void *)base64);
+
+	if (r != -EEXIST && r < 0)
+		return r;
+	printf("the file's CA certificate is %s\n",
+	       r == -EEXIST ? "the trusted one" : "not the trusted one");
+	return 0;
+}
+
+static int print_authority(const char *base64, const char *fingerprint, void *userdata)
+{
+	printf("verified with the CA certificate whose SHA-256 is %s\n", fingerprint);
+	return 0;
+}
 
 static int on_certificate(struct check *c, const json_t *line)
 {
@@ -196,6 +224,8 @@ static int on_line(struct check *c, const json_t *line)
 	}
 	if (c->ended)
 		return -EBADMSG;
+	if ((value = json_object_get(line, "authority")))
+		return json_is_string(value) ? on_authority(c, json_string_value(value)) : -EBADMSG;
 	if (json_is_string(json_object_get(line, "certificate")))
 		return on_certificate(c, line);
 	if ((value = json_object_get(line, "event")))
@@ -255,9 +285,10 @@ static void check_release(struct check *c)
 	free(c->epochs);
 	json_decref(c->index);
 	verifier_free(c->verifier);
+	signing_trust_free(c->trust);
 }
 
-static int check_file(const struct command *command)
+static int check_file(const struct command *command, const char *ca_file)
 {
 	_cleanup_fclose_ FILE *f = fopen(command->argument, "re");
 	struct check c = {.index = json_object()};
@@ -269,10 +300,12 @@ static int check_file(const struct command *command)
 			strerror(errno));
 		return COMMAND_FAILED;
 	}
-	if (verifier_new(command->ca_file, NULL, &c.verifier, &error) < 0) {
+	if (verifier_new(ca_file, command->crl_file, &c.verifier, &error) < 0 ||
+	    signing_trust_load(ca_file, NULL, &c.trust, &error) < 0) {
 		check_release(&c);
 		return command_failure(-EINVAL, error);
 	}
+	(void)signing_trust_each(c.trust, print_authority, NULL);
 	r = read_lines(&c, f);
 	if (r == -EBADMSG) {
 		fprintf(stderr,
@@ -293,7 +326,12 @@ int cmd_verify(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{"cafile", OPTION_CAFILE, "FILE", 0,
-		 "CA certificates (PEM) that the hosts' signing certificates must chain to", 1},
+		 "CA certificates (PEM) that the hosts' signing certificates must chain to [those that "
+		 "the configuration verifies with]",
+		 1},
+		{"crlfile", OPTION_CRLFILE, "FILE", 0,
+		 "revocation lists (PEM): events from the date of a revocation on are forged", 1},
+		{"config", 'c', "FILE", 0, "configuration [" CONFIG_RECORDER_FILE "]", 9},
 		{0}};
 	static const struct argp argp = {
 		.options = options,
@@ -304,12 +342,18 @@ int cmd_verify(int argc, char **argv)
 		       "no event is missing in between. Exit status 1 if anything is wrong.",
 	};
 	struct command c = {.argument_name = "FILE"};
+	const char *ca_file;
+	int r;
 
 	if (!command_parse(&argp, argc, argv, &c))
 		return COMMAND_USAGE;
-	if (!c.ca_file) {
+	ca_file = command_ca_file(&c);
+	if (ca_file)
+		r = check_file(&c, ca_file);
+	else
+		r = COMMAND_USAGE;
+	if (!ca_file)
 		fputs("virtspool-recorder: verify needs the CA: --cafile FILE\n", stderr);
-		return COMMAND_USAGE;
-	}
-	return command_finish(check_file(&c));
+	command_release(&c);
+	return command_finish(r);
 }

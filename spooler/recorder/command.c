@@ -51,6 +51,9 @@ error_t command_option(int key, char *arg, struct argp_state *state)
 	case OPTION_CAFILE:
 		c->ca_file = arg;
 		return 0;
+	case OPTION_CRLFILE:
+		c->crl_file = arg;
+		return 0;
 	case OPTION_STORE:
 		c->store = arg;
 		return 0;
@@ -138,6 +141,16 @@ const char *command_store(struct command *c, int *ret_exit)
 		return c->store;
 	*ret_exit = command_load(c);
 	return *ret_exit == COMMAND_OK ? c->loaded->recorder.store : NULL;
+}
+
+const char *command_ca_file(struct command *c)
+{
+	if (c->ca_file)
+		return c->ca_file;
+	if (access(c->config, R_OK) < 0 || command_load(c) != COMMAND_OK)
+		return NULL;
+	return c->loaded->recorder.verify_ca_file ? c->loaded->recorder.verify_ca_file
+						  : c->loaded->tls.ca_file;
 }
 
 int command_failure(int error, const char *text)

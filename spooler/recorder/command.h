@@ -51,6 +51,7 @@ struct command {
 	int64_t after;		   /* --after; 0: not given */
 	uint64_t before_us;	   /* --before */
 	const char *ca_file;	   /* --cafile */
+	const char *crl_file;	   /* --crlfile */
 	const char *argument;	   /* the one that a command takes */
 	const char *argument_name; /* the command's, before it is parsed: "VM"; NULL: takes none */
 
@@ -68,6 +69,7 @@ enum {
 	OPTION_AFTER,
 	OPTION_LAST_ARRIVAL,
 	OPTION_CAFILE,
+	OPTION_CRLFILE,
 };
 
 #define COMMAND_COMMON                                                                             \
@@ -112,6 +114,9 @@ bool command_parse(const struct argp *argp, int argc, char **argv, struct comman
 int command_load(struct command *c);
 /* The store's URL, by option or configuration; NULL after saying what is wrong. */
 const char *command_store(struct command *c, int *ret_exit);
+/* The CA of the hosts' signing certificates: --cafile, or else the configuration's, which need not
+   be there. NULL: not known. */
+const char *command_ca_file(struct command *c);
 /* Opens the store for reading. */
 int command_open(struct command *c);
 void command_release(struct command *c);

@@ -8,6 +8,7 @@ import base64
 import json
 import ssl
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -272,23 +273,33 @@ def test_an_export_is_evidence(bed):
     bed.hook.start("web1")
     bed.hook.stop("web1")
     recorder.wait_for(5)
-    lines = recorder.command("export").stdout.splitlines(keepends=True)
-    assert [next(iter(json.loads(line))) for line in lines[1:]] == ["certificate"] + 5 * ["event"] + ["end"]
+    config = ["-c", recorder.config_file]
+    lines = recorder.command("export", options=config).stdout.splitlines(keepends=True)
+    assert [next(iter(json.loads(line))) for line in lines[1:]] == ["authority", "certificate"] + 5 * ["event"] + ["end"]
+    assert json.loads(lines[1])["authority"] == base64.b64encode(ssl.PEM_cert_to_DER_cert(bed.certs.ca.read_text())).decode()
+    some = recorder.command("export", "--from", "1h", "--to", json.loads(json.loads(lines[5])["event"])["time"], options=config).stdout
+    assert some.count('{"event"') == 2, "older than the third"
     recorder.stop()
     file = bed.directory / "evidence"
 
-    def verify(text, code):
+    def verify(text, code, *options):
         file.write_text(text)
-        done = bed.run("virtspool-recorder", "verify", "--cafile", bed.certs.ca, file)
+        done = bed.run("virtspool-recorder", "verify", *(options or ["--cafile", bed.certs.ca]), file)
         assert done.returncode == code, done
         return done.stdout + done.stderr
 
     assert "5 verified, 0 unsigned, 0 unknown, 0 forged" in verify("".join(lines), 0)
+    assert "5 verified, 0 unsigned, 0 unknown, 0 forged" in verify("".join(lines), 0, *config)
     assert "forged" in verify("".join(lines).replace("web1", "web2"), 1)
-    assert "sequence 3 to 3 is missing" in verify("".join(lines[:4] + lines[5:]), 1)
-    assert "no certificate of its host has this key" in verify("".join(lines[:1] + lines[2:]), 1)
+    assert "sequence 3 to 3 is missing" in verify("".join(lines[:5] + lines[6:]), 1)
+    assert "sequence 2 is there more than once" in verify("".join(lines[:5] + lines[4:]), 1)
+    assert "no certificate of its host has this key" in verify("".join(lines[:2] + lines[3:]), 1)
+    newest = int(time.time())
+    wait_until(lambda: time.time() > newest + 1, 5, "the certificate is revoked after the events")
+    revoked = bed.certs.crl("revoked", "host")
+    assert "is the trusted one" in verify("".join(lines), 0, "--cafile", bed.certs.ca, "--crlfile", revoked)
     assert "it was cut off" in verify("".join(lines[:-1]), 1)
     assert "not a file that" in verify("rubbish", 1)
     other = bed.certs.authority("other-ca")
-    done = bed.run("virtspool-recorder", "verify", "--cafile", bed.certs.pem(other), file)
-    assert done.returncode == 1
+    said = verify("".join(lines), 1, "--cafile", bed.certs.pem(other))
+    assert "is not the trusted one" in said and "0 verified" in said
