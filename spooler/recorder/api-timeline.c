@@ -141,11 +141,21 @@ static const char *state_of(const struct guest_place *p)
 	return is_crash(p) ? "crashed" : guest_phase_name(p->phase);
 }
 
-/* It was never here, or is elsewhere: no state of the guest. */
-static bool is_shown(const struct guest_place *p)
+/* It runs on another host, or was stopped there later. */
+static bool is_elsewhere(const struct guest *g, const struct guest_place *p)
 {
-	return p->phase != PHASE_STOPPED || (strcmp(p->operation.reason, "migrated") != 0 &&
-					     p->operation.kind != OPERATION_MIGRATION);
+	for (const struct guest_place *q = g->places; q < g->places + g->n_places; q++)
+		if (q != p && (q->phase != PHASE_STOPPED || q->since > p->since))
+			return true;
+	return false;
+}
+
+/* Where it never was, or is no more, it has no state. */
+static bool is_shown(const struct guest *g, const struct guest_place *p)
+{
+	return p->phase != PHASE_STOPPED ||
+	       (strcmp(p->operation.reason, "migrated") != 0 &&
+		p->operation.kind != OPERATION_MIGRATION && !is_elsewhere(g, p));
 }
 
 /* Brings the open intervals in line with the guest's places, as of an event at `at`. */
@@ -156,8 +166,8 @@ static void compare(struct timeline *t, int64_t at)
 		bool there = false;
 
 		for (unsigned k = 0; k < t->guest.n_places; k++)
-			there |=
-				t->guest.places[k].host == x->host && is_shown(&t->guest.places[k]);
+			there |= t->guest.places[k].host == x->host &&
+				 is_shown(&t->guest, &t->guest.places[k]);
 		if (x->open && !there)
 			close_interval(t, x, at);
 	}
@@ -167,7 +177,7 @@ static void compare(struct timeline *t, int64_t at)
 		const char *state = state_of(p),
 			   *reason = p->phase == PHASE_STOPPED ? p->operation.reason : "";
 
-		if (!is_shown(p))
+		if (!is_shown(&t->guest, p))
 			continue;
 		if (x && p->phase == PHASE_STOPPED && at - x->from < 60 * (int64_t)USEC_PER_SEC &&
 		    (strcmp(x->state, "stopped") == 0 || strcmp(x->state, "crashed") == 0)) {

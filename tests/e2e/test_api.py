@@ -173,6 +173,10 @@ def test_a_timeline_agrees_with_the_guest(server):
         for host in {s["host"] for s in timeline["states"]}:
             intervals = sorted((s["from"], s["to"] or "9") for s in timeline["states"] if s["host"] == host)
             assert all(a[1] <= b[0] for a, b in zip(intervals, intervals[1:])), intervals
+        # Stopped, or crashed, is what it is on one host until it is something else on another.
+        for a in (s for s in timeline["states"] if s["state"] in ("stopped", "crashed")):
+            others = [b for b in timeline["states"] if b["host"] != a["host"]]
+            assert not [b for b in others if b["from"] < (a["to"] or "9") and (b["to"] or "9") > a["from"]], (a, others)
 
 
 def test_a_window_shows_what_the_whole_shows(server):
