@@ -13,7 +13,7 @@
 #include <gnutls/x509.h>
 #include <stdarg.h>
 
-#include "spooler/mqtt/transport-tls.h"
+#include "spooler/mqtt/credentials-internal.h"
 #include "spooler/base/util.h"
 
 #define SYSTEM_STORE "the system's trust store"

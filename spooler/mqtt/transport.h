@@ -20,58 +20,14 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/config/config.h"
-
-/* The part of a session that comes from files: trust, own certificate, PSK. Loaded at start and on
-   reload; shared by sessions and counted, so that an old one lives as long as its last session. */
-struct credentials;
-/* Returns 0, or a negative errno with a sentence in *ret_error (to be freed) that names the
-   file. */
-int credentials_load(const struct config_tls *c, struct credentials **ret_credentials,
-		     char **ret_error);
-/*
- * Loads them again if one of their files was replaced or changed since, as a renewal does. Returns
- * 1 and the new ones in *credentials (the old reference is given up); 0 if nothing has changed; a
- * negative errno with a sentence in *ret_error (to be freed) if the new files cannot be used:
- * *credentials stays as it is, and the next call tries again.
- */
-int credentials_renew(const struct config_tls *c, struct credentials **credentials,
-		      char **ret_error);
-struct credentials *credentials_ref(struct credentials *c);
-void credentials_unref(struct credentials *c);
-
-/* When a certificate is valid, or of several the one that ends first: seconds since 1970, 0 if it
-   is not known. */
-struct validity {
-	int64_t begin_s, end_s;
-};
-/* Of our own certificate and its chain; not known if there is none, or a token keeps it. */
-struct validity credentials_own_validity(const struct credentials *c);
-/* Of the authorities in tls.ca_file; not known if the system's trust store is used. */
-struct validity credentials_trust_validity(const struct config_tls *c);
-/* Our own certificate, base64 of its DER form (to be freed); NULL: there is none, or no memory. */
-char *credentials_own_certificate(const struct credentials *c);
-
-/* Its common name (to be freed); NULL: there is no certificate, or it has no such name. */
-char *credentials_own_name(const struct credentials *c);
-/* Is it made for this host: is that its common name, or one of its DNS names? False without one. */
-bool credentials_are_for(const struct credentials *c, const char *host);
+#include "spooler/mqtt/credentials.h"
+#include "spooler/mqtt/transport-loss.h"
 
 enum transport_state {
-	TRANSPORT_RESOLVING,
-	TRANSPORT_CONNECTING,
+	TRANSPORT_CONNECTING, /* and resolving the name */
 	TRANSPORT_HANDSHAKING,
 	TRANSPORT_ESTABLISHED, /* verified; may be read and written */
 	TRANSPORT_LOST,	       /* for good; transport_error() says why */
-};
-
-/* Why a transport was lost. */
-enum transport_failure {
-	TRANSPORT_FAILURE_NONE,
-	TRANSPORT_FAILURE_NETWORK,	/* unresolvable, reset, timed out */
-	TRANSPORT_FAILURE_REFUSED,	/* nobody listens at any of its addresses */
-	TRANSPORT_FAILURE_TLS,		/* handshake or protocol */
-	TRANSPORT_FAILURE_VERIFICATION, /* the server is not who it must be */
-	TRANSPORT_FAILURE_CLOSED,	/* the peer closed, with close_notify */
 };
 
 struct transport;
@@ -88,11 +44,12 @@ void transport_close(struct transport *t);
 
 enum transport_state transport_state(const struct transport *t);
 enum transport_failure transport_failure(const struct transport *t);
-const char *
-transport_error(const struct transport *t);	       /* one sentence: what failed, on what, why */
-const char *transport_peer(const struct transport *t); /* "HOST (ADDRESS:PORT)" */
-const char *
-transport_protocol(const struct transport *t); /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
+/* One sentence: what failed, on what, why. */
+const char *transport_error(const struct transport *t);
+/* "HOST (ADDRESS:PORT)" */
+const char *transport_peer(const struct transport *t);
+/* "TLS1.3 (…cipher suite…)" or "plain TCP" */
+const char *transport_protocol(const struct transport *t);
 
 /* Of the broker's certificate; not known without TLS, or with a PSK. */
 struct validity transport_peer_validity(const struct transport *t);

@@ -12,7 +12,8 @@
 #include <gnutls/x509.h>
 #include <stdarg.h>
 
-#include "spooler/mqtt/transport-tls.h"
+#include "spooler/mqtt/credentials-internal.h"
+#include "spooler/mqtt/verify.h"
 #include "spooler/base/util.h"
 
 #define NAMES_SHOWN 6

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * transport-tls - what transport.c, credentials.c and verify.c share: the part of a transport that
- * is made of GnuTLS.
- */
+/* credentials-internal - what credentials.c, verify.c and tls.c share: credentials as GnuTLS has
+   them. */
 #pragma once
 
 #include <gnutls/abstract.h>
@@ -12,7 +10,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#include "spooler/mqtt/transport.h"
+#include "spooler/mqtt/credentials.h"
 
 #define PIN_SIZE 32 /* SHA-256 */
 #define FILES_MAX 6
@@ -60,10 +58,3 @@ static inline void gnutls_datum_release(gnutls_datum_t *d)
  */
 void credentials_compare_authorities(const struct credentials *c, const gnutls_datum_t *accepted,
 				     int n_accepted, char *text, size_t size);
-
-/*
- * Is the peer of this session, whose certificate has just arrived, the server `name`? Returns 0, or
- * -EKEYREJECTED with the reason in `why`, worded to follow "HOST (ADDRESS): ".
- */
-int verify_server(gnutls_session_t session, const struct credentials *c, const char *name,
-		  char *why, size_t size);
