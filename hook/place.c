@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#define TRIES 100 /* if signals interrupt */
+
 const struct place_info place_table[N_PLACES] = {
 	[PLACE_NEW] = {"new", SPOOL_NEW, PLACE_KIND_WAITING, false},
 	[PLACE_EMERGENCY] = {"emergency", SPOOL_EMERGENCY "/" SPOOL_NEW, PLACE_KIND_WAITING, true},
@@ -17,12 +19,31 @@ const struct place_info place_table[N_PLACES] = {
 				 true},
 };
 
+static int open_directory(int at, const char *path, int flags)
+{
+	int fd = -1;
+
+	for (int i = 0; i < TRIES && fd < 0; i++) {
+		fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
+		if (fd < 0 && errno != EINTR)
+			break;
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+int place_open_top(const char *path)
+{
+	return open_directory(AT_FDCWD, path, 0);
+}
+
+int place_open_directory(int at, const char *path)
+{
+	return open_directory(at, path, O_NOFOLLOW);
+}
+
 int place_open(int spool_fd, int run_fd, enum place place)
 {
-	int at = place_table[place].in_run_directory ? run_fd : spool_fd, fd;
+	int at = place_table[place].in_run_directory ? run_fd : spool_fd;
 
-	if (at < 0)
-		return at;
-	fd = openat(at, place_table[place].path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return at < 0 ? at : place_open_directory(at, place_table[place].path);
 }

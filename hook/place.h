@@ -54,7 +54,13 @@ struct place_info {
 
 extern const struct place_info place_table[N_PLACES];
 
-/* Opens a directory of the spool, given descriptors of the spool and of the run directory. A
-   negative descriptor is returned as it is, so either may be a negative errno. The directories
-   belong to virtspool, so a link is never followed. Returns a descriptor or a negative errno. */
+/* Opens the spool's or the run directory itself. It may be a link: root chose its place. Returns a
+   descriptor or a negative errno. */
+int place_open_top(const char *path);
+/* Opens a directory below `at`. A link is not followed: what lies in the spool belongs to
+   virtspool, and root may be asking. Returns a descriptor or a negative errno. */
+int place_open_directory(int at, const char *path);
+/* Opens a place, given descriptors of the spool and of the run directory. A
+   negative descriptor is returned as it is, so either may be a negative errno. Returns a
+   descriptor or a negative errno. */
 int place_open(int spool_fd, int run_fd, enum place place);

@@ -86,11 +86,11 @@ static uint64_t plausible_limit(uint64_t high_water, uint64_t now)
 static int search_disk(void *unused)
 {
 	struct stat st;
-	int fd = openat(AT_FDCWD, spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = place_open_top(spool_directory());
 
 	(void)unused;
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fstat(fd, &st) == 0)
 		found.gid = st.st_gid;
 	found.high_water = spool_high_water(fd);
@@ -135,7 +135,7 @@ static uint64_t find_floor(void *userdata)
 	floor = above_high_water();
 	if (found.waiting > floor)
 		floor = found.waiting;
-	fd = openat(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = place_open_top(spool_run_directory());
 	if (fd >= 0) {
 		waiting = spool_highest_ticks(fd, SPOOL_EMERGENCY "/" SPOOL_NEW, found.limit,
 					      clock_monotonic_ms() +
@@ -255,9 +255,9 @@ static int write_to_disk(struct put_job *j, int spool_fd)
 static int run_job(void *userdata)
 {
 	struct put_job *j = userdata;
-	int r, fd = openat(AT_FDCWD, spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r, fd = place_open_top(spool_directory());
 
-	r = fd < 0 ? -errno : write_to_disk(j, fd);
+	r = fd < 0 ? fd : write_to_disk(j, fd);
 	if (fd >= 0)
 		(void)close(fd);
 	job_release(j);

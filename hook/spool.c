@@ -106,11 +106,6 @@ static int open_at(int dir_fd, const char *path, int flags)
 	return fd;
 }
 
-static int open_directory(int dir_fd, const char *path)
-{
-	return open_at(dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-}
-
 static void close_fd(int fd)
 {
 	if (fd >= 0)
@@ -122,11 +117,10 @@ int spool_open(int spool_fd, struct spool *ret_spool)
 	struct spool s = {-1, -1};
 	int r;
 
-	s.tmp_fd = open_directory(spool_fd, SPOOL_TMP);
-	if (s.tmp_fd >= 0)
-		s.new_fd = open_directory(spool_fd, SPOOL_NEW);
-	if (s.new_fd < 0) {
-		r = -errno;
+	r = s.tmp_fd = place_open_directory(spool_fd, SPOOL_TMP);
+	if (r >= 0)
+		r = s.new_fd = place_open_directory(spool_fd, SPOOL_NEW);
+	if (r < 0) {
 		spool_close(&s);
 		return r;
 	}
@@ -209,9 +203,9 @@ static int scan_directory(int dir_fd, const char *path, long long deadline_ms,
 	int fd, r = 0;
 	long n;
 
-	fd = open_directory(dir_fd, path);
+	fd = place_open_directory(dir_fd, path);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	while (r == 0 && (n = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
 		for (long i = 0; i < n; i += ((struct entry *)(buffer + i))->d_reclen) {
 			const char *name = ((struct entry *)(buffer + i))->d_name;
@@ -331,9 +325,9 @@ static int make_directory(int dir_fd, const char *path, mode_t mode, gid_t gid)
 
 	if (mkdirat(dir_fd, path, HALF_MADE_MODE) < 0 && errno != EEXIST)
 		return -errno;
-	fd = open_directory(dir_fd, path);
+	fd = place_open_directory(dir_fd, path);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = fstat(fd, &st);
 	/* Below a directory that is setgid it is so from the first. */
 	if (r == 0 && st.st_uid == geteuid() && (st.st_mode & 05777) == HALF_MADE_MODE) {
@@ -401,9 +395,9 @@ int spool_open_hook_directory(void)
 	path[t.length] = '\0';
 	if (t.full)
 		return -ENAMETOOLONG;
-	fd = open_directory(AT_FDCWD, path);
+	fd = place_open_directory(AT_FDCWD, path);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fstat(fd, &st) == 0 && (st.st_uid == 0 || st.st_uid == geteuid()) &&
 	    !(st.st_mode & (S_IWGRP | S_IWOTH)))
 		return fd;
@@ -449,13 +443,11 @@ static int check_room(int emergency_fd, size_t size, long long deadline_ms)
 
 static int open_emergency(void)
 {
-	int fd, run_fd = open_at(AT_FDCWD, spool_run_directory(), O_RDONLY | O_DIRECTORY);
+	int fd, run_fd = place_open_top(spool_run_directory());
 
 	if (run_fd < 0)
-		return -errno;
-	fd = open_directory(run_fd, SPOOL_EMERGENCY);
-	if (fd < 0)
-		fd = -errno;
+		return run_fd;
+	fd = place_open_directory(run_fd, SPOOL_EMERGENCY);
 	(void)close(run_fd);
 	return fd;
 }

@@ -43,7 +43,7 @@ static bool handles(FILE *status, int signal)
 
 static bool runs_as_owner(FILE *status, const char *run_dir)
 {
-	_cleanup_close_ int dir = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int dir = place_open_top(run_dir);
 	uint64_t uid = 0;
 	struct stat st;
 

@@ -125,8 +125,8 @@ static void wait_until_usec(uint64_t usec)
 /* One that cannot be moved does not keep the others, nor does it take its turn of the rate. */
 static int replay_all(const struct lookup *l, const struct id_list *list, uint64_t interval_usec)
 {
-	_cleanup_close_ int tmp_fd = openat(l->directories[PLACE_REPLAY], "../" SPOOL_TMP,
-					    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_close_ int tmp_fd =
+		place_open_directory(l->directories[PLACE_REPLAY], "../" SPOOL_TMP);
 	uint64_t replayed = 0, gone = 0, start = now_usec(CLOCK_MONOTONIC);
 	struct failures failures = {.what = "cannot replay"};
 	struct progress progress;

@@ -121,15 +121,12 @@ static void check_space(struct doctor *d)
 static int write_probe(void *argument, void *result, uint64_t *progress)
 {
 	static const char data[4096];
-	_cleanup_close_ int spool_fd = open(spool_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC),
-			    tmp_fd = -1, fd = -1;
+	_cleanup_close_ int spool_fd = place_open_top(spool_directory()), tmp_fd = -1, fd = -1;
 	int r = 0;
 
-	if (spool_fd < 0)
-		return -errno;
-	tmp_fd = openat(spool_fd, SPOOL_TMP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	tmp_fd = spool_fd < 0 ? spool_fd : place_open_directory(spool_fd, SPOOL_TMP);
 	if (tmp_fd < 0)
-		return -errno;
+		return tmp_fd;
 	(void)unlinkat(spool_fd, PROBE, 0); /* of a doctor that was killed */
 	fd = openat(spool_fd, PROBE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)

@@ -123,7 +123,7 @@ static void look_at_spool(struct facts *f, bool with_sizes)
 static void look_at_run_directory(struct facts *f)
 {
 	const char *run_dir = spool_run_directory();
-	_cleanup_close_ int run_fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int run_fd = place_open_top(run_dir);
 
 	f->of_verdict.status_error = status_file_read(run_dir, &f->status);
 	if (listener_file_read(run_dir, &f->listener) == 0)

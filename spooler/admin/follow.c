@@ -153,11 +153,8 @@ static int watch_directory(const struct follower *w, int fd, uint32_t mask)
 /* The emergency spool is made when it is needed first. */
 static void watch_parents(struct follower *w)
 {
-	_cleanup_close_ int run = open(spool_run_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_close_ int emergency =
-		run < 0 ? -1
-			: openat(run, SPOOL_EMERGENCY,
-				 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_close_ int run = place_open_top(spool_run_directory());
+	_cleanup_close_ int emergency = run < 0 ? -1 : place_open_directory(run, SPOOL_EMERGENCY);
 
 	w->parents[0] = watch_directory(w, run, APPEARED);
 	w->parents[1] = watch_directory(w, emergency, APPEARED | GONE);

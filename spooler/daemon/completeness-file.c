@@ -259,8 +259,8 @@ void completeness_search(struct completeness *c, const char *spool_dir, const ch
 	_cleanup_close_ int spool_fd = -1, run_fd = -1;
 	struct search s = {.c = c, .now_usec = now_usec};
 
-	spool_fd = open(spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	run_fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	spool_fd = place_open_top(spool_dir);
+	run_fd = place_open_top(run_dir);
 	if (spool_fd < 0 || run_fd < 0)
 		in_doubt(&s);
 	for (enum place p = 0; p < N_PLACES && spool_fd >= 0 && run_fd >= 0; p++)

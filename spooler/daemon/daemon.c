@@ -240,7 +240,7 @@ static void write_status(struct daemon *d)
 		.housekeeping = d->housekeeping,
 		.config_path = d->config_path,
 		.started_usec = d->started_usec,
-		.disk_hangs = disk_hangs(d->disk),
+		.disk_hangs = disk_check(d->disk) == DISK_HANGS,
 		.reload_refused_usec = d->reload_refused_usec,
 		.reload_error = d->reload_error,
 		.emergency_error = d->write_failed ? d->write_error : NULL,

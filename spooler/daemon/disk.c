@@ -29,7 +29,7 @@ static _Noreturn void try(const char *spool_dir)
 	int spool_fd, fd;
 
 	(void)close_range(0, ~0U, 0);
-	spool_fd = open(spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	spool_fd = place_open_top(spool_dir);
 	fd = openat(spool_fd, TRIAL, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
 		    0600);
 	if (fd >= 0)
@@ -56,17 +56,19 @@ static bool begin_trial(struct disk *d)
 	       sd_event_add_child(d->loop, &d->trial, d->pid, WEXITED, on_ended, d) >= 0;
 }
 
-bool disk_hangs(struct disk *d)
+enum disk_state disk_check(struct disk *d)
 {
 	struct stat st;
 
-	if (!d || d->trial)
-		return d;
+	if (!d)
+		return DISK_ANSWERS;
+	if (d->trial)
+		return DISK_HANGS;
 	if (stat(d->mark, &st) < 0 ||
 	    (st.st_mtim.tv_sec == d->seen.tv_sec && st.st_mtim.tv_nsec == d->seen.tv_nsec))
-		return false;
+		return DISK_ANSWERS;
 	d->seen = st.st_mtim;
-	return begin_trial(d);
+	return begin_trial(d) ? DISK_HANGS : DISK_ANSWERS;
 }
 
 int disk_new(sd_event *loop, const char *spool_dir, const char *run_dir, disk_answers answers,

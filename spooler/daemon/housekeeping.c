@@ -108,10 +108,7 @@ static int pass_open(struct housekeeping *a)
 {
 	_cleanup_close_ int top = -1, fd = -1;
 
-	top = open(place_table[place_of(a)].in_run_directory ? a->run_dir : a->spool_dir,
-		   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (top < 0)
-		return -errno;
+	top = place_open_top(place_table[place_of(a)].in_run_directory ? a->run_dir : a->spool_dir);
 	fd = place_open(top, top, place_of(a));
 	if (fd < 0)
 		return fd;
@@ -293,7 +290,7 @@ static int on_work(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct housekeeping *a = userdata;
 
-	if (disk_hangs(a->disk)) {
+	if (disk_check(a->disk) == DISK_HANGS) {
 		pass_abandon(a);
 		a->pass = a->extent;
 	}
@@ -364,7 +361,7 @@ static bool space_is_low(const struct housekeeping *a)
 {
 	struct statvfs fs;
 
-	return !disk_hangs(a->disk) && statvfs(a->spool_dir, &fs) == 0 &&
+	return disk_check(a->disk) == DISK_ANSWERS && statvfs(a->spool_dir, &fs) == 0 &&
 	       (fs.f_bavail * 100 < fs.f_blocks * LOW_SPACE_PERCENT ||
 		fs.f_favail * 100 < fs.f_files * LOW_SPACE_PERCENT);
 }

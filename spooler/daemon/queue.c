@@ -154,15 +154,6 @@ static void set_error(struct queue *q, const char *what, const char *path, int e
 		q->error = NULL;
 }
 
-static int open_directory(int at, const char *path)
-{
-	/* Where the spool lies is root's to say, also by a link; what is in it is not. */
-	int fd = openat(at, path,
-			O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
-
-	return fd < 0 ? -errno : fd;
-}
-
 static void close_directories(struct queue *q)
 {
 	for (enum place p = 0; p < N_PLACES; p++)
@@ -206,12 +197,12 @@ static void open_directories(struct queue *q)
 	_cleanup_close_ int spool_fd = -1, run_fd = -1;
 
 	close_directories(q);
-	q->hangs = disk_hangs(q->disk);
+	q->hangs = disk_check(q->disk) == DISK_HANGS;
 	set_error(q, NULL, NULL, 0);
-	run_fd = open_directory(AT_FDCWD, q->run_dir);
+	run_fd = place_open_top(q->run_dir);
 	if (run_fd < 0 && run_fd != -ENOENT)
 		set_error(q, "open the run directory", q->run_dir, run_fd);
-	spool_fd = q->hangs ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
+	spool_fd = q->hangs ? -ETIMEDOUT : place_open_top(q->spool_dir);
 	for (enum place p = 0; p < N_PLACES; p++)
 		open_place(q, spool_fd, run_fd, p);
 	note_identity(q);
@@ -297,10 +288,10 @@ static int scan_source(struct queue *q, enum place source, struct id_list *s)
 		set_error(q, "open", place_table[source].path, q->directories[source]);
 	if (q->directories[source] < 0)
 		return 0;
-	fd = open_directory(q->directories[source], ".");
+	fd = place_open_directory(q->directories[source], ".");
 	d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d) {
-		set_error(q, "open", place_table[source].path, -errno);
+		set_error(q, "open", place_table[source].path, fd < 0 ? fd : -errno);
 		return 0;
 	}
 	TAKE_FD(fd);
@@ -365,7 +356,7 @@ static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_ent
 /* Live entries first; a replay only when a scan has shown that nothing live is left. */
 static int find_next(struct queue *q, struct spool_id *ret_entry)
 {
-	if (disk_hangs(q->disk) != q->hangs)
+	if ((disk_check(q->disk) == DISK_HANGS) != q->hangs)
 		queue_rescan(q); /* what was seen on it cannot be given now, or can */
 	for (int scans = 0; scans < 2; scans++) {
 		bool known =
@@ -438,9 +429,9 @@ void queue_use_disk(struct queue *q, struct disk *disk)
 	q->disk = disk;
 }
 
-bool queue_disk_hangs(struct queue *q)
+enum disk_state queue_check_disk(struct queue *q)
 {
-	return disk_hangs(q->disk);
+	return disk_check(q->disk);
 }
 
 void queue_set_stuck_max(struct queue *q, size_t n)
@@ -481,7 +472,7 @@ bool queue_has(const struct queue *q, const struct spool_id *e)
 		NULL; /* the directories may be closed: nothing is held while idle */
 	char name[37];
 
-	if (e->source != PLACE_EMERGENCY && disk_hangs(q->disk))
+	if (e->source != PLACE_EMERGENCY && disk_check(q->disk) == DISK_HANGS)
 		return true;
 	spool_id_name(e, name);
 	if (asprintf(&path, "%s/%s/%s",
@@ -558,7 +549,7 @@ static void remove_twin(struct queue *q, const struct spool_id *e, const char *n
 static int archive(struct queue *q, const struct spool_id *e, enum place to, bool keep)
 {
 	int fd = q->directories[e->source], r = 0;
-	bool hangs = disk_hangs(q->disk);
+	bool hangs = disk_check(q->disk) == DISK_HANGS;
 	char name[37];
 
 	spool_id_name(e, name);
@@ -604,7 +595,7 @@ int queue_fail(struct queue *q, const struct spool_id *e, const char *reason)
 	char name[37];
 	int r;
 
-	if (disk_hangs(q->disk)) {
+	if (disk_check(q->disk) == DISK_HANGS) {
 		(void)queue_hold(q, e);
 		return -ETIMEDOUT;
 	}
@@ -712,8 +703,8 @@ int queue_remove_stuck(struct queue *q)
 
 	if (q->stuck.n == 0)
 		return 0;
-	run_fd = open_directory(AT_FDCWD, q->run_dir);
-	spool_fd = disk_hangs(q->disk) ? -ETIMEDOUT : open_directory(AT_FDCWD, q->spool_dir);
+	run_fd = place_open_top(q->run_dir);
+	spool_fd = disk_check(q->disk) == DISK_HANGS ? -ETIMEDOUT : place_open_top(q->spool_dir);
 	while (q->stuck.n > 0 && now_usec(CLOCK_MONOTONIC) < until) {
 		const struct spool_id *e = &q->stuck.entries[q->stuck.n - 1];
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "hook/place.h"
+#include "spooler/daemon/disk.h"
 #include "spooler/spool/spoolid.h"
 
 #define QUEUE_SNAPSHOT_MAX (256 * 1024)
@@ -27,7 +28,6 @@
 #define QUEUE_STUCK_MAX (256 * 1024)
 
 struct queue;
-struct disk;
 
 int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_queue);
 void queue_free(struct queue *q); /* NULL is fine */
@@ -35,7 +35,7 @@ void queue_free(struct queue *q); /* NULL is fine */
 /* A disk that hangs is not touched, and what waits on it is not given. The disk must live as
    long as the queue. */
 void queue_use_disk(struct queue *q, struct disk *disk);
-bool queue_disk_hangs(struct queue *q);
+enum disk_state queue_check_disk(struct queue *q);
 /* Instead of QUEUE_STUCK_MAX. */
 void queue_set_stuck_max(struct queue *q, size_t n);
 

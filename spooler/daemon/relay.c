@@ -848,7 +848,7 @@ static void load_sequence(struct relay *r)
 
 	if (asprintf(&path, "%s/" SPOOL_NEW, queue_spool_dir(r->queue)) < 0)
 		path = NULL;
-	if (path && !queue_disk_hangs(r->queue) && stat(path, &st) == 0)
+	if (path && queue_check_disk(r->queue) == DISK_ANSWERS && stat(path, &st) == 0)
 		r->spool = (struct spool_identity){.device = st.st_dev, .inode = st.st_ino};
 	completeness_load(&r->completeness, queue_run_dir(r->queue), &r->spool);
 	schedule_judgement(r);

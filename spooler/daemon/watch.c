@@ -97,8 +97,9 @@ static void watch_arm(struct watch *w)
 
 		if (!d->path)
 			continue;
-		if (!d->inotify && ((!place_table[p].in_run_directory && disk_hangs(w->disk)) ||
-				    directory_watch(w, d) < 0))
+		if (!d->inotify &&
+		    ((!place_table[p].in_run_directory && disk_check(w->disk) == DISK_HANGS) ||
+		     directory_watch(w, d) < 0))
 			again = true;
 		if (d->awaited[0] && w->mounts_fd < 0)
 			again = true;

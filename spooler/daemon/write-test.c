@@ -27,10 +27,10 @@ struct write_test {
 static int try_to_write(const char *spool_dir)
 {
 	static const char zeros[FILE_SIZE];
-	int spool_fd = open(spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd, r = 0;
+	int spool_fd = place_open_top(spool_dir), fd, r = 0;
 
 	if (spool_fd < 0)
-		return errno;
+		return -spool_fd;
 	(void)unlinkat(spool_fd, FILE_NAME, 0);
 	fd = openat(spool_fd, FILE_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
 		    0600);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 
+#include "hook/place.h"
 #include "spooler/base/util.h"
 #include "spooler/spool/dropped.h"
 #include "spooler/spool/record-parse.h"
@@ -20,9 +21,9 @@ static int append(const char *run_dir, const char *line)
 	struct stat st;
 	size_t n;
 
-	dir_fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir_fd = place_open_top(run_dir);
 	if (dir_fd < 0)
-		return -errno;
+		return dir_fd;
 	fd = openat(dir_fd, DROPPED_FILE,
 		    O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
 	if (fd < 0 || fstat(fd, &st) < 0)

@@ -33,20 +33,10 @@ bool places_parse(const char *word, unsigned *ret_places)
 
 /* --- the directories */
 
-/* The spool itself may lie behind a link. Its directories may not: they belong to virtspool, and
-   root may be asking. */
-static int open_directory(int at, const char *path)
-{
-	int fd = openat(at, path,
-			O_RDONLY | O_DIRECTORY | O_CLOEXEC | (at == AT_FDCWD ? 0 : O_NOFOLLOW));
-
-	return fd < 0 ? -errno : fd;
-}
-
 int lookup_open(struct lookup *l)
 {
-	_cleanup_close_ int spool_fd = open_directory(AT_FDCWD, spool_directory());
-	_cleanup_close_ int run_fd = open_directory(AT_FDCWD, spool_run_directory());
+	_cleanup_close_ int spool_fd = place_open_top(spool_directory());
+	_cleanup_close_ int run_fd = place_open_top(spool_run_directory());
 
 	*l = (struct lookup){0};
 	for (enum place p = 0; p < N_PLACES; p++) {
@@ -69,7 +59,7 @@ void lookup_release(struct lookup *l)
 	stray_clear(&l->strays);
 }
 
-/* A stream of its own, from the beginning. NULL: there is no such directory, or errno. */
+/* A stream of its own, from the beginning. NULL: it cannot be read. */
 static DIR *read_directory(const struct lookup *l, enum place place)
 {
 	int fd;
@@ -77,7 +67,7 @@ static DIR *read_directory(const struct lookup *l, enum place place)
 
 	if (l->directories[place] < 0)
 		return NULL;
-	fd = open_directory(l->directories[place], ".");
+	fd = place_open_directory(l->directories[place], ".");
 	if (fd < 0)
 		return NULL;
 	d = fdopendir(fd);

@@ -2,6 +2,7 @@
 /* status-file - see status-file.h. */
 #include <fcntl.h>
 
+#include "hook/place.h"
 #include "spooler/base/atomic-file.h"
 #include "spooler/base/json-time.h"
 #include "spooler/base/process.h"
@@ -337,14 +338,14 @@ void status_file_remove(const char *run_dir)
 
 int status_file_read(const char *run_dir, struct status_file *ret_status)
 {
-	_cleanup_close_ int dir_fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int dir_fd = place_open_top(run_dir);
 	_cleanup_free_ char *text = NULL;
 	size_t size;
 	int r;
 
 	*ret_status = (struct status_file){0};
 	if (dir_fd < 0)
-		return -errno;
+		return dir_fd;
 	r = safe_read(dir_fd, STATUS_FILE, STATUS_FILE_MAX, &text, &size);
 	if (r == 0)
 		r = status_file_parse(text, size, ret_status);
