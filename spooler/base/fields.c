@@ -122,8 +122,35 @@ static void print_value(FILE *out, const struct field *f, const void *base)
 		fprintf(out, "%" PRIu64 "\n", number(f, base));
 }
 
-void fields_to_metrics(const struct field *table, size_t n, const void *base, const char *prefix,
-		       FILE *f)
+void metric_label(FILE *f, const char *name, const char *value)
+{
+	fprintf(f, "%s=\"", name);
+	for (; *value; value++)
+		if (*value == '\n')
+			fputs("\\n", f);
+		else
+			fprintf(f, *value == '\\' || *value == '"' ? "\\%c" : "%c", *value);
+	fputc('"', f);
+}
+
+static void print_metric(FILE *out, const struct field *f, const void *base,
+			 const struct field *label, const char *prefix)
+{
+	if (f->only_if_set && number(f, base) == 0)
+		return;
+	fprintf(out, "%s_%s", prefix, f->metric);
+	if (f->labels || label)
+		fputc('{', out);
+	if (label)
+		metric_label(out, label->key, *(const char *const *)member(label, base));
+	if (f->labels)
+		fprintf(out, "%s%s", label ? "," : "", f->labels);
+	fputs(f->labels || label ? "} " : " ", out);
+	print_value(out, f, base);
+}
+
+void fields_of_each_to_metrics(const struct field *table, size_t n, const void *base, size_t count,
+			       size_t size, const struct field *label, const char *prefix, FILE *f)
 {
 	const char *last = "";
 
@@ -133,9 +160,13 @@ void fields_to_metrics(const struct field *table, size_t n, const void *base, co
 		if (strcmp(row->metric, last) != 0)
 			metric_head(f, prefix, row->metric, row->metric_type, row->help);
 		last = row->metric;
-		if (row->only_if_set && number(row, base) == 0)
-			continue;
-		fprintf(f, row->labels ? "%s_%s{%s} " : "%s_%s ", prefix, row->metric, row->labels);
-		print_value(f, row, base);
+		for (size_t i = 0; i < count; i++)
+			print_metric(f, row, (const char *)base + i * size, label, prefix);
 	}
+}
+
+void fields_to_metrics(const struct field *table, size_t n, const void *base, const char *prefix,
+		       FILE *f)
+{
+	fields_of_each_to_metrics(table, n, base, 1, 0, NULL, prefix, f);
 }

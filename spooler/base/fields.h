@@ -56,3 +56,9 @@ void metric_head(FILE *f, const char *prefix, const char *name, enum metric_type
 /* Writes the metrics of the table, in its order; rows of one name must stand together. */
 void fields_to_metrics(const struct field *table, size_t n, const void *base, const char *prefix,
 		       FILE *f);
+/* The same of `count` structs, `size` bytes apart; each line has the label that the row `label`
+   stands for, a FIELD_TEXT: its key, and the struct's member. */
+void fields_of_each_to_metrics(const struct field *table, size_t n, const void *base, size_t count,
+			       size_t size, const struct field *label, const char *prefix, FILE *f);
+/* NAME="VALUE", with backslash, quote and newline escaped. */
+void metric_label(FILE *f, const char *name, const char *value);

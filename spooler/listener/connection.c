@@ -777,4 +777,6 @@ void connection_get_stats(struct connection *c, struct connection_stats *ret_sta
 	(void)pthread_mutex_lock(&c->lock);
 	*ret_stats = c->stats;
 	(void)pthread_mutex_unlock(&c->lock);
+	ret_stats->listening = ret_stats->phase == CONNECTION_LISTENING ||
+			       ret_stats->phase == CONNECTION_RECONCILING;
 }

@@ -34,12 +34,13 @@ enum connection_phase {
 struct connection_stats {
 	const char *uri, *driver;
 	enum connection_phase phase;
-	uint64_t since_usec; /* when the phase began, CLOCK_REALTIME */
-	unsigned events_registered;
+	bool listening;
+	uint64_t since_usec;		      /* when the phase began, CLOCK_REALTIME */
+	uint64_t events_registered;	      /* kinds */
 	uint64_t events[EVENT_TABLE_IDS_MAX]; /* heard, by id */
 	uint64_t reconciled;		      /* differences that were spooled */
 	uint64_t connects, losses, attempts_failed;
-	size_t domains;		  /* that are known */
+	uint64_t domains;	  /* that are known */
 	uint64_t last_event_usec; /* 0: none yet */
 	char last_error[CONNECTION_ERROR_MAX];
 };

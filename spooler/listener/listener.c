@@ -109,13 +109,12 @@ static void on_changed(void *userdata)
 }
 
 static void notify_systemd(const struct connection_stats *stats, size_t n,
-			   const struct writer_counts *records)
+			   const struct listener_counts *records)
 {
 	size_t listening = 0;
 
 	for (size_t i = 0; i < n; i++)
-		listening += stats[i].phase == CONNECTION_LISTENING ||
-			     stats[i].phase == CONNECTION_RECONCILING;
+		listening += stats[i].listening;
 	(void)sd_notifyf(0, "STATUS=Listening to %zu of %zu; %" PRIu64 " records, %" PRIu64 " lost",
 			 listening, n, records->kept + records->emergency, records->lost);
 }
@@ -124,7 +123,9 @@ static void write_report(struct listener *l)
 {
 	struct connection_stats stats[LISTENER_URIS_MAX];
 	struct report report = {
-		.started_usec = l->started_usec,
+		.file.pid = (uint64_t)getpid(),
+		.file.version = PACKAGE_VERSION,
+		.file.started_usec = l->started_usec,
 		.connections = stats,
 		.n_connections = l->n_connections,
 	};
@@ -132,12 +133,12 @@ static void write_report(struct listener *l)
 
 	for (size_t i = 0; i < l->n_connections; i++)
 		connection_get_stats(l->connections[i], &stats[i]);
-	writer_count(&report.records);
+	writer_count(&report.file.records);
 	r = report_write(&report, spool_run_directory(), l->options->metrics_file);
 	if (r < 0 && !l->report_error_logged)
 		log_warning("cannot write status or metrics: %s", strerror(-r));
 	l->report_error_logged = r < 0;
-	notify_systemd(stats, l->n_connections, &report.records);
+	notify_systemd(stats, l->n_connections, &report.file.records);
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
@@ -230,12 +231,10 @@ static int add_sources(struct listener *l)
 /* Signals first: the threads inherit that they are blocked. */
 static int listener_init(struct listener *l)
 {
-	struct timespec t;
 	int r;
 
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	l->started_usec = (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-	srandom((unsigned)t.tv_nsec ^ (unsigned)getpid());
+	l->started_usec = now_usec(CLOCK_REALTIME);
+	srandom((unsigned)l->started_usec ^ (unsigned)getpid());
 	r = sd_event_default(&l->loop);
 	if (r >= 0)
 		r = add_signals(l);

@@ -6,14 +6,12 @@
 #pragma once
 
 #include "spooler/listener/connection.h"
-#include "spooler/listener/writer.h"
+#include "spooler/spool/listener-file.h"
 
-#define REPORT_FILE "listen.json"
 #define REPORT_METRICS_FILE "listen.prom"
 
 struct report {
-	uint64_t started_usec; /* CLOCK_REALTIME */
-	struct writer_counts records;
+	struct listener_file file;
 	const struct connection_stats *connections;
 	size_t n_connections;
 };

@@ -36,7 +36,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  /* of the call */
 static pthread_cond_t changed;
 static struct call call;
 static uint64_t last_number;
-static struct writer_counts counts;
+static struct listener_counts counts;
 
 /* --- the thread */
 
@@ -210,7 +210,7 @@ int writer_put(struct record *r)
 	return k;
 }
 
-void writer_count(struct writer_counts *ret_counts)
+void writer_count(struct listener_counts *ret_counts)
 {
 	(void)pthread_mutex_lock(&order);
 	*ret_counts = counts;

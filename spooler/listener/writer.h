@@ -8,15 +8,7 @@
 #pragma once
 
 #include "hook/record.h"
-
-struct writer_counts {
-	uint64_t kept;	       /* in the spool */
-	uint64_t emergency;    /* in the emergency spool */
-	uint64_t lost;	       /* in neither: a hole in the sequence, and a line in the log */
-	uint64_t unordered;    /* written, but the stamp could not be taken */
-	uint64_t without_hook; /* starts and ends that a hook should have recorded, and did not */
-	uint64_t without_hook_usec; /* when the last of them was, CLOCK_REALTIME; 0: none yet */
-};
+#include "spooler/spool/listener-file.h"
 
 /* Starts the thread that writes to the disk. Negative errno. */
 int writer_start(void);
@@ -28,4 +20,4 @@ int writer_start(void);
  */
 int writer_put(struct record *r);
 
-void writer_count(struct writer_counts *ret_counts);
+void writer_count(struct listener_counts *ret_counts);

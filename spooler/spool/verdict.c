@@ -200,12 +200,12 @@ static void judge_hooks(const struct verdict_facts *f, struct verdict *v)
 
 	for (size_t i = 0; f->hooks && i < HOOK_N_DRIVERS; i++)
 		judge_hook(&f->hooks[i], v);
-	if (!f->listener || f->listener->without_hook == 0)
+	if (!f->listener || f->listener->records.without_hook == 0)
 		return;
-	format_count(f->listener->without_hook, "transition", count);
+	format_count(f->listener->records.without_hook, "transition", count);
 	found = find(v, VERDICT_HOOK_SILENT, VERDICT_DEGRADED, hook_directory(),
 		     "libvirt reported %s that no hook recorded, the last one at %s", count,
-		     clock_text(f->listener->without_hook_usec, when));
+		     clock_text(f->listener->records.without_hook_usec, when));
 	remedy(found, "virtspool doctor checks the hook; libvirtd sees a new one after a reload; "
 		      "restarting virtspool-listen clears the count");
 }
