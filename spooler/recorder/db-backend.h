@@ -2,14 +2,22 @@
 /* db-backend - what a database must do for db.c. Internal to db. */
 #pragma once
 
+#include <stdio.h>
+
 #include "spooler/recorder/db.h"
 
 #define DB_STATEMENTS_MAX 64 /* that stay prepared */
 
+/* A token of db.h, and its text in a database's dialect. */
+struct db_word {
+	const char *name, *text;
+};
+
 struct db_backend {
-	const char *scheme; /* "sqlite" */
-	/* Fills in a token; NULL: unknown. `types` are the statement's. To be freed. */
-	char *(*token)(const char *name, const char *types);
+	const char *scheme;	     /* "sqlite" */
+	const struct db_word *words; /* ended by a name that is NULL */
+	/* The text of {values} or, with `in`, of {in}: rows of parameters of these types. */
+	void (*put_rows)(FILE *f, const char *types, bool in);
 	int (*run)(struct db *db, size_t slot, const struct db_statement *s, const char *sql,
 		   bool many, const struct db_value *params, size_t n_rows, db_row_fn fn,
 		   void *userdata);

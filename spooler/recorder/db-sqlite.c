@@ -83,37 +83,18 @@ static int fail(struct sqlite *q, int code)
 
 /* --- the dialect */
 
-static char *values_list(const char *types, const char *before, const char *after)
-{
-	char *out = NULL;
-	size_t size;
-	FILE *f = open_memstream(&out, &size);
+static const struct db_word words[] = {
+	{"int", "INTEGER"}, {"uuid", "BLOB"},
+	{"bytes", "BLOB"},  {"serial", "INTEGER PRIMARY KEY AUTOINCREMENT"},
+	{"lock", ""},	    {0},
+};
 
-	if (!f)
-		return NULL;
-	fputs(before, f);
+static void put_rows(FILE *f, const char *types, bool in)
+{
+	fputs(in ? "= (" : "VALUES (", f);
 	for (size_t i = 0; types[i]; i++)
 		fprintf(f, "%s$%zu", i ? ", " : "", i + 1);
-	fputs(after, f);
-	return fclose(f) == 0 ? out : NULL;
-}
-
-static char *token(const char *name, const char *types)
-{
-	static const char *const words[][2] = {
-		{"int", "INTEGER"}, {"uuid", "BLOB"},
-		{"bytes", "BLOB"},  {"serial", "INTEGER PRIMARY KEY AUTOINCREMENT"},
-		{"lock", ""},
-	};
-
-	if (strcmp(name, "values") == 0)
-		return values_list(types, "VALUES (", ")");
-	if (strcmp(name, "in") == 0)
-		return values_list(types, "= (", ")");
-	for (size_t i = 0; i < ELEMENTSOF(words); i++)
-		if (strcmp(words[i][0], name) == 0)
-			return strdup(words[i][1]);
-	return NULL;
+	fputc(')', f);
 }
 
 /* --- statements */
@@ -303,7 +284,8 @@ static void close_database(struct db *db)
 
 static const struct db_backend backend = {
 	.scheme = "sqlite",
-	.token = token,
+	.words = words,
+	.put_rows = put_rows,
 	.run = run,
 	.execute = execute,
 	.begin = begin,

@@ -47,14 +47,36 @@ void db_close(struct db *db)
 /* --- tokens */
 
 /* The text of "{name: text}" if `name` is this database, "" if it is another. */
-static char *conditional(const struct db *db, const char *token)
+static const char *conditional(const struct db *db, const char *token)
 {
 	const char *text = strchr(token, ':');
 	size_t n = (size_t)(text - token);
 
-	if (strlen(db->backend->scheme) != n || strncmp(db->backend->scheme, token, n) != 0)
-		return strdup("");
-	return strdup(text + 1);
+	return strlen(db->backend->scheme) == n && strncmp(db->backend->scheme, token, n) == 0
+		       ? text + 1
+		       : "";
+}
+
+static const char *find_word(const struct db_word *words, const char *name)
+{
+	while (words->name && strcmp(words->name, name) != 0)
+		words++;
+	return words->name ? words->text : "";
+}
+
+static void put_token(const struct db *db, FILE *f, const char *token, const char *types,
+		      bool *ret_many)
+{
+	bool in = strcmp(token, "in") == 0;
+
+	if (in || strcmp(token, "values") == 0) {
+		db->backend->put_rows(f, types, in);
+		*ret_many = true;
+	} else if (strchr(token, ':')) {
+		fputs(conditional(db, token), f);
+	} else {
+		fputs(find_word(db->backend->words, token), f);
+	}
 }
 
 static char *expand(const struct db *db, const char *sql, const char *types, bool *ret_many)
@@ -69,7 +91,6 @@ static char *expand(const struct db *db, const char *sql, const char *types, boo
 	while (*sql) {
 		size_t n = strcspn(sql, "{"), length;
 		char token[256];
-		_cleanup_free_ char *text = NULL;
 
 		fwrite(sql, 1, n, f);
 		sql += n;
@@ -77,10 +98,7 @@ static char *expand(const struct db *db, const char *sql, const char *types, boo
 			break;
 		length = strcspn(sql, "}");
 		(void)snprintf(token, sizeof(token), "%.*s", (int)(length - 1), sql + 1);
-		text = strchr(token, ':') ? conditional(db, token)
-					  : db->backend->token(token, types);
-		*ret_many |= strcmp(token, "values") == 0 || strcmp(token, "in") == 0;
-		fputs(text ? text : "", f);
+		put_token(db, f, token, types, ret_many);
 		sql += length + 1;
 	}
 	return fclose(f) == 0 ? out : NULL;

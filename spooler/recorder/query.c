@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <stdarg.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/db.h"
 #include "spooler/recorder/query-sql.h"
@@ -51,6 +52,11 @@ void query_close(struct query *q)
 const char *query_error(const struct query *q)
 {
 	return q->error;
+}
+
+static void keep_error(struct query *q)
+{
+	(void)snprintf(q->error, sizeof(q->error), "%s", db_error(q->db));
 }
 
 struct db *query_db(struct query *q)
@@ -194,6 +200,15 @@ static void add_match(struct builder *b, const char *column, const char *text)
 		add(b, "%s GLOB $%zu", column, param_text(b, glob_for_sqlite(text)));
 }
 
+/* The same as a condition; none without a text. */
+static void where_matches(struct builder *b, const char *column, const char *text)
+{
+	if (!text)
+		return;
+	where(b);
+	add_match(b, column, text);
+}
+
 /* A part of the text, any case; nothing in it is special. */
 static void add_search(struct builder *b, const char *column, const char *text)
 {
@@ -245,8 +260,10 @@ static bool is_past_limit(struct rows *rows)
 	return true;
 }
 
-static int run(struct builder *b, const struct query_filter *f, db_row_fn fn, struct rows *rows,
-	       struct query_page *ret_page)
+/* Adds SELECT, conditions and order of a query. */
+typedef int (*select_fn)(struct builder *b, const struct query_filter *f);
+
+static int run(struct builder *b, const struct query_filter *f, db_row_fn fn, struct rows *rows)
 {
 	int r;
 
@@ -257,12 +274,30 @@ static int run(struct builder *b, const struct query_filter *f, db_row_fn fn, st
 	r = b->n == DB_PARAMS_MAX ? -E2BIG
 				  : db_query(b->q->db, b->sql, b->types, b->params, fn, rows);
 	if (r < 0)
-		(void)snprintf(b->q->error, sizeof(b->q->error), "%s", db_error(b->q->db));
-	if (!rows->more)
-		rows->page.cursor[0] = 0;
-	rows->page.rows = rows->n;
+		keep_error(b->q);
+	return r;
+}
+
+/* Asks, and calls on_row for each row, which calls `fn`, the user's. */
+static int ask(struct query *q, const struct query_filter *f, select_fn select, db_row_fn on_row,
+	       void (*fn)(void), void *userdata, struct query_page *ret_page)
+{
+	struct rows rows = {.fn = fn, .userdata = userdata};
+	struct builder b;
+	int r;
+
+	r = builder_init(&b, q);
+	if (r < 0)
+		return r;
+	r = select(&b, f);
+	if (r >= 0)
+		r = run(&b, f, on_row, &rows);
+	builder_release(&b);
+	if (!rows.more)
+		rows.page.cursor[0] = 0;
+	rows.page.rows = rows.n;
 	if (r >= 0 && ret_page)
-		*ret_page = rows->page;
+		*ret_page = rows.page;
 	return r;
 }
 
@@ -277,7 +312,7 @@ static void format_epoch(const struct db_value *v, char ret[static 33])
 {
 	ret[0] = 0;
 	if (v->type != DB_NULL && v->size == 16)
-		epoch_format(v->data, ret);
+		hex_format(v->data, 16, ret);
 }
 
 /* A cursor "UUID:REST". */
@@ -470,36 +505,30 @@ static int on_host(const struct db_value *v, void *userdata)
 	return ((query_host_fn)rows->fn)(&h, rows->userdata);
 }
 
-int query_hosts(struct query *q, const struct query_filter *f, query_host_fn fn, void *userdata,
-		struct query_page *ret_page)
+static int select_hosts(struct builder *b, const struct query_filter *f)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
-	struct builder b;
-	int r = builder_init(&b, q);
-
-	if (r < 0)
-		return r;
-	add(&b,
+	add(b,
 	    "SELECT h.no, h.name, h.online, h.status_time, h.status, h.boot, h.epoch, h.sequence, h.reported, "
 	    "h.missing, h.last_time, h.seen, coalesce(g.n, 0) FROM hosts h LEFT JOIN (SELECT host, count(*) AS n "
 	    "FROM guests JOIN hosts ON hosts.no = guests.host WHERE place <> 'stopped' AND (boot_id IS NULL OR "
 	    "place_id >= boot_id) GROUP BY host) g ON g.host = h.no");
-	if (f->host) {
-		where(&b);
-		add_match(&b, "h.name", f->host);
-	}
+	where_matches(b, "h.name", f->host);
 	if (f->search) {
-		where(&b);
-		add_search(&b, "h.name", f->search);
+		where(b);
+		add_search(b, "h.name", f->search);
 	}
 	if (has_cursor(f)) {
-		where(&b);
-		add(&b, "h.name > $%zu", param_text(&b, strdup(f->cursor)));
+		where(b);
+		add(b, "h.name > $%zu", param_text(b, strdup(f->cursor)));
 	}
-	add(&b, " ORDER BY h.name");
-	r = run(&b, f, on_host, &rows, ret_page);
-	builder_release(&b);
-	return r;
+	add(b, " ORDER BY h.name");
+	return 0;
+}
+
+int query_hosts(struct query *q, const struct query_filter *f, query_host_fn fn, void *userdata,
+		struct query_page *ret_page)
+{
+	return ask(q, f, select_hosts, on_host, (void (*)(void))fn, userdata, ret_page);
 }
 
 /* --- guests */
@@ -567,14 +596,8 @@ static int add_guest_filters(struct builder *b, const struct query_filter *f)
 		else
 			add_match(b, "g.name", f->vm);
 	}
-	if (f->host) {
-		where(b);
-		add_match(b, "(" GUEST_HOST ")", f->host);
-	}
-	if (f->driver) {
-		where(b);
-		add_match(b, "g.driver", f->driver);
-	}
+	where_matches(b, "(" GUEST_HOST ")", f->host);
+	where_matches(b, "g.driver", f->driver);
 	if (f->state) {
 		where(b);
 		add(b, "(" GUEST_STATE ") = $%zu", param_text(b, strdup(f->state)));
@@ -592,27 +615,25 @@ static int add_guest_filters(struct builder *b, const struct query_filter *f)
 	return 0;
 }
 
-int query_guests(struct query *q, const struct query_filter *f, query_guest_fn fn, void *userdata,
-		 struct query_page *ret_page)
+static int select_guests(struct builder *b, const struct query_filter *f)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
-	struct builder b;
-	int r = builder_init(&b, q);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	add(&b,
+	add(b,
 	    "SELECT g.uuid, g.name, g.driver, %s, %s, %s, g.reason, g.last_time, %s, mf.name, mt.name, "
 	    "g.migration_begin, g.migration_end, g.migration_outcome FROM guests g LEFT JOIN hosts h ON "
 	    "h.no = g.host LEFT JOIN hosts o ON o.no = g.other_host LEFT JOIN hosts mf ON mf.no = g.migration_from "
 	    "LEFT JOIN hosts mt ON mt.no = g.migration_to",
 	    GUEST_HOST, GUEST_STATE, GUEST_SINCE, GUEST_ALSO_ON);
-	r = add_guest_filters(&b, f);
-	add(&b, " ORDER BY g.name, g.uuid");
-	if (r >= 0)
-		r = run(&b, f, on_guest, &rows, ret_page);
-	builder_release(&b);
+	r = add_guest_filters(b, f);
+	add(b, " ORDER BY g.name, g.uuid");
 	return r;
+}
+
+int query_guests(struct query *q, const struct query_filter *f, query_guest_fn fn, void *userdata,
+		 struct query_page *ret_page)
+{
+	return ask(q, f, select_guests, on_guest, (void (*)(void))fn, userdata, ret_page);
 }
 
 /* --- the log */
@@ -659,14 +680,8 @@ static int add_event_filters(struct builder *b, const struct query_filter *f)
 		where(b);
 		r = add_host(b, "e.host", f->host);
 	}
-	if (f->operation) {
-		where(b);
-		add_match(b, "e.operation", f->operation);
-	}
-	if (f->driver) {
-		where(b);
-		add_match(b, "e.driver", f->driver);
-	}
+	where_matches(b, "e.operation", f->operation);
+	where_matches(b, "e.driver", f->driver);
 	add_id_times(b, "e.id", f);
 	if (f->arrived_after) {
 		where(b);
@@ -675,29 +690,27 @@ static int add_event_filters(struct builder *b, const struct query_filter *f)
 	return r < 0 ? r : add_id_cursor(b, "e", f);
 }
 
-int query_log(struct query *q, const struct query_filter *f, query_event_fn fn, void *userdata,
-	      struct query_page *ret_page)
+static int select_log(struct builder *b, const struct query_filter *f)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
 	const char *order = f->oldest_first ? "ASC" : "DESC";
-	struct builder b;
-	int r = builder_init(&b, q);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	add(&b,
+	add(b,
 	    "SELECT e.id, e.host, e.time, e.received, e.epoch, e.sequence, e.flags, e.guest, e.driver, e.operation, "
 	    "e.reason, e.name, e.payload, h.name, " ARRIVAL
 	    " FROM events e LEFT JOIN hosts h ON h.no = e.host");
-	r = add_event_filters(&b, f);
+	r = add_event_filters(b, f);
 	if (f->arrived_after)
-		add(&b, " ORDER BY " ARRIVAL);
+		add(b, " ORDER BY " ARRIVAL);
 	else
-		add(&b, " ORDER BY e.id %s, e.host %s", order, order);
-	if (r >= 0)
-		r = run(&b, f, on_event, &rows, ret_page);
-	builder_release(&b);
+		add(b, " ORDER BY e.id %s, e.host %s", order, order);
 	return r;
+}
+
+int query_log(struct query *q, const struct query_filter *f, query_event_fn fn, void *userdata,
+	      struct query_page *ret_page)
+{
+	return ask(q, f, select_log, on_event, (void (*)(void))fn, userdata, ret_page);
 }
 
 static int take_arrival(const struct db_value *v, void *userdata)
@@ -712,7 +725,7 @@ int query_last_arrival(struct query *q, int64_t *ret_arrival)
 			 take_arrival, ret_arrival);
 
 	if (r < 0)
-		(void)snprintf(q->error, sizeof(q->error), "%s", db_error(q->db));
+		keep_error(q);
 	return r;
 }
 
@@ -741,40 +754,35 @@ static int on_operation(const struct db_value *v, void *userdata)
 	return ((query_operation_fn)rows->fn)(&o, rows->userdata);
 }
 
-int query_operations(struct query *q, const struct query_filter *f, query_operation_fn fn,
-		     void *userdata, struct query_page *ret_page)
+static int select_operations(struct builder *b, const struct query_filter *f)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
 	const char *order = f->oldest_first ? "ASC" : "DESC";
-	struct builder b;
-	int r = builder_init(&b, q);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	add(&b,
+	add(b,
 	    "SELECT p.id, p.host, h.name, p.guest, g.name, p.kind, p.begun, p.ended, p.outcome, p.reason, ff.name, "
 	    "t.name FROM operations p LEFT JOIN hosts h ON h.no = p.host LEFT JOIN guests g ON g.uuid = p.guest "
 	    "LEFT JOIN hosts ff ON ff.no = p.from_host LEFT JOIN hosts t ON t.no = p.to_host");
 	if (f->vm) {
-		where(&b);
-		r = add_vm(&b, "p.guest", "g.name", f->vm);
+		where(b);
+		r = add_vm(b, "p.guest", "g.name", f->vm);
 	}
 	if (r >= 0 && f->host) {
-		where(&b);
-		r = add_host(&b, "p.host", f->host);
+		where(b);
+		r = add_host(b, "p.host", f->host);
 	}
-	if (f->operation) {
-		where(&b);
-		add_match(&b, "p.kind", f->operation);
-	}
-	add_id_times(&b, "p.id", f);
+	where_matches(b, "p.kind", f->operation);
+	add_id_times(b, "p.id", f);
 	if (r >= 0)
-		r = add_id_cursor(&b, "p", f);
-	add(&b, " ORDER BY p.id %s, p.host %s", order, order);
-	if (r >= 0)
-		r = run(&b, f, on_operation, &rows, ret_page);
-	builder_release(&b);
+		r = add_id_cursor(b, "p", f);
+	add(b, " ORDER BY p.id %s, p.host %s", order, order);
 	return r;
+}
+
+int query_operations(struct query *q, const struct query_filter *f, query_operation_fn fn,
+		     void *userdata, struct query_page *ret_page)
+{
+	return ask(q, f, select_operations, on_operation, (void (*)(void))fn, userdata, ret_page);
 }
 
 /* --- holes */
@@ -807,7 +815,7 @@ static int add_hole_cursor(struct builder *b, const char *cursor)
 	size_t p, q;
 
 	if (sscanf(cursor, "%lld:%32[0-9a-f]:%lld", &host, epoch, &first) != 3 ||
-	    !epoch_parse(epoch, id))
+	    !hex_parse(epoch, id, 16))
 		return -EINVAL;
 	where(b);
 	p = param(b, 'i', db_int(host));
@@ -817,34 +825,32 @@ static int add_hole_cursor(struct builder *b, const char *cursor)
 	return 0;
 }
 
-int query_holes(struct query *q, const struct query_filter *f, query_hole_fn fn, void *userdata,
-		struct query_page *ret_page)
+static int select_holes(struct builder *b, const struct query_filter *f)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
-	struct builder b;
-	int r = builder_init(&b, q);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	add(&b,
+	add(b,
 	    "SELECT h.name, o.epoch, o.first, o.last, o.found, o.filled, o.lost, o.host FROM holes o LEFT JOIN "
 	    "hosts h ON h.no = o.host");
 	if (!f->all) {
-		where(&b);
-		add(&b, "o.filled IS NULL");
+		where(b);
+		add(b, "o.filled IS NULL");
 	}
 	if (f->host) {
-		where(&b);
-		r = add_host(&b, "o.host", f->host);
+		where(b);
+		r = add_host(b, "o.host", f->host);
 	}
-	add_times(&b, "o.found", f);
+	add_times(b, "o.found", f);
 	if (r >= 0 && has_cursor(f))
-		r = add_hole_cursor(&b, f->cursor);
-	add(&b, " ORDER BY o.host, o.epoch, o.first");
-	if (r >= 0)
-		r = run(&b, f, on_hole, &rows, ret_page);
-	builder_release(&b);
+		r = add_hole_cursor(b, f->cursor);
+	add(b, " ORDER BY o.host, o.epoch, o.first");
 	return r;
+}
+
+int query_holes(struct query *q, const struct query_filter *f, query_hole_fn fn, void *userdata,
+		struct query_page *ret_page)
+{
+	return ask(q, f, select_holes, on_hole, (void (*)(void))fn, userdata, ret_page);
 }
 
 /* --- rejects */
@@ -870,29 +876,23 @@ static int on_reject(const struct db_value *v, void *userdata)
 	return ((query_reject_fn)rows->fn)(&j, rows->userdata);
 }
 
+static int select_rejects(struct builder *b, const struct query_filter *f)
+{
+	add(b, "SELECT no, received, times, topic, host, reason, size, payload FROM rejects");
+	where_matches(b, "host", f->host);
+	add_times(b, "received", f);
+	if (has_cursor(f)) {
+		where(b);
+		add(b, "no < $%zu", param(b, 'i', db_int(strtoll(f->cursor, NULL, 10))));
+	}
+	add(b, " ORDER BY no DESC");
+	return 0;
+}
+
 int query_rejects(struct query *q, const struct query_filter *f, query_reject_fn fn, void *userdata,
 		  struct query_page *ret_page)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
-	struct builder b;
-	int r = builder_init(&b, q);
-
-	if (r < 0)
-		return r;
-	add(&b, "SELECT no, received, times, topic, host, reason, size, payload FROM rejects");
-	if (f->host) {
-		where(&b);
-		add_match(&b, "host", f->host);
-	}
-	add_times(&b, "received", f);
-	if (has_cursor(f)) {
-		where(&b);
-		add(&b, "no < $%zu", param(&b, 'i', db_int(strtoll(f->cursor, NULL, 10))));
-	}
-	add(&b, " ORDER BY no DESC");
-	r = run(&b, f, on_reject, &rows, ret_page);
-	builder_release(&b);
-	return r;
+	return ask(q, f, select_rejects, on_reject, (void (*)(void))fn, userdata, ret_page);
 }
 
 /* --- certificates */
@@ -904,24 +904,19 @@ static int on_certificate(const struct db_value *v, void *userdata)
 	return ((query_certificate_fn)rows->fn)(db_string(&v[0]), db_string(&v[1]), rows->userdata);
 }
 
+static int select_certificates(struct builder *b, const struct query_filter *f)
+{
+	add(b, "SELECT h.name, c.certificate FROM certificates c JOIN hosts h ON h.no = c.host");
+	where_matches(b, "h.name", f->host);
+	add(b, " ORDER BY h.name, c.learned");
+	return 0;
+}
+
 int query_certificates(struct query *q, const struct query_filter *f, query_certificate_fn fn,
 		       void *userdata, struct query_page *ret_page)
 {
-	struct rows rows = {.fn = (void (*)(void))fn, .userdata = userdata};
-	struct builder b;
-	int r = builder_init(&b, q);
-
-	if (r < 0)
-		return r;
-	add(&b, "SELECT h.name, c.certificate FROM certificates c JOIN hosts h ON h.no = c.host");
-	if (f->host) {
-		where(&b);
-		add_match(&b, "h.name", f->host);
-	}
-	add(&b, " ORDER BY h.name, c.learned");
-	r = run(&b, f, on_certificate, &rows, ret_page);
-	builder_release(&b);
-	return r;
+	return ask(q, f, select_certificates, on_certificate, (void (*)(void))fn, userdata,
+		   ret_page);
 }
 
 /* --- totals */
@@ -950,7 +945,7 @@ int query_totals(struct query *q, struct query_totals *ret_totals)
 	int r = db_query(q->db, sql, "", NULL, take_totals, ret_totals);
 
 	if (r < 0)
-		(void)snprintf(q->error, sizeof(q->error), "%s", db_error(q->db));
+		keep_error(q);
 	else
 		ret_totals->bytes = db_size(q->db);
 	return r;
