@@ -40,15 +40,6 @@ static inline uint64_t now_usec(clockid_t clock)
 	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
 }
 
-/* The value of a hexadecimal digit, upper or lower case; -1 if it is not one. */
-static inline int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Frees a pointer of any type. */
 static inline void free_memory(void *p)
 {

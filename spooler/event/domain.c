@@ -18,6 +18,7 @@
 #include <libxml/parser.h>
 #include <libxml/xmlerror.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/event/domain.h"
 #include "spooler/base/util.h"
 
@@ -84,18 +85,12 @@ static void set_text(char **target, const char *text)
 	*target = strdup(text); /* absent if there is no memory */
 }
 
-static void set_uuid(char target[static 37], const char *text)
+static void set_uuid(char target[static UUID_TEXT], const char *text)
 {
-	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	unsigned char uuid[16];
 
-	if (strlen(text) != 36)
-		return;
-	for (int i = 0; i < 36; i++)
-		if (form[i] == '-' ? text[i] != '-' : !strchr("0123456789abcdefABCDEF", text[i]))
-			return;
-	for (int i = 0; i <= 36; i++)
-		target[i] =
-			(char)(text[i] >= 'A' && text[i] <= 'F' ? text[i] - 'A' + 'a' : text[i]);
+	if (uuid_parse(text, uuid))
+		uuid_format(uuid, target);
 }
 
 /* A decimal number with white space around it, or -1. */

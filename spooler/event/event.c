@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <sys/random.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/event/domain.h"
 #include "spooler/event/event.h"
 #include "spooler/event/topic.h"
@@ -79,9 +80,7 @@ static void id_random(char buf[static 37])
 		memset(b, 0, sizeof(b));
 	b[6] = (b[6] & 0x0f) | 0x40; /* UUID version 4 */
 	b[8] = (b[8] & 0x3f) | 0x80;
-	snprintf(buf, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-		 b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-		 b[13], b[14], b[15]);
+	uuid_format(b, buf);
 }
 
 /* --- building JSON: a failure is noted and checked once at the end */

@@ -11,6 +11,7 @@
 #include <gnutls/x509.h>
 #include <stdarg.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/event/signature.h"
 
@@ -139,13 +140,6 @@ static gnutls_datum_t pae_of(const void *payload, size_t size, unsigned char ret
 	return (gnutls_datum_t){ret, (unsigned)((size_t)n + size)};
 }
 
-static void format_digest(const unsigned char digest[static DIGEST],
-			  char ret[static SIGNATURE_KEY_ID])
-{
-	for (size_t i = 0; i < DIGEST; i++)
-		snprintf(ret + 2 * i, 3, "%02x", digest[i]);
-}
-
 static int key_id_of(gnutls_pubkey_t key, char ret_id[static SIGNATURE_KEY_ID])
 {
 	unsigned char id[DIGEST];
@@ -153,7 +147,7 @@ static int key_id_of(gnutls_pubkey_t key, char ret_id[static SIGNATURE_KEY_ID])
 
 	if (gnutls_pubkey_get_key_id(key, GNUTLS_KEYID_USE_SHA256, id, &size) < 0)
 		return -EIO;
-	format_digest(id, ret_id);
+	hex_format(id, DIGEST, ret_id);
 	return 0;
 }
 
@@ -538,7 +532,7 @@ int signing_trust_each(const struct signing_trust *a,
 		if (gnutls_x509_crt_export2(authority, GNUTLS_X509_FMT_DER, &der) >= 0 &&
 		    gnutls_base64_encode2(&der, &base64) >= 0 &&
 		    gnutls_hash_fast(GNUTLS_DIG_SHA256, der.data, der.size, digest) >= 0) {
-			format_digest(digest, fingerprint);
+			hex_format(digest, DIGEST, fingerprint);
 			r = fn((char *)base64.data, fingerprint, userdata);
 		}
 		gnutls_x509_crt_deinit(authority);

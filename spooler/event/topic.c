@@ -10,6 +10,7 @@
  * access lists look for it: brokers that map topics to AMQP routing keys (RabbitMQ) take "." for a
  * "/".
  */
+#include "spooler/base/hex.h"
 #include "spooler/event/topic.h"
 #include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
@@ -119,12 +120,9 @@ bool topic_decode_host(const char *text, size_t n, char ret_host[static 256])
 		int c = (unsigned char)text[i];
 
 		if (c == '%') {
-			int high = i + 2 < n ? hex_digit(text[i + 1]) : -1;
-			int low = high < 0 ? -1 : hex_digit(text[i + 2]);
-
-			if (low < 0)
+			c = i + 2 < n ? hex_byte(text + i + 1) : -1;
+			if (c < 0)
 				return false;
-			c = high << 4 | low;
 			i += 2;
 		}
 		if (c < 0x20 || c == 0x7f || length == 255)

@@ -13,6 +13,7 @@
 #include <gnutls/x509.h>
 #include <stdarg.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/mqtt/credentials-internal.h"
 #include "spooler/base/util.h"
 
@@ -376,18 +377,17 @@ static int load_psk(const struct config_tls *t, struct credentials *c, char **re
 static int parse_pin(const char *s, unsigned char pin[PIN_SIZE])
 {
 	size_t n = 0;
-	int high, low;
+	int byte;
 
 	if (strncasecmp(s, "sha256:", 7) != 0)
 		return -EINVAL;
 	for (s += 7; *s; s += 2) {
 		if (*s == ':' && n > 0)
 			s++;
-		high = hex_digit(s[0]);
-		low = high < 0 ? -1 : hex_digit(s[1]);
-		if (low < 0 || n == PIN_SIZE)
+		byte = hex_byte(s);
+		if (byte < 0 || n == PIN_SIZE)
 			return -EINVAL;
-		pin[n++] = (unsigned char)(high << 4 | low);
+		pin[n++] = (unsigned char)byte;
 	}
 	return n == PIN_SIZE ? 0 : -EINVAL;
 }

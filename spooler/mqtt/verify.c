@@ -12,6 +12,7 @@
 #include <gnutls/x509.h>
 #include <stdarg.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/mqtt/credentials-internal.h"
 #include "spooler/mqtt/verify.h"
 #include "spooler/base/util.h"
@@ -219,6 +220,7 @@ static unsigned status_without_ca(gnutls_x509_crt_t crt, const char *name)
 static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *why, size_t size)
 {
 	unsigned char id[PIN_SIZE];
+	char text[2 * PIN_SIZE + 1];
 	size_t length = sizeof(id), i;
 
 	if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, id, &length) < 0 ||
@@ -229,9 +231,8 @@ static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *
 	for (i = 0; i < c->n_pins; i++)
 		if (memcmp(c->pins[i], id, PIN_SIZE) == 0)
 			return 0;
-	(void)snprintf(why, size, "its public key is not pinned; it is sha256:");
-	for (i = 0; i < PIN_SIZE; i++)
-		append(why, size, "%02x", id[i]);
+	hex_format(id, PIN_SIZE, text);
+	(void)snprintf(why, size, "its public key is not pinned; it is sha256:%s", text);
 	return -EKEYREJECTED;
 }
 

@@ -6,6 +6,7 @@
  * browser can show any part of them. The rest grows without end: newest first, and paged by a
  * cursor, so that a page costs the same however far back it is.
  */
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/api-internal.h"
 

@@ -9,6 +9,7 @@
  *
  * Bounded: EVENTS_MAX events of a guest, GUESTS_MAX guests of a host; `truncated` says so.
  */
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/api-internal.h"
 

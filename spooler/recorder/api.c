@@ -2,6 +2,7 @@
 /* api - see api.h: paths, parameters, and what all answers share. */
 #include <stdarg.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/base/json-time.h"
 #include "spooler/base/log.h"
 #include "spooler/base/utf8.h"
@@ -293,7 +294,7 @@ json_t *json_epoch(const struct db_value *v)
 
 	if (v->type == DB_NULL)
 		return json_null();
-	epoch_format(v->data, text);
+	hex_format(v->data, 16, text);
 	return json_string(text);
 }
 

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdarg.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/base/utf8.h"
 #include "spooler/event/topic.h"
@@ -11,70 +12,6 @@
 #define SOURCE_PREFIX "/virtspool/"
 #define TYPE_STATUS "org.virtspool.status."
 #define SEQUENCE_MAX (INT64_C(1) << 62)
-
-/* --- ids */
-
-/* Hexadecimal digits with dashes at the places of `dashes`, a bit for each. */
-static bool parse_hex(const char *text, uint64_t dashes, unsigned char ret[16])
-{
-	unsigned char out[16];
-
-	for (size_t i = 0, at = 0; i < 16; i++, at += 2) {
-		int high, low;
-
-		if (dashes >> at & 1 && text[at++] != '-')
-			return false;
-		high = hex_digit(text[at]);
-		low = high < 0 ? -1 : hex_digit(text[at + 1]);
-		if (low < 0)
-			return false;
-		out[i] = (unsigned char)(high << 4 | low);
-		if (i == 15 && text[at + 2])
-			return false;
-	}
-	memcpy(ret, out, 16);
-	return true;
-}
-
-bool uuid_parse(const char *text, unsigned char ret_uuid[16])
-{
-	return parse_hex(text, 1 << 8 | 1 << 13 | 1 << 18 | 1 << 23, ret_uuid);
-}
-
-bool epoch_parse(const char *text, unsigned char ret_epoch[16])
-{
-	return parse_hex(text, 0, ret_epoch);
-}
-
-static char *put_hex(const unsigned char *bytes, size_t n, char *to)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < n; i++) {
-		*to++ = digits[bytes[i] >> 4];
-		*to++ = digits[bytes[i] & 15];
-	}
-	*to = 0;
-	return to;
-}
-
-void epoch_format(const unsigned char epoch[16], char ret_text[static 33])
-{
-	(void)put_hex(epoch, 16, ret_text);
-}
-
-void uuid_format(const unsigned char uuid[16], char ret_text[static UUID_TEXT])
-{
-	static const size_t parts[] = {4, 2, 2, 2, 6};
-	char *to = ret_text;
-
-	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
-		if (i)
-			*to++ = '-';
-		to = put_hex(uuid, parts[i], to);
-		uuid += parts[i];
-	}
-}
 
 /* --- JSON */
 
@@ -276,7 +213,7 @@ static int read_event(struct reader *r, const json_t *data, struct cloudevent *e
 		return refuse(r, "'id' is not a UUID of version 7");
 	if (!parse_time(time, &e->time))
 		return refuse(r, "'time' is not a time in UTC (RFC 3339)");
-	if (!epoch_parse(epoch, e->epoch))
+	if (!hex_parse(epoch, e->epoch, 16))
 		return refuse(r, "'epoch' is not 32 hexadecimal digits");
 	if (!parse_number(sequence, &e->sequence) || e->sequence == 0)
 		return refuse(r, "'sequence' is not a number from 1");
@@ -308,7 +245,7 @@ static int read_lost(struct reader *r, const json_t *data, struct cloudevent *e)
 			break;
 		if (first < 1 || last < first || last >= SEQUENCE_MAX)
 			return refuse(r, "'lost' has a range that is not one");
-		if (epoch ? !epoch_parse(epoch, e->lost[e->n_lost].epoch) : !e->has_epoch)
+		if (epoch ? !hex_parse(epoch, e->lost[e->n_lost].epoch, 16) : !e->has_epoch)
 			return refuse(r, "'lost' has an epoch that is not 32 hexadecimal digits");
 		if (!epoch)
 			memcpy(e->lost[e->n_lost].epoch, e->epoch, 16);
@@ -335,7 +272,7 @@ static int read_status(struct reader *r, const json_t *data, struct cloudevent *
 		return refuse(r, "'status' is neither online nor offline");
 	if (time && !parse_time(time, &e->time))
 		return refuse(r, "'time' is not a time in UTC (RFC 3339)");
-	if (epoch && !epoch_parse(epoch, e->epoch))
+	if (epoch && !hex_parse(epoch, e->epoch, 16))
 		return refuse(r, "'epoch' is not 32 hexadecimal digits");
 	e->has_epoch = epoch != NULL;
 	if (sequence && !parse_number(sequence, &e->sequence))

@@ -71,12 +71,3 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size);
 void cloudevent_release(struct cloudevent *e);
 
-/* --- ids as text */
-
-#define UUID_TEXT 37
-void uuid_format(const unsigned char uuid[16], char ret_text[static UUID_TEXT]);
-/* Any UUID, upper or lower case. */
-bool uuid_parse(const char *text, unsigned char ret_uuid[16]);
-/* 32 hexadecimal digits. */
-void epoch_format(const unsigned char epoch[16], char ret_text[static 33]);
-bool epoch_parse(const char *text, unsigned char ret_epoch[16]);

@@ -7,6 +7,7 @@
  */
 #include <jansson.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/live.h"
 #include "spooler/recorder/cloudevent.h"

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/recorder/cloudevent.h"
 
 #define QUERY_LIMIT 1000	/* the default, */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* document-uuid - see document-uuid.h. */
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/spool/document-uuid.h"
 
@@ -54,22 +55,17 @@ static bool is_uuid_element(const struct scan *c)
 	       is_named(p[0], "hookData");
 }
 
-static bool read_uuid(const struct scan *c, char ret_uuid[static 37])
+static bool read_uuid(const struct scan *c, char ret_uuid[static UUID_TEXT])
 {
-	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
-	char uuid[37] = "";
+	unsigned char uuid[16];
+	char text[UUID_TEXT] = "";
 
-	if (c->end - c->s <= 36 || c->s[36] != '<')
+	if (c->end - c->s < UUID_TEXT || c->s[UUID_TEXT - 1] != '<')
 		return false;
-	for (size_t i = 0; i < 36; i++) {
-		char lower =
-			(char)(c->s[i] >= 'A' && c->s[i] <= 'F' ? c->s[i] + 'a' - 'A' : c->s[i]);
-
-		if (form[i] == '-' ? lower != '-' : !lower || !strchr("0123456789abcdef", lower))
-			return false;
-		uuid[i] = lower;
-	}
-	memcpy(ret_uuid, uuid, sizeof(uuid));
+	memcpy(text, c->s, UUID_TEXT - 1);
+	if (!uuid_parse(text, uuid))
+		return false;
+	uuid_format(uuid, ret_uuid);
 	return true;
 }
 

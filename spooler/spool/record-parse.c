@@ -5,20 +5,10 @@
 
 #include "hook/calendar.h"
 #include "hook/crc32c.h"
+#include "spooler/base/hex.h"
 #include "spooler/spool/record-parse.h"
 
 #define CHECKSUM_LINE (sizeof(RECORD_CHECKSUM_KEY) - 1 + 8 + 1)
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* Takes the escapes out of the value where it stands. */
 static bool unescape(char *data, size_t size, struct bytes *ret_value)
@@ -27,10 +17,11 @@ static bool unescape(char *data, size_t size, struct bytes *ret_value)
 
 	for (size_t i = 0; i < size; i++) {
 		if (data[i] == '%') {
-			if (size - i < 3 || hex_digit(data[i + 1]) < 0 ||
-			    hex_digit(data[i + 2]) < 0)
+			int byte = size - i < 3 ? -1 : hex_byte(data + i + 1);
+
+			if (byte < 0)
 				return false;
-			data[n++] = (char)(hex_digit(data[i + 1]) << 4 | hex_digit(data[i + 2]));
+			data[n++] = (char)byte;
 			i += 2;
 		} else {
 			data[n++] = data[i];

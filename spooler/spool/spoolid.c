@@ -1,46 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* spoolid - see spoolid.h. */
 #include "hook/stamp.h"
+#include "spooler/base/hex.h"
 #include "spooler/spool/spoolid.h"
 #include "spooler/base/util.h"
 
 #define ID_SIZE 16
 
-static int hex_value(char c)
-{
-	return c >= 'a' ? c - 'a' + 10 : c - '0';
-}
-
 bool spool_id_parse(const char *name, struct spool_id *ret_id)
 {
-	unsigned char *out = ret_id->id;
-
-	if (!stamp_id_valid(name))
+	if (!stamp_id_valid(name) || !uuid_parse(name, ret_id->id))
 		return false;
-	for (const char *s = name; *s;) {
-		if (*s == '-') {
-			s++;
-			continue;
-		}
-		*out++ = (unsigned char)(hex_value(s[0]) << 4 | hex_value(s[1]));
-		s += 2;
-	}
 	ret_id->source = 0;
 	return true;
 }
 
 void spool_id_name(const struct spool_id *e, char ret_name[static 37])
 {
-	static const char digits[] = "0123456789abcdef";
-	char *out = ret_name;
-
-	for (size_t i = 0; i < ID_SIZE; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*out++ = '-';
-		*out++ = digits[e->id[i] >> 4];
-		*out++ = digits[e->id[i] & 15];
-	}
-	*out = 0;
+	uuid_format(e->id, ret_name);
 }
 
 uint64_t spool_id_ms(const struct spool_id *e)

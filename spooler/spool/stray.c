@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/spool/stray.h"
 #include "hook/spool.h"
 #include "hook/stamp.h"
@@ -42,25 +43,18 @@ char *stray_escape(const char *name)
 	return data;
 }
 
-static int hex_value(char c)
-{
-	const char *digits = "0123456789ABCDEF", *digit = c ? strchr(digits, c) : NULL;
-
-	return digit ? (int)(digit - digits) : -1;
-}
-
 bool stray_unescape(const char *text, char *ret_name, size_t size)
 {
 	_cleanup_free_ char *again = NULL;
 	size_t n = 0;
 
 	for (const char *s = text; *s; s++) {
-		int high = *s == '%' ? hex_value(s[1]) : -1, low = high < 0 ? -1 : hex_value(s[2]);
+		int byte = *s == '%' ? hex_byte(s + 1) : -1;
 
 		if (n + 1 >= size)
 			return false;
-		ret_name[n++] = low < 0 ? *s : (char)(high << 4 | low);
-		s += low < 0 ? 0 : 2;
+		ret_name[n++] = byte < 0 ? *s : (char)byte;
+		s += byte < 0 ? 0 : 2;
 	}
 	ret_name[n] = 0;
 	again = stray_escape(ret_name);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/cloudevent.h"
 
