@@ -12,7 +12,7 @@
 #include "spooler/recorder/api-internal.h"
 
 #define PROBLEMS_MAX 100 /* of each kind */
-#define CRASH_AGE_USEC (86400 * (int64_t)USEC_PER_SEC)
+#define CRASH_AGE_USEC (86400 * (int64_t)USEC_PER_SEC) /* and of forged events */
 #define FLAPPING_USEC (3600 * (int64_t)USEC_PER_SEC)
 #define FLAPPING_STARTS 4
 
@@ -117,6 +117,9 @@ static int list_problems(struct api_request *r, json_t *ret)
 		{"SELECT 'hole-open', h.name, NULL, NULL, NULL, (SELECT min(o.found) FROM holes o WHERE o.host = h.no AND "
 		 "o.filled IS NULL), h.missing FROM hosts h WHERE h.missing > 0 ORDER BY h.missing DESC LIMIT $1",
 		 "i"},
+		{"SELECT 'event-forged', host, NULL, NULL, NULL, max(received), sum(times) FROM rejects WHERE reason LIKE "
+		 "'forged: %' AND received > $2 GROUP BY host ORDER BY 6 DESC LIMIT $1",
+		 "ii"},
 	};
 	int64_t now = (int64_t)now_usec(CLOCK_REALTIME);
 	json_t *items = json_array();

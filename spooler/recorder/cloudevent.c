@@ -334,6 +334,14 @@ static int read_payload(struct reader *r, const void *payload, size_t size, stru
 								    : read_event(r, data, e);
 }
 
+const char *cloudevent_signature(unsigned flags)
+{
+	return flags & EVENT_VERIFIED	? "verified"
+	       : flags & EVENT_SIGNED	? "unknown"
+	       : flags & EVENT_UNSIGNED ? "unsigned"
+					: "unchecked";
+}
+
 int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, const void *payload,
 		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size)
 {

@@ -27,7 +27,12 @@ enum event_flags {
 	EVENT_UNORDERED = 1 << 3, /* its epoch is its own */
 	EVENT_SIGNED = 1 << 4,	  /* it carries a signature */
 	EVENT_VERIFIED = 1 << 5,  /* which was its host's, when it arrived */
+	EVENT_UNSIGNED = 1 << 6,  /* it carried none, when signatures were looked at */
 };
+
+/* verified, unsigned, unknown (no certificate of its host had the key), unchecked (signatures were
+   not looked at) */
+const char *cloudevent_signature(unsigned flags);
 
 enum cloudevent_kind { CLOUDEVENT_EVENT, CLOUDEVENT_STATUS };
 

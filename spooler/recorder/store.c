@@ -167,8 +167,7 @@ static void take_verdict(const struct store *s, struct item *e, const struct ver
 	if (v->is_status)
 		return;
 	e->judged = true;
-	if (v->result != VERIFICATION_UNSIGNED)
-		e->event.flags |= EVENT_SIGNED;
+	e->event.flags |= v->result == VERIFICATION_UNSIGNED ? EVENT_UNSIGNED : EVENT_SIGNED;
 	if (v->result == VERIFICATION_VERIFIED)
 		e->event.flags |= EVENT_VERIFIED;
 	e->rejected = v->result == VERIFICATION_FORGED ||
@@ -400,6 +399,8 @@ static int write_reject(struct store *s, const struct item *e, int64_t now)
 	const struct store_message *m = e->message;
 	char topic[1024], host[256] = "", why[sizeof(e->why) * 3 + 1];
 	size_t n = strnlen(m->topic, 300);
+	bool forged = e->judged && e->verification == VERIFICATION_FORGED;
+	size_t most = forged ? STORE_FORGED_PAYLOAD_MAX : STORE_REJECT_PAYLOAD_MAX;
 	unsigned char key[16];
 
 	topic[utf8_replace_controls(m->topic, n, topic)] = 0;
@@ -417,9 +418,7 @@ static int write_reject(struct store *s, const struct item *e, int64_t now)
 			host[0] ? db_text(host) : db_null(),
 			db_text(why),
 			db_int((int64_t)m->size),
-			db_bytes(m->payload, m->size < STORE_REJECT_PAYLOAD_MAX
-						     ? m->size
-						     : STORE_REJECT_PAYLOAD_MAX),
+			db_bytes(m->payload, m->size < most ? m->size : most),
 		};
 
 		return db_run(s->db, &insert_reject, row, 1, NULL, NULL);

@@ -13,6 +13,7 @@ import urllib.request
 
 import pytest
 from lib import wait_until
+from lib.browser import Browser
 from lib.programs import tool
 from lib.verify import verify
 from lib.watch import Watch
@@ -227,6 +228,21 @@ def test_watch_shows_what_is_verified(bed):
 # --- the recorder
 
 
+def get(recorder, path):
+    with urllib.request.urlopen(f"{recorder.url}/{path}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def check_page(recorder):
+    with Browser(recorder.url) as page:
+        page.open("#/log")
+        badges = "return [...document.querySelectorAll('td .signature')].map((b) => b.textContent).sort()"
+        page.wait(lambda: page.run(badges) == ["unsigned", "verified", "verified"], "each event has its badge")
+        page.open("#/")
+        page.wait(lambda: "Forged events claim to be from: host" in page.text("[aria-label='Needs attention']"), "the forged ones are reported")
+        assert not page.complaints()
+
+
 @pytest.mark.parametrize("mode", ["mark", "required"])
 def test_the_recorder_takes_no_forgery(bed, mode):
     bed.broker.start()
@@ -257,8 +273,14 @@ def test_the_recorder_takes_no_forgery(bed, mode):
     assert sum(r.startswith("forged: ") for r in reasons) == len(lies)
     flags = dict(recorder.sql("SELECT sequence, flags FROM events"))
     assert [bool(flags[n] & 32) for n in sorted(flags)] == [True, True] + [False] * unsigned
-    with urllib.request.urlopen(recorder.url + "/metrics", timeout=10) as page:
-        assert f'virtspool_recorder_signatures_total{{result="forged"}} {len(lies)}\n' in page.read().decode()
+    assert f'virtspool_recorder_signatures_total{{result="forged"}} {len(lies)}\n' in get(recorder, "metrics")
+    shown = [e["signature"] for e in json.loads(get(recorder, "api/v1/log"))["events"]]
+    assert sorted(shown) == ["unsigned"] * unsigned + ["verified"] * 2
+    problems = json.loads(get(recorder, "api/v1/summary"))["problems"]["items"]
+    assert [(p["host"], p["count"]) for p in problems if p["kind"] == "event-forged"] == [("host", len(lies))]
+    assert recorder.command("log").stdout.count(" verified\n") == 2
+    if unsigned:
+        check_page(recorder)
     recorder.stop()
 
 

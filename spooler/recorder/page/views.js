@@ -187,7 +187,8 @@ function eventRows(events, { withGuest, withHost, openEvent, at }) {
     h("td", {}, moment(e.time)), withHost && h("td", {}, hostLink(e.host)),
     withGuest && h("td", {}, e.guest ? guestLink(e.guest, e.name, around(e.time)) : shown(e.name || "–")),
     h("td", {}, h("button", { type: "button", class: "link", title: t("expand"), onclick: () => openEvent(e) }, shown(word(e.operation)))),
-    h("td", {}, e.reason ? shown(word(e.reason)) : "", e.replayed ? h("small", { class: "quiet" }, " " + t("replayed")) : ""),
+    h("td", {}, e.reason ? shown(word(e.reason)) : "", e.replayed ? h("small", { class: "quiet" }, " " + t("replayed")) : "",
+      e.signature === "unchecked" ? "" : h("small", { class: "signature " + plain(e.signature), title: t("signature.title." + e.signature) }, t("signature." + e.signature))),
     h("td", { class: "extra quiet" }, e.origin === "api" ? t("api") : e.origin === "hook" ? t("hook") : shown(e.origin))));
 }
 
