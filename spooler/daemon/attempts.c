@@ -24,6 +24,11 @@ void attempts_note(struct attempts *a, const struct spool_id *e, const char *top
 {
 	size_t i = find(a, e);
 
+	for (size_t k = 0; i == ATTEMPTS_MAX && k < ATTEMPTS_MAX; k++)
+		if (a->table[k].key == 0) { /* those that others wait for are kept */
+			attempts_forget(a, &a->table[k].entry);
+			i = a->n;
+		}
 	if (i == ATTEMPTS_MAX)
 		return;
 	if (i == a->n)

@@ -15,6 +15,9 @@
 #define PARTING_USEC                                                                               \
 	USEC_PER_SEC	    /* a connection that ends this soon after a refusal ends over it */
 #define NO_SUBSCRIBERS 0x10 /* MQTT 5: No matching subscribers */
+#define SUBSCRIBER_USEC                                                                            \
+	(10 * USEC_PER_SEC) /* the longest wait until the next look for a subscriber */
+#define ALL_REFUSED DENIED_PER_MINUTE /* refusals in a row that may mean that nothing is taken */
 
 struct in_flight {
 	struct spool_id entry;
@@ -41,8 +44,10 @@ struct delivery {
 	struct poison poison;
 	struct poison_sizes *sizes; /* of each broker */
 	struct attempts attempts;
+	unsigned refusals; /* in a row, since an event was taken */
 	uint64_t busy_backoff_usec;
 	uint64_t paused_until_usec;
+	bool paused_by_refusal;
 	uint64_t unheard,
 		unheard_since_usec; /* answers 0x10 in a row; the time of the first of these events */
 
@@ -118,7 +123,23 @@ static void schedule_release(struct delivery *d)
 void delivery_pause(struct delivery *d, uint64_t usec)
 {
 	d->paused_until_usec = now_usec(CLOCK_MONOTONIC) + usec;
+	d->paused_by_refusal = false;
 	timer_start(d->pause, usec);
+}
+
+static void end_pause(struct delivery *d)
+{
+	d->paused_until_usec = 0;
+	(void)sd_event_source_set_enabled(d->pause, SD_EVENT_OFF);
+}
+
+/* The next one may be refused as well. */
+static void pause_after_refusal(struct delivery *d)
+{
+	if (d->paused_until_usec > now_usec(CLOCK_MONOTONIC))
+		return;
+	delivery_pause(d, DENIED_USEC);
+	d->paused_by_refusal = true;
 }
 
 /* Too much to remember: nothing goes past this one then. */
@@ -294,6 +315,8 @@ static enum admission judge(struct delivery *d, const struct offer *o)
 	e.size = link_packet_size(d->link, o->event->topic, o->event->payload_size);
 	if (waits_for_rights(d, o) || waits_for_size(d, o->key))
 		return ADMISSION_HOLD;
+	if (d->refusals >= ALL_REFUSED && d->n_window > 0)
+		return ADMISSION_WAIT; /* one at a time, until one is taken */
 	if (e.size > announced)
 		return exceeds_announced(d, o, announced);
 	switch (poison_admit(&d->poison, &e, d->n_window, &probe_size)) {
@@ -444,9 +467,24 @@ void delivery_skip(struct delivery *d, const struct spool_id *e, size_t file_siz
 	(void)queue_skip(d->queue, e, keeps(d));
 }
 
+/* The broker takes an event. After so many refusals something may have changed: the others are tried
+   soon, and when one of them is taken, all at once. */
+static bool end_refusals(struct delivery *d)
+{
+	bool changed = d->refusals >= ALL_REFUSED;
+
+	d->refusals = 0;
+	if (changed)
+		denied_retry_soon(&d->denied);
+	if (changed && d->paused_by_refusal)
+		end_pause(d);
+	return changed;
+}
+
 static void delivered(struct delivery *d, const struct in_flight *f)
 {
 	struct denied_key *denied = denied_find(&d->denied, f->key);
+	bool changed = end_refusals(d);
 	int k;
 
 	stats_note_latency(d->stats, now_usec(CLOCK_MONOTONIC) - f->published_usec);
@@ -466,7 +504,7 @@ static void delivered(struct delivery *d, const struct in_flight *f)
 		note_archived(d, &f->entry, f->file_size);
 	if (denied)
 		denied_remove(&d->denied, denied);
-	if (denied || d->n_too_large > 0)
+	if (denied || changed || d->n_too_large > 0)
 		release_held(d);
 	d->n_too_large = 0;
 }
@@ -525,6 +563,26 @@ static void log_delivered(const struct delivery *d, const struct in_flight *f, u
 		  f->topic ? f->topic : "?", reason_name(reason_code), texts.code);
 }
 
+/* The key of a domain that was not refused before; NULL: there are too many to remember. */
+static struct denied_key *add_denied(struct delivery *d, uint64_t key)
+{
+	struct denied_key *k = denied_add(&d->denied, key);
+
+	if (!k)
+		denied_count_attempt(&d->denied);
+	if (!denied_may_try(&d->denied, now_usec(CLOCK_MONOTONIC)))
+		pause_after_refusal(d); /* one domain after the other: perhaps all */
+	return k;
+}
+
+static uint64_t denied_backoff(const struct delivery *d, uint64_t previous_usec,
+			       unsigned reason_code)
+{
+	uint64_t next = next_backoff(d, previous_usec);
+
+	return reason_code == NO_SUBSCRIBERS && next > SUBSCRIBER_USEC ? SUBSCRIBER_USEC : next;
+}
+
 static void denied(struct delivery *d, const struct in_flight *f, unsigned reason_code,
 		   bool ends_connection)
 {
@@ -534,21 +592,24 @@ static void denied(struct delivery *d, const struct in_flight *f, unsigned reaso
 
 	(void)snprintf(why, sizeof(why), "%s (0x%02x)", reason_name(reason_code), reason_code);
 	d->stats->denied++;
+	d->refusals++;
+	stats_note_error(d->stats,
+			 reason_code == NO_SUBSCRIBERS
+				 ? "broker %s has no subscriber for topic %s: %s"
+				 : "broker %s refuses an event on topic %s: %s",
+			 link_broker_url(d->link), f->topic ? f->topic : "?", why);
 	if (!k) {
 		log_denied(d, f, why, reason_code);
-		k = denied_add(&d->denied, f->key);
-		if (!k) {
-			stand_still(d, &f->entry);
-			return;
-		}
-		if (!denied_may_try(&d->denied, now)) /* one domain after the other: perhaps all */
-			delivery_pause(d, DENIED_USEC);
+		k = add_denied(d, f->key);
 	}
-	stats_note_error(d->stats, "broker %s refuses an event on topic %s: %s",
-			 link_broker_url(d->link), f->topic ? f->topic : "?", why);
+	if (!k) { /* nothing goes past this one */
+		queue_put_back(d->queue, &f->entry);
+		pause_after_refusal(d);
+		return;
+	}
 	k->ends_connection |= ends_connection;
 	if (k->trying || k->backoff_usec == 0)
-		k->backoff_usec = next_backoff(d, k->backoff_usec);
+		k->backoff_usec = denied_backoff(d, k->backoff_usec, reason_code);
 	k->retry_usec = now + backoff_scatter(k->backoff_usec);
 	if (!k->trying)
 		denied_count_attempt(&d->denied);
@@ -601,7 +662,7 @@ static void note_answer(struct delivery *d, const struct in_flight *f, unsigned 
 
 	d->refused_key = 0;
 	d->stats->answers[reason_code & 0xff]++;
-	if (reason_code != NO_SUBSCRIBERS)
+	if (reason_code != NO_SUBSCRIBERS || d->config->mqtt.require_subscriber)
 		d->unheard = d->unheard_since_usec = 0;
 	else if (d->unheard++ == 0)
 		d->unheard_since_usec = spool_id_ms(&f->entry) * 1000;
@@ -651,6 +712,7 @@ void delivery_probed(struct delivery *d, size_t packet_size)
 void delivery_connected(struct delivery *d)
 {
 	d->delivered = d->n_too_large = 0;
+	d->refusals = 0;
 	d->nothing_else = false;
 	d->refused_key = 0;
 	poison_connected(&d->poison, &d->sizes[link_broker(d->link)], link_can_probe(d->link),
@@ -728,8 +790,7 @@ void delivery_flush(struct delivery *d)
 	if (d->sizes)
 		memset(d->sizes, 0, d->config->n_brokers * sizeof(*d->sizes));
 	d->busy_backoff_usec = 0;
-	d->paused_until_usec = 0;
-	(void)sd_event_source_set_enabled(d->pause, SD_EVENT_OFF);
+	end_pause(d);
 	release_held(d);
 }
 
@@ -781,6 +842,17 @@ bool delivery_has_attempted(const struct delivery *d, const struct spool_id *e)
 	return attempts_find(&d->attempts, e);
 }
 
+/* Of the refused events of one domain the oldest counts those that wait; the others wait for it,
+   like all later ones. */
+static bool is_first_of_key(const struct attempts *all, const struct attempt *a)
+{
+	for (size_t i = 0; i < all->n; i++)
+		if (all->table[i].key == a->key &&
+		    spool_id_compare(&all->table[i].entry, &a->entry) < 0)
+			return false;
+	return true;
+}
+
 void delivery_prune_attempts(struct delivery *d)
 {
 	uint64_t real = now_usec(CLOCK_REALTIME), now = now_usec(CLOCK_MONOTONIC);
@@ -791,6 +863,8 @@ void delivery_prune_attempts(struct delivery *d)
 
 		if (!queue_has(d->queue, &a->entry)) {
 			attempts_forget(&d->attempts, &a->entry);
+		} else if (k && !is_first_of_key(&d->attempts, a)) {
+			a->key = a->next_usec = a->waiting = 0;
 		} else if (k) {
 			a->waiting = denied_waiting(k) > 0 ? denied_waiting(k) - 1 : 0;
 			a->next_usec = k->retry_usec > now ? real + k->retry_usec - now : 0;

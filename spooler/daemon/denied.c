@@ -41,10 +41,15 @@ void denied_remove(struct denied *d, struct denied_key *k)
 	denied_retry_all(d);
 }
 
-void denied_retry_all(struct denied *d)
+void denied_retry_soon(struct denied *d)
 {
 	for (size_t i = 0; i < d->n; i++)
 		d->keys[i].retry_usec = 0;
+}
+
+void denied_retry_all(struct denied *d)
+{
+	denied_retry_soon(d);
 	d->attempts = 0;
 }
 
@@ -68,7 +73,8 @@ bool denied_may_try(struct denied *d, uint64_t now_usec)
 
 void denied_count_attempt(struct denied *d)
 {
-	d->attempts++;
+	if (d->attempts < DENIED_PER_MINUTE) /* a longer row of refusals is not paid for later */
+		d->attempts++;
 }
 
 void denied_forget_attempts(struct denied *d)

@@ -50,6 +50,8 @@ struct denied_key *denied_find(const struct denied *d, uint64_t key);
 struct denied_key *denied_add(struct denied *d, uint64_t key);
 /* An event of it was taken. Who grants one right may have granted others: those are due at once. */
 void denied_remove(struct denied *d, struct denied_key *k);
+/* All keys are due, as soon as the bucket has room. */
+void denied_retry_soon(struct denied *d);
 /* All keys are due at once: an administrator has changed something. */
 void denied_retry_all(struct denied *d);
 

@@ -423,44 +423,59 @@ static void judge_subscriber(const struct verdict_facts *f, struct verdict *v)
 
 /* --- what waits */
 
-/* Events that a broker refused and that are tried again, and those of the same guests after
-   them. */
-static void judge_refused(const struct verdict_facts *f, struct verdict *v)
+/* mqtt.require_subscriber is set, and nobody has subscribed. */
+static bool lacks_subscriber(const struct status_attempt *a)
+{
+	return strstr(a->why, "(0x10)");
+}
+
+/* Events that a broker refused, or that lack a subscriber, and those of the same guests after them. */
+static bool judge_held(const struct verdict_facts *f, bool unheard, struct verdict *v)
 {
 	const struct status_file *s = f->status;
 	const struct status_attempt *first = NULL;
-	uint64_t events = 0, guests = 0, tried = 0;
+	uint64_t events = 0, guests = 0;
 	char count[48], vms[48];
 
 	for (size_t i = 0; i < s->n_attempts; i++) {
 		const struct status_attempt *a = &s->attempts[i];
 
-		tried++;
-		if (!a->refused || !a->topic)
+		if (!a->refused || !a->topic || lacks_subscriber(a) != unheard)
 			continue;
 		events += 1 + a->waiting;
 		guests++;
 		first = first ? first : a;
 	}
-	if (first) {
-		format_count(events, "event", count);
-		format_count(guests, "VM", vms);
-		remedy(find(v, VERDICT_REFUSED, VERDICT_DEGRADED, first->topic,
-			    "%s of %s wait%s because the broker refuses them: %s on topic %s",
-			    count, vms, events == 1 ? "s" : "", first->why, first->topic),
-		       strstr(first->why, "0x10")
-			       ? "they are sent when a consumer subscribes; virtspool show %.18s shows the "
-				 "first"
-			       : "grant this host the right to publish there; they are sent then, and "
-				 "virtspool show %.18s shows the first",
-		       first->id);
-	} else if (tried > 0) {
-		format_count(tried, "event", count);
-		remedy(find(v, VERDICT_REFUSED, VERDICT_DEGRADED, s->attempts[0].id,
-			    "%s wait%s after an attempt without success: %s", count,
-			    tried == 1 ? "s" : "", s->attempts[0].why),
-		       "virtspool show %.18s shows the event", s->attempts[0].id);
-	}
+	if (!first)
+		return false;
+	format_count(events, "event", count);
+	format_count(guests, "VM", vms);
+	remedy(find(v, unheard ? VERDICT_NO_SUBSCRIBER : VERDICT_REFUSED, VERDICT_DEGRADED,
+		    first->topic, "%s of %s wait%s because %s: %s on topic %s", count, vms,
+		    events == 1 ? "s" : "",
+		    unheard ? "nobody has subscribed" : "the broker refuses them", first->why,
+		    first->topic),
+	       unheard ? "they are sent when a consumer subscribes; virtspool show %.18s shows the "
+			 "first"
+		       : "grant this host the right to publish there; they are sent then, and "
+			 "virtspool show %.18s shows the first",
+	       first->id);
+	return true;
+}
+
+static void judge_attempts(const struct verdict_facts *f, struct verdict *v)
+{
+	const struct status_file *s = f->status;
+	bool refused = judge_held(f, false, v), unheard = judge_held(f, true, v);
+	char count[48];
+
+	if (refused || unheard || s->n_attempts == 0)
+		return;
+	format_count(s->n_attempts, "event", count);
+	remedy(find(v, VERDICT_REFUSED, VERDICT_DEGRADED, s->attempts[0].id,
+		    "%s wait%s after an attempt without success: %s", count,
+		    s->n_attempts == 1 ? "s" : "", s->attempts[0].why),
+	       "virtspool show %.18s shows the event", s->attempts[0].id);
 }
 
 static void judge_waiting(const struct verdict_facts *f, struct verdict *v)
@@ -469,7 +484,7 @@ static void judge_waiting(const struct verdict_facts *f, struct verdict *v)
 	uint64_t age = age_s(f, f->oldest_usec);
 	char text[48];
 
-	judge_refused(f, v);
+	judge_attempts(f, v);
 	if (s->unreadable > 0) {
 		format_count(s->unreadable, "record", text);
 		remedy(find(v, VERDICT_UNREADABLE_RECORDS, VERDICT_DEGRADED, f->spool_dir,

@@ -91,6 +91,35 @@ def test_nobody_subscribes(bed):
     wait_until(lambda: findings(bed) == ({}, 0), what="somebody listens")
 
 
+def test_events_wait_for_a_subscriber(bed):
+    """mqtt.require_subscriber: of 40 domains nothing is lost; few probes; the first subscriber starts delivery of all."""
+    domains = 40
+    bed.daemon.config["mqtt"] = {"require_subscriber": True}  # and the default back-off, of up to a minute
+    bed.broker.start()
+    for i in range(domains):
+        bed.hook("started", domain=f"vm{i}")
+        bed.hook("stopped", domain=f"vm{i}")
+    bed.daemon.start()
+    wait_until(lambda: bed.daemon.status().get("queue", {}).get("denied_domains", 0) > 20, 20, "one after the other")
+    found, code = findings(bed)
+    cause = found["no_subscriber"]["cause"]
+    events, guests, topic = re.match(
+        r"(\d+) events of (\d+) VMs wait because nobody has subscribed: No matching subscribers \(0x10\) on topic (\S+)$", cause
+    ).groups()
+    assert code == 1 and int(guests) <= domains and 2 * int(guests) - 1 <= int(events) <= 2 * int(guests)
+    assert topic == found["no_subscriber"]["object"]
+    assert "replay" not in found["no_subscriber"]["remedy"]  # they are not in sent/
+    assert bed.daemon.status()["events"]["published"] < 2 * domains
+    listed = json.loads(bed.run("virtspool", "list", "new", "--json", "--oldest", "-n1").stdout)
+    assert listed["why"] == "No matching subscribers (0x10)" and listed["attempts"] >= 1, listed
+    assert bed.spool.names("sent") == []
+    subscriber = bed.subscriber()
+    subscriber.wait_for(2 * domains, 20)
+    bed.spool.wait_empty()
+    subscriber.check_complete(concurrent=True)
+    wait_until(lambda: findings(bed) == ({}, 0), what=lambda: f"somebody listens: {findings(bed)}")
+
+
 def test_a_connection_that_flaps(bed):
     class Closes(Behaviour):
         def publish(self, c, publish):

@@ -43,17 +43,32 @@ static void test_attempts(void **state)
 	attempts_forget(&a, &one);
 	assert_null(attempts_find(&a, &one));
 	assert_string_equal(attempts_find(&a, &two)->why, "lost");
+	attempts_note_retry(&a, &two, 5, 1000);
 	for (unsigned n = 3; n < 2 * ATTEMPTS_MAX; n++) {
 		struct spool_id e = id(n);
 
 		attempts_note(&a, &e, NULL, "no room for it");
 	}
-	assert_int_equal(a.n, ATTEMPTS_MAX);
+	assert_int_equal(a.n, ATTEMPTS_MAX); /* those that others wait for are kept */
 	attempts_note(&a, &two, NULL, "still counted");
 	assert_int_equal(attempts_find(&a, &two)->count, 2);
 }
 
 /* --- denied ordering keys */
+
+/* A row of refusals that nobody could prevent does not put off the next attempt for minutes. */
+static void test_a_long_row_of_refusals(void **state)
+{
+	static struct denied d; /* zeroed */
+	uint64_t now = 1;
+
+	(void)state;
+	assert_true(denied_may_try(&d, now));
+	for (unsigned i = 0; i < 1000; i++)
+		denied_count_attempt(&d);
+	assert_false(denied_may_try(&d, now));
+	assert_true(denied_may_try(&d, now + DENIED_USEC));
+}
 
 static struct record record(const char *driver, const char *object)
 {
@@ -531,6 +546,7 @@ int main(void)
 		cmocka_unit_test(test_ordering_keys),
 		cmocka_unit_test(test_denied),
 		cmocka_unit_test(test_denied_attempts_are_bounded),
+		cmocka_unit_test(test_a_long_row_of_refusals),
 		cmocka_unit_test(test_poison_is_found),
 		cmocka_unit_test(test_sizes_are_found),
 		cmocka_unit_test(test_broken_broker_convicts_nobody),

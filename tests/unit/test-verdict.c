@@ -117,6 +117,7 @@ ROW(two_clients, h->status.losses_last_hour = 60; h->status.losses_idle = 50;
 ROW(unheard, h->status.unheard = 3; h->status.unheard_since_usec = NOW - HOURS(1))
 ROW(once_unheard, h->status.unheard = 2; h->status.unheard_since_usec = NOW - HOURS(1))
 ROW(refused, add_attempt(h, "Not authorized (0x87)", "virtspool/v1/kvm1/qemu/u/started", 214))
+ROW(lacks_subscriber, add_attempt(h, "No matching subscribers (0x10)", "v/k/q/u/started", 2))
 ROW(lost_answer, add_attempt(h, "the connection was lost before the answer", NULL, 0))
 ROW(late, h->facts.oldest_usec = NOW - 60 * USEC_PER_SEC; h->facts.live = 1)
 ROW(not_late, h->facts.oldest_usec = NOW - 59 * USEC_PER_SEC; h->facts.live = 1)
@@ -216,6 +217,11 @@ static const struct {
 	 "215 events of 1 VM wait because the broker refuses them: Not authorized (0x87) on topic "
 	 "virtspool/v1/kvm1/qemu/u/started",
 	 "grant this host"},
+	{"no subscriber, and they are kept", lacks_subscriber, VERDICT_NO_SUBSCRIBER,
+	 VERDICT_DEGRADED, "v/k/q/u/started",
+	 "3 events of 1 VM wait because nobody has subscribed: No matching subscribers (0x10) on "
+	 "topic v/k/q/u/started",
+	 "when a consumer subscribes"},
 	{"tried without an answer", lost_answer, VERDICT_REFUSED, VERDICT_DEGRADED, "01900000",
 	 "1 event waits after an attempt", "virtspool show 01900000-0000-7000"},
 	{"late", late, VERDICT_LATE, VERDICT_DEGRADED, "/spool",
