@@ -19,15 +19,6 @@
 
 #define SYSTEM_STORE "the system's trust store"
 
-/* As RFC 9325 recommends: forward secrecy and authenticated encryption only, no SHA-1. Without
-   the versions, which minimum_version adds; without resumption, see transport.c. */
-#define PRIORITY(kx)                                                                               \
-	"NORMAL:-KX-ALL:" kx                                                                       \
-	":-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:-MAC-ALL:+AEAD"                 \
-	":-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:-SIGN-DSA-SHA1"
-#define PRIORITY_CERTIFICATES PRIORITY("+ECDHE-ECDSA:+ECDHE-RSA")
-#define PRIORITY_PSK PRIORITY("+ECDHE-PSK:+DHE-PSK")
-
 struct secret {
 	char *data;
 	size_t size;
@@ -421,7 +412,7 @@ static int load_priority(const struct config_tls *t, struct credentials *c, char
 			     only_13 ? ":-VERS-TLS1.2" : "");
 	else
 		r = asprintf(&text, "%s:-VERS-ALL:+VERS-TLS1.3%s",
-			     c->psk ? PRIORITY_PSK : PRIORITY_CERTIFICATES,
+			     c->psk ? TLS_PRIORITY_PSK : TLS_PRIORITY,
 			     only_13 ? "" : ":+VERS-TLS1.2");
 	if (r < 0) {
 		text = NULL;

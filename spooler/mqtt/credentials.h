@@ -12,6 +12,18 @@
 
 #include "spooler/config/config.h"
 
+/*
+ * GnuTLS priorities, as RFC 9325 recommends: forward secrecy and authenticated encryption only, no
+ * SHA-1, certificates with RSA keys of at least 2048 bits. Without the versions, which are added;
+ * without resumption, see transport.c.
+ */
+#define TLS_PRIORITY_OF(kx)                                                                        \
+	"NORMAL:-KX-ALL:" kx                                                                       \
+	":-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:-MAC-ALL:+AEAD"                 \
+	":-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:-SIGN-DSA-SHA1:%PROFILE_MEDIUM"
+#define TLS_PRIORITY TLS_PRIORITY_OF("+ECDHE-ECDSA:+ECDHE-RSA")
+#define TLS_PRIORITY_PSK TLS_PRIORITY_OF("+ECDHE-PSK:+DHE-PSK")
+
 struct credentials;
 /* Returns 0, or a negative errno with a sentence in *ret_error (to be freed) that names the
    file. */

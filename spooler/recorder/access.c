@@ -8,10 +8,11 @@
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/config/config.h"
+#include "spooler/mqtt/credentials.h"
 #include "spooler/recorder/access.h"
 
 #define TOKEN_MIN 16
-#define PRIORITY "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+#define PRIORITY TLS_PRIORITY ":-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define CHAIN_MAX 8
 
 struct access {

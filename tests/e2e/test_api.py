@@ -2,6 +2,7 @@
 """The recorder's web server: what etc/recorder-api.json says of it, who may read, limits, the live stream, the metrics."""
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -278,6 +279,17 @@ def test_a_token_or_a_certificate_is_needed(bed, protected):
     assert get(url, trust(bed, "broker"))[0] == 401, "a server's certificate is not a client's"
     for path in ("/", "/metrics", "/api/v1/live", "/api/v1/openapi.json"):
         assert get(protected.url + path, trust(bed))[0] == 401
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA", "AES128-GCM-SHA256", "AES128-SHA"])
+def test_only_forward_secrecy_and_authenticated_encryption_are_served(bed, protected, ciphers):
+    """As our clients: RFC 9325. With one that is allowed the same handshake succeeds."""
+    for names, works in ((ciphers, False), ("ECDHE+AESGCM", True)):
+        context = trust(bed, "consumer")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(names + ":@SECLEVEL=0")
+        with raw(protected) as s, contextlib.nullcontext() if works else pytest.raises(ssl.SSLError):
+            context.wrap_socket(s, server_hostname="localhost").close()
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(bed, protected):

@@ -4,16 +4,22 @@ TLS between the daemon and a broker: each way to succeed, and each failure that 
 spool, and the log says why in words. Real virtspoold against mosquitto, gnutls-serv, and Python's ssl.
 """
 
+import contextlib
 import os
+import select
 import socket
 import struct
 import subprocess
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lib import Behaviour, Process, free_port, wait_until
 from lib.namespaces import Namespaces
-from lib.programs import missing, tool
+from lib.programs import missing, program, tool
+from lib.waiting import PATIENCE
+from lib.watch import Watch
 
 
 def start_against(bed, url, **tls):
@@ -246,52 +252,168 @@ def test_tls_1_2_is_not_enough(bed):
     check_refused(bed, daemon, "no common TLS version or cipher")
 
 
-def client_hello(bed, **tls):
-    """(cipher suites, signature schemes, ALPN protocols) of our first message."""
+class ClientHello:
+    """The first message of a TLS client (RFC 8446, section 4.1.2)."""
+
+    def __init__(self, message):
+        assert message[0] == 22 and message[5] == 1, message[:16]
+        at = 5 + 4 + 2 + 32  # record, handshake, version, random
+        at += 1 + message[at]
+        n = int.from_bytes(message[at : at + 2], "big")
+        self.suites = numbers(message[at + 2 : at + 2 + n])
+        at += 2 + n
+        n = message[at]
+        self.compression = message[at + 1 : at + 1 + n]
+        at += 1 + n + 2
+        self.extensions = {}
+        while at < len(message):
+            kind, n = struct.unpack(">HH", message[at : at + 4])
+            self.extensions[kind] = message[at + 4 : at + 4 + n]
+            at += 4 + n
+
+    def numbers(self, kind, length=2):
+        """The list of 16-bit numbers in an extension, after its length of so many bytes."""
+        return numbers(self.extensions.get(kind, b"\0\0")[length:])
+
+    @property
+    def alpn(self):
+        return self.extensions.get(16, b"\0\0")[2:]
+
+
+def numbers(data):
+    return [int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2)]
+
+
+@contextlib.contextmanager
+def listening():
+    """A server that reads what a client says first: its URL, and a function that returns the message."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        start_against(bed, f"mqtts://localhost:{listener.getsockname()[1]}", **tls)
-        with listener.accept()[0] as connection:
-            hello = connection.recv(65536)
-    at = 5 + 4 + 2 + 32  # record, handshake, version, random
-    at += 1 + hello[at]
-    n = int.from_bytes(hello[at : at + 2], "big")
-    suites = [int.from_bytes(hello[i : i + 2], "big") for i in range(at + 2, at + 2 + n, 2)]
-    at += 2 + n
-    at += 1 + hello[at] + 2
-    extensions = {}
-    while at < len(hello):
-        kind, n = struct.unpack(">HH", hello[at : at + 4])
-        extensions[kind] = hello[at + 4 : at + 4 + n]
-        at += 4 + n
-    schemes = extensions.get(13, b"\0\0")[2:]
-    alpn = extensions.get(16, b"\0\0")[2:]
-    return suites, [int.from_bytes(schemes[i : i + 2], "big") for i in range(0, len(schemes), 2)], alpn
+        listener.settimeout(15 * PATIENCE)
+
+        def first():
+            with listener.accept()[0] as connection:
+                connection.settimeout(15 * PATIENCE)
+                return ClientHello(connection.recv(65536))
+
+        yield f"mqtts://localhost:{listener.getsockname()[1]}", first
+
+
+def client_hello(bed, **tls):
+    with listening() as (url, first):
+        start_against(bed, url, **tls)
+        return first()
 
 
 SCSV = 0xFF  # TLS_EMPTY_RENEGOTIATION_INFO_SCSV (RFC 5746), not a cipher
+TLS_1_3 = {0x1301, 0x1302, 0x1303}
+ECDHE = {0xC02B, 0xC02C, 0xC02F, 0xC030, 0xCCA8, 0xCCA9}
+EPHEMERAL_PSK = {0x00AA, 0x00AB, 0xCCAC, 0xCCAD}
+TICKET, PSK_OFFER, GROUPS, SIGNATURES, SIGNATURES_OF_CERTIFICATES, VERSIONS = 35, 41, 10, 13, 50, 43
+
+
+def check_hello(hello, suites):
+    """RFC 9325: AES-GCM or ChaCha20-Poly1305 with an ephemeral key exchange, no SHA-1 signature, no compression, safe
+    renegotiation and the extended master secret; and nothing that could resume a session."""
+    assert set(hello.suites) - {SCSV} == TLS_1_3 | suites
+    assert SCSV in hello.suites or 0xFF01 in hello.extensions
+    assert hello.compression == b"\0" and 23 in hello.extensions
+    for kind in (SIGNATURES, SIGNATURES_OF_CERTIFICATES):
+        assert not [s for s in hello.numbers(kind) if s >> 8 in (1, 2, 3)], "MD5, SHA-1 or SHA-224"
+    assert set(hello.numbers(VERSIONS, 1)) == {0x0303, 0x0304}
+    assert set(hello.numbers(GROUPS)) <= {23, 24, 25, 29, 30, *range(256, 261)}, "a group below 224 bits"
+    assert TICKET not in hello.extensions and PSK_OFFER not in hello.extensions
 
 
 @pytest.mark.parametrize("psk", [False, True], ids=["certificates", "psk"])
 def test_only_forward_secrecy_and_authenticated_encryption_are_offered(bed, psk):
-    """RFC 9325: AES-GCM or ChaCha20-Poly1305 with an ephemeral key exchange; no SHA-1 signature."""
     tls = {**PSK, "psk_key_file": secret(bed.directory, "00112233445566778899aabbccddeeff")} if psk else {}
-    suites, schemes, alpn = client_hello(bed, **tls)
-    tls_1_3 = {0x1301, 0x1302, 0x1303}
-    ecdhe = {0xC02B, 0xC02C, 0xC02F, 0xC030, 0xCCA8, 0xCCA9}
-    ephemeral_psk = {0x00AA, 0x00AB, 0xCCAC, 0xCCAD}
-    assert set(suites) - {SCSV} == tls_1_3 | (ephemeral_psk if psk else ecdhe)
-    assert not [s for s in schemes if s >> 8 in (1, 2)], "MD5 or SHA-1"
-    assert alpn == b"\x04mqtt"
+    hello = client_hello(bed, **tls)
+    if psk:
+        hello.extensions.pop(PSK_OFFER)  # TLS 1.3 offers the key itself so
+    check_hello(hello, EPHEMERAL_PSK if psk else ECDHE)
+    assert hello.alpn == b"\x04mqtt"
+
+
+class Relay:
+    """In front of a server: passes everything on, and keeps the first message of each client."""
+
+    def __init__(self, port):
+        self.port = port
+        self.first = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"mqtts://localhost:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.accept)
+        self.thread.start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                with client, socket.create_connection(("127.0.0.1", self.port)) as server:
+                    self.first.append(client.recv(65536))
+                    server.sendall(self.first[-1])
+                    self.pass_on(client, server)
+
+    @staticmethod
+    def pass_on(*pair):
+        """Until one of the two ends."""
+        while True:
+            for s in select.select(pair, [], [])[0]:
+                data = s.recv(65536)
+                if not data:
+                    return
+                pair[s is pair[0]].sendall(data)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+
+def test_a_second_connection_offers_nothing_of_the_first(bed):
+    """The broker gave session tickets with the first."""
+    broker = bed.scripted_broker()
+    relay = Relay(broker.port)
+    daemon = start_against(bed, relay.url)
+    wait_until(lambda: not bed.spool.waiting(), 15, lambda: f"the event is delivered:\n{daemon.output()}")
+    broker.connections[-1].raw_shutdown()
+    wait_until(lambda: len(relay.first) == 2, 15, lambda: f"it connects again:\n{daemon.output()}")
+    for message in relay.first:
+        check_hello(ClientHello(message), ECDHE)
+    assert daemon.stop() == 0
+    relay.close()
+
+
+@pytest.mark.parametrize("name", ["doctor", "watch", "recorder"])
+def test_all_our_programs_offer_the_same(bed, name):
+    with listening() as (url, first):
+        broker = SimpleNamespace(host="localhost", port=int(url.rpartition(":")[2]), tls=True, url=url)
+        if name == "recorder":
+            bed.recorder(brokers=[broker]).start(wait=False)
+        elif name == "watch":
+            Watch(bed, broker=broker)
+        else:
+            daemon = bed.new_daemon(brokers=[broker])
+            daemon.write_config()
+            Process([program("virtspool"), name, "-c", daemon.config_file], bed.directory / "log", bed.spool.environment)
+        check_hello(first(), ECDHE)
+
+
+def test_a_short_rsa_key_is_refused(bed):
+    """1024 bits: RFC 9325, section 4.5."""
+    name = bed.certs.self_signed("t-short", "localhost", ca="ca", key=["rsa:1024"])
+    _, url = gnutls_server(bed, certificate=name)
+    check_refused(bed, start_against(bed, url), "uses an algorithm or key that is too weak")
 
 
 def test_the_priority_string_wins(bed):
-    suites, _, _ = client_hello(bed, priority="NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+RSA:-CIPHER-ALL:+AES-128-CBC:-MAC-ALL:+SHA1")
-    assert set(suites) - {SCSV} == {0x002F}
+    hello = client_hello(bed, priority="NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+RSA:-CIPHER-ALL:+AES-128-CBC:-MAC-ALL:+SHA1")
+    assert set(hello.suites) - {SCSV} == {0x002F}
 
 
 @pytest.mark.parametrize("alpn, offered", [("x-amzn-mqtt-ca", b"\x0ex-amzn-mqtt-ca"), ("none", b"")])
 def test_alpn(bed, alpn, offered):
-    assert client_hello(bed, alpn=alpn)[2] == offered
+    assert client_hello(bed, alpn=alpn).alpn == offered
 
 
 @pytest.mark.parametrize("kx", ["+RSA:-CIPHER-ALL:+AES-128-CBC:-MAC-ALL:+SHA1", "+RSA", "+ECDHE-RSA:-CIPHER-ALL:+AES-256-CBC"])

@@ -102,12 +102,12 @@ class Certs:
         key.chmod(0o600)
         return key, file
 
-    def self_signed(self, name, *dns_names, purpose="serverAuth", ca=None):
+    def self_signed(self, name, *dns_names, purpose="serverAuth", ca=None, key=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
         """A server certificate of somebody who has no authority, or (ca) one with another purpose, or names that are
         any bytes, from ours."""
         names = b"".join(bytes([0x82, len(n)]) + n for n in (n if isinstance(n, bytes) else n.encode() for n in dns_names))
         names = f"DER:30{len(names):02x}{names.hex()}"
-        command = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command = [tool("openssl"), "req", "-x509", "-newkey", *key, "-nodes"]
         command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-addext", f"extendedKeyUsage={purpose}"]
         command += ["-addext", "basicConstraints=critical,CA:FALSE", "-days", "30"]
         command += ["-keyout", self.key(name), "-out", self.pem(name)]
