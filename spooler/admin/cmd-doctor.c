@@ -165,7 +165,7 @@ static void check_certificates(struct doctor *d)
 	finding(d, GRADE_OK, "certificates", NULL, "readable, and certificate and key match");
 	doctor_certificate(d, "our certificate", credentials_own_validity(d->credentials), RENEW);
 	doctor_certificate(d, "the authority's certificate",
-			   credentials_trust_validity(&d->config->tls), RENEW);
+			   credentials_trust_validity(d->credentials, &d->config->tls), RENEW);
 }
 
 /* We are root and read everything: could the daemon as well? */
@@ -385,7 +385,8 @@ static void drop_own(struct doctor *d)
 		    s->own_end_usec)
 		s->own_end_usec = 0;
 	if (d->config &&
-	    (uint64_t)credentials_trust_validity(&d->config->tls).end_s * USEC_PER_SEC ==
+	    (uint64_t)credentials_trust_validity(d->credentials, &d->config->tls).end_s *
+			    USEC_PER_SEC ==
 		    s->authority_end_usec)
 		s->authority_end_usec = 0;
 	/* Somebody who asks the doctor expects a hook. */

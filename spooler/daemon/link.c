@@ -277,6 +277,7 @@ static void on_connected(struct client *c, void *userdata)
 	l->published = l->unanswered = 0;
 	l->birth_due = false;
 	l->known[l->broker] = true;
+	l->authority = credentials_trust_validity(l->credentials, &l->config->tls);
 	if (l->without_will && l->refusal[0]) {
 		note_topic_error(l,
 				 "refuses to connect with a will on mqtt.status_topic, and is used "
@@ -538,7 +539,7 @@ static void note_validity(struct link *l)
 	free(TAKE_PTR(l->renewal_error));
 	l->renewal_refused_usec = 0;
 	l->own = l->credentials ? credentials_own_validity(l->credentials) : (struct validity){0};
-	l->authority = credentials_trust_validity(&l->config->tls);
+	l->authority = credentials_trust_validity(l->credentials, &l->config->tls);
 }
 
 void link_renew(struct link *l)

@@ -43,6 +43,7 @@ struct credentials {
 	char *crl_name;
 	gnutls_x509_crl_t *crls; /* those of the CRL file */
 	unsigned n_crls;
+	struct validity authority; /* that the last verified server rests on */
 };
 
 struct validity certificate_validity(gnutls_x509_crt_t certificate);

@@ -631,17 +631,35 @@ struct validity credentials_own_validity(const struct credentials *c)
 	return list_validity(list, n);
 }
 
-struct validity credentials_trust_validity(const struct config_tls *t)
+/* Of those of the list, the one that ends last. Frees the list. */
+static struct validity last_validity(gnutls_x509_crt_t *list, unsigned n)
+{
+	struct validity last = {0};
+
+	for (unsigned i = 0; i < n; i++) {
+		struct validity v = certificate_validity(list[i]);
+
+		if (v.end_s > last.end_s)
+			last = v;
+		gnutls_x509_crt_deinit(list[i]);
+	}
+	gnutls_free(list);
+	return last;
+}
+
+struct validity credentials_trust_validity(const struct credentials *c, const struct config_tls *t)
 {
 	_cleanup_(gnutls_datum_release) gnutls_datum_t pem = {0};
 	_cleanup_free_ char *error = NULL;
 	gnutls_x509_crt_t *list = NULL;
 	unsigned n = 0;
 
+	if (c && c->authority.end_s != 0)
+		return c->authority;
 	if (!t->ca_file || load_file("CA file", t->ca_file, &pem, &error) < 0 ||
 	    gnutls_x509_crt_list_import2(&list, &n, &pem, GNUTLS_X509_FMT_PEM, 0) < 0)
 		return (struct validity){0};
-	return list_validity(list, n);
+	return last_validity(list, n);
 }
 
 /* --- the names of our own certificate */

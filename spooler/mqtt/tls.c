@@ -31,6 +31,7 @@ struct tls {
 	gnutls_session_t session;
 	bool established, verified;
 	char verify_error[424];
+	struct validity peer_validity;
 	char authorities[300]; /* of our certificate, if the server accepts others */
 	bool quick_ack;	       /* until the first application data */
 	int send_error;	       /* errno of a send that failed; from then on there is only reading */
@@ -215,6 +216,7 @@ static int on_certificate(gnutls_session_t session)
 			  sizeof(s->verify_error)) < 0)
 		return GNUTLS_E_CERTIFICATE_ERROR;
 	s->verified = true;
+	verify_describe(session, s->credentials, &s->peer_validity, &s->credentials->authority);
 	return 0;
 }
 
@@ -468,16 +470,5 @@ void tls_describe(const struct tls *s, char *buf, size_t size)
 
 struct validity tls_peer_validity(const struct tls *s)
 {
-	struct validity v = {0};
-	gnutls_x509_crt_t certificate;
-	const gnutls_datum_t *chain;
-	unsigned n = 0;
-
-	chain = gnutls_certificate_get_peers(s->session, &n);
-	if (!chain || n == 0 || gnutls_x509_crt_init(&certificate) < 0)
-		return v;
-	if (gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) >= 0)
-		v = certificate_validity(certificate);
-	gnutls_x509_crt_deinit(certificate);
-	return v;
+	return s->peer_validity;
 }

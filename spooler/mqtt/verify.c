@@ -324,3 +324,53 @@ int verify_server(gnutls_session_t session, const struct credentials *c, const c
 		return r;
 	return c->n_pins ? check_pins(crt, c, why, size) : 0;
 }
+
+/* --- how long that holds */
+
+static void use_first_to_end(struct validity *v, struct validity other)
+{
+	if (v->end_s == 0 || (other.end_s != 0 && other.end_s < v->end_s))
+		*v = other;
+}
+
+/* Of the trusted authorities that issued this certificate, the one that ends last: one of them is
+   enough. Not known if none did. */
+static struct validity issuer_validity(gnutls_x509_trust_list_t trusted, gnutls_x509_crt_t crt)
+{
+	gnutls_x509_trust_list_iter_t i = NULL;
+	struct validity last = {0};
+	gnutls_x509_crt_t ca;
+
+	while (gnutls_x509_trust_list_iter_get_ca(trusted, &i, &ca) >= 0) {
+		struct validity v = certificate_validity(ca);
+
+		if (v.end_s > last.end_s &&
+		    (gnutls_x509_crt_equals(ca, crt) || gnutls_x509_crt_check_issuer(crt, ca)))
+			last = v;
+		gnutls_x509_crt_deinit(ca);
+	}
+	return last;
+}
+
+void verify_describe(gnutls_session_t session, const struct credentials *c,
+		     struct validity *ret_server, struct validity *ret_authority)
+{
+	gnutls_x509_trust_list_t trusted;
+	const gnutls_datum_t *chain;
+	unsigned n = 0;
+
+	*ret_server = *ret_authority = (struct validity){0};
+	chain = gnutls_certificate_get_peers(session, &n);
+	gnutls_certificate_get_trust_list(c->certificates, &trusted);
+	for (unsigned i = 0; chain && i < n && ret_authority->end_s == 0; i++) {
+		_cleanup_(crt_deinitp) gnutls_x509_crt_t crt = NULL;
+
+		if (gnutls_x509_crt_init(&crt) < 0 ||
+		    gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) < 0)
+			return;
+		use_first_to_end(ret_server, certificate_validity(crt));
+		if (!c->verify_chain) /* the pins are the trust */
+			return;
+		*ret_authority = issuer_validity(trusted, crt);
+	}
+}

@@ -13,6 +13,8 @@ import time
 import pytest
 from lib import wait_until
 
+from .test_verdict import findings
+
 
 def make(certs, name, seconds, directory):
     """A certificate for the host with a key of its own, valid for this long: (certificate, key)."""
@@ -100,3 +102,41 @@ def test_a_key_from_systemd_beside_a_renewed_certificate(bed, tmp_path):
     os.kill(bed.daemon.pid, 0)
     bed.hook("start")
     bed.spool.wait_empty()
+
+
+def issue(directory, name, end, template, ca=None):
+    """A certificate and its key, ending at this time (seconds from now; ended already: it began a year before)."""
+    key, pem, text = (directory / f"{name}.{kind}" for kind in ("key", "pem", "template"))
+    date = lambda t: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() + t))
+    text.write_text(f'cn = "{name}"\nactivation_date = "{date(min(0, end) - 86400)}"\nexpiration_date = "{date(end)}"\n{template}')
+    subprocess.run(["certtool", "--generate-privkey", "--key-type", "ecdsa", "--outfile", key], check=True, capture_output=True)
+    by = ["--load-ca-certificate", ca, "--load-ca-privkey", ca.with_suffix(".key"), "--generate-certificate"] if ca else []
+    command = ["certtool", *(by or ["--generate-self-signed"]), "--load-privkey", key, "--template", text, "--outfile", pem]
+    subprocess.run(command, check=True, capture_output=True)
+    return pem
+
+
+def test_of_several_authorities_the_one_that_counts(bed, tmp_path):
+    """An old authority that is still in the file is no alarm; the one that the broker rests on is, whatever else is there."""
+    authority, server = "ca\ncert_signing_key\n", 'dns_name = "localhost"\ntls_www_server\nsigning_key\n'
+    old = issue(tmp_path, "old-ca", -3600, authority)
+    ending = issue(tmp_path, "ending-ca", 12 * 3600, authority)
+    trusted = tmp_path / "ca-file.pem"
+    trusted.write_text(old.read_text() + bed.certs.ca.read_text() + ending.read_text())
+    bed.daemon.config["tls"]["ca_file"] = trusted
+    bed.broker.start()
+    bed.daemon.start()
+    bed.daemon.wait_connected()
+    wait_until(lambda: findings(bed) == ({}, 0), what=lambda: f"healthy: {findings(bed)}")
+    said = bed.run("virtspool", "doctor", "-c", bed.daemon.config_file).stdout
+    assert "the authority's certificate is valid until" in said and "expire" not in said
+    bed.broker.stop()
+    pem = issue(tmp_path, "ending-server", 90 * 86400, server, ca=ending)
+    for source in (pem, pem.with_suffix(".key")):
+        shutil.copy(source, bed.certs.directory)
+    bed.broker.certificate = "ending-server"
+    bed.broker.start()
+    bed.daemon.wait_connected(2)
+    wait_until(lambda: "certificate_expires" in findings(bed)[0], what="status says so")
+    found, code = findings(bed)
+    assert code == 1 and found["certificate_expires"]["cause"].startswith("the authority's certificate expires in 11 h")
