@@ -7,8 +7,12 @@ certificates where the broker can. They look like lib.Broker to daemons and subs
     broker.start() stop() kill() running output()
     broker.version                        the MQTT version for the daemon's configuration: "5" or "3.1.1"
     broker.login                          (user, password) or None
+
+Everybody may do everything, but for two things: nobody may publish to a topic that ends with /denied, and where the broker
+can limit the size of a packet, LIMIT is the limit.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +21,9 @@ from lib import Broker as Mosquitto
 from lib import Process, free_port, wait_until
 from lib.programs import BUILD, ROOT, missing, tool
 
+LIMIT = 64 * 1024  # bytes of a packet
+DENIED = "+/+/+/+/+/denied"
+INTEROP = BUILD / "interop"
 NODE_MODULES = BUILD / "interop/node_modules"
 NODE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_PATH": str(NODE_MODULES)}
 
@@ -103,6 +110,11 @@ class Mosquitto5(Mosquitto):
 
     version, login = "5", None
 
+    def start(self):
+        self.acl = ["pattern readwrite #", f"pattern deny {DENIED}"]
+        self.options = [f"max_packet_size {LIMIT}", "max_queued_messages 100000"]
+        return super().start()
+
 
 class Mosquitto3(Mosquitto5):
     version = "3.1.1"
@@ -150,6 +162,7 @@ class RabbitMQ(Other):
             "ssl_options.versions.2 = tlsv1.3",
             "log.console = true",
             "log.file = false",
+            *self.rights(),
         ]
         if self.cluster:
             lines += ["cluster_formation.peer_discovery_backend = classic_config"]
@@ -168,6 +181,17 @@ class RabbitMQ(Other):
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RUNNING_UNDER_SYSTEMD": "1",  # that is: no shell that stays in between
         }
+
+    def rights(self):
+        definitions = {
+            "users": [{"name": "guest", "password": "guest", "tags": "administrator"}],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+            "topic_permissions": [{"user": "guest", "vhost": "/", "exchange": "amq.topic",
+                                   "write": r"^(?!.*\.denied$)", "read": ".*"}],
+        }
+        (self.directory / "rights.json").write_text(json.dumps(definitions))
+        return [f"load_definitions = {self.directory}/rights.json"]
 
     def start(self):
         self._starts = getattr(self, "_starts", 0) + 1
@@ -216,9 +240,15 @@ listen:
     backlog: 100
     tls: true
     tls_verify: true
+    max_payload_size: {LIMIT}
+access_rules:
+  nobody:
+    deny: all
 modules:
   mod_mqtt:
     max_queue: infinity
+    access_publish:
+      "{DENIED}": nobody
 """)
         self.environment = {
             **self.epmd.environment,
@@ -248,15 +278,8 @@ class ActiveMQ(Other):
         codec = need("/usr/share/java/mqtt-client.jar", "libmqtt-client-java")
         (self.directory / "lib").mkdir()
         (self.directory / "lib/mqtt-client.jar").symlink_to(codec)
-        password = "secret"
-        for command in (
-            ["openssl", "pkcs12", "-export", "-in", self.certs.pem("broker"), "-inkey", self.certs.key("broker"),
-             "-out", "broker.p12", "-passout", f"pass:{password}"],
-            ["keytool", "-importcert", "-noprompt", "-file", self.certs.ca, "-alias", "ca", "-keystore", "ca.p12",
-             "-storetype", "PKCS12", "-storepass", password],
-        ):
-            subprocess.run([tool(command[0]), *map(str, command[1:])], cwd=self.directory, check=True, timeout=60,
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.certs.keystore("broker", self.directory / "broker.p12")
+        self.certs.truststore(self.directory / "ca.p12")
         (self.directory / "activemq.xml").write_text(f"""
 <beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
   xsi:schemaLocation="http://www.springframework.org/schema/beans
@@ -265,13 +288,21 @@ class ActiveMQ(Other):
   <broker xmlns="http://activemq.apache.org/schema/core" brokerName="interop" dataDirectory="{self.directory}/data"
     useJmx="false" advisorySupport="false">
     <persistenceAdapter><kahaDB directory="{self.directory}/data/kahadb"/></persistenceAdapter>
+    <plugins>
+      <simpleAuthenticationPlugin anonymousAccessAllowed="true" anonymousGroup="everybody"/>
+      <authorizationPlugin><map><authorizationMap><authorizationEntries>
+        <authorizationEntry topic=">" read="everybody" write="everybody" admin="everybody"/>
+        <authorizationEntry queue=">" read="everybody" write="everybody" admin="everybody"/>
+        <authorizationEntry topic="*.*.*.*.*.denied" read="everybody" write="nobody" admin="everybody"/>
+      </authorizationEntries></authorizationMap></map></authorizationPlugin>
+    </plugins>
     <sslContext>
-      <sslContext keyStore="file:{self.directory}/broker.p12" keyStoreType="PKCS12" keyStorePassword="{password}"
-        trustStore="file:{self.directory}/ca.p12" trustStoreType="PKCS12" trustStorePassword="{password}"/>
+      <sslContext keyStore="file:{self.directory}/broker.p12" keyStoreType="PKCS12" keyStorePassword="secret"
+        trustStore="file:{self.directory}/ca.p12" trustStoreType="PKCS12" trustStorePassword="secret"/>
     </sslContext>
     <transportConnectors>
       <transportConnector name="mqtt"
-        uri="mqtt+ssl://127.0.0.1:{self.port}?transport.needClientAuth=true&amp;maximumConnections=100"/>
+        uri="mqtt+ssl://127.0.0.1:{self.port}?transport.needClientAuth=true&amp;maximumConnections=100&amp;transport.maxFrameSize={LIMIT}"/>
     </transportConnectors>
   </broker>
 </beans>
@@ -297,23 +328,30 @@ class Aedes(Other):
 
 
 class Mochi(Other):
-    """mochi-mqtt, in Go (brokers-go/mochi.go). Speaks MQTT 5 and 3.1.1, and keeps everything in memory."""
+    """mochi-mqtt, in Go (go/brokers.go). Speaks MQTT 5 and 3.1.1, and keeps everything in memory."""
 
     version = "5"
 
     def command(self):
-        path = need(BUILD / "interop/mochi", "mochi-mqtt")
-        return [path, self.port, self.certs.ca, self.certs.pem("broker"), self.certs.key("broker")]
+        path = need(INTEROP / "interop", "mochi-mqtt")
+        return [path, "mochi", self.port, self.certs.ca, self.certs.pem("broker"), self.certs.key("broker"), LIMIT]
 
 
 class Nats(Other):
     """nats-server, in Go, with JetStream on disk. Speaks MQTT 3.1.1."""
 
+    program = INTEROP / "nats-server"
+
     def prepare(self):
         (self.directory / "nats.conf").write_text(f"""
 server_name: interop
 listen: "127.0.0.1:{free_port()}"
+max_payload: {LIMIT}
 jetstream {{ store_dir: "{self.directory}/store" }}
+authorization {{
+  users = [ {{ user: anybody, password: none, permissions: {{ publish: {{ deny: "*.*.*.*.*.denied" }} }} }} ]
+}}
+no_auth_user: anybody
 mqtt {{
   listen: "127.0.0.1:{self.port}"
   tls {{
@@ -326,12 +364,125 @@ mqtt {{
 """)
 
     def command(self):
-        return [need(BUILD / "interop/nats-server", "nats-server"), "-c", self.directory / "nats.conf"]
+        return [need(self.program, "nats-server"), "-c", self.directory / "nats.conf"]
 
 
-def daemon_of(bed, broker, version=None):
+class Nats29(Nats):
+    """Debian's."""
+
+    program = "/usr/sbin/nats-server"
+
+
+class Amqtt(Other):
+    """A broker in Python. Speaks MQTT 3.1.1, and keeps everything in memory."""
+
+    def command(self):
+        python = need(INTEROP / "amqtt/bin/python", "amqtt")
+        return [python, ROOT / "tests/interop/amqtt_broker.py", self.port, self.certs.ca,
+                self.certs.pem("broker"), self.certs.key("broker")]
+
+
+class Java(Other):
+    """What runs in a JVM: tests/interop/java/NAME.java, with the libraries that its profile in pom.xml names."""
+
+    name = None
+
+    def java(self, *arguments):
+        library = need(INTEROP / "java" / self.name.lower(), f"{self.name} (Maven)")
+        return [tool("java"), "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *self.options(), "-cp",
+                f"{library}/classes:{library}/*", self.name, *arguments]
+
+    def options(self):
+        return []
+
+    def stores(self):
+        """broker.p12 and ca.p12, and in broker.p12 the authority, too."""
+        self.certs.keystore("broker", self.directory / "broker.p12")
+        for store in ("ca.p12", "broker.p12"):
+            self.certs.truststore(self.directory / store)
+
+    def _accepts(self):
+        return "started" in self.output().splitlines()[-20:] and super()._accepts()
+
+
+class Hivemq(Java):
+    """HiveMQ CE, embedded. Speaks MQTT 5 and 3.1.1."""
+
+    name, version = "Hivemq", "5"
+
+    def prepare(self):
+        self.stores()
+        for d in ("conf", "data", "extensions"):
+            (self.directory / d).mkdir()
+        (self.directory / "conf/config.xml").write_text(f"""
+<hivemq>
+  <listeners><tls-tcp-listener>
+    <port>{self.port}</port><bind-address>127.0.0.1</bind-address>
+    <tls>
+      <keystore>
+        <path>{self.directory}/broker.p12</path><password>secret</password><private-key-password>secret</private-key-password>
+      </keystore>
+      <truststore><path>{self.directory}/ca.p12</path><password>secret</password></truststore>
+      <client-authentication-mode>REQUIRED</client-authentication-mode>
+    </tls>
+  </tls-tcp-listener></listeners>
+  <mqtt><packets><max-packet-size>{LIMIT}</max-packet-size></packets></mqtt>
+  <anonymous-usage-statistics><enabled>false</enabled></anonymous-usage-statistics>
+</hivemq>
+""")
+
+    def command(self):
+        return self.java(self.directory, "open")
+
+
+class Artemis(Java):
+    """ActiveMQ Artemis, embedded. Speaks MQTT 5 and 3.1.1."""
+
+    name, version = "Artemis", "5"
+
+    def prepare(self):
+        self.stores()
+        acts = ("send", "consume", "browse", "createAddress", "deleteAddress", "createDurableQueue", "deleteDurableQueue",
+                "createNonDurableQueue", "deleteNonDurableQueue")
+        allowed = "".join(f'<permission type="{act}" roles="everybody"/>' for act in acts)
+        denied = allowed.replace('"send" roles="everybody"', '"send" roles="nobody"')
+        (self.directory / "broker.xml").write_text(f"""
+<configuration xmlns="urn:activemq"><core xmlns="urn:activemq:core">
+  <journal-type>NIO</journal-type>
+  <paging-directory>{self.directory}/paging</paging-directory>
+  <bindings-directory>{self.directory}/bindings</bindings-directory>
+  <journal-directory>{self.directory}/journal</journal-directory>
+  <large-messages-directory>{self.directory}/large</large-messages-directory>
+  <acceptors><acceptor name="mqtt">tcp://127.0.0.1:{self.port}?protocols=MQTT;sslEnabled=true;needClientAuth=true;"""
+            f"""keyStorePath={self.directory}/broker.p12;keyStorePassword=secret;trustStorePath={self.directory}/ca.p12;"""
+            f"""trustStorePassword=secret;maximumPacketSize={LIMIT}</acceptor></acceptors>
+  <security-settings>
+    <security-setting match="#">{allowed}</security-setting>
+    <security-setting match="*.*.*.*.*.denied">{denied}</security-setting>
+  </security-settings>
+</core></configuration>
+""")
+
+    def command(self):
+        return self.java(self.directory / "broker.xml", "open")
+
+
+class Moquette(Java):
+    """Moquette, embedded. Speaks MQTT 3.1.1."""
+
+    name = "Moquette"
+
+    def prepare(self):
+        self.stores()
+        (self.directory / "data").mkdir()
+
+    def command(self):
+        return self.java(self.port, self.directory / "broker.p12", self.directory / "data", LIMIT)
+
+
+def daemon_of(bed, broker, version=None, **options):
     """A daemon for this broker, not started."""
-    daemon = bed.new_daemon(f"daemon-{version}", brokers=broker)
+    daemon = bed.new_daemon(f"daemon-{version}-{options.get('host')}", brokers=broker, **options)
     daemon.config["mqtt"]["version"] = version or broker.version
     if broker.login:
         password = bed.directory / "password"
@@ -350,4 +501,9 @@ ALL = {
     "aedes": Aedes,
     "mochi-mqtt": Mochi,
     "NATS": Nats,
+    "NATS 2.9": Nats29,
+    "amqtt": Amqtt,
+    "HiveMQ": Hivemq,
+    "Artemis": Artemis,
+    "Moquette": Moquette,
 }

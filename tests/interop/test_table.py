@@ -1,130 +1,323 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-The table in etc/brokers/README.md, "What each one does", held against the brokers; but for what a refused publish
-meets, see tests/e2e/test_acl.py and test_acl.py here.
+The tables in etc/brokers/README.md, "What each one does", held against the brokers: each cell is what a probe here sees, by
+MQTT as it is on the wire (raw.py) or with the real daemon. One start of a broker for all its cells.
 """
 
 import json
 import re
-import socket
-import ssl
 import subprocess
 
 import pytest
-from brokers import ActiveMQ, Aedes, Ejabberd, Mochi, Mosquitto5, Nats, RabbitMQ, daemon_of
+from brokers import ALL, LIMIT, Mosquitto5, daemon_of
 from consumer import subscriber_of
-from lib import ROOT, wait_until
+from lib import ROOT, Hook, Spool, domain_xml, wait_until
+from lib.waiting import PATIENCE
+from raw import MAXIMUM_PACKET_SIZE, RECEIVE_MAXIMUM, TLS, Raw
 
-COLUMNS = {"mosquitto": Mosquitto5, "RabbitMQ": RabbitMQ, "ejabberd": Ejabberd, "ActiveMQ": ActiveMQ, "aedes": Aedes}
-COLUMNS |= {"mochi-mqtt": Mochi, "NATS": Nats}
-PACKAGES = {"mosquitto": "mosquitto", "RabbitMQ": "rabbitmq-server", "ejabberd": "ejabberd", "ActiveMQ": "activemq"}
-TLS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-
-def table():
-    """{row: {column: cell}} of the first table, without marks; the header as the row ""."""
-    text = (ROOT / "etc/brokers/README.md").read_text().split("\n| |", 1)[1].split("\n\n")[0]
-    lines = [[c.strip().replace("*", "").replace("`", "") for c in line.strip("|").split("|")] for line in ("|" + text).splitlines()]
-    header = lines[0][-7:]
-    names = [h.split()[0] for h in header]
-    rows = {line[0]: dict(zip(names, (re.sub(r" \(\d\)$", "", c) for c in line[1:]))) for line in lines[2:]}
-    return {"": dict(zip(names, header)), **rows}
+BROKERS = {name: kind for name, kind in ALL.items() if not name.startswith("mosquitto")} | {"mosquitto": Mosquitto5}
+PACKAGES = {"mosquitto": "mosquitto", "RabbitMQ": "rabbitmq-server", "ejabberd": "ejabberd", "ActiveMQ": "activemq",
+            "NATS 2.9": "nats-server"}
+MARK = "other/mark"
 
 
-def answer(broker, version, tls="1.3", certificate="consumer"):
-    """What comes after a CONNECT of this version (4: MQTT 3.1.1); None if nothing does, or TLS says no."""
-
-    def text(s):
-        return len(s).to_bytes(2, "big") + s.encode()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(broker.certs.ca)
-    context.minimum_version = context.maximum_version = TLS[tls]
-    if certificate:
-        context.load_cert_chain(broker.certs.pem(certificate), broker.certs.key(certificate))
-    body = text("MQTT") + bytes([version, 0x02 | (0xC0 if broker.login else 0)]) + (60).to_bytes(2, "big")
-    body += (b"\0" if version == 5 else b"") + text("table") + b"".join(text(s) for s in broker.login or ())
-    try:
-        with socket.create_connection((broker.host, broker.port), timeout=20) as tcp:
-            with context.wrap_socket(tcp, server_hostname=broker.host) as connection:
-                connection.sendall(bytes([0x10, len(body)]) + body)
-                return connection.recv(4096) or None
-    except OSError:
-        return None
+def tables():
+    """{broker: {column: cell}} of the tables of that chapter, without marks."""
+    text = (ROOT / "etc/brokers/README.md").read_text().split("## What each one does", 1)[1].split("\n## ", 1)[0]
+    rows = {}
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        lines = [[re.sub(r" \(\d\)$", "", re.sub(r"[*`]", "", c.strip())) for c in line.strip("|\n").split("|")]
+                 for line in table.splitlines()]
+        for line in lines[2:]:
+            rows.setdefault(line[0], {}).update(zip(lines[0][1:], line[1:]))
+    return rows
 
 
-def receive_maximum(connack):
-    """Of a CONNACK of MQTT 5; None if it tells none."""
-    properties, i = connack[5 : 5 + connack[4]], 0
-    sizes = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
-    while i < len(properties):
-        name = properties[i]
-        size = sizes.get(name) or 2 + int.from_bytes(properties[i + 1 : i + 3], "big")
-        if name == 0x21:
-            return int.from_bytes(properties[i + 1 : i + 3], "big")
-        i += 1 + size
-    return None
+def told(answer):
+    """As the tables say it."""
+    if isinstance(answer, tuple):
+        return f"DISCONNECT 0x{answer[1]:02x}"
+    return f"0x{answer:02x}" if isinstance(answer, int) else answer
 
 
-def says_no_to_5(bed, broker):
-    """As the daemon tells it."""
+def levels(broker):
+    return (4, 5) if broker.version == "5" else (4,)
+
+
+# --- connecting
+
+def probe_versions(bed, broker):
+    with Raw(broker, "versions", 4) as c:
+        assert c.connack[1] == 0, "all speak 3.1.1"
+    with Raw(broker, "versions", 5) as c:
+        known = bool(c.connack and c.connack[1] == 0)
+    assert known == (broker.version == "5")
+    return "5 and 3.1.1" if known else "3.1.1"
+
+
+def probe_refuses_5(bed, broker):
+    """As the daemon reports it."""
+    if broker.version == "5":
+        return ""
     daemon = daemon_of(bed, broker, "5")
     daemon.start()
-    daemon.process.wait_output("localhost (127.0.0.1", 20)
+    wait_until(lambda: re.search(r"CONNACK|refuses the connection", daemon.output()), 30, daemon.output)
     daemon.stop()
     code = re.search(r"refuses the connection: [^(]*\((0x\w+)\)", daemon.output())
     assert code or "has closed the connection instead of a CONNACK; it may not know MQTT 5" in daemon.output(), daemon.output()
     return f"CONNACK {code[1]}" if code else "closing"
 
 
-def keeps_a_queue(bed, broker):
-    """The broker is killed while something waits for a consumer that is away. Is it there afterwards?"""
-    subscriber_of(broker, client_id="away").stop()
-    daemon = daemon_of(bed, broker)
+def probe_receive_maximum(bed, broker):
+    if broker.version != "5":
+        return ""
+    with Raw(broker, "maximum", 5) as c:
+        return str(c.connack[2].get(RECEIVE_MAXIMUM, "none sent"))
+
+
+def probe_tls(bed, broker):
+    seen = []
+    for version in TLS:
+        with Raw(broker, "tls", 4, tls=version) as c:
+            seen += [version] if c.connack else []
+    return ", ".join(seen)
+
+
+def probe_certificate(bed, broker):
+    with Raw(broker, "none", 4, certificate=None) as c:
+        return "no" if c.connack else "yes"
+
+
+def probe_take_over(bed, broker):
+    with Raw(broker, "twice") as first, Raw(broker, "twice") as second:
+        assert second.connack and second.connack[1] == 0
+        assert first.until(lambda: first.ended, 20)
+        return told(first.ended)
+
+
+# --- publishing
+
+def probe_qos_2(bed, broker):
+    with Raw(broker, "qos2-reader") as reader, Raw(broker, "qos2") as c:
+        reader.subscribe("other/#", 2)
+        if c.publish(MARK, b"2", qos=2) != 0:
+            return "no"
+        return "yes" if reader.until(lambda: (MARK, b"2", False) in reader.messages, 20) else "lost"
+
+
+def probe_denied(bed, broker):
+    """What a publisher without rights is answered; and nobody reads it."""
+    said = {}
+    with Raw(broker, "denied-reader") as reader:
+        reader.subscribe("other/#")
+        reader.subscribe("+/+/+/+/+/denied")
+        for level in levels(broker):
+            with Raw(broker, f"denied-{level}", level) as c:
+                said[level] = told(c.publish("virtspool/v1/x/qemu/y/denied"))
+            with Raw(broker, "after") as c:
+                c.publish(MARK, b"%d" % level)
+            reader.until(lambda n=level: any(m[1] == b"%d" % n for m in reader.messages), 20)
+        assert {m[0] for m in reader.messages} == {MARK}
+    return said[4] if len(set(said.values())) == 1 else f"{said[5]}; 3.1.1: {said[4]}"
+
+
+def probe_denied_by_the_daemon(bed, broker):
+    """The daemon keeps it where the broker says so; in any case the others go on."""
+    spool = Spool(bed.directory / "denied")
+    hook = Hook(spool)
+    consumer = subscriber_of(broker, topic="virtspool/v1/denied/#")
+    daemon = daemon_of(bed, broker, spool=spool, host="denied")
+    hook("denied", domain="vm1")
+    hook("started", domain="vm2")
     daemon.start()
-    bed.hook("started")
-    bed.spool.wait_empty()
-    if isinstance(broker, Mosquitto5):
-        wait_until(lambda: b"started" in broker.saved(), 20, "it is saved")
-    broker.kill()
-    broker.start()
-    consumer = subscriber_of(broker, client_id="away")
-    bed.hook("release")  # comes behind what was kept
-    wait_until(lambda: "release" in consumer.operations(), 30, "the next event")
-    consumer.stop()
+    wait_until(lambda: consumer.operations() == ["started"], 60, lambda: f"the other event\n{daemon.output()[-3000:]}")
+    wait_until(lambda: len(spool.waiting()) < 2, 30, "it is acknowledged")
+    kept = len(spool.waiting())
+    assert spool.failed() == {}
     daemon.stop()
-    return "started" in consumer.operations()
+    consumer.stop()
+    return "kept" if kept else "lost"
 
 
-@pytest.fixture(params=list(COLUMNS))
-def column(request, bed):
-    broker = COLUMNS[request.param](bed.directory / "other", bed.certs)
-    broker.start()
-    yield request.param, broker
+def probe_limit(bed, broker):
+    """A publish above the limit that the broker's configuration sets."""
+    with Raw(broker, "limit") as c:
+        announced = c.connack[2].get(MAXIMUM_PACKET_SIZE)
+        assert announced in (None, LIMIT) or announced > 64 * LIMIT
+        if announced == LIMIT:
+            return "announces it"
+        answer = c.publish(MARK, b"x" * (2 * LIMIT))
+        return "has none" if answer in (0, 0x10) else told(answer)
+
+
+def probe_limit_of_the_daemon(bed, broker):
+    """An event whose document is larger goes without it, and the others go on."""
+    spool = Spool(bed.directory / "limit")
+    hook = Hook(spool)
+    consumer = subscriber_of(broker, topic="virtspool/v1/limit/#")
+    daemon = daemon_of(bed, broker, spool=spool, host="limit")
+    daemon.config["events"] = {"xml": True}
+    hook("started", domain="vm1", document=domain_xml("vm1", title="x" * (2 * LIMIT)))
+    hook("started", domain="vm2")
+    daemon.start()
+    wait_until(lambda: len(consumer.events) >= 2, 120, lambda: f"both\n{daemon.output()[-3000:]}")
+    spool.wait_empty(30)
+    assert spool.failed() == {}
+    large = next(e for e in consumer.events if e["data"]["name"] == "vm1")
+    daemon.stop()
+    consumer.stop()
+    return "without it" if large["data"].get("xml_omitted") else "whole"
+
+
+def probe_nobody(bed, broker):
+    if broker.version != "5":
+        return ""
+    with Raw(broker, "nobody", 5) as c:
+        return told(c.publish("nobody/reads/this"))
+
+
+# --- consumers
+
+def away(broker, topic, level=None):
+    """A consumer with a session, away."""
+    with Raw(broker, "away", level, clean=False) as c:
+        assert c.subscribe(topic) <= 2
+
+
+def probe_away(bed, broker):
+    away(broker, "away/#")
+    with Raw(broker, "publisher") as c:
+        assert [c.publish("away/x", b"%d" % i) for i in range(50)] == [0] * 50
+    with Raw(broker, "away", clean=False) as c:
+        kept = c.until(lambda: len(c.messages) >= 50, 20)
+    order = [int(m[1]) for m in c.messages]
+    assert order == sorted(order)
+    with Raw(broker, "away"):  # ends the session
+        pass
+    return "kept" if kept else "lost"
+
+
+def probe_killed(bed, broker):
+    """The broker is killed while something waits for a consumer that is away. Is it there afterwards?"""
+    away(broker, "killed/#")
+    with Raw(broker, "publisher") as c:
+        c.publish("killed/x", b"before")
+    if isinstance(broker, Mosquitto5):
+        wait_until(lambda: b"before" in broker.saved(), 20, "it is saved")
     broker.kill()
+    broker.start()
+    with Raw(broker, "away", clean=False) as c:
+        c.subscribe("killed/#")
+        with Raw(broker, "publisher") as p:
+            p.publish("killed/x", b"after")
+        assert c.until(lambda: "after" in str(c.messages), 30)
+        return "on disk" if ("killed/x", b"before", False) in c.messages else "in memory"
 
 
-def test_the_table(bed, column):
-    name, broker = column
-    told = {row: cells[name] for row, cells in table().items()}
-    assert answer(broker, 4)[:4] == b"\x20\x02\0\0", "all speak 3.1.1"
-    assert told["mqtt.version"] == {"5": "5 (3.1.1 too)", "3.1.1": "3.1.1"}[broker.version]
-    if broker.version == "5":
-        maximum = receive_maximum(answer(broker, 5))
-        assert told["receive maximum (MQTT 5)"] == ("none sent" if maximum is None else str(maximum))
-    assert told["refuses MQTT 5 by"] == ("" if broker.version == "5" else says_no_to_5(bed, broker))
-    assert told["TLS"] == ", ".join(v for v in TLS if answer(broker, 4, v))
-    assert told["can demand a client certificate"] == ("no" if answer(broker, 4, certificate=None) else "yes")
-    assert (told["a consumer's queue, broker killed"] != "in memory") == keeps_a_queue(bed, broker)
+def probe_retained(bed, broker):
+    """A host's status, for a consumer that comes later and subscribes with a wildcard."""
+    daemon = daemon_of(bed, broker, spool=Spool(bed.directory / "retained"), host="retained")
+    daemon.start()
+    daemon.wait_connected(1, 30)
+    # Its answer was there when another publisher's comes after it.
+    with Raw(broker, "live") as c:
+        c.subscribe("virtspool/v1/retained/status")
+        c.until(lambda: c.messages, 3 / PATIENCE)
+    with Raw(broker, "late") as c:
+        c.subscribe("virtspool/v1/+/status")
+        c.subscribe("other/#")
+        with Raw(broker, "publisher") as p:
+            p.publish(MARK)
+        c.until(lambda: "mark" in str(c.messages) and "retained" in str(c.messages), 3 / PATIENCE)
+    daemon.stop()
+    return "yes" if any(m[0] == "virtspool/v1/retained/status" and m[2] for m in c.messages) else "no"
+
+
+def probe_will_delay(bed, broker):
+    """A will that may wait for a second must not be there at once. Whoever ignores the delay publishes it at the cut."""
+    if broker.version != "5":
+        return ""
+    with Raw(broker, "will-reader", 5) as reader:
+        reader.subscribe("will/#")
+        with Raw(broker, "will-now", 5, will=("will/now", 0)) as c:
+            c.drop()
+        with Raw(broker, "will-late", 5, will=("will/late", 30)) as c:
+            c.drop()
+        with Raw(broker, "will-now", 5, will=("will/then", 0)) as c:
+            c.drop()
+        assert reader.until(lambda: "will/then" in str(reader.messages), 20), "a will without a delay"
+        return "ignored" if "will/late" in str(reader.messages) else "kept"
+
+
+def probe_shared(bed, broker):
+    """Two share a subscription: each message comes once."""
+    with Raw(broker, "share-1") as one, Raw(broker, "share-2") as two:
+        said = [c.subscribe("$share/recorders/shared/#") for c in (one, two)]
+        if not all(isinstance(s, int) and s <= 2 for s in said):
+            return "no"
+        with Raw(broker, "publisher") as p:
+            for i in range(20):
+                p.publish("shared/x", b"%d" % i)
+
+        def both():
+            two.until(lambda: False, 0.05 / PATIENCE)
+            return len(one.messages) + len(two.messages) >= 20
+
+        one.until(both, 5 / PATIENCE)
+        got = sorted(int(m[1]) for m in one.messages + two.messages)
+        return "yes" if got == list(range(20)) else "no"
+
+
+PROBES = {
+    "MQTT": probe_versions,
+    "refuses MQTT 5 by": probe_refuses_5,
+    "receive maximum": probe_receive_maximum,
+    "TLS": probe_tls,
+    "demands a certificate": probe_certificate,
+    "same client id": probe_take_over,
+    "QoS 2": probe_qos_2,
+    "without rights": probe_denied,
+    "such an event": probe_denied_by_the_daemon,
+    "above its limit": probe_limit,
+    "such a document": probe_limit_of_the_daemon,
+    "nobody subscribed": probe_nobody,
+    "consumer away": probe_away,
+    "retained status": probe_retained,
+    "will delay": probe_will_delay,
+    "$share": probe_shared,
+    "queue, broker killed": probe_killed,  # the last: the broker is another one then
+}
+
+
+@pytest.mark.parametrize("name", list(BROKERS))
+def test_the_tables(bed, name):
+    broker = BROKERS[name](bed.directory / "other", bed.certs)
+    broker.start()
+    try:
+        seen = {}
+        for column, probe in PROBES.items():
+            seen[column] = probe(bed, broker)
+            print(f"{name}: {column}: {seen[column]}", flush=True)
+    finally:
+        broker.kill()
+    said = next(cells for row, cells in tables().items() if row.rpartition(" ")[0] == name)
+    assert said == seen
 
 
 def test_the_versions():
-    told = {name: cell.split()[1] for name, cell in table()[""].items()}
+    """Of the packages, where they are installed, and of what the lock files name."""
+    here = ROOT / "tests/interop"
+    versions = {row.rpartition(" ")[0]: row.rpartition(" ")[2] for row in tables()}
+    assert set(versions) == set(BROKERS)
     for name, package in PACKAGES.items():
         done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, timeout=30)
-        assert done.returncode != 0 or re.match(r"[0-9.]+", done.stdout)[0] == told[name], name
-    modules = (ROOT / "tests/interop/brokers-go/go.mod").read_text()
+        assert done.returncode != 0 or re.match(r"[0-9.]+", done.stdout)[0] == versions[name], name
+    modules = (here / "go/go.mod").read_text()
     for name, module in (("mochi-mqtt", "github.com/mochi-mqtt/server/v2"), ("NATS", "github.com/nats-io/nats-server/v2")):
-        assert f"{module} v{told[name]}\n" in modules, name
-    wanted = json.loads((ROOT / "tests/interop/package.json").read_text())["dependencies"]
-    assert wanted["aedes"] == told["aedes"]
+        assert f"{module} v{versions[name]}\n" in modules, name
+    assert json.loads((here / "package.json").read_text())["dependencies"]["aedes"] == versions["aedes"]
+    assert f"amqtt=={versions['amqtt']}\n" in (here / "python/amqtt.txt").read_text()
+    pom = (here / "java/pom.xml").read_text()
+    for name, artifact in (("HiveMQ", "hivemq-community-edition-embedded"), ("Artemis", "artemis-server"),
+                           ("Moquette", "moquette-broker")):
+        assert f"<artifactId>{artifact}</artifactId>\n          <version>{versions[name]}</version>" in pom, name

@@ -116,6 +116,17 @@ class Certs:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         return name
 
+    def keystore(self, name, path):
+        """The certificate and its key as Java reads them (PKCS#12, password "secret")."""
+        command = [tool("openssl"), "pkcs12", "-export", "-in", self.pem(name), "-inkey", self.key(name), "-out", path]
+        subprocess.run([*command, "-passout", "pass:secret"], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+    def truststore(self, path):
+        """Adds the authority's certificate to a file of the same kind, which need not be there."""
+        command = [tool("keytool"), "-importcert", "-noprompt", "-file", self.ca, "-alias", "ca", "-keystore", path]
+        command += ["-storetype", "PKCS12", "-storepass", "secret"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+
     def pin(self, name):
         """SHA-256 of the certificate's SubjectPublicKeyInfo, by somebody else's program."""
         der = subprocess.run(

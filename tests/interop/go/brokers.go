@@ -4,48 +4,39 @@ package main
 
 import (
 	"crypto/tls"
-	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"strings"
 	"syscall"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/hooks/auth"
-	"github.com/mochi-mqtt/server/v2/hooks/storage/bolt"
 	"github.com/mochi-mqtt/server/v2/listeners"
-	"github.com/nats-io/nats-server/v2/server"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-func waitForSignal() {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM)
-	<-c
+// rights lets everybody in; nobody may publish to a topic that ends with /denied.
+type rights struct{ mqtt.HookBase }
+
+func (*rights) Provides(b byte) bool {
+	return b == mqtt.OnConnectAuthenticate || b == mqtt.OnACLCheck
 }
 
-func mochi(port int, t *tls.Config, directory string) {
-	s := mqtt.New(nil)
-	check(s.AddHook(new(auth.AllowHook), nil))
-	check(s.AddHook(new(bolt.Hook), &bolt.Options{Path: filepath.Join(directory, "sessions")}))
-	check(s.AddListener(listeners.NewTCP(listeners.Config{ID: "tls", Address: fmt.Sprintf("127.0.0.1:%d", port), TLSConfig: t})))
+func (*rights) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+func (*rights) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	return !write || !strings.HasSuffix(topic, "/denied")
+}
+
+// mochi keeps everything in memory.
+func mochi(port string, t *tls.Config, limit int) {
+	capabilities := mqtt.NewDefaultServerCapabilities()
+	capabilities.MaximumPacketSize = uint32(limit)
+	s := mqtt.New(&mqtt.Options{Capabilities: capabilities})
+	check(s.AddHook(new(rights), nil))
+	check(s.AddListener(listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:" + port, TLSConfig: t})))
 	check(s.Serve())
-	waitForSignal()
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	<-terminated
 	check(s.Close())
-}
-
-func nats(port int, t *tls.Config, directory string) {
-	s, err := server.NewServer(&server.Options{
-		Host:       "127.0.0.1",
-		Port:       -1,
-		ServerName: "interop",
-		JetStream:  true,
-		StoreDir:   directory,
-		NoSigs:     true,
-		MQTT:       server.MQTTOpts{Host: "127.0.0.1", Port: port, TLSConfig: t},
-	})
-	check(err)
-	s.ConfigureLogger()
-	s.Start()
-	waitForSignal()
-	s.Shutdown()
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 
-// interop - brokers and clients written in Go that no one here wrote:
+// interop - a broker and clients written in Go that no one here wrote:
 //
-//	interop mochi PORT CA CERTIFICATE KEY DIRECTORY     mochi-mqtt, sessions in a file of DIRECTORY
-//	interop nats PORT CA CERTIFICATE KEY DIRECTORY      the NATS server's MQTT
+//	interop mochi PORT CA CERTIFICATE KEY LIMIT         mochi-mqtt, with a maximum packet size
 //	interop consume3|consume5 URL CA CERTIFICATE KEY N  paho for MQTT 3.1.1 or 5, and the CloudEvents SDK
 //
 // A consumer prints "ready", then one line of JSON for each event as the SDK understood it. A message that the SDK does
@@ -53,9 +52,7 @@ func main() {
 	t := tlsOf(a[1], a[2], a[3])
 	switch os.Args[1] {
 	case "mochi":
-		mochi(number(a[0]), t, a[4])
-	case "nats":
-		nats(number(a[0]), t, a[4])
+		mochi(a[0], t, number(a[4]))
 	case "consume3":
 		consume3(a[0], t, number(a[4]))
 	case "consume5":

@@ -1,35 +1,55 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
+import com.hivemq.embedded.EmbeddedExtension;
 import com.hivemq.embedded.EmbeddedHiveMQ;
-import java.nio.file.Files;
+import com.hivemq.embedded.EmbeddedHiveMQBuilder;
+import com.hivemq.extension.sdk.api.ExtensionMain;
+import com.hivemq.extension.sdk.api.auth.SimpleAuthenticator;
+import com.hivemq.extension.sdk.api.auth.parameter.TopicPermission;
+import com.hivemq.extension.sdk.api.parameter.ExtensionStartInput;
+import com.hivemq.extension.sdk.api.parameter.ExtensionStartOutput;
+import com.hivemq.extension.sdk.api.parameter.ExtensionStopInput;
+import com.hivemq.extension.sdk.api.parameter.ExtensionStopOutput;
+import com.hivemq.extension.sdk.api.services.Services;
+import com.hivemq.extension.sdk.api.services.builder.Builders;
 import java.nio.file.Path;
 
-/** java Hivemq.java PORT BROKER.p12 CA.p12 DIRECTORY - HiveMQ CE over TLS, client certificates demanded. */
+/**
+ * java Hivemq DIRECTORY [open] - HiveMQ CE with DIRECTORY/conf, data and extensions; open: everybody is let in, and nobody may
+ * publish to a topic that ends with /denied.
+ */
 public class Hivemq {
+    static class Open implements ExtensionMain {
+        @Override
+        public void extensionStart(ExtensionStartInput in, ExtensionStartOutput out) {
+            TopicPermission denied = Builders.topicPermission().topicFilter("+/+/+/+/+/denied")
+                .type(TopicPermission.PermissionType.DENY).activity(TopicPermission.MqttActivity.PUBLISH).build();
+            TopicPermission rest = Builders.topicPermission().topicFilter("#").build();
+            SimpleAuthenticator open = (input, output) -> {
+                output.getDefaultPermissions().add(denied);
+                output.getDefaultPermissions().add(rest);
+                output.authenticateSuccessfully();
+            };
+            Services.securityRegistry().setAuthenticatorProvider(input -> open);
+        }
+
+        @Override
+        public void extensionStop(ExtensionStopInput in, ExtensionStopOutput out) {
+        }
+    }
+
     public static void main(String[] a) throws Exception {
-        Path directory = Path.of(a[3]);
-        for (String d : new String[] {"conf", "data", "extensions"}) Files.createDirectories(directory.resolve(d));
-        String store = "<path>%s</path><password>secret</password>";
-        Files.writeString(directory.resolve("conf/config.xml"), """
-            <hivemq>
-              <listeners><tls-tcp-listener>
-                <port>%s</port><bind-address>127.0.0.1</bind-address>
-                <tls>
-                  <keystore>%s<private-key-password>secret</private-key-password></keystore>
-                  <truststore>%s</truststore>
-                  <client-authentication-mode>REQUIRED</client-authentication-mode>
-                </tls>
-              </tls-tcp-listener></listeners>
-              <anonymous-usage-statistics><enabled>false</enabled></anonymous-usage-statistics>
-            </hivemq>
-            """.formatted(a[0], store.formatted(a[1]), store.formatted(a[2])));
-        EmbeddedHiveMQ broker = EmbeddedHiveMQ.builder()
+        Path directory = Path.of(a[0]);
+        EmbeddedHiveMQBuilder builder = EmbeddedHiveMQ.builder()
             .withConfigurationFolder(directory.resolve("conf"))
             .withDataFolder(directory.resolve("data"))
-            .withExtensionsFolder(directory.resolve("extensions"))
-            .build();
+            .withExtensionsFolder(directory.resolve("extensions"));
+        if (a.length > 1)
+            builder = builder.withEmbeddedExtension(EmbeddedExtension.builder().withId("open").withName("open")
+                .withVersion("1").withPriority(0).withStartPriority(1000).withAuthor("virtspool")
+                .withExtensionMain(new Open()).build());
+        EmbeddedHiveMQ broker = builder.build();
         broker.start().join();
         System.out.println("started");
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> broker.stop().join()));
         Thread.currentThread().join();
     }
 }
