@@ -720,18 +720,22 @@ void delivery_connected(struct delivery *d)
 	release_held(d);
 }
 
-/* The broker ends the connection over it again and again, and answers others. */
+/* The broker ends the connection over it again and again, and answers others. MQTT 3.1.1 has no other
+   way to refuse a topic. */
 static void convict(struct delivery *d, const struct in_flight *f)
 {
-	char reason[256];
+	const char *rights = d->config->mqtt.version == 3 ? "; it may refuse the topic, see its "
+							    "log and this host's rights there"
+							  : "";
+	char reason[384];
 
 	attempts_note(&d->attempts, &f->entry, f->topic,
 		      "the connection was lost before the answer");
 	(void)snprintf(
 		reason, sizeof(reason),
 		"the broker ended the connection each time it was given this event (a packet "
-		"of %zu bytes), and answered others; the largest it has taken is %zu bytes",
-		f->packet_size, d->poison.sizes->taken);
+		"of %zu bytes), and answered others; the largest it has taken is %zu bytes%s",
+		f->packet_size, d->poison.sizes->taken, rights);
 	delivery_fail(d, &f->entry, RELAY_FAILURE_CONNECTION, reason);
 }
 

@@ -23,6 +23,9 @@ from lib.programs import BUILD, ROOT, missing, tool
 
 LIMIT = 64 * 1024  # bytes of a packet
 DENIED = "+/+/+/+/+/denied"
+# For brokers that cannot deny what another rule allows: all the topics of the tests but that.
+ALLOWED = ["other/#", "away/#", "killed/#", "shared/#", "nobody/#", "will/#", "virtspool/v1/node1/#", "+/+/+/status",
+           "+/+/+/qemu/+/started"]
 INTEROP = BUILD / "interop"
 NODE_MODULES = BUILD / "interop/node_modules"
 NODE_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_PATH": str(NODE_MODULES)}
@@ -225,6 +228,7 @@ class Ejabberd(Other):
         self.epmd = Epmd(self.directory)
         pem = self.directory / "broker.pem"
         pem.write_text(self.certs.pem("broker").read_text() + self.certs.key("broker").read_text())
+        topics = ", ".join(f'"{topic}": all' for topic in ALLOWED)
         (self.directory / "ejabberd.yml").write_text(f"""
 hosts: [localhost]
 loglevel: info
@@ -241,14 +245,10 @@ listen:
     tls: true
     tls_verify: true
     max_payload_size: {LIMIT}
-access_rules:
-  nobody:
-    deny: all
 modules:
   mod_mqtt:
     max_queue: infinity
-    access_publish:
-      "{DENIED}": nobody
+    access_publish: {{{topics}}}
 """)
         self.environment = {
             **self.epmd.environment,
@@ -280,6 +280,8 @@ class ActiveMQ(Other):
         (self.directory / "lib/mqtt-client.jar").symlink_to(codec)
         self.certs.keystore("broker", self.directory / "broker.p12")
         self.certs.truststore(self.directory / "ca.p12")
+        topics = [topic.translate(str.maketrans("/+#", ".*>")) for topic in ALLOWED]
+        entries = "".join(f'<authorizationEntry topic="{t}" read="everybody" write="everybody" admin="everybody"/>' for t in topics)
         (self.directory / "activemq.xml").write_text(f"""
 <beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
   xsi:schemaLocation="http://www.springframework.org/schema/beans
@@ -291,9 +293,9 @@ class ActiveMQ(Other):
     <plugins>
       <simpleAuthenticationPlugin anonymousAccessAllowed="true" anonymousGroup="everybody"/>
       <authorizationPlugin><map><authorizationMap><authorizationEntries>
-        <authorizationEntry topic=">" read="everybody" write="everybody" admin="everybody"/>
         <authorizationEntry queue=">" read="everybody" write="everybody" admin="everybody"/>
-        <authorizationEntry topic="*.*.*.*.*.denied" read="everybody" write="nobody" admin="everybody"/>
+        <authorizationEntry topic=">" read="everybody" write="nobody" admin="everybody"/>
+        {entries}
       </authorizationEntries></authorizationMap></map></authorizationPlugin>
     </plugins>
     <sslContext>
@@ -501,7 +503,7 @@ ALL = {
     "aedes": Aedes,
     "mochi-mqtt": Mochi,
     "NATS": Nats,
-    "NATS 2.9": Nats29,
+    "NATS (Debian)": Nats29,
     "amqtt": Amqtt,
     "HiveMQ": Hivemq,
     "Artemis": Artemis,

@@ -65,13 +65,13 @@ class Raw:
         flags = (2 if clean else 0) | (0xC0 if login else 0) | (0x0C if will else 0)
         body = text("MQTT") + bytes([self.level, flags]) + struct.pack(">H", 600)
         if self.level == 5:
-            kept = b"" if clean and not will else struct.pack(">BI", SESSION_EXPIRY, 3600)
+            kept = b"" if clean and not (will and will[1]) else struct.pack(">BI", SESSION_EXPIRY, 3600)
             body += varint(len(kept)) + kept
         body += text(client_id)
         if will:
             topic, delay = will
             if self.level == 5:
-                body += varint(5) + struct.pack(">BI", 0x18, delay)
+                body += (varint(5) + struct.pack(">BI", 0x18, delay)) if delay else b"\0"
             body += text(topic) + text("will")
         return body + b"".join(text(s) for s in login or ())
 

@@ -17,13 +17,13 @@ from raw import MAXIMUM_PACKET_SIZE, RECEIVE_MAXIMUM, TLS, Raw
 
 BROKERS = {name: kind for name, kind in ALL.items() if not name.startswith("mosquitto")} | {"mosquitto": Mosquitto5}
 PACKAGES = {"mosquitto": "mosquitto", "RabbitMQ": "rabbitmq-server", "ejabberd": "ejabberd", "ActiveMQ": "activemq",
-            "NATS 2.9": "nats-server"}
+            "NATS (Debian)": "nats-server"}
 MARK = "other/mark"
 
 
 def tables():
     """{broker: {column: cell}} of the tables of that chapter, without marks."""
-    text = (ROOT / "etc/brokers/README.md").read_text().split("## What each one does", 1)[1].split("\n## ", 1)[0]
+    text = (ROOT / "etc/brokers/README.md").read_text().split("## What each one does", 1)[1].split("by hand", 1)[0]
     rows = {}
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
         lines = [[re.sub(r" \(\d\)$", "", re.sub(r"[*`]", "", c.strip())) for c in line.strip("|\n").split("|")]
@@ -64,6 +64,8 @@ def probe_refuses_5(bed, broker):
     wait_until(lambda: re.search(r"CONNACK|refuses the connection", daemon.output()), 30, daemon.output)
     daemon.stop()
     code = re.search(r"refuses the connection: [^(]*\((0x\w+)\)", daemon.output())
+    if "no CONNACK within" in daemon.output():
+        return "silence"
     assert code or "has closed the connection instead of a CONNACK; it may not know MQTT 5" in daemon.output(), daemon.output()
     return f"CONNACK {code[1]}" if code else "closing"
 
@@ -91,8 +93,7 @@ def probe_certificate(bed, broker):
 def probe_take_over(bed, broker):
     with Raw(broker, "twice") as first, Raw(broker, "twice") as second:
         assert second.connack and second.connack[1] == 0
-        assert first.until(lambda: first.ended, 20)
-        return told(first.ended)
+        return told(first.ended) if first.until(lambda: first.ended, 5) else "both stay"
 
 
 # --- publishing
@@ -132,11 +133,13 @@ def probe_denied_by_the_daemon(bed, broker):
     daemon.start()
     wait_until(lambda: consumer.operations() == ["started"], 60, lambda: f"the other event\n{daemon.output()[-3000:]}")
     wait_until(lambda: len(spool.waiting()) < 2, 30, "it is acknowledged")
-    kept = len(spool.waiting())
-    assert spool.failed() == {}
+    with Raw(broker, "again") as c:
+        if c.publish("virtspool/v1/x/qemu/y/denied") == "closes":  # then the event is found by trials
+            wait_until(spool.failed, 60, daemon.output)
+    kept = spool.waiting()
     daemon.stop()
     consumer.stop()
-    return "kept" if kept else "lost"
+    return "set aside" if spool.failed() else "kept" if kept else "lost"
 
 
 def probe_limit(bed, broker):
@@ -191,10 +194,9 @@ def probe_away(bed, broker):
     with Raw(broker, "away", clean=False) as c:
         kept = c.until(lambda: len(c.messages) >= 50, 20)
     order = [int(m[1]) for m in c.messages]
-    assert order == sorted(order)
     with Raw(broker, "away"):  # ends the session
         pass
-    return "kept" if kept else "lost"
+    return ("kept" if order == sorted(order) else "out of order") if kept else "lost"
 
 
 def probe_killed(bed, broker):
@@ -230,7 +232,8 @@ def probe_retained(bed, broker):
             p.publish(MARK)
         c.until(lambda: "mark" in str(c.messages) and "retained" in str(c.messages), 3 / PATIENCE)
     daemon.stop()
-    return "yes" if any(m[0] == "virtspool/v1/retained/status" and m[2] for m in c.messages) else "no"
+    marks = [m[2] for m in c.messages if m[0] == "virtspool/v1/retained/status"]
+    return ("yes" if marks[0] else "not marked") if marks else "no"
 
 
 def probe_will_delay(bed, broker):
@@ -259,13 +262,12 @@ def probe_shared(bed, broker):
             for i in range(20):
                 p.publish("shared/x", b"%d" % i)
 
-        def both():
+        def got():
             two.until(lambda: False, 0.05 / PATIENCE)
-            return len(one.messages) + len(two.messages) >= 20
+            return sorted(int(m[1]) for m in one.messages + two.messages if m[0] == "shared/x")
 
-        one.until(both, 5 / PATIENCE)
-        got = sorted(int(m[1]) for m in one.messages + two.messages)
-        return "yes" if got == list(range(20)) else "no"
+        one.until(lambda: len(got()) >= 20, 5 / PATIENCE)
+        return "yes" if got() == list(range(20)) else "no"
 
 
 PROBES = {

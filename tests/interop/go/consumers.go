@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log"
 	"net/url"
-	"os"
 	"strings"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -30,24 +29,13 @@ func show(payload []byte) {
 	fmt.Println(string(line))
 }
 
-// counter ends the program after n events.
-func counter(n int) func([]byte) {
-	return func(payload []byte) {
-		show(payload)
-		if n--; n == 0 {
-			os.Exit(0)
-		}
-	}
-}
-
-func consume3(broker string, t *tls.Config, n int) {
-	take := counter(n)
+func consume3(broker string, t *tls.Config) {
 	o := mqtt3.NewClientOptions().AddBroker(strings.Replace(broker, "mqtts://", "ssl://", 1)).SetTLSConfig(t).SetClientID("go3")
 	c := mqtt3.NewClient(o)
 	for _, token := range []func() mqtt3.Token{
 		c.Connect,
 		func() mqtt3.Token {
-			return c.Subscribe(topics, 1, func(_ mqtt3.Client, m mqtt3.Message) { take(m.Payload()) })
+			return c.Subscribe(topics, 1, func(_ mqtt3.Client, m mqtt3.Message) { show(m.Payload()) })
 		},
 	} {
 		done := token()
@@ -58,8 +46,7 @@ func consume3(broker string, t *tls.Config, n int) {
 	select {}
 }
 
-func consume5(broker string, t *tls.Config, n int) {
-	take := counter(n)
+func consume5(broker string, t *tls.Config) {
 	u, err := url.Parse(strings.Replace(broker, "mqtts://", "tls://", 1))
 	check(err)
 	config := autopaho.ClientConfig{
@@ -78,7 +65,7 @@ func consume5(broker string, t *tls.Config, n int) {
 				if got := p.Packet.Properties.ContentType; got != "application/cloudevents+json" {
 					log.Fatalf("content type '%s'", got)
 				}
-				take(p.Packet.Payload)
+				show(p.Packet.Payload)
 				return true, nil
 			}},
 		},

@@ -13,8 +13,8 @@ import org.eclipse.paho.mqttv5.client.persist.MemoryPersistence;
 import org.eclipse.paho.mqttv5.common.MqttSubscription;
 
 /**
- * java Consumer.java URL CONSUMER.p12 CA.p12 N - paho for MQTT 5 and the CloudEvents SDK: N events, one line of JSON each as
- * the SDK understood it.
+ * java Consumer URL CONSUMER.p12 CA.p12 - paho for MQTT 5 and the CloudEvents SDK: "ready", then one line of JSON for each event
+ * as the SDK understood it. A message that the SDK does not accept ends it.
  */
 public class Consumer {
     static KeyStore load(String path) throws Exception {
@@ -34,7 +34,6 @@ public class Consumer {
         options.setSocketFactory(tls.getSocketFactory());
         MqttClient client = new MqttClient(a[0].replace("mqtts://", "ssl://"), "java", new MemoryPersistence());
         JsonFormat format = (JsonFormat) EventFormatProvider.getInstance().resolveFormat(JsonFormat.CONTENT_TYPE);
-        int[] left = {Integer.parseInt(a[3])};
         client.connect(options);
         client.subscribe(new MqttSubscription[] {new MqttSubscription("virtspool/v1/#", 1)},
             new org.eclipse.paho.mqttv5.client.IMqttMessageListener[] {(topic, message) -> {
@@ -42,8 +41,8 @@ public class Consumer {
                     if (!JsonFormat.CONTENT_TYPE.equals(message.getProperties().getContentType()))
                         throw new Exception("content type " + message.getProperties().getContentType());
                     CloudEvent event = format.deserialize(message.getPayload());
-                    System.out.println(new String(format.serialize(event)));
-                    if (--left[0] == 0) Runtime.getRuntime().halt(0);
+                    System.out.write(format.serialize(event)); // UTF-8, whatever the locale
+                    System.out.println();
                 } catch (Exception e) {
                     e.printStackTrace();
                     Runtime.getRuntime().halt(1);
