@@ -5,10 +5,11 @@
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 
-int safe_open(int dir_fd, const char *name, size_t max_size, struct stat *ret_st)
+static int open_regular(int dir_fd, const char *name, int flags, size_t max_size,
+			struct stat *ret_st)
 {
 	_cleanup_close_ int fd =
-		openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		openat(dir_fd, name, flags | O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
 	if (fd < 0)
 		return errno == ENXIO || errno == ENODEV ? -EMEDIUMTYPE : -errno;
@@ -19,6 +20,11 @@ int safe_open(int dir_fd, const char *name, size_t max_size, struct stat *ret_st
 	if (ret_st->st_size < 0 || (uint64_t)ret_st->st_size > max_size)
 		return -EFBIG;
 	return TAKE_FD(fd);
+}
+
+int safe_open(int dir_fd, const char *name, size_t max_size, struct stat *ret_st)
+{
+	return open_regular(dir_fd, name, O_NOFOLLOW, max_size, ret_st);
 }
 
 /* Root, we, the directory's owner and its group may put files there; a hard link could make any
@@ -52,22 +58,14 @@ static ssize_t read_all(int fd, char *buffer, size_t size)
 	return (ssize_t)done;
 }
 
-int safe_read(int dir_fd, const char *name, size_t max_size, char **ret_data, size_t *ret_size)
+static int read_file(int fd, size_t size, char **ret_data, size_t *ret_size)
 {
-	_cleanup_close_ int fd = -1;
-	_cleanup_free_ char *data = NULL;
-	struct stat st = {0};
+	_cleanup_free_ char *data = malloc(size + 1);
 	ssize_t n;
 
-	fd = safe_open(dir_fd, name, max_size, &st);
-	if (fd < 0)
-		return fd;
-	if (!belongs(dir_fd, &st))
-		return -EPERM;
-	data = malloc((size_t)st.st_size + 1);
 	if (!data)
 		return -ENOMEM;
-	n = read_all(fd, data, (size_t)st.st_size);
+	n = read_all(fd, data, size);
 	if (n < 0)
 		return (int)n;
 	data[n] = 0;
@@ -75,6 +73,26 @@ int safe_read(int dir_fd, const char *name, size_t max_size, char **ret_data, si
 		*ret_size = (size_t)n;
 	*ret_data = TAKE_PTR(data);
 	return 0;
+}
+
+int safe_read(int dir_fd, const char *name, size_t max_size, char **ret_data, size_t *ret_size)
+{
+	struct stat st = {0};
+	_cleanup_close_ int fd = safe_open(dir_fd, name, max_size, &st);
+
+	if (fd < 0)
+		return fd;
+	if (!belongs(dir_fd, &st))
+		return -EPERM;
+	return read_file(fd, (size_t)st.st_size, ret_data, ret_size);
+}
+
+int safe_read_named(const char *path, size_t max_size, char **ret_data, size_t *ret_size)
+{
+	struct stat st = {0};
+	_cleanup_close_ int fd = open_regular(AT_FDCWD, path, 0, max_size, &st);
+
+	return fd < 0 ? fd : read_file(fd, (size_t)st.st_size, ret_data, ret_size);
 }
 
 const char *safe_read_error(int error)

@@ -26,5 +26,11 @@ int safe_open(int dir_fd, const char *name, size_t max_size, struct stat *ret_st
  */
 int safe_read(int dir_fd, const char *name, size_t max_size, char **ret_data, size_t *ret_size);
 
+/*
+ * Reads a file that the administrator has named, so it may be a link; whoever writes its content,
+ * such as a client that renews a certificate, may be somebody else. Errors as safe_open() has them.
+ */
+int safe_read_named(const char *path, size_t max_size, char **ret_data, size_t *ret_size);
+
 /* An error of these functions in words. */
 const char *safe_read_error(int error);

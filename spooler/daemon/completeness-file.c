@@ -8,6 +8,7 @@
 #include "hook/spool.h"
 #include "hook/stamp.h"
 #include "spooler/base/atomic-file.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 #include "spooler/daemon/completeness-file.h"
 #include "spooler/spool/dropped.h"
@@ -97,25 +98,24 @@ static bool read_gap(struct completeness *c, const char *line)
 	return true;
 }
 
-static bool read_file(struct completeness *c, FILE *f, bool *ret_clean,
+static bool read_file(struct completeness *c, char *text, bool *ret_clean,
 		      struct spool_identity *ret_spool)
 {
 	bool good = true;
-	char line[256];
 
-	while (good && fgets(line, sizeof(line), f)) {
-		if (strcmp(line, "clean\n") == 0)
+	for (const char *line; good && (line = strsep(&text, "\n")) && (text || *line);) {
+		if (strcmp(line, "clean") == 0)
 			*ret_clean = true;
 		else if (strncmp(line, "epoch ", 6) == 0)
 			good = read_epoch(c, line);
 		else if (strncmp(line, "gap ", 4) == 0)
 			good = read_gap(c, line);
 		else
-			good = strcmp(line, "running\n") == 0 ||
+			good = strcmp(line, "running") == 0 ||
 			       sscanf(line, "spool %" SCNu64 " %" SCNu64, &ret_spool->device,
 				      &ret_spool->inode) == 2;
 	}
-	return good && c->n <= COMPLETENESS_EPOCHS && !ferror(f);
+	return good && c->n <= COMPLETENESS_EPOCHS;
 }
 
 uint64_t completeness_stamped(const char *run_dir, char ret_epoch[static 33])
@@ -149,20 +149,15 @@ void completeness_load(struct completeness *c, const char *run_dir,
 		       const struct spool_identity *spool)
 {
 	struct spool_identity then = {0};
-	_cleanup_free_ char *path = NULL;
-	_cleanup_fclose_ FILE *f = NULL;
+	_cleanup_close_ int dir_fd = place_open_top(run_dir);
+	_cleanup_free_ char *text = NULL;
 	bool clean = false;
 
 	*c = (struct completeness){.start_ms = now_usec(CLOCK_REALTIME) / 1000};
 	c->start_sequence = completeness_stamped(run_dir, c->start_epoch);
-	if (asprintf(&path, "%s/" FILE_NAME, run_dir) < 0) {
-		path = NULL;
+	if (dir_fd < 0 || safe_read(dir_fd, FILE_NAME, FILE_SIZE_MAX, &text, NULL) < 0)
 		return;
-	}
-	f = fopen(path, "re");
-	if (!f)
-		return;
-	if (!read_file(c, f, &clean, &then)) {
+	if (!read_file(c, text, &clean, &then)) {
 		c->n = 0;
 		return;
 	}

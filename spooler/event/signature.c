@@ -12,6 +12,7 @@
 #include <stdarg.h>
 
 #include "spooler/base/hex.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 #include "spooler/event/signature.h"
 
@@ -22,6 +23,7 @@
 #define PAYLOAD_MAX 512
 #define PAE_MAX (PAYLOAD_MAX + sizeof(PAYLOAD_TYPE) + 32)
 #define MATERIAL_MAX 4096
+#define PUBLIC_FILE_MAX (64 * 1024 * 1024) /* of a CRL; certificates have some KiB */
 
 struct signer {
 	gnutls_privkey_t key;
@@ -326,6 +328,18 @@ static int load_key(struct signer *s, const char *path, const char *password, ch
 		     : 0;
 }
 
+/* A public file. An error of GnuTLS's. */
+static int load_file(const char *path, gnutls_datum_t *ret_data)
+{
+	char *data;
+	size_t size;
+
+	if (safe_read_named(path, PUBLIC_FILE_MAX, &data, &size) < 0)
+		return GNUTLS_E_FILE_ERROR;
+	*ret_data = (gnutls_datum_t){(unsigned char *)data, (unsigned)size};
+	return 0;
+}
+
 static int import_certificate(gnutls_x509_crt_t certificate, const char *path)
 {
 	_cleanup_(datum_release) gnutls_datum_t pem = {0};
@@ -336,7 +350,7 @@ static int import_certificate(gnutls_x509_crt_t certificate, const char *path)
 		return gnutls_x509_crt_import_url(certificate, path, 0);
 	if (!full)
 		return GNUTLS_E_MEMORY_ERROR;
-	r = gnutls_load_file(full, &pem);
+	r = load_file(full, &pem);
 	return r < 0 ? r : gnutls_x509_crt_import(certificate, &pem, GNUTLS_X509_FMT_PEM);
 }
 
@@ -469,7 +483,7 @@ const char *signer_certificate(const struct signer *s)
 static int load_crls(struct signing_trust *a, const char *crl_file)
 {
 	_cleanup_(datum_release) gnutls_datum_t pem = {0};
-	int r = gnutls_load_file(crl_file, &pem);
+	int r = load_file(crl_file, &pem);
 
 	return r < 0 ? r
 		     : gnutls_x509_crl_list_import2(&a->crls, &a->n_crls, &pem, GNUTLS_X509_FMT_PEM,

@@ -16,12 +16,15 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "hook/place.h"
 #include "hook/spool.h"
 #include "hook/text.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 
 #define FIRST_LINE "virtspool-listen 1\n"
 #define PREFIX "listen."
+#define FILE_SIZE_MAX (64 * 1024 * 1024)
 
 /* --- the list */
 
@@ -173,18 +176,32 @@ bool states_parse(struct states *k, FILE *f)
 	return false;
 }
 
+/* Others of the spool's group can put something there. */
+static int read_safely(const char *path, char **ret_text, size_t *ret_size)
+{
+	_cleanup_close_ int spool_fd = place_open_top(spool_directory());
+
+	return spool_fd < 0 ? spool_fd
+			    : safe_read(spool_fd, strrchr(path, '/') + 1, FILE_SIZE_MAX, ret_text,
+					ret_size);
+}
+
 int states_load(struct states *k, const char *uri)
 {
+	_cleanup_free_ char *text = NULL;
 	_cleanup_fclose_ FILE *f = NULL;
+	size_t size;
 	bool whole;
+	int r;
 
 	*k = (struct states){};
 	if (path_of(uri, &k->path) < 0)
 		return -ENOMEM;
-	f = fopen(k->path, "re");
-	if (!f)
-		return errno != ENOENT;
-	whole = states_parse(k, f);
+	r = read_safely(k->path, &text, &size);
+	if (r < 0)
+		return r != -ENOENT;
+	f = size > 0 ? fmemopen(text, size, "r") : NULL;
+	whole = f && states_parse(k, f);
 	if (!whole) {
 		char *path = TAKE_PTR(k->path);
 
@@ -226,7 +243,8 @@ int states_save(struct states *k)
 		temporary = NULL;
 		return -ENOMEM;
 	}
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+	(void)unlink(temporary); /* ours, of a listener that was killed */
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return -errno;
 	f = fdopen(fd, "w");

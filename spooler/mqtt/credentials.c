@@ -15,8 +15,10 @@
 
 #include "spooler/base/hex.h"
 #include "spooler/mqtt/credentials-internal.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 
+#define PUBLIC_FILE_MAX (64 * 1024 * 1024) /* of a CRL; certificates have some KiB */
 #define SYSTEM_STORE "the system's trust store"
 
 struct secret {
@@ -126,16 +128,17 @@ static bool is_stale(const struct credentials *c)
 static int load_file(const char *what, const char *path, gnutls_datum_t *ret_data, char **ret_error)
 {
 	_cleanup_free_ char *full = resolve_path(path);
+	char *data;
+	size_t size;
 	int r;
 
 	if (!full)
 		return -ENOMEM;
-	errno = 0;
-	r = gnutls_load_file(full, ret_data);
-	if (r < 0) {
-		r = errno ? -errno : -EIO;
-		return fail(r, ret_error, "cannot read the %s '%s': %s", what, path, strerror(-r));
-	}
+	r = safe_read_named(full, PUBLIC_FILE_MAX, &data, &size);
+	if (r < 0)
+		return fail(r, ret_error, "cannot read the %s '%s': %s", what, path,
+			    safe_read_error(r));
+	*ret_data = (gnutls_datum_t){(unsigned char *)data, (unsigned)size};
 	return 0;
 }
 

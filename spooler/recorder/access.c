@@ -6,12 +6,14 @@
 #include <sys/stat.h>
 
 #include "spooler/base/log.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 #include "spooler/config/config.h"
 #include "spooler/mqtt/credentials.h"
 #include "spooler/recorder/access.h"
 
 #define TOKEN_MIN 16
+#define TEXT_MAX (1024 * 1024) /* of a file */
 #define PRIORITY TLS_PRIORITY ":-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define CHAIN_MAX 8
 
@@ -35,15 +37,11 @@ static struct access *serving;
 /* The whole file, to be freed; NULL: errno says why. */
 static char *read_text(const char *path)
 {
-	gnutls_datum_t d;
 	char *text;
+	int r = safe_read_named(path, TEXT_MAX, &text, NULL);
 
-	if (gnutls_load_file(path, &d) < 0)
-		return NULL;
-	text = strndup((char *)d.data, d.size);
-	gnutls_memset(d.data, 0, d.size);
-	gnutls_free(d.data);
-	return text;
+	errno = r < 0 ? -r : 0;
+	return r < 0 ? NULL : text;
 }
 
 static int fail(char **ret_error, const char *file, const char *what, const char *why)

@@ -5,10 +5,13 @@
 #include <sys/stat.h>
 
 #include "hook/place.h"
+#include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 #include "spooler/spool/dropped.h"
 #include "spooler/spool/record-parse.h"
 #include "spooler/spool/recordfile.h"
+
+#define LINE_MAX_SIZE 128 /* more than one of ours takes */
 
 static void record_buffer_releasep(struct record_buffer *b)
 {
@@ -58,28 +61,20 @@ int dropped_note(const char *run_dir, int dir_fd, const char *name)
 
 void dropped_read(const char *run_dir, dropped_found found, void *userdata)
 {
-	_cleanup_free_ char *path = NULL;
-	_cleanup_fclose_ FILE *f = NULL;
-	char line[128], epoch[33];
-	struct stat st;
+	_cleanup_close_ int dir_fd = place_open_top(run_dir);
+	_cleanup_free_ char *text = NULL;
+	char *rest, epoch[33];
 	uint64_t sequence;
-	int fd;
+	int r = dir_fd;
 
-	if (asprintf(&path, "%s/" DROPPED_FILE, run_dir) < 0) {
-		path = NULL;
+	if (r >= 0)
+		r = safe_read(dir_fd, DROPPED_FILE, DROPPED_SIZE_MAX + LINE_MAX_SIZE, &text, NULL);
+	if (r < 0 && r != -ENOENT)
+		found(NULL, 0, userdata);
+	if (r < 0)
 		return;
-	}
-	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	f = fdopen(fd, "r");
-	if (!f) {
-		(void)close(fd);
-		return;
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
-	while (fgets(line, sizeof(line), f))
+	rest = text;
+	for (const char *line; (line = strsep(&rest, "\n")) && (rest || *line);)
 		if (sscanf(line, "%32[0-9a-f] %" SCNu64, epoch, &sequence) == 2)
 			found(epoch, sequence, userdata);
 		else

@@ -437,6 +437,26 @@ def test_priority_string_with_a_mistake(bed):
     assert "+NONSENSE" in daemon.output()
 
 
+@pytest.mark.parametrize("kind", ["fifo", "device", "without end"])
+@pytest.mark.parametrize("key", ["ca_file", "certificate_file", "crl_file"])
+def test_a_file_that_is_something_else(bed, kind, key):
+    """Whoever renews certificates may be another user: none of this is waited for, or read into memory."""
+    path = bed.directory / "thing"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 1 << 40)
+    daemon = bed.new_daemon(brokers=[])
+    daemon.config.update(brokers=["mqtts://localhost:1"])
+    daemon.config["tls"][key] = path
+    status, said = daemon.check()
+    assert status != 0
+    assert ("it is larger than such a file can be" if kind == "without end" else "it is not a regular file") in said
+
+
 # --- pins
 
 

@@ -6,12 +6,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <sys/stat.h>
 
 #include "spooler/base/util.h"
 #include "spooler/daemon/completeness-file.h"
 #include "spooler/daemon/completeness.h"
+#include "spooler/spool/dropped.h"
 
 #define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -202,6 +204,52 @@ static void test_bounds(void **state)
 	}
 }
 
+static int truncate_new(const char *path, off_t size)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -1 : ftruncate(fd, size);
+
+	return fd < 0 ? -1 : r + close(fd);
+}
+
+static void count_doubt(const char *epoch, uint64_t sequence, void *userdata)
+{
+	unsigned *doubts = userdata;
+
+	(void)sequence;
+	*doubts += !epoch;
+}
+
+/* Another of the group can put something in place of our files: it is not followed, nor waited
+   for, and what cannot be read is in doubt. */
+static void test_files_of_others(void **state)
+{
+	static const char *const names[] = {"sequence", DROPPED_FILE};
+	struct completeness c;
+	char path[256];
+
+	(void)state;
+	for (int kind = 0; kind < 3; kind++) {
+		unsigned doubts = 0;
+
+		for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+			(void)snprintf(path, sizeof(path), "%s/%s", run_dir, names[i]);
+			(void)unlink(path);
+			if (kind == 0)
+				assert_int_equal(mkfifo(path, 0600), 0);
+			else if (kind == 1)
+				assert_int_equal(symlink("/dev/zero", path), 0);
+			else
+				assert_int_equal(truncate_new(path, 1LL << 40), 0);
+		}
+		completeness_load(&c, run_dir, &(struct spool_identity){0});
+		assert_int_equal(c.n, 0);
+		assert_false(c.loaded);
+		dropped_read(run_dir, count_doubt, &doubts);
+		assert_int_equal(doubts, 1);
+	}
+}
+
 static int make_run_dir(void **state)
 {
 	(void)state;
@@ -225,10 +273,9 @@ static int remove_run_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stories),
-		cmocka_unit_test(test_said_once),
-		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_stories),		cmocka_unit_test(test_said_once),
+		cmocka_unit_test(test_random),		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_files_of_others),
 	};
 
 	return cmocka_run_group_tests(tests, make_run_dir, remove_run_dir);

@@ -332,7 +332,7 @@ static void states_on_disk(void **state)
 	};
 	struct states k;
 	struct domain_state *d;
-	char path[4096];
+	char path[4096], temporary[4096 + 4];
 
 	(void)state;
 	assert_int_equal(states_load(&k, "x:///y"), 0);
@@ -364,6 +364,23 @@ static void states_on_disk(void **state)
 		assert_int_equal(k.n, 0);
 		states_release(&k);
 	}
+
+	/* what somebody else may have put there is not followed, nor waited for */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(states_load(&k, "x:///y"), 1);
+	states_release(&k);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/dev/zero", path), 0);
+	assert_int_equal(states_load(&k, "x:///y"), 1);
+	(void)snprintf(temporary, sizeof(temporary), "%s.new", path);
+	assert_int_equal(mkfifo(temporary, 0600), 0);
+	assert_non_null(states_put(&k, UUID_A, "a"));
+	assert_int_equal(states_save(&k), 0);
+	states_release(&k);
+	assert_int_equal(states_load(&k, "x:///y"), 0);
+	assert_int_equal(k.n, 1);
+	states_release(&k);
 }
 
 /* A hook's record ties itself to the API's event of the same domain, once. */
