@@ -36,7 +36,7 @@ class Host(VM):
         for package in packages:
             shutil.copy(package, self.share / "debs")
         self.settled()
-        self.run("install_packages /share/debs/*.deb", 600)
+        self.run("install_packages /share/debs/*.deb")
 
     def install(self, packages):
         self.install_packages(packages)
@@ -53,7 +53,7 @@ class Host(VM):
 
     def settled(self):
         """The boot is over."""
-        self.run("systemctl is-system-running --wait || systemctl --failed", 900)
+        self.run("systemctl is-system-running --wait || systemctl --failed")
 
     def hook(self, name, operation="started", suboperation="begin"):
         """Returns how long it took, in seconds."""

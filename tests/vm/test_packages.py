@@ -67,7 +67,7 @@ def test_upgrade_and_downgrade_while_hooks_run_and_the_broker_is_down(host, newe
         wait
         printf '%s\\n' "$before" "$upgraded" "$downgraded" | tee /root/pids
         [ "$(sort -u /root/pids | wc -l)" = 3 ]
-        ! grep -qw 0 /root/pids""", 900)
+        ! grep -qw 0 /root/pids""")
     hooks = [line.split() for line in host.run("cat /root/loop").splitlines()]
     assert len(hooks) > 10 and all(status == "0" for _, status, _ in hooks)
     assert services(host) == ["active", "active"]

@@ -21,9 +21,9 @@ def host(packages, new_host):
 def test_a_guest_and_a_power_cut(host):
     shutil.copytree(ROOT / "etc/debian/tests", host.share / "tests")
     host.run("""ln -s /bin/true /tmp/autopkgtest-reboot
-        RECEIVED=/share/received /share/tests/delivers""", 600)
+        RECEIVED=/share/received /share/tests/delivers""")
     host.cut()
     host.boot()
     host.settled()
-    host.run("AUTOPKGTEST_REBOOT_MARK=rebooted RECEIVED=/share/received /share/tests/delivers", 600)
+    host.run("AUTOPKGTEST_REBOOT_MARK=rebooted RECEIVED=/share/received /share/tests/delivers")
     host.check()

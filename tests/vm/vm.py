@@ -122,7 +122,7 @@ class VM:
                 self.said += more
             assert time.monotonic() < end, f"no '{line}' within {deadline} s; see {self.console}"
 
-    def run(self, script, deadline=300, check=True):
+    def run(self, script, deadline=900, check=True):
         self.scripts += 1
         name = f"{self.boots}.{self.scripts}"
         (self.share / "run" / name).write_text(f". /share/rig/host\nset -eo pipefail\n{script}\n")
