@@ -18,6 +18,7 @@ struct db_backend {
 	const struct db_word *words; /* ended by a name that is NULL */
 	/* The text of {values} or, with `in`, of {in}: rows of parameters of these types. */
 	void (*put_rows)(FILE *f, const char *types, bool in);
+	void (*put_copy)(FILE *f, const char *table, const char *types); /* {copy: table} */
 	int (*run)(struct db *db, size_t slot, const struct db_statement *s, const char *sql,
 		   bool many, const struct db_value *params, size_t n_rows, db_row_fn fn,
 		   void *userdata);
@@ -40,6 +41,7 @@ struct db {
 		const struct db_statement *statement;
 		char *sql;		   /* with its tokens filled in */
 		bool many;		   /* has {values} or {in} */
+		bool copies;		   /* is {copy: ...} */
 		bool ready;		   /* the backend's: the database knows it */
 	} prepared[DB_STATEMENTS_MAX + 1]; /* the last one is db_query()'s */
 };

@@ -97,6 +97,12 @@ static void put_rows(FILE *f, const char *types, bool in)
 	fputc(')', f);
 }
 
+static void put_copy(FILE *f, const char *table, const char *types)
+{
+	fprintf(f, "INSERT INTO %s ", table);
+	put_rows(f, types, false);
+}
+
 /* --- statements */
 
 static int bind(struct sqlite *q, sqlite3_stmt *s, const struct db_value *params, size_t n)
@@ -286,6 +292,7 @@ static const struct db_backend backend = {
 	.scheme = "sqlite",
 	.words = words,
 	.put_rows = put_rows,
+	.put_copy = put_copy,
 	.run = run,
 	.execute = execute,
 	.begin = begin,

@@ -46,6 +46,8 @@ void db_close(struct db *db)
 
 /* --- tokens */
 
+#define COPY "copy: "
+
 /* The text of "{name: text}" if `name` is this database, "" if it is another. */
 static const char *conditional(const struct db *db, const char *token)
 {
@@ -64,14 +66,18 @@ static const char *find_word(const struct db_word *words, const char *name)
 	return words->name ? words->text : "";
 }
 
+/* Also notes in `p` what it says of the statement. */
 static void put_token(const struct db *db, FILE *f, const char *token, const char *types,
-		      bool *ret_many)
+		      struct db_prepared *p)
 {
 	bool in = strcmp(token, "in") == 0;
 
 	if (in || strcmp(token, "values") == 0) {
 		db->backend->put_rows(f, types, in);
-		*ret_many = true;
+		p->many = true;
+	} else if (strncmp(token, COPY, strlen(COPY)) == 0) {
+		db->backend->put_copy(f, token + strlen(COPY), types);
+		p->copies = true;
 	} else if (strchr(token, ':')) {
 		fputs(conditional(db, token), f);
 	} else {
@@ -79,7 +85,7 @@ static void put_token(const struct db *db, FILE *f, const char *token, const cha
 	}
 }
 
-static char *expand(const struct db *db, const char *sql, const char *types, bool *ret_many)
+static char *expand(const struct db *db, const char *sql, const char *types, struct db_prepared *p)
 {
 	char *out = NULL;
 	size_t size;
@@ -87,7 +93,6 @@ static char *expand(const struct db *db, const char *sql, const char *types, boo
 
 	if (!f)
 		return NULL;
-	*ret_many = false;
 	while (*sql) {
 		size_t n = strcspn(sql, "{"), length;
 		char token[256];
@@ -98,7 +103,7 @@ static char *expand(const struct db *db, const char *sql, const char *types, boo
 			break;
 		length = strcspn(sql, "}");
 		(void)snprintf(token, sizeof(token), "%.*s", (int)(length - 1), sql + 1);
-		put_token(db, f, token, types, ret_many);
+		put_token(db, f, token, types, p);
 		sql += length + 1;
 	}
 	return fclose(f) == 0 ? out : NULL;
@@ -115,7 +120,7 @@ static int prepare(struct db *db, size_t slot, const struct db_statement *s)
 		free(p->sql);
 	}
 	*p = (struct db_prepared){.statement = s};
-	p->sql = expand(db, s->sql, s->types, &p->many);
+	p->sql = expand(db, s->sql, s->types, p);
 	return p->sql ? 0 : -ENOMEM;
 }
 
@@ -157,8 +162,8 @@ int db_query(struct db *db, const char *sql, const char *types, const struct db_
 
 int db_execute(struct db *db, const char *sql)
 {
-	bool many;
-	_cleanup_free_ char *text = expand(db, sql, "", &many);
+	struct db_prepared p = {};
+	_cleanup_free_ char *text = expand(db, sql, "", &p);
 
 	return text ? db->backend->execute(db, text) : -ENOMEM;
 }

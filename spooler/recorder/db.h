@@ -9,6 +9,7 @@
  *	{serial}		a primary key that the database counts
  *	{values}		rows to insert: db_run() inserts all rows that it is given
  *	{in}			`(a, b) {in}`: the rows whose columns are one of the rows that it is given
+ *	{copy: t (a, b)}	the whole statement: inserts all rows that it is given, the fastest way that there is
  *	{lock}			locks the rows that are read until the transaction ends
  *	{sqlite: ...} {postgresql: ...}	for one of them only
  *
@@ -64,12 +65,13 @@ int db_open(const char *url, unsigned flags, struct db **ret_db, char **ret_erro
 void db_close(struct db *db); /* rolls back; NULL is fine */
 
 /*
- * Runs a statement once for each of `n_rows` rows of parameters ({values} and {in}: for all of
- * them). fn may be NULL. The statement stays prepared: its address is its name. Returns 0 or
+ * Runs a statement once for each of `n_rows` rows of parameters ({values}, {in} and {copy: ...}: for
+ * all of them). fn may be NULL. The statement stays prepared: its address is its name. Returns 0 or
  *
  *	-EAGAIN		the database is locked by another, or has just ended: the same will succeed later
  *	-ENOTCONN	the connection is lost: db_open() again
  *	-ENOSPC, -EROFS, -EIO, -EACCES	the disk
+ *	-EEXIST		{copy: ...}: another connection has just inserted one of the rows
  *	-EBADMSG	the values are refused: the same will never succeed
  *	-ENOMEM, or what fn returned.
  */

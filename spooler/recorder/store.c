@@ -8,6 +8,8 @@
 #include "spooler/recorder/schema.h"
 #include "spooler/recorder/store-internal.h"
 
+#define COPY_TRIES 3
+
 struct known_host {
 	char *name;
 	int64_t no;
@@ -28,14 +30,12 @@ struct item {
 struct batch {
 	struct item *items;
 	size_t n;
-	struct item **events; /* sorted by id and host */
+	struct item **events; /* the new ones, sorted by id and host */
 	size_t n_events;
-	size_t returned; /* position in `events` of the next row that can have been inserted */
 	struct fresh_event *fresh;
 	size_t n_fresh;
 	struct fresh_report *reports;
 	size_t n_reports;
-	bool *inserted; /* of `events` */
 	int64_t now;
 };
 
@@ -305,25 +305,45 @@ static void sort_items(struct batch *b)
 
 /* --- rows of `events` */
 
-static const struct db_statement insert_events = {
-	"INSERT INTO events (id, host, time, received, epoch, sequence, call, flags, guest, driver, operation, reason, "
-	"name, payload) {values} ON CONFLICT (id, host) DO NOTHING RETURNING id, host",
+static const struct db_statement select_known = {
+	"SELECT id, host FROM events WHERE (id, host) {in}", "ui"};
+static const struct db_statement copy_events = {
+	"{copy: events (id, host, time, received, epoch, sequence, call, flags, guest, driver, operation, reason, name, "
+	"payload)}",
 	"uiiiuiiiuttttt"};
 
-/* Rows come back in the order in which they were given, without those that were there. */
-static int take_inserted(const struct db_value *v, void *userdata)
+static int take_known(const struct db_value *v, void *userdata)
 {
 	struct batch *b = userdata;
+	struct item key = {.host = v[1].number}, *at = &key, **found;
 
-	for (; b->returned < b->n_events; b->returned++) {
-		const struct item *e = b->events[b->returned];
+	memcpy(key.event.id, v[0].data, 16);
+	found = bsearch(&at, b->events, b->n_events, sizeof(at), compare_items);
+	if (found)
+		(*found)->duplicate = true;
+	return 0;
+}
 
-		if (e->host == v[1].number && memcmp(e->event.id, v[0].data, 16) == 0) {
-			b->inserted[b->returned++] = true;
-			return 0;
-		}
+/* Looks for the events that are there already, and takes them out of the batch. */
+static int drop_known(struct store *s, struct batch *b)
+{
+	_cleanup_(free_memory) struct db_value *keys =
+		calloc(2 * b->n_events + 1, sizeof(struct db_value));
+	size_t n = 0;
+	int r;
+
+	if (!keys)
+		return -ENOMEM;
+	for (size_t i = 0; i < b->n_events; i++) {
+		keys[2 * i] = db_uuid(b->events[i]->event.id);
+		keys[2 * i + 1] = db_int(b->events[i]->host);
 	}
-	return -EIO;
+	r = db_run(s->db, &select_known, keys, b->n_events, take_known, b);
+	for (size_t i = 0; i < b->n_events; i++)
+		if (!b->events[i]->duplicate)
+			b->events[n++] = b->events[i];
+	b->n_events = n;
+	return r;
 }
 
 static int insert_rows(struct store *s, struct batch *b)
@@ -353,19 +373,15 @@ static int insert_rows(struct store *s, struct batch *b)
 		*v++ = db_text(c->name);
 		*v++ = db_text_n(e->message->payload, e->message->size);
 	}
-	return db_run(s->db, &insert_events, rows, b->n_events, take_inserted, b);
+	return db_run(s->db, &copy_events, rows, b->n_events, NULL, NULL);
 }
 
 static void collect_fresh(struct batch *b)
 {
 	for (size_t i = 0; i < b->n_events; i++) {
 		const struct cloudevent *c = &b->events[i]->event;
-		struct fresh_event *f = &b->fresh[b->n_fresh];
+		struct fresh_event *f = &b->fresh[b->n_fresh++];
 
-		if (!b->inserted[i]) {
-			b->events[i]->duplicate = true;
-			continue;
-		}
 		*f = (struct fresh_event){
 			.event = {.host = b->events[i]->host,
 				  .time = c->time,
@@ -380,7 +396,6 @@ static void collect_fresh(struct batch *b)
 		memcpy(f->event.id, c->id, 16);
 		memcpy(f->event.epoch, c->epoch, 16);
 		memcpy(f->guest, c->guest, 16);
-		b->n_fresh++;
 	}
 }
 
@@ -506,7 +521,6 @@ static void batch_release(struct batch *b)
 	free(b->events);
 	free(b->fresh);
 	free(b->reports);
-	free(b->inserted);
 }
 
 static int batch_init(struct batch *b, size_t n, int64_t now)
@@ -516,9 +530,8 @@ static int batch_init(struct batch *b, size_t n, int64_t now)
 			    .items = calloc(n + 1, sizeof(struct item)),
 			    .events = calloc(n + 1, sizeof(struct item *)),
 			    .fresh = calloc(n + 1, sizeof(struct fresh_event)),
-			    .reports = calloc(n + 1, sizeof(struct fresh_report)),
-			    .inserted = calloc(n + 1, sizeof(bool))};
-	return b->items && b->events && b->fresh && b->reports && b->inserted ? 0 : -ENOMEM;
+			    .reports = calloc(n + 1, sizeof(struct fresh_report))};
+	return b->items && b->events && b->fresh && b->reports ? 0 : -ENOMEM;
 }
 
 /* PostgreSQL: the partitions of the batch's months. Those of hosts whose clock is far off share the
@@ -547,8 +560,10 @@ static int transaction(struct store *s, struct batch *b)
 		r = number_hosts(s, b);
 	if (r >= 0) {
 		sort_items(b);
-		r = insert_rows(s, b);
+		r = drop_known(s, b);
 	}
+	if (r >= 0)
+		r = insert_rows(s, b);
 	if (r >= 0) {
 		collect_fresh(b);
 		r = store_update_hosts(s, b->fresh, b->n_fresh, b->reports, b->n_reports, b->now);
@@ -619,22 +634,34 @@ static void add_counts(struct store_counts *sum, const struct store_counts *c)
 		sum->verifications[i] += c->verifications[i];
 }
 
+/* Two recorders may be given the same event, after one of them has lost its connection. Whose COPY
+   comes second fails, and finds the event the next time. */
+static int apply_again(struct store *s, const struct store_message *messages, size_t n, int64_t now,
+		       bool refused, struct store_counts *ret_counts)
+{
+	int r = -EEXIST;
+
+	for (unsigned tries = 0; r == -EEXIST && tries < COPY_TRIES; tries++)
+		r = apply(s, messages, n, now, refused, ret_counts);
+	return r == -EEXIST ? -EAGAIN : r;
+}
+
 int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
 		struct store_counts *ret_counts)
 {
 	struct store_counts c = {}, sum = {};
 	int r;
 
-	r = apply(s, messages, n, now, false, &c);
+	r = apply_again(s, messages, n, now, false, &c);
 	if (r != -EBADMSG) {
 		if (r >= 0)
 			*ret_counts = c;
 		return r;
 	}
 	for (size_t i = 0; i < n; i++) { /* find the one that is refused */
-		r = apply(s, &messages[i], 1, now, false, &c);
+		r = apply_again(s, &messages[i], 1, now, false, &c);
 		if (r == -EBADMSG)
-			r = apply(s, &messages[i], 1, now, true, &c);
+			r = apply_again(s, &messages[i], 1, now, true, &c);
 		if (r < 0)
 			return r;
 		add_counts(&sum, &c);
