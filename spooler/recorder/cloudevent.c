@@ -7,6 +7,7 @@
 #include "spooler/base/util.h"
 #include "spooler/base/utf8.h"
 #include "spooler/event/topic.h"
+#include "spooler/event/verifiable.h"
 #include "spooler/recorder/cloudevent.h"
 
 #define SOURCE_PREFIX "/virtspool/"
@@ -342,6 +343,32 @@ const char *cloudevent_signature(unsigned flags)
 					: "unchecked";
 }
 
+/* The event's texts in memory of their own, so that its tree can go. */
+static int keep_texts(struct cloudevent *e)
+{
+	const char **texts[] = {&e->driver, &e->operation, &e->reason, &e->name};
+	size_t size = 0, n;
+	char *to;
+
+	for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+		size += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+	e->text = to = malloc(size);
+	if (!to)
+		return -ENOMEM;
+	for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+		if (!*texts[i])
+			continue;
+		n = strlen(*texts[i]) + 1;
+		*texts[i] = memcpy(to, *texts[i], n);
+		to += n;
+	}
+	if (!json_object_get(e->json, VERIFIABLE_MATERIAL)) {
+		json_decref(e->json);
+		e->json = NULL;
+	}
+	return 0;
+}
+
 int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, const void *payload,
 		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size)
 {
@@ -353,6 +380,8 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 	    !(topics->status && topic_host(topics->status, topic, e.host)))
 		return refuse(&r, "the topic does not fit mqtt.topic or mqtt.status_topic");
 	q = read_payload(&r, payload, size, &e);
+	if (q >= 0 && e.kind == CLOUDEVENT_EVENT)
+		q = keep_texts(&e);
 	if (q < 0) {
 		cloudevent_release(&e);
 		return q;
@@ -365,6 +394,8 @@ void cloudevent_release(struct cloudevent *e)
 {
 	json_decref(e->json);
 	free(e->lost);
+	free(e->text);
 	e->json = NULL;
 	e->lost = NULL;
+	e->text = NULL;
 }

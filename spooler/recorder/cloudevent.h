@@ -50,7 +50,7 @@ struct cloudevent {
 	enum guest_call call;
 	bool has_guest;
 	unsigned char guest[16];
-	const char *driver, *operation, *reason, *name; /* NULL: not said; they live in `json` */
+	const char *driver, *operation, *reason, *name; /* NULL: not said */
 
 	/* of a status report */
 	bool online;
@@ -61,7 +61,10 @@ struct cloudevent {
 	} * lost; /* that never reached the host's spool, as it says */
 	size_t n_lost;
 
+	/* Only of a status report, and of a signed event: the tree is many times as large as what is
+	   needed of it. */
 	json_t *json;
+	char *text; /* of an event: where its texts are */
 };
 
 struct cloudevent_topics {

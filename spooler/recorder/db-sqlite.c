@@ -360,14 +360,16 @@ static int set_up(struct sqlite *q, unsigned flags)
 	(void)sqlite3_extended_result_codes(q->handle, 1);
 	(void)sqlite3_busy_timeout(q->handle, BUSY_TIMEOUT_MS);
 	code = sqlite3_exec(q->handle,
-			    "PRAGMA cache_size = -" CACHE_KIB "; PRAGMA foreign_keys = OFF;"
-			    "PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
+			    "PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;"
+			    "PRAGMA temp_store = MEMORY;",
 			    NULL, NULL, NULL);
 	if (code == SQLITE_OK && !(flags & DB_READ_ONLY))
 		code = sqlite3_exec(q->handle, writer, NULL, NULL, NULL);
 	if (code == SQLITE_OK) /* the first look into the file */
 		code = sqlite3_exec(q->handle, "SELECT 1 FROM sqlite_schema LIMIT 1", NULL, NULL,
 				    NULL);
+	if (code == SQLITE_OK) /* counted in pages: of 4 KiB until that look has shown their size */
+		code = sqlite3_exec(q->handle, "PRAGMA cache_size = -" CACHE_KIB, NULL, NULL, NULL);
 	return code;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * ingest - see ingest.h. The loop's side and the thread share the mutex, one batch at a time
- * (`job`) and the statistics; an eventfd reports that the job is done.
+ * ingest - see ingest.h. The loop's side and the threads share the mutex, the batches that are
+ * handed over (`unread` to the parser, `job` to the store) and the statistics; an eventfd reports
+ * that one of them is done. A batch goes round: an empty one comes back for each that is handed over.
  */
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -27,6 +28,8 @@ struct ingest_batch {
 	size_t n, allocated;
 	char *bytes;
 	size_t n_bytes, allocated_bytes;
+	struct store_parsed *parsed; /* of the first ones, if not NULL */
+	size_t n_parsed;
 };
 
 struct ingest {
@@ -35,10 +38,11 @@ struct ingest {
 	struct ingest_handlers handlers;
 	void *userdata;
 	struct ingest_batch filling;
-	bool busy, failing;
+	bool failing;
 
-	/* the thread's */
-	pthread_t thread;
+	/* the threads' */
+	pthread_t parser, thread;
+	bool has_parser, has_thread;
 	char *url, *events_topic, *status_topic;
 	struct cloudevent_topics topics;
 	uint64_t retention_usec;
@@ -50,11 +54,11 @@ struct ingest {
 	uint64_t next_prune, next_step; /* CLOCK_MONOTONIC */
 	bool pruning;
 
-	/* both, under the mutex */
+	/* all, under the mutex; a batch without has_... is empty */
 	pthread_mutex_t mutex;
 	pthread_cond_t wake;
-	struct ingest_batch job;
-	bool has_job, is_done, stop, running;
+	struct ingest_batch unread, job;
+	bool has_unread, has_job, stop;
 	uint64_t committed;
 	struct verifiers *next_verifiers; /* those to judge with from now on, if has_next */
 	bool has_next, next_verified_only;
@@ -108,8 +112,17 @@ static int batch_add(struct ingest_batch *b, const char *topic, const void *payl
 	return 0;
 }
 
+static void release_parsed(struct ingest_batch *b)
+{
+	for (size_t k = 0; k < b->n_parsed; k++)
+		store_parsed_release(&b->parsed[k]);
+	b->n_parsed = 0;
+}
+
 static void batch_release(struct ingest_batch *b)
 {
+	release_parsed(b);
+	free(b->parsed);
 	free(b->messages);
 	free(b->bytes);
 	*b = (struct ingest_batch){};
@@ -118,17 +131,33 @@ static void batch_release(struct ingest_batch *b)
 /* Memory that an unusually large event has taken is given back. */
 static void batch_clear(struct ingest_batch *b)
 {
+	release_parsed(b);
 	if (b->allocated_bytes > 4 * 1024 * 1024)
 		batch_release(b);
 	b->n = b->n_bytes = 0;
 }
 
-/* --- the thread */
+static struct store_message message_of(const struct ingest_batch *b, size_t k)
+{
+	const struct message *m = &b->messages[k];
 
-static void set_error(struct ingest *i, const char *error)
+	return (struct store_message){.topic = b->bytes + m->topic,
+				      .payload = b->bytes + m->payload,
+				      .size = m->size,
+				      .parsed = k < b->n_parsed ? &b->parsed[k] : NULL};
+}
+
+/* --- the threads */
+
+static void wake_loop(struct ingest *i)
 {
 	uint64_t one = 1;
 
+	(void)!write(i->event_fd, &one, sizeof(one));
+}
+
+static void set_error(struct ingest *i, const char *error)
+{
 	pthread_mutex_lock(&i->mutex);
 	if (error && !i->stats.failing_since)
 		i->stats.failing_since = now_usec(CLOCK_REALTIME);
@@ -136,7 +165,7 @@ static void set_error(struct ingest *i, const char *error)
 		i->stats.failing_since = 0;
 	(void)snprintf(i->stats.error, sizeof(i->stats.error), "%s", error ? error : "");
 	pthread_mutex_unlock(&i->mutex);
-	(void)!write(i->event_fd, &one, sizeof(one));
+	wake_loop(i);
 }
 
 static bool must_stop(struct ingest *i)
@@ -255,11 +284,9 @@ static bool apply_chunk(struct ingest *i, const struct ingest_batch *b, size_t f
 	struct store_counts counts = {};
 
 	for (size_t k = 0; k < n; k++) {
-		const struct message *m = &b->messages[from + k];
-
-		messages[k] =
-			(struct store_message){b->bytes + m->topic, b->bytes + m->payload, m->size};
-		number = m->number ? m->number : number;
+		messages[k] = message_of(b, from + k);
+		if (b->messages[from + k].number)
+			number = b->messages[from + k].number;
 	}
 	for (;;) {
 		uint64_t begin = now_usec(CLOCK_MONOTONIC);
@@ -281,20 +308,18 @@ static bool apply_chunk(struct ingest *i, const struct ingest_batch *b, size_t f
 
 static void apply_job(struct ingest *i)
 {
-	uint64_t one = 1;
-
 	for (size_t from = 0, n; from < i->job.n; from += n) {
 		n = i->job.n - from < STORE_BATCH_MAX ? i->job.n - from : STORE_BATCH_MAX;
 		if (!apply_chunk(i, &i->job, from, n))
 			break;
-		(void)!write(i->event_fd, &one,
-			     sizeof(one)); /* so that it is acknowledged at once */
+		wake_loop(i); /* so that it is acknowledged at once */
 	}
+	batch_clear(&i->job);
 	pthread_mutex_lock(&i->mutex);
 	i->has_job = false;
-	i->is_done = true;
+	pthread_cond_broadcast(&i->wake);
 	pthread_mutex_unlock(&i->mutex);
-	(void)!write(i->event_fd, &one, sizeof(one));
+	wake_loop(i);
 }
 
 /* When the next step of retention is due; UINT64_MAX: never. */
@@ -354,30 +379,79 @@ static void *run(void *userdata)
 			prune(i, job);
 	}
 	store_close(i->store);
+	return NULL;
+}
+
+/* What does not fit, or finds no memory, is parsed by the store's thread. */
+static void parse(const struct ingest *i, struct ingest_batch *b)
+{
+	if (!b->parsed)
+		b->parsed = calloc(STORE_BATCH_MAX, sizeof(*b->parsed));
+	for (size_t k = 0; b->parsed && k < b->n && k < STORE_BATCH_MAX; k++) {
+		struct store_message m = message_of(b, k);
+
+		if (store_parse(&i->topics, &m, &b->parsed[k]) < 0)
+			return;
+		b->n_parsed++;
+	}
+}
+
+/* Hands the parsed batch to the store's thread, once that is free. */
+static void hand_to_store(struct ingest *i)
+{
 	pthread_mutex_lock(&i->mutex);
-	i->running = false;
+	while (!i->stop && i->has_job)
+		pthread_cond_wait(&i->wake, &i->mutex);
+	if (!i->stop) {
+		struct ingest_batch empty = i->job;
+
+		i->job = i->unread;
+		i->unread = empty;
+		i->has_job = true;
+		i->has_unread = false;
+		pthread_cond_broadcast(&i->wake);
+	}
 	pthread_mutex_unlock(&i->mutex);
+	wake_loop(i);
+}
+
+static void *run_parser(void *userdata)
+{
+	struct ingest *i = userdata;
+
+	while (!must_stop(i)) {
+		bool work;
+
+		pthread_mutex_lock(&i->mutex);
+		while (!i->stop && !i->has_unread)
+			pthread_cond_wait(&i->wake, &i->mutex);
+		work = i->has_unread;
+		pthread_mutex_unlock(&i->mutex);
+		if (!work)
+			continue;
+		parse(i, &i->unread);
+		hand_to_store(i);
+	}
 	return NULL;
 }
 
 /* --- the loop's side */
 
-/* Hands the filling batch over, if the thread is free. */
+/* Hands the filling batch over, if the time has come: see ingest.h. */
 static void hand_over(struct ingest *i)
 {
-	struct ingest_batch empty = i->job;
-
-	if (i->busy || i->filling.n == 0)
+	if (i->filling.n == 0)
 		return;
 	pthread_mutex_lock(&i->mutex);
-	i->job = i->filling;
-	i->has_job = true;
-	i->is_done = false;
-	pthread_cond_signal(&i->wake);
+	if (!i->has_unread && (!i->has_job || i->filling.n >= STORE_BATCH_MAX)) {
+		struct ingest_batch empty = i->unread;
+
+		i->unread = i->filling;
+		i->filling = empty;
+		i->has_unread = true;
+		pthread_cond_broadcast(&i->wake);
+	}
 	pthread_mutex_unlock(&i->mutex);
-	batch_clear(&empty);
-	i->filling = empty;
-	i->busy = true;
 }
 
 /* All that was to be read has been read. */
@@ -392,12 +466,10 @@ static int on_done(sd_event_source *s, int fd, uint32_t events, void *userdata)
 	struct ingest *i = userdata;
 	uint64_t value, committed;
 	char error[sizeof(i->stats.error)];
-	bool done, failing;
+	bool failing;
 
 	(void)!read(fd, &value, sizeof(value));
 	pthread_mutex_lock(&i->mutex);
-	done = i->is_done;
-	i->is_done = false;
 	committed = i->committed;
 	i->committed = 0;
 	failing = i->stats.failing_since != 0;
@@ -407,13 +479,11 @@ static int on_done(sd_event_source *s, int fd, uint32_t events, void *userdata)
 		i->failing = failing;
 		i->handlers.store_state(failing ? error : NULL, i->userdata);
 	}
-	if (done)
-		i->busy = false;
 	if (committed)
 		i->handlers.committed(committed, i->userdata);
 	if (i->filling.n >= STORE_BATCH_MAX)
 		hand_over(i);
-	else if (done && i->filling.n > 0)
+	else if (i->filling.n > 0)
 		(void)sd_event_source_set_enabled(i->dry, SD_EVENT_ONESHOT);
 	return 0;
 }
@@ -428,7 +498,7 @@ int ingest_add(struct ingest *i, const char *topic, const void *payload, size_t 
 		return r;
 	if (i->filling.n == STORE_BATCH_MAX)
 		hand_over(i);
-	else if (!i->busy)
+	else if (i->filling.n == 1)
 		(void)sd_event_source_set_enabled(i->dry, SD_EVENT_ONESHOT);
 	return 0;
 }
@@ -467,18 +537,16 @@ static bool passes(int error)
 	       error == -ENOMEM;
 }
 
-static int start_thread(struct ingest *i)
+static int start_thread(struct ingest *i, void *(*fn)(void *), pthread_t *ret_thread, bool *ret_has)
 {
 	sigset_t all, old;
 	int error;
 
 	(void)sigfillset(&all); /* signals are for the loop */
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	i->running = true;
-	error = pthread_create(&i->thread, NULL, run, i);
+	error = pthread_create(ret_thread, NULL, fn, i);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (error)
-		i->running = false;
+	*ret_has = error == 0;
 	return -error;
 }
 
@@ -532,40 +600,46 @@ int ingest_new(sd_event *loop, const struct ingest_options *o, const struct inge
 		r = 0;
 	}
 	if (r >= 0)
-		r = start_thread(i);
+		r = start_thread(i, run_parser, &i->parser, &i->has_parser);
+	if (r >= 0)
+		r = start_thread(i, run, &i->thread, &i->has_thread);
 	if (r < 0) {
-		(void)ingest_free(i, 0);
+		(void)ingest_free(i, USEC_PER_SEC);
 		return r;
 	}
 	*ret_ingest = i;
 	return 0;
 }
 
-static bool join(struct ingest *i, uint64_t patience_usec)
+static void stop(struct ingest *i)
+{
+	pthread_mutex_lock(&i->mutex);
+	i->stop = true;
+	pthread_cond_broadcast(&i->wake);
+	pthread_mutex_unlock(&i->mutex);
+}
+
+bool ingest_free(struct ingest *i, uint64_t patience_usec)
 {
 	uint64_t until = now_usec(CLOCK_REALTIME) + patience_usec;
 	struct timespec t = {.tv_sec = (time_t)(until / USEC_PER_SEC),
 			     .tv_nsec = (long)(until % USEC_PER_SEC) * 1000};
 
-	pthread_mutex_lock(&i->mutex);
-	i->stop = true;
-	pthread_cond_broadcast(&i->wake);
-	pthread_mutex_unlock(&i->mutex);
-	return pthread_timedjoin_np(i->thread, NULL, &t) == 0;
-}
-
-bool ingest_free(struct ingest *i, uint64_t patience_usec)
-{
 	if (!i)
 		return true;
-	if (i->thread && !join(i, patience_usec))
+	stop(i);
+	if (i->has_parser && pthread_timedjoin_np(i->parser, NULL, &t) != 0)
 		return false;
-	if (!i->thread)
+	i->has_parser = false;
+	if (i->has_thread && pthread_timedjoin_np(i->thread, NULL, &t) != 0)
+		return false;
+	if (!i->has_thread)
 		store_close(i->store);
 	sd_event_source_disable_unref(i->done);
 	sd_event_source_disable_unref(i->dry);
 	close_fdp(&i->event_fd);
 	batch_release(&i->filling);
+	batch_release(&i->unread);
 	batch_release(&i->job);
 	(void)pthread_cond_destroy(&i->wake);
 	(void)pthread_mutex_destroy(&i->mutex);

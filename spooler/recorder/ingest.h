@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * ingest - messages in, acknowledgements out: the store on a thread of its own, with two batches.
+ * ingest - messages in, acknowledgements out, in three stages with a batch each: the loop fills one,
+ * a thread parses the next, and the store's thread commits the one before.
  *
  *	ingest_new(loop, &options, &handlers, userdata, &i);
  *	ingest_add(i, topic, payload, size, number);	for each message; copies it
  *	handlers.committed(number):			all messages up to this one are on the disk
  *
- * One batch is filled while the other is being committed. As soon as the store is free, a batch is
- * handed over when it has STORE_BATCH_MAX messages, or when the loop's other sources have had their
- * turn: the input is dry then, or the client has read for its share of a turn, 50 ms. So a batch is
- * as large as the store is slow, and the loop never waits for the store.
+ * A batch is handed over when it has STORE_BATCH_MAX messages and the parser is free; or, if nothing
+ * is being parsed or committed, when the loop's other sources have had their turn: the input is dry
+ * then, or the client has read for its share of a turn, 50 ms. So a batch is as large as the store
+ * is slow, and the loop never waits for the store.
  *
  * A batch that cannot be committed (locked, full, read-only or lost database) is kept and tried
  * again until it can; nothing after it is committed meanwhile. The caller bounds memory by not
  * taking more messages: see client.h, options.hold.
  *
- * The same thread applies retention, in small steps between batches.
+ * The store's thread applies retention as well, in small steps between batches.
  */
 #pragma once
 
@@ -57,7 +58,7 @@ struct ingest_stats {
 };
 
 /*
- * Opens the store and starts the thread. Returns 0 or a negative errno with a sentence to be freed
+ * Opens the store and starts the threads. Returns 0 or a negative errno with a sentence to be freed
  * in *ret_error: a store that cannot be opened for a reason that will pass (server down, database
  * locked) is no failure, the thread tries again.
  */

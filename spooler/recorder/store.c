@@ -19,6 +19,7 @@ struct known_host {
 struct item {
 	const struct store_message *message;
 	struct cloudevent event;
+	bool owned;   /* the event is this item's, and not the caller's */
 	int64_t host; /* 0: not known */
 	bool rejected, duplicate;
 	bool judged;  /* its signature was looked at */
@@ -141,19 +142,43 @@ static int number_host(struct store *s, const char *name, int64_t *ret_no)
 
 /* --- from messages to items */
 
+int store_parse(const struct cloudevent_topics *topics, const struct store_message *m,
+		struct store_parsed *ret_parsed)
+{
+	int r = cloudevent_parse(topics, m->topic, m->payload, m->size, &ret_parsed->event,
+				 ret_parsed->why, sizeof(ret_parsed->why));
+
+	ret_parsed->good = r >= 0;
+	if (r < 0)
+		ret_parsed->event = (struct cloudevent){};
+	return r == -EBADMSG ? 0 : r;
+}
+
+void store_parsed_release(struct store_parsed *p)
+{
+	cloudevent_release(&p->event);
+}
+
 static int parse_items(struct store *s, struct batch *b, const struct store_message *messages)
 {
-	int r = 0;
-
 	for (size_t i = 0; i < b->n; i++) {
+		const struct store_parsed *parsed = messages[i].parsed;
 		struct item *e = &b->items[i];
+		struct store_parsed own;
+		int r;
 
 		e->message = &messages[i];
-		r = cloudevent_parse(&s->topics, messages[i].topic, messages[i].payload,
-				     messages[i].size, &e->event, e->why, sizeof(e->why));
-		e->rejected = r == -EBADMSG;
-		if (r < 0 && !e->rejected)
-			return r;
+		if (!parsed) {
+			r = store_parse(&s->topics, &messages[i], &own);
+			if (r < 0)
+				return r;
+			e->owned = true;
+			parsed = &own;
+		}
+		e->event = parsed->event;
+		e->rejected = !parsed->good;
+		if (e->rejected)
+			memcpy(e->why, parsed->why, sizeof(e->why));
 	}
 	return 0;
 }
@@ -192,11 +217,13 @@ static int verify_items(struct store *s, struct batch *b)
 				.payload = e->message->payload,
 				.size = e->message->size,
 				.is_status = e->event.kind == CLOUDEVENT_STATUS,
+				.result = VERIFICATION_UNSIGNED, /* it has no tree */
+				.why = "it carries no signature",
 			};
 	}
 	verifiers_judge(s->verifiers, items, b->n);
 	for (size_t i = 0; i < b->n; i++)
-		if (items[i].event)
+		if (!b->items[i].rejected)
 			take_verdict(s, &b->items[i], &items[i]);
 	return 0;
 }
@@ -516,7 +543,8 @@ void store_on_change(struct store *s, store_changed_fn fn, void *userdata)
 static void batch_release(struct batch *b)
 {
 	for (size_t i = 0; i < b->n; i++)
-		cloudevent_release(&b->items[i].event);
+		if (b->items[i].owned)
+			cloudevent_release(&b->items[i].event);
 	free(b->items);
 	free(b->events);
 	free(b->fresh);

@@ -31,10 +31,18 @@
 
 struct store;
 
+/* A message as it was understood. */
+struct store_parsed {
+	struct cloudevent event; /* if `good` */
+	bool good;
+	char why[128]; /* else: why it is not an event */
+};
+
 struct store_message {
 	const char *topic; /* borrowed, as the payload */
 	const void *payload;
 	size_t size;
+	const struct store_parsed *parsed; /* borrowed; NULL: store_apply() parses it */
 };
 
 /* What a batch was, or all batches since the store was opened. */
@@ -58,6 +66,14 @@ void store_close(struct store *s); /* NULL is fine */
  * or a negative errno as store_apply().
  */
 int store_verify(struct store *s, struct verifiers *v, bool required);
+
+/*
+ * Parses a message, in any thread: half of what storing it costs, and it needs no database. Returns
+ * 0 (also for a message that will be a reject) and what is to be released, or -ENOMEM.
+ */
+int store_parse(const struct cloudevent_topics *topics, const struct store_message *m,
+		struct store_parsed *ret_parsed);
+void store_parsed_release(struct store_parsed *p);
 
 /*
  * Applies at most STORE_BATCH_MAX messages, received at `now` (us since 1970). Returns 0, or a

@@ -759,10 +759,10 @@ def consume(b, kind, path, count, server):
     client_id, out = f"bench{b.n}", b.directory / f"out{b.n}"
     queue_for(b, client_id, path, count)
     if kind in ("nothing", "raw payload"):
-        rows = lambda: out.exists() and out.read_bytes().count(b"\n")  # noqa: E731
         config = recorder_yaml(b, client_id, None)
         hold = ["--no-hold", "--batch", "1000"] if kind == "nothing" else ["--batch", "1000"]
-        command = [BUILD / "tests/net/consumer-probe", *hold, config, "/dev/null" if kind == "nothing" else out, "virtspool/v1/+/+/+/+"]
+        command = [BUILD / "tests/net/consumer-probe", *hold, config, "/dev/null" if kind == "nothing" else f"sqlite://{out}",
+                   "virtspool/v1/+/+/+/+"]
     elif kind == "task-log recipe":
         d = b.certs_directory
         command = [ROOT / "tests/bench/task-log", "--port", b.broker.port, "--ca", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem",
@@ -775,7 +775,7 @@ def consume(b, kind, path, count, server):
     log = b.directory / f"{client_id}.log"
     begin = time.monotonic()
     process = Process(command, log)
-    if kind == "nothing":
+    if kind in ("nothing", "raw payload"):
         done = lambda: f"stored {count}\n" in log.read_text()  # noqa: E731
     else:
         done = lambda: quietly(rows) >= count  # noqa: E731

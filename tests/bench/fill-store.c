@@ -99,7 +99,8 @@ static void event(struct fill *f, int host, unsigned guest, const char *operatio
 		reason ? "\"" : "", guest, uuid);
 	if (n < 0)
 		exit(1);
-	f->messages[f->n++] = (struct store_message){topic, payload, (size_t)n};
+	f->messages[f->n++] = (struct store_message){
+		.topic = topic, .payload = payload, .size = (size_t)n};
 	f->made++;
 	f->now += f->step;
 	if (f->n == STORE_BATCH_MAX)

@@ -5,6 +5,9 @@
  *
  *   consumer-probe [OPTION...] CONFIG STORE FILTER...
  *
+ * STORE is a file, or a database's URL if it begins so: then each payload is a row of the table `raw`, and no more is done
+ * with it (what scripts/bench compares the recorder with).
+ *
  *   --no-hold     let libmosquitto acknowledge at once, as a control
  *   --batch N     append messages to STORE, one a line, once N have arrived [100],
  *   --delay MS    or this long after the first of a batch [50]
@@ -20,6 +23,9 @@
 
 #include "spooler/base/util.h"
 #include "spooler/mqtt/client.h"
+#ifdef WITH_RECORDER
+#include "spooler/recorder/db.h"
+#endif
 
 #define LINE_MAX_SIZE 4096
 
@@ -40,7 +46,76 @@ struct consumer {
 	uint64_t last, stored;
 	bool stuck;
 	int fd;
+	struct db *db; /* NULL: a file */
 };
+
+#ifdef WITH_RECORDER
+static bool is_database(const char *store)
+{
+	return strstr(store, "://") != NULL;
+}
+
+static int open_database(const char *url, struct db **ret_db)
+{
+	_cleanup_free_ char *error = NULL;
+	int r = db_open(url, 0, ret_db, &error);
+
+	if (r >= 0)
+		r = db_execute(*ret_db, "CREATE TABLE raw (payload TEXT)");
+	if (error)
+		fprintf(stderr, "%s\n", error);
+	return r;
+}
+
+static int write_rows(struct consumer *x)
+{
+	static const struct db_statement insert = {"INSERT INTO raw (payload) {values}", "t"};
+	_cleanup_(free_memory) struct db_value *rows = calloc(x->batch_n, sizeof(*rows));
+	char *line = x->batch, *end;
+	size_t n = 0;
+	int r;
+
+	if (!rows)
+		return -ENOMEM;
+	for (; n < x->batch_n && (end = memchr(line, '\n', LINE_MAX_SIZE)); line = end + 1)
+		rows[n++] = db_text_n(line, (size_t)(end - line));
+	r = db_begin(x->db);
+	if (r >= 0)
+		r = db_run(x->db, &insert, rows, n, NULL, NULL);
+	return r < 0 ? r : db_commit(x->db);
+}
+
+static void close_database(struct db *db)
+{
+	db_close(db);
+}
+#else
+static bool is_database(const char *store)
+{
+	return false;
+}
+
+static int open_database(const char *url, struct db **ret_db)
+{
+	return -EPROTONOSUPPORT;
+}
+
+static int write_rows(struct consumer *x)
+{
+	return -EPROTONOSUPPORT;
+}
+
+static void close_database(struct db *db)
+{
+}
+#endif
+
+static int store_batch(struct consumer *x)
+{
+	if (x->db)
+		return write_rows(x);
+	return write(x->fd, x->batch, x->batch_size) == (ssize_t)x->batch_size ? 0 : -EIO;
+}
 
 /* "Commits": what is in the file survives a SIGKILL. */
 static int on_flush(sd_event_source *s, uint64_t usec, void *userdata)
@@ -53,7 +128,7 @@ static int on_flush(sd_event_source *s, uint64_t usec, void *userdata)
 	}
 	if (x->batch_n == 0)
 		return 0;
-	if (write(x->fd, x->batch, x->batch_size) != (ssize_t)x->batch_size)
+	if (store_batch(x) < 0)
 		return sd_event_exit(x->loop, 1);
 	x->stored += x->batch_n;
 	printf("stored %llu\n", (unsigned long long)x->stored);
@@ -208,8 +283,11 @@ int main(int argc, char **argv)
 	}
 	arg_filters = (const char *const *)argv + optind + 2;
 	arg_n_filters = (size_t)(argc - optind - 2);
-	x.fd = open(argv[optind + 1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (x.fd < 0 || config_load(argv[optind], stderr, &x.config) < 0 ||
+	if (is_database(argv[optind + 1]))
+		r = open_database(argv[optind + 1], &x.db);
+	else
+		r = x.fd = open(argv[optind + 1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (r < 0 || config_load(argv[optind], stderr, &x.config) < 0 ||
 	    credentials_load(&x.config->tls, &x.credentials, &error) < 0) {
 		fprintf(stderr, "cannot begin: %s\n", error ? error : strerror(errno));
 		return 2;
@@ -221,7 +299,8 @@ int main(int argc, char **argv)
 	credentials_unref(x.credentials);
 	config_free(x.config);
 	free(x.batch);
-	(void)close(x.fd);
+	close_fdp(&x.fd);
+	close_database(x.db);
 	sd_event_source_disable_unref(x.flush);
 	sd_event_source_disable_unref(x.reconnect);
 	sd_event_unref(x.loop);

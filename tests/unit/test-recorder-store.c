@@ -234,14 +234,23 @@ static struct store *open_store(bool anew)
 static void apply(struct store *s, const size_t *order, size_t n)
 {
 	struct store_message batch[64];
+	struct store_parsed parsed[64] = {};
 	struct store_counts c;
 
-	for (size_t i = 0; i < n; i++)
-		batch[i] =
-			(struct store_message){messages[order[i]].topic, messages[order[i]].payload,
-					       strlen(messages[order[i]].payload)};
+	for (size_t i = 0; i < n; i++) {
+		const struct message *m = &messages[order[i]];
+
+		batch[i] = (struct store_message){
+			.topic = m->topic, .payload = m->payload, .size = strlen(m->payload)};
+		if (order[i] % 2) /* the others are the store's to parse */
+			assert_int_equal(store_parse(&topics, &batch[i], &parsed[i]), 0);
+		if (order[i] % 2)
+			batch[i].parsed = &parsed[i];
+	}
 	if (store_apply(s, batch, n, NOW, &c) < 0)
 		fail_msg("%s", store_error(s));
+	for (size_t i = 0; i < n; i++)
+		store_parsed_release(&parsed[i]);
 	assert_int_equal(c.rejects, 0);
 }
 
@@ -413,9 +422,9 @@ static void test_rejects(void **state)
 {
 	struct store *s = open_store(true);
 	struct store_message batch[3] = {
-		{"virtspool/v1/h1/qemu/u/started", "hello", 5},
-		{"virtspool/v1/h1/qemu/u/started", "hello", 5},
-		{"virtspool/v1/h2/qemu/u/started", "\xff\0\n", 3},
+		{"virtspool/v1/h1/qemu/u/started", "hello", 5, NULL},
+		{"virtspool/v1/h1/qemu/u/started", "hello", 5, NULL},
+		{"virtspool/v1/h2/qemu/u/started", "\xff\0\n", 3, NULL},
 	};
 	struct store_counts c;
 
@@ -446,7 +455,8 @@ static void test_rejects_are_bounded(void **state)
 		for (int k = 0; k < 50; k++) {
 			(void)snprintf(topics_[k], sizeof(topics_[k]),
 				       "virtspool/v1/h%d/qemu/u/started", i + k);
-			batch[k] = (struct store_message){topics_[k], "x", 1};
+			batch[k] = (struct store_message){
+				.topic = topics_[k], .payload = "x", .size = 1};
 		}
 		assert_int_equal(store_apply(s, batch, 50, NOW, &c), 0);
 	}
