@@ -28,6 +28,7 @@ struct link {
 	struct link_handlers handlers;
 	void *userdata;
 	struct relay_stats *stats;
+	const struct completeness *completeness;
 
 	const struct config *config;
 	struct credentials *credentials;
@@ -57,6 +58,7 @@ struct link {
 	bool confirmed, answered;
 	unsigned published, unanswered; /* events */
 	bool birth_due;			/* the online report waits for room */
+	bool report_again;		/* ... for the answer to the one before */
 	int presence_mid;		/* of the online or offline report; 0: none */
 	uint64_t connected_usec;	/* CLOCK_MONOTONIC */
 	uint64_t traffic_usec;		/* CONNACK, or the last publish or answer */
@@ -129,7 +131,8 @@ static bool report_presence(struct link *l, enum presence p)
 	_cleanup_(event_release) struct event e = {0};
 
 	return link_connected(l) && link_can_probe(l) &&
-	       presence_build(l->config, l->credentials, l->signing_certificate, p, &e) > 0 &&
+	       presence_build(l->config, l->credentials, l->signing_certificate, l->completeness, p,
+			      &e) > 0 &&
 	       publish_report(l, &e, l->level == PRESENCE_RETAINED, &l->presence_mid) == 0;
 }
 
@@ -202,7 +205,7 @@ int link_probe(struct link *l, size_t packet_size)
 
 	if (!c.mqtt.status_topic)
 		c.mqtt.status_topic = default_topic;
-	k = presence_build(&c, l->credentials, l->signing_certificate, PRESENCE_ONLINE, &e);
+	k = presence_build(&c, l->credentials, l->signing_certificate, NULL, PRESENCE_ONLINE, &e);
 	if (k > 0)
 		k = pad(l, &e, packet_size);
 	if (k >= 0)
@@ -234,6 +237,8 @@ static void presence_answered(struct link *l, unsigned reason_code)
 	}
 	if (l->left)
 		(void)sd_event_source_set_time_relative(l->leave, 0);
+	else if (l->report_again)
+		link_report(l);
 }
 
 static void probe_answered(struct link *l)
@@ -250,6 +255,16 @@ static void report_birth(struct link *l)
 	l->birth_due = link_connected(l) && !l->left && client_room(l->client) == 0;
 	if (!l->birth_due && !l->left)
 		(void)report_presence(l, PRESENCE_ONLINE);
+}
+
+void link_report(struct link *l)
+{
+	int enabled = SD_EVENT_OFF;
+
+	(void)sd_event_source_get_enabled(l->birth, &enabled);
+	l->report_again = l->presence_mid != 0;
+	if (enabled == SD_EVENT_OFF && !l->report_again)
+		report_birth(l);
 }
 
 static int on_birth(sd_event_source *s, uint64_t usec, void *userdata)
@@ -398,7 +413,7 @@ static void judge_qos(struct link *l)
 static void forget_reports(struct link *l)
 {
 	l->presence_mid = l->probe_mid = 0;
-	l->birth_due = false;
+	l->birth_due = l->report_again = false;
 	(void)sd_event_source_set_enabled(l->birth, SD_EVENT_OFF);
 }
 
@@ -504,7 +519,7 @@ static void connect_now(struct link *l)
 	options.credentials = l->credentials;
 	log_debug("connecting to broker %s", broker->url);
 	event_release(&l->will);
-	if (!l->without_will && presence_build(l->config, l->credentials, l->signing_certificate,
+	if (!l->without_will && presence_build(l->config, l->credentials, l->signing_certificate, NULL,
 					       PRESENCE_WILL, &l->will) > 0) {
 		options.will_retain = l->level == PRESENCE_RETAINED;
 		options.will_delay_s = (uint32_t)l->config->mqtt.will_delay_s;
@@ -684,8 +699,8 @@ void link_describe(const struct link *l, struct link_description *ret_descriptio
 
 /* --- birth and death */
 
-int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,
-	     void *userdata, struct link **ret_link)
+int link_new(sd_event *loop, struct relay_stats *stats, const struct completeness *completeness,
+	     const struct link_handlers *h, void *userdata, struct link **ret_link)
 {
 	struct link *l = calloc(1, sizeof(*l));
 	int k;
@@ -694,6 +709,7 @@ int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handle
 		return -ENOMEM;
 	l->loop = sd_event_ref(loop);
 	l->stats = stats;
+	l->completeness = completeness;
 	l->handlers = *h;
 	l->userdata = userdata;
 	k = loop_add_turn(loop, &l->reconnect, on_reconnect, l);

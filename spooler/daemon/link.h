@@ -20,6 +20,7 @@
 #include <systemd/sd-event.h>
 
 #include "spooler/config/config.h"
+#include "spooler/daemon/completeness.h"
 #include "spooler/daemon/losses.h"
 #include "spooler/daemon/stats.h"
 #include "spooler/mqtt/client.h"
@@ -60,8 +61,9 @@ struct link_description {
 	uint64_t renewal_refused_usec;
 };
 
-int link_new(sd_event *loop, struct relay_stats *stats, const struct link_handlers *h,
-	     void *userdata, struct link **ret_link);
+/* What `completeness` (borrowed) says is lost stands in the reports. */
+int link_new(sd_event *loop, struct relay_stats *stats, const struct completeness *completeness,
+	     const struct link_handlers *h, void *userdata, struct link **ret_link);
 void link_free(struct link *l); /* NULL is fine */
 
 /* Begins to connect, at the list's top. Not while there is a connection. The configuration is
@@ -83,6 +85,9 @@ void link_leave(struct link *l, link_left left);
 void link_abandon(struct link *l);
 /* An event was delivered on this connection: it is a good one. */
 void link_confirm(struct link *l);
+
+/* The report that this host is online, once more: what it says has changed. */
+void link_report(struct link *l);
 
 /* Looks whether the files that hold certificates were renewed. They are used with the next
    connection; if they cannot be, the old ones stay in use. */

@@ -8,6 +8,7 @@
 #include "hook/stamp.h"
 #include "spooler/base/util.h"
 #include "spooler/daemon/presence.h"
+#include "spooler/spool/dropped.h"
 
 /* Under the unit /proc shows processes only: the boot id comes in the environment. */
 static int get_boot_id(sd_id128_t *ret_id)
@@ -33,9 +34,53 @@ static int placeholder(const sd_id128_t *boot, int run, char ret_epoch[SD_ID128_
 	return 0;
 }
 
-int presence_build(const struct config *c, const struct credentials *credentials,
-		   const char *signing_certificate, enum presence p, struct event *ret_event)
+/* --- what will never come */
+
+struct lost {
+	struct event_range list[PRESENCE_LOST_MAX]; /* the last ones */
+	size_t n;
+};
+
+static void add_lost(struct lost *l, const char *epoch, uint64_t first, uint64_t last)
 {
+	struct event_range *end = l->n ? &l->list[l->n - 1] : NULL;
+
+	if (end && strcmp(end->epoch, epoch) == 0 && end->last + 1 == first) {
+		end->last = last;
+		return;
+	}
+	if (l->n == PRESENCE_LOST_MAX) {
+		memmove(&l->list[0], &l->list[1], (l->n - 1) * sizeof(l->list[0]));
+		l->n--;
+	}
+	end = &l->list[l->n++];
+	*end = (struct event_range){.first = first, .last = last};
+	(void)snprintf(end->epoch, sizeof(end->epoch), "%s", epoch);
+}
+
+static void add_dropped(const char *epoch, uint64_t sequence, void *userdata)
+{
+	if (epoch)
+		add_lost(userdata, epoch, sequence, sequence);
+}
+
+static void collect_lost(struct lost *l, const struct completeness *c)
+{
+	dropped_read(spool_run_directory(), add_dropped, l);
+	for (size_t i = 0; i < c->n; i++)
+		for (size_t k = 0; k < c->epochs[i].n_gaps; k++) {
+			const struct gap *g = &c->epochs[i].gaps[k];
+
+			if (g->state == GAP_LOST)
+				add_lost(l, c->epochs[i].epoch, g->first, g->last);
+		}
+}
+
+int presence_build(const struct config *c, const struct credentials *credentials,
+		   const char *signing_certificate, const struct completeness *completeness,
+		   enum presence p, struct event *ret_event)
+{
+	struct lost lost = {.n = 0};
 	char boot_id[SD_ID128_STRING_MAX], epoch[SD_ID128_STRING_MAX];
 	_cleanup_free_ char *certificate = NULL;
 	_cleanup_close_ int run = -1;
@@ -63,6 +108,10 @@ int presence_build(const struct config *c, const struct credentials *credentials
 		s.epoch = stamp.epoch;
 		s.sequence = stamp.sequence;
 	}
+	if (completeness && p != PRESENCE_WILL)
+		collect_lost(&lost, completeness);
+	s.lost = lost.list;
+	s.n_lost = lost.n;
 	r = event_build_status(c, &s, ret_event);
 	return r < 0 ? r : 1;
 }

@@ -6,12 +6,20 @@
  * A report always carries an epoch, so that a consumer sees a boot even if no hook has run since.
  * Before the first event of a boot there is none, and a placeholder stands for it: the same in each
  * report of this boot, different from every epoch that an event has, with sequence 0.
+ *
+ * It also lists the numbers that will never come, as ranges: those that never reached the spool
+ * (completeness.h) and those that were dropped from it on purpose (dropped.h). So a consumer does not
+ * wait for them. Bounded to the last PRESENCE_LOST_MAX; and not in the will, which is written too
+ * early.
  */
 #pragma once
 
 #include "spooler/config/config.h"
+#include "spooler/daemon/completeness.h"
 #include "spooler/event/event.h"
 #include "spooler/mqtt/transport.h"
+
+#define PRESENCE_LOST_MAX 32 /* ranges: a few KiB */
 
 /* How much of it a broker takes; learnt from its refusals, see link.c. */
 enum presence_level {
@@ -31,6 +39,7 @@ enum presence {
 
 /* Returns 1, or 0 if the configuration has no status topic (ret_event is empty then), or
    -ENOMEM. signing_certificate: base64 of the DER form, or NULL for the one of the credentials,
-   which may be NULL as well. */
+   which may be NULL as well. completeness: NULL leaves out what is lost. */
 int presence_build(const struct config *c, const struct credentials *credentials,
-		   const char *signing_certificate, enum presence p, struct event *ret_event);
+		   const char *signing_certificate, const struct completeness *completeness,
+		   enum presence p, struct event *ret_event);

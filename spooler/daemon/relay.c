@@ -21,6 +21,7 @@
 #include "spooler/daemon/relay.h"
 #include "spooler/daemon/signing.h"
 #include "spooler/event/event.h"
+#include "spooler/spool/dropped.h"
 #include "spooler/spool/record-parse.h"
 
 #define SETTLE_USEC USEC_PER_SEC /* how long a missing number holds back what comes after it */
@@ -57,6 +58,7 @@ struct relay {
 	unsigned blind; /* the spool cannot be read: 1 for the first time, 2 still */
 
 	struct completeness completeness;
+	uint64_t dropped_size; /* of the list of dropped events, when it was last reported */
 	struct spool_identity spool; /* as last seen */
 	uint64_t settling;	     /* the sequence number that waits for those before it */
 	uint64_t settle_until_usec;
@@ -148,6 +150,7 @@ static int on_judge(sd_event_source *s, uint64_t usec, void *userdata)
 			    now);
 	completeness_judge(&r->completeness, now, log_gap, r);
 	schedule_judgement(r);
+	link_report(r->link); /* it says what is lost */
 	r->handlers.changed(r->userdata);
 	return 0;
 }
@@ -756,10 +759,22 @@ void relay_wake(struct relay *r)
 	relay_feed(r);
 }
 
+/* Events that an administrator dropped are reported as lost. */
+static void report_dropped(struct relay *r)
+{
+	uint64_t size = dropped_size(queue_run_dir(r->queue));
+
+	if (size != r->dropped_size)
+		link_report(r->link);
+	r->dropped_size = size;
+}
+
 void relay_renew(struct relay *r)
 {
-	if (r->config)
-		link_renew(r->link);
+	if (!r->config)
+		return;
+	link_renew(r->link);
+	report_dropped(r);
 }
 
 /* --- description */
@@ -824,7 +839,7 @@ static int create_parts(struct relay *r)
 		.archived = on_archived,
 		.released = on_released,
 	};
-	int k = link_new(r->loop, &r->stats, &link_handlers, r, &r->link);
+	int k = link_new(r->loop, &r->stats, &r->completeness, &link_handlers, r, &r->link);
 
 	if (k >= 0)
 		k = delivery_new(r->loop, r->queue, r->link, &r->stats, &delivery_handlers, r,

@@ -43,7 +43,8 @@ void relay_free(struct relay *r); /* NULL is fine */
 void relay_configure(struct relay *r, struct config *c, struct credentials *credentials,
 		     struct signer *signer);
 
-/* See link_renew(). */
+/* From time to time: looks for renewed certificates (link_renew()), and reports events that were
+   dropped meanwhile. */
 void relay_renew(struct relay *r);
 
 /* Something may have come into the spool. */

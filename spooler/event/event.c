@@ -547,6 +547,22 @@ int event_build_without_xml(const struct config *c, const struct record *r, bool
 	return event_new(c, r, replayed, true, ret_event, ret_reason);
 }
 
+static void put_lost(struct builder *b, const struct event_status *s)
+{
+	json_t *list = s->n_lost ? json_array() : NULL;
+
+	for (size_t i = 0; i < s->n_lost; i++) {
+		const struct event_range *range = &s->lost[i];
+		json_t *item = json_pack("{sssIsI}", "epoch", range->epoch, "first",
+					 (json_int_t)range->first, "last", (json_int_t)range->last);
+
+		if (json_array_append_new(list, item) < 0)
+			b->failed = true;
+	}
+	if (s->n_lost && json_object_set_new(b->data, "lost", list) < 0)
+		b->failed = true;
+}
+
 int event_build_status(const struct config *c, const struct event_status *s,
 		       struct event *ret_event)
 {
@@ -587,6 +603,7 @@ int event_build_status(const struct config *c, const struct event_status *s,
 	}
 	if (s->certificate)
 		put_ascii(&b, b.data, "certificate", s->certificate);
+	put_lost(&b, s);
 	e.domain = strdup("");
 	r = e.domain ? builder_finish(&b, &e) : -ENOMEM;
 	if (r < 0)

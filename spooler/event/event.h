@@ -49,6 +49,12 @@ int event_parts(const struct event *e, struct verifiable *ret_parts);
 int event_attach(struct event *e, const char *material);
 
 /* What a host reports about itself. Strings that are not known are NULL. */
+/* Numbers of an epoch, from first to last. */
+struct event_range {
+	char epoch[33];
+	uint64_t first, last;
+};
+
 struct event_status {
 	bool online;
 	bool will;	     /* published by the broker, at a time that is not known now */
@@ -56,6 +62,8 @@ struct event_status {
 	const char *epoch;   /* with the highest sequence number in it */
 	uint64_t sequence;
 	const char *certificate; /* the host's, base64 of its DER form */
+	const struct event_range *lost; /* events that will never come */
+	size_t n_lost;
 };
 
 /* An event for the status topic. Its topic is NULL if the configuration has no status topic.

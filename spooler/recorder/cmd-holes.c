@@ -109,8 +109,8 @@ int cmd_holes(int argc, char **argv)
 		.options = options,
 		.parser = command_option,
 		.doc = "Shows which numbers of which hosts' sequences have not arrived. Such an event may wait on its host, or "
-		       "its configuration filters it out; 'lost on the host': it never reached the host's spool. On the host, "
-		       "`virtspool replay --from sent` sends archived events again.",
+		       "its configuration filters it out; 'lost on the host': it never reached the host's spool, or was dropped "
+		       "from it. On the host, `virtspool replay --from sent` sends archived events again.",
 	};
 
 	return show(&argp, argc, argv, false);

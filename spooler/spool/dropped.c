@@ -80,3 +80,15 @@ void dropped_read(const char *run_dir, dropped_found found, void *userdata)
 		else
 			found(NULL, 0, userdata);
 }
+
+uint64_t dropped_size(const char *run_dir)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+
+	if (asprintf(&path, "%s/" DROPPED_FILE, run_dir) < 0) {
+		path = NULL;
+		return 0;
+	}
+	return lstat(path, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+}

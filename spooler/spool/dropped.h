@@ -18,3 +18,6 @@ int dropped_note(const char *run_dir, int dir_fd, const char *name);
 /* Calls `found` for each; epoch NULL: there were more, or the file cannot be read. */
 typedef void (*dropped_found)(const char *epoch, uint64_t sequence, void *userdata);
 void dropped_read(const char *run_dir, dropped_found found, void *userdata);
+
+/* Bytes of the list; it only grows. 0: there is none. */
+uint64_t dropped_size(const char *run_dir);

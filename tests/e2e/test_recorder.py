@@ -147,6 +147,27 @@ def test_a_hole_is_found_and_filled(live):
     publisher.close()
 
 
+def test_a_host_says_what_it_has_lost(live):
+    """Its report names the number of a record that vanished from the spool, and of one that was dropped."""
+    life(live, "web1", "prepare")
+    live.record.wait_for(1)
+    live.daemon.stop()
+    life(live, "web1", "start", "started", "stopped")
+    os.unlink(live.spool.path("new") / live.spool.names()[0])
+    live.daemon.start()
+    wait_until(lambda: [h["state"] for h in live.record.rows("holes")] == ["lost on the host"], 30, "the hole is one of the host's")
+    (hole,) = live.record.rows("holes")
+    assert (hole["host"], hole["first"], hole["last"]) == ("node1", 2, 2)
+    live.broker.stop()
+    life(live, "web1", "release", "prepare")
+    live.run("virtspool", "drop", "--yes", live.spool.names()[0], check=True)
+    live.broker.start()
+    wait_until(lambda: len(live.record.rows("holes")) == 2, 30, "the second hole is found")
+    wait_until(lambda: all(h["state"] == "lost on the host" for h in live.record.rows("holes")), 30, "it is one of the host's as well")
+    assert [h["first"] for h in live.record.rows("holes")] == [2, 5]
+    assert live.record.rows("hosts")[0]["missing"] == 2
+
+
 def test_guests_of_a_host_that_booted_are_unknown(live):
     publisher = Publisher(live)
     now = int(time.time() * 1000)

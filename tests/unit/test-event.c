@@ -445,6 +445,16 @@ static void status(void **state)
 		json_decref(event);
 		event_release(&e);
 	}
+	s = (struct event_status){
+		.online = true,
+		.lost = (struct event_range[]){{EPOCH, 3, 4}, {EPOCH, 7, 7}},
+		.n_lost = 2,
+	};
+	assert_int_equal(event_build_status(&c, &s, &e), 0);
+	assert_non_null(strstr(e.payload, "\"lost\":[{\"epoch\":\"" EPOCH
+					  "\",\"first\":3,\"last\":4},{\"epoch\":\"" EPOCH
+					  "\",\"first\":7,\"last\":7}]"));
+	event_release(&e);
 	c.mqtt.status_topic = NULL;
 	s = (struct event_status){.online = false};
 	assert_int_equal(event_build_status(&c, &s, &e), 0);
