@@ -20,6 +20,7 @@
 #include "spooler/admin/command.h"
 #include "spooler/config/config.h"
 #include "spooler/admin/doctor.h"
+#include "spooler/event/signature.h"
 #include "spooler/spool/lookup.h"
 #include "spooler/base/terminal.h"
 #include "spooler/mqtt/transport.h"
@@ -168,6 +169,34 @@ static void check_certificates(struct doctor *d)
 			   credentials_trust_validity(d->credentials, &d->config->tls), RENEW);
 }
 
+/* What events are signed with. */
+static void check_signing(struct doctor *d)
+{
+	_cleanup_free_ char *error = NULL;
+	struct signer *s = NULL;
+	int r;
+
+	if (!d->config || !d->config->events.sign)
+		return;
+	r = signer_load(d->config, &s, &error);
+	if (r < 0) {
+		bool hidden = doctor_is_hidden(r);
+
+		finding(d, hidden ? GRADE_WARNING : GRADE_BAD, "signing",
+			hidden ? DOCTOR_AS_ROOT : "see events.sign in virtspool.yaml(5)", "%s",
+			error ? error : strerror(-r));
+		return;
+	}
+	finding(d, GRADE_OK, "signing", NULL, "events are signed with the key %s",
+		signer_key_id(s));
+	if (d->config->events.sign_certificate_file)
+		doctor_certificate(d, "the signing certificate",
+				   (struct validity){.begin_s = signer_begin(s),
+						     .end_s = signer_end(s)},
+				   RENEW);
+	signer_free(s);
+}
+
 /* We are root and read everything: could the daemon as well? */
 static void check_readable(struct doctor *d, const char *path)
 {
@@ -195,6 +224,8 @@ static void check_secrets(struct doctor *d)
 	check_readable(d, d->config->tls.key_file);
 	check_readable(d, d->config->tls.key_password_file);
 	check_readable(d, d->config->tls.psk_key_file);
+	check_readable(d, d->config->events.sign_key_file);
+	check_readable(d, d->config->events.sign_certificate_file);
 	check_readable(d, d->config->mqtt.password_file);
 	check_readable(d, d->config_path);
 }
@@ -384,6 +415,8 @@ static void drop_own(struct doctor *d)
 	    (uint64_t)credentials_own_validity(d->credentials).end_s * USEC_PER_SEC ==
 		    s->own_end_usec)
 		s->own_end_usec = 0;
+	if (d->config && d->config->events.sign_certificate_file)
+		s->signing_end_usec = 0;
 	if (d->config &&
 	    (uint64_t)credentials_trust_validity(d->credentials, &d->config->tls).end_s *
 			    USEC_PER_SEC ==
@@ -406,6 +439,7 @@ static void examine(struct doctor *d)
 	facts_collect(d->facts, d->hooksdir, false);
 	check_configuration(d);
 	check_certificates(d);
+	check_signing(d);
 	drop_own(d);
 	d->facts->of_verdict.host = d->config ? d->config->host : NULL;
 	verdict_judge(&d->facts->of_verdict, &d->verdict);

@@ -8,6 +8,9 @@
  *   3. the hook is installed if it is not, the service is enabled and started, libvirt reloads
  *   4. a probe goes from hook to broker (`virtspool test`)
  *
+ * With --sign-only, the host reports already: the bundle's certificate and key become those of
+ * events.sign, and everything else stays.
+ *
  * Each step can be repeated, so after a failure the same command goes on. What was there is kept
  * beside the new files as NAME.before-join.
  */
@@ -35,13 +38,16 @@ extern char **environ;
 
 struct arguments {
 	const char *bundle, *config, *hooksdir;
-	bool no_start;
+	bool no_start, sign, sign_only;
 };
 
 static const struct argp_option options[] = {
 	{"config", 'c', "FILE", 0, "configuration to edit [" DEFAULT_CONFIG "]", 0},
 	{"hooksdir", 'd', "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
 	{"no-start", 'n', NULL, 0, "only install the files", 0},
+	{"sign", 's', NULL, 0, "sign events with the bundle's key", 0},
+	{"sign-only", 'S', NULL, 0,
+	 "use the bundle's key for signatures only; the connection stays as it is", 0},
 	{0},
 };
 
@@ -58,6 +64,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'n':
 		a->no_start = true;
+		return 0;
+	case 's':
+		a->sign = true;
+		return 0;
+	case 'S':
+		a->sign_only = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (a->bundle)
@@ -304,6 +316,23 @@ static char *broker_lines(const struct bundle *b)
 	return fclose(f) == 0 ? text : NULL;
 }
 
+/* The same for a key that only signs. */
+static bool config_signs(const char *text, const struct bundle *b, const char *dir)
+{
+	_cleanup_free_ char *key = NULL;
+	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
+	struct config *c = NULL;
+	bool same;
+
+	if (!null || asprintf(&key, "%s/sign.key", dir) < 0 ||
+	    config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
+		return false;
+	same = strcmp(c->host, b->host) == 0 && c->events.sign && c->events.sign_key_file &&
+	       strcmp(c->events.sign_key_file, key) == 0;
+	config_free(c);
+	return same;
+}
+
 /* Says the file what it shall? A file that is written in another style than ours is not edited. */
 static bool config_says(const char *text, const struct bundle *b, const char *dir)
 {
@@ -341,6 +370,64 @@ static int read_config(const char *path, char **ret_text)
 	return 0;
 }
 
+/* Whose configuration is it: a key for another host's signatures does not replace what is there. */
+static bool is_config_of(const struct arguments *a, const char *host)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
+	struct config *c = NULL;
+	bool same;
+
+	if (!null || read_config(a->config, &text) < 0 ||
+	    config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
+		return false;
+	same = strcmp(c->host, host) == 0;
+	config_free(c);
+	return same;
+}
+
+/* Makes the edits, of which it frees the texts, and looks whether the file says then what it shall. */
+static int edit_file(const struct arguments *a, const struct bundle *b, const char *dir,
+		     struct edit *edits, size_t n)
+{
+	_cleanup_free_ char *old = NULL, *new = NULL;
+	const char *name = strrchr(a->config, '/') ? strrchr(a->config, '/') + 1 : a->config;
+	int r = read_config(a->config, &old);
+
+	if (old)
+		new = edit_config(old, edits, n);
+	for (size_t i = 0; i < n; i++)
+		free(edits[i].text);
+	if (!new)
+		return command_failure("cannot read the configuration", r < 0 ? r : -ENOMEM);
+	if (!(a->sign_only ? config_signs : config_says)(new, b, dir)) {
+		log_error(
+			a->sign_only
+				? "cannot edit '%s' by itself: set events.sign, sign_key_file and "
+				  "sign_certificate_file as `virtspool join` would, see virtspool(1), and "
+				  "check with virtspoold --check-config"
+				: "cannot edit '%s' by itself: set host, brokers and the files of tls as "
+				  "`virtspool join` would, see virtspool(1), and check with virtspoold "
+				  "--check-config",
+			a->config);
+		return COMMAND_CONFIG;
+	}
+	r = install_file(dir, name, new, 0644, 0);
+	return r < 0 ? command_failure("cannot write the configuration", r) : COMMAND_OK;
+}
+
+static int write_signing(const struct arguments *a, const struct bundle *b, const char *dir)
+{
+	struct edit edits[] = {
+		{"events", "sign", strdup("  sign: true\n"), false},
+		{"events", "sign_key_file", quote("  ", "sign_key_file", dir, "sign.key"), false},
+		{"events", "sign_certificate_file",
+		 quote("  ", "sign_certificate_file", dir, "sign.pem"), false},
+	};
+
+	return edit_file(a, b, dir, edits, ELEMENTSOF(edits));
+}
+
 static int write_config(const struct arguments *a, const struct bundle *b, const char *dir)
 {
 	struct edit edits[] = {
@@ -352,32 +439,29 @@ static int write_config(const struct arguments *a, const struct bundle *b, const
 		{"tls", "certificate_file", quote("  ", "certificate_file", dir, "host.pem"),
 		 false},
 		{"tls", "key_file", quote("  ", "key_file", dir, "host.key"), false},
+		{"events", "sign", strdup("  sign: true\n"), false},
 	};
-	_cleanup_free_ char *old = NULL, *new = NULL;
-	const char *name = strrchr(a->config, '/') ? strrchr(a->config, '/') + 1 : a->config;
-	int r = read_config(a->config, &old);
 
-	if (old)
-		new = edit_config(old, edits, ELEMENTSOF(edits));
-	for (size_t i = 0; i < ELEMENTSOF(edits); i++)
-		free(edits[i].text);
-	if (!new)
-		return command_failure("cannot read the configuration", r < 0 ? r : -ENOMEM);
-	if (!config_says(new, b, dir)) {
-		log_error(
-			"cannot edit '%s' by itself: set host, brokers and the files of tls as `virtspool join` would, "
-			"see virtspool(1), and check with virtspoold --check-config",
-			a->config);
-		return COMMAND_CONFIG;
-	}
-	r = install_file(dir, name, new, 0644, 0);
-	return r < 0 ? command_failure("cannot write the configuration", r) : COMMAND_OK;
+	return edit_file(a, b, dir, edits, ELEMENTSOF(edits) - !a->sign);
+}
+
+/* Certificate and key of the bundle as NAME.pem and NAME.key, the latter for the daemon's group. */
+static int install_pair(const struct bundle *b, const char *dir, const char *name, gid_t group)
+{
+	_cleanup_free_ char *pem = NULL, *key = NULL;
+	int r;
+
+	if (asprintf(&pem, "%s.pem", name) < 0 || asprintf(&key, "%s.key", name) < 0)
+		return -ENOMEM;
+	r = install_file(dir, pem, b->certificate, 0644, 0);
+	return r < 0 ? r : install_file(dir, key, b->key, 0640, group);
 }
 
 static int install_files(const struct arguments *a, const struct bundle *b)
 {
 	_cleanup_free_ char *dir = directory_of(a->config);
 	const struct passwd *user = getpwnam(USER);
+	gid_t group = user ? user->pw_gid : getegid();
 	int r = -ENOMEM;
 
 	if (geteuid() == 0 && !user) {
@@ -385,18 +469,28 @@ static int install_files(const struct arguments *a, const struct bundle *b)
 			  "': install the package, or run `make install` as root");
 		return COMMAND_FAILED;
 	}
-	if (dir)
+	if (a->sign_only && !is_config_of(a, b->host)) {
+		log_error("'%s' is not a configuration of the bundle's host, '%s'; --sign-only is for a "
+			  "host that reports already",
+			  a->config, b->host);
+		return COMMAND_CONFIG;
+	}
+	if (dir && a->sign_only)
+		r = install_pair(b, dir, "sign", group);
+	else if (dir)
 		r = install_file(dir, "ca.pem", b->authorities, 0644, 0);
-	if (r >= 0)
-		r = install_file(dir, "host.pem", b->certificate, 0644, 0);
-	if (r >= 0)
-		r = install_file(dir, "host.key", b->key, 0640, user ? user->pw_gid : getegid());
+	if (r >= 0 && !a->sign_only)
+		r = install_pair(b, dir, "host", group);
 	if (r < 0)
 		return command_failure("cannot install the certificate", r);
-	printf("installed   %s/host.pem, host.key, ca.pem\n", dir);
-	r = write_config(a, b, dir);
-	if (r == COMMAND_OK)
-		printf("configured  %s: host %s, broker %s\n", a->config, b->host, b->brokers[0]);
+	printf("installed   %s/%s\n", dir,
+	       a->sign_only ? "sign.pem, sign.key" : "host.pem, host.key, ca.pem");
+	r = a->sign_only ? write_signing(a, b, dir) : write_config(a, b, dir);
+	if (r == COMMAND_OK && a->sign_only)
+		printf("configured  %s: events of host %s are signed\n", a->config, b->host);
+	else if (r == COMMAND_OK)
+		printf("configured  %s: host %s, broker %s%s\n", a->config, b->host, b->brokers[0],
+		       a->sign ? ", events are signed" : "");
 	return r;
 }
 
@@ -497,7 +591,8 @@ int cmd_join(int argc, char **argv)
 		.doc = "Makes this host report to the management node, with a bundle from `virtspool-recorder init`.\v"
 		       "Installs certificate, key and authority, sets host, brokers and tls in the configuration, installs "
 		       "the hook, enables and starts the service, has libvirt reload, and sends a probe. What was there is "
-		       "kept as FILE.before-join. Repeating it does no harm.",
+		       "kept as FILE.before-join. Repeating it does no harm. With --sign-only, a host that reports already "
+		       "gets a key for signatures beside the one of its connection, which may be RSA.",
 	};
 	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR};
 	struct bundle b = {.n_brokers = 0};

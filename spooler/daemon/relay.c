@@ -784,6 +784,16 @@ void relay_prune_attempts(struct relay *r)
 	delivery_prune_attempts(r->delivery);
 }
 
+/* The certificate that is only for signatures; that of tls is reported as our own. */
+static struct validity signing_validity(const struct relay *r)
+{
+	const struct signer *s = r->signing ? signing_signer(r->signing) : NULL;
+
+	if (!s || !r->config->events.sign_certificate_file)
+		return (struct validity){0};
+	return (struct validity){.begin_s = signer_begin(s), .end_s = signer_end(s)};
+}
+
 void relay_describe(const struct relay *r, struct relay_description *ret_description)
 {
 	struct delivery_description d;
@@ -805,6 +815,7 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.topic_error = l.topic_error,
 		.own = l.own,
 		.authority = l.authority,
+		.signing = signing_validity(r),
 		.renewal_error = l.renewal_error,
 		.renewal_refused_usec = l.renewal_refused_usec,
 		.in_flight = d.in_flight,

@@ -77,6 +77,7 @@ struct relay_description {
 	bool report_refused;	   /* this broker ends the connection over the online report */
 	const char *topic_error; /* what it does not take on mqtt.status_topic; NULL: nothing */
 	struct validity own, authority; /* of our certificate, and of tls.ca_file */
+	struct validity signing;	/* of events.sign_certificate_file, if it is used */
 	const char *renewal_error;	/* why renewed files cannot be used; NULL: they can */
 	uint64_t renewal_refused_usec;
 

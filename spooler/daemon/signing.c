@@ -239,6 +239,11 @@ int signing_sign(struct signing *s, struct event *e)
 	return sign(s, e);
 }
 
+const struct signer *signing_signer(const struct signing *s)
+{
+	return s->signer;
+}
+
 const char *signing_certificate(const struct signing *s)
 {
 	return signer_certificate(s->signer);

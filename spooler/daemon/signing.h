@@ -54,3 +54,5 @@ struct signing_job *signing_drop(struct signing *s);
 int signing_sign(struct signing *s, struct event *e);
 /* The certificate that consumers need, see signer_certificate(). */
 const char *signing_certificate(const struct signing *s);
+/* The signer itself, for what it says of its certificate. */
+const struct signer *signing_signer(const struct signing *s);

@@ -115,6 +115,8 @@ void status_collect(struct status_view *v, struct status_file *ret)
 		.emergency_error = v->emergency_error,
 		.own_begin_usec = seconds_to_usec(d.own.begin_s),
 		.own_end_usec = seconds_to_usec(d.own.end_s),
+		.signing_begin_usec = seconds_to_usec(d.signing.begin_s),
+		.signing_end_usec = seconds_to_usec(d.signing.end_s),
 		.authority_begin_usec = seconds_to_usec(d.authority.begin_s),
 		.authority_end_usec = seconds_to_usec(d.authority.end_s),
 		.held = d.held,

@@ -30,6 +30,7 @@ struct signer {
 	gnutls_sign_algorithm_t algorithm;
 	char key_id[SIGNATURE_KEY_ID];
 	char *certificate;
+	int64_t begin_s, end_s; /* of the certificate */
 };
 
 struct signing_trust {
@@ -370,6 +371,8 @@ static int load_certificate(struct signer *s, const char *path, gnutls_pubkey_t 
 		r = gnutls_x509_crt_export2(certificate, GNUTLS_X509_FMT_DER, &der);
 	if (r >= 0)
 		r = gnutls_base64_encode2(&der, &base64);
+	s->begin_s = gnutls_x509_crt_get_activation_time(certificate);
+	s->end_s = gnutls_x509_crt_get_expiration_time(certificate);
 	gnutls_x509_crt_deinit(certificate);
 	if (r < 0)
 		return fail(-EINVAL, ret_error, "cannot read the signing certificate '%s': %s",
@@ -420,8 +423,10 @@ static int signer_fill(struct signer *s, const struct config *c, const char *pas
 	if (!s->algorithm)
 		return fail(
 			-EINVAL, ret_error,
-			"the signing key '%s' is neither ECDSA P-256 nor Ed25519 (it is %s); make a "
-			"signing key with make-certs and set events.sign_key_file",
+			"the signing key '%s' is neither ECDSA P-256 nor Ed25519 (it is %s; a signature "
+			"with RSA takes as long as the delivery of twenty events); give this host a key "
+			"of its own for signatures with `virtspool join --sign-only`, or set "
+			"events.sign_key_file and events.sign_certificate_file",
 			key_file,
 			gnutls_pk_get_name(
 				(gnutls_pk_algorithm_t)gnutls_pubkey_get_pk_algorithm(key, NULL)));
@@ -476,6 +481,16 @@ const char *signer_key_id(const struct signer *s)
 const char *signer_certificate(const struct signer *s)
 {
 	return s->certificate;
+}
+
+int64_t signer_begin(const struct signer *s)
+{
+	return s->begin_s;
+}
+
+int64_t signer_end(const struct signer *s)
+{
+	return s->end_s;
 }
 
 /* --- the consumer's authority */

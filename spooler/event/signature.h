@@ -38,6 +38,10 @@ const char *signer_key_id(const struct signer *s);
    signer. */
 const char *signer_certificate(const struct signer *s);
 
+/* When that is valid: seconds since 1970. */
+int64_t signer_begin(const struct signer *s);
+int64_t signer_end(const struct signer *s);
+
 /* The value of the attribute dssematerial, to be freed. -ENOMEM, or -EIO if the key (its token)
    fails. */
 int signer_sign(struct signer *s, const struct verifiable *parts, char **ret_material);

@@ -85,9 +85,11 @@ const struct field status_file_fields[] = {
 	JSON_ONLY(NULL, "status_topic_error", FIELD_TEXT, status_topic_error),
 
 	CERTIFICATE_END("own", own_end_usec),
+	CERTIFICATE_END("signing", signing_end_usec),
 	CERTIFICATE_END("authority", authority_end_usec),
 	CERTIFICATE_END("broker", broker_end_usec),
 	JSON_ONLY("certificates", "own_begin", FIELD_TIME, own_begin_usec),
+	JSON_ONLY("certificates", "signing_begin", FIELD_TIME, signing_begin_usec),
 	JSON_ONLY("certificates", "authority_begin", FIELD_TIME, authority_begin_usec),
 	JSON_ONLY("certificates", "broker_begin", FIELD_TIME, broker_begin_usec),
 

@@ -67,6 +67,7 @@ struct status_file {
 	uint64_t keep_alive_s;
 
 	/* certificates: when they begin and end */
+	uint64_t signing_begin_usec, signing_end_usec; /* 0: not one of its own */
 	uint64_t own_begin_usec, own_end_usec, authority_begin_usec, authority_end_usec,
 		broker_begin_usec, broker_end_usec;
 

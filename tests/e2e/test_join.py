@@ -16,6 +16,7 @@ import pytest
 
 from lib import ROOT, program, wait_until
 from lib.site import Site
+from lib.verify import verify
 
 
 @pytest.fixture
@@ -48,6 +49,37 @@ def test_from_init_to_the_first_event(site, bed):
     assert (site.host / "virtspool.yaml.before-join").read_text() == before
     kept = [line for line in before.splitlines() if line.startswith("#") or "topic" in line]
     assert [line for line in kept if line not in site.config.read_text() and not line.startswith(("#host", "#  -"))] == []
+
+
+def test_a_host_with_an_rsa_key_gets_a_key_for_signatures(site, bed):
+    """It reports already, with the certificates of another authority; these stay."""
+    bed.broker.start()
+    key, pem = bed.certs.signing_key("node1-rsa", "rsa")
+    tls = f"tls:\n  ca_file: {bed.certs.ca}\n  certificate_file: {pem}\n  key_file: {key}\n"
+    site.config.write_text(f"host: node1\nbrokers: [{bed.broker.url}]\n{tls}\nevents:\n  #sign: false\n  xml: true\n")
+    subscriber = bed.subscriber()
+    site.init("--broker", site.broker_url, "node1", "node2")
+    refused = site.join(site.bundle("node2"), "--sign-only")
+    assert refused.returncode == 78 and "not a configuration of the bundle's host, 'node2'" in refused.stderr, refused
+    assert not (site.host / "sign.key").exists()
+    done = site.join(site.bundle(), "--sign-only")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "events of host node1 are signed" in done.stdout and mode(site.host / "sign.key") == 0o640
+    assert tls in site.config.read_text() and "  xml: true\n" in site.config.read_text()
+    bed.hook("started")
+    subscriber.wait_for(1)
+    (signed,) = [m.payload for m in subscriber.messages if b'"operation":"started"' in m.payload]
+    assert verify(signed, (site.host / "sign.pem").read_bytes())
+
+
+def test_join_can_sign(site, bed):
+    """With the bundle's key, which init makes for that."""
+    site.init("--broker", site.broker_url, "node1")
+    done = site.join(site.bundle(), "--sign", "--no-start")
+    assert done.returncode == 0 and "events are signed" in done.stdout, done
+    done = bed.run("virtspool", "config", "--config", site.config)
+    assert re.search(r"^ +sign: true$", done.stdout, re.M) and "sign_key_file: " + str(site.host) not in done.stdout
+    assert bed.run("virtspoold", "--check-config", "-c", site.config).returncode == 0
 
 
 def test_secrets_are_closed(site):

@@ -14,7 +14,8 @@ import urllib.request
 import pytest
 from lib import wait_until
 from lib.browser import Browser
-from lib.programs import tool
+from lib.programs import ROOT
+from lib.token import Token
 from lib.verify import verify
 from lib.watch import Watch
 
@@ -74,18 +75,13 @@ def test_a_backlog_is_signed_in_order_through_an_outage(bed):
     check_signed(bed, subscriber, 300, bed.certs.pem("host").read_bytes())
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "p256", "encrypted"])
+@pytest.mark.parametrize("kind", ["ed25519", "p256", "encrypted", "token"])
 def test_a_key_of_its_own(bed, kind):
     bed.broker.start()
     subscriber = bed.subscriber()
     certs = bed.certs
     if kind == "ed25519":
-        key, pem = certs.directory / "sign.key", certs.directory / "sign.pem"
-        subprocess.run([tool("openssl"), "genpkey", "-algorithm", "ed25519", "-out", key], check=True, timeout=60)
-        request = [tool("openssl"), "req", "-x509", "-new", "-key", key, "-subj", "/CN=host", "-days", "30", "-out", pem]
-        request += ["-CA", certs.ca, "-CAkey", certs.key("ca")]
-        subprocess.run(request, check=True, timeout=60, capture_output=True)
-        key.chmod(0o600)
+        key, pem = certs.signing_key("host-ed25519", "ed25519")
     else:
         certs._make("signer", "host")
         key, pem = certs.key("host.sign"), certs.pem("host.sign")
@@ -94,23 +90,47 @@ def test_a_key_of_its_own(bed, kind):
         key, password = certs.encrypted_key("host.sign", "secret")
         bed.daemon.config["events"]["sign_key_file"] = key
         bed.daemon.config["tls"]["key_password_file"] = password
+    if kind == "token":
+        token = Token(bed.directory, key, pem)
+        bed.daemon.environment |= token.environment
+        bed.daemon.config["events"] |= {"sign_key_file": token.key, "sign_certificate_file": token.certificate}
+        password = bed.directory / "pin"
+        password.write_text("1234\n")
+        password.chmod(0o600)
+        bed.daemon.config["tls"]["key_password_file"] = password
     bed.daemon.start()
     bed.hook("started")
     check_signed(bed, subscriber, 1, pem.read_bytes())
 
 
 def test_an_rsa_key_is_refused_with_the_remedy(bed):
-    certs = bed.certs
-    key, pem = certs.directory / "rsa.key", certs.directory / "rsa.pem"
-    command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=host", "-keyout", key, "-out", pem]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
-    key.chmod(0o600)
+    """A host whose TLS key is RSA: doctor says why it does not sign, and a key of its own does."""
+    key, pem = bed.certs.signing_key("host-rsa", "rsa")
     bed.broker.start()
-    sign(bed, key, pem)
+    sign(bed)
+    bed.daemon.config["tls"] |= {"key_file": key, "certificate_file": pem}
     bed.daemon.write_config()
     done = bed.run("virtspoold", "--check-config", "-c", bed.daemon.config_file)
     assert done.returncode != 0
     assert "it is RSA" in done.stderr and "events.sign_key_file" in done.stderr
+    grade, text = signing_finding(bed)
+    assert grade == "bad" and "as long as the delivery of twenty events" in text and "join --sign-only" in text
+    subprocess.run([ROOT / "scripts/make-certs", bed.certs.directory, "signer", "host"], check=True, capture_output=True, timeout=60)
+    sign(bed, bed.certs.key("host.sign"), bed.certs.pem("host.sign"))
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    bed.hook("started")
+    check_signed(bed, subscriber, 1, bed.certs.pem("host.sign").read_bytes())
+    grade, text = signing_finding(bed)
+    assert grade == "ok" and "events are signed with the key" in text
+    assert bed.daemon.status()["certificates"]["signing_end"] != bed.daemon.status()["certificates"]["own_end"]
+
+
+def signing_finding(bed):
+    """What doctor says of the key: (grade, text)."""
+    done = bed.run("virtspool", "doctor", "--json", "-c", bed.daemon.config_file, "--hooksdir", bed.hook.directory)
+    (finding,) = [f for f in map(json.loads, done.stdout.splitlines()) if f["check"] == "signing"]
+    return finding["grade"], finding["text"]
 
 
 def test_a_renewed_key_signs_from_the_reload_on(bed):

@@ -18,6 +18,7 @@ import pytest
 from lib import Behaviour, Process, free_port, wait_until
 from lib.namespaces import Namespaces
 from lib.programs import missing, program, tool
+from lib.token import Token
 from lib.waiting import PATIENCE
 from lib.watch import Watch
 
@@ -572,32 +573,13 @@ def open_to_others(certs, directory):
 
 def test_pkcs11(bed):
     """Key and certificate in a SoftHSM token, the PIN in a file."""
-    util, module = tool("softhsm2-util"), "/usr/share/p11-kit/modules/softhsm2.module"
-    if not os.path.exists(module):
-        missing(f"{module} is not there (softhsm2)")
-    (bed.directory / "tokens").mkdir()
-    config = bed.directory / "softhsm2.conf"
-    config.write_text(f"directories.tokendir = {bed.directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
-    environment = {**os.environ, "SOFTHSM2_CONF": str(config)}
-
-    def run(*command):
-        subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-
-    p8 = bed.directory / "host.p8"
-    run(tool("openssl"), "pkcs8", "-topk8", "-nocrypt", "-in", bed.certs.key("host"), "-out", p8)
-    run(util, "--init-token", "--free", "--label", "virtspool", "--pin", "1234", "--so-pin", "5678")
-    run(util, "--import", p8, "--token", "virtspool", "--label", "host", "--id", "01", "--pin", "1234")
-    certificate = f"--load-certificate={bed.certs.pem('host')}"
-    login = ["--login", "--set-pin=1234", "pkcs11:token=virtspool"]
-    run(tool("p11tool"), "--write", "--id=01", "--label=host", certificate, *login)
-
+    token = Token(bed.directory, bed.certs.key("host"), bed.certs.pem("host"))
     daemon = bed.new_daemon(brokers=[])
-    daemon.environment["SOFTHSM2_CONF"] = str(config)
+    daemon.environment |= token.environment
     broker = with_certificate(bed, "broker")
-    uri = "pkcs11:token=virtspool;object=host;type="
     daemon.config["brokers"] = [broker.url]
     daemon.config["tls"].update(
-        certificate_file=uri + "cert", key_file=uri + "private", key_password_file=secret(bed.directory, "1234")
+        certificate_file=token.certificate, key_file=token.key, key_password_file=secret(bed.directory, "1234")
     )
     bed.hook("start", "begin")
     daemon.start()

@@ -127,6 +127,7 @@ ROW(stray, h->facts.strays = 1)
 ROW(hole, h->status.missing = 4)
 ROW(reload, h->status.reload_refused_usec = NOW - HOURS(3); h->status.reload_error = "line 3")
 ROW(expired, h->status.own_end_usec = NOW - 1)
+ROW(signing_expired, h->status.signing_end_usec = NOW - 1)
 ROW(expires_today, h->status.broker_begin_usec = NOW - DAYS(300);
     h->status.broker_end_usec = NOW + HOURS(23))
 ROW(expires_soon, h->status.own_begin_usec = NOW - DAYS(340);
@@ -237,6 +238,8 @@ static const struct {
 	 "4 transitions of this epoch never reached the spool", "journalctl"},
 	{"a refused reload", reload, VERDICT_RELOAD_REFUSED, VERDICT_DEGRADED, "virtspool.yaml",
 	 "stay in force: line 3", "--check-config"},
+	{"signing_expired", signing_expired, VERDICT_CERTIFICATE_EXPIRED, VERDICT_DEGRADED,
+	 "the signing certificate", "the signing certificate expired 0 s ago", "consumers reject"},
 	{"expired", expired, VERDICT_CERTIFICATE_EXPIRED, VERDICT_DEGRADED, "our certificate",
 	 "our certificate expired 0 s ago", "renew it"},
 	{"expires within a day", expires_today, VERDICT_CERTIFICATE_EXPIRES, VERDICT_DEGRADED,
