@@ -54,7 +54,8 @@ static int child(void *userdata)
 {
 	struct call *c = userdata;
 
-	/* A killed child counts as returned. CLONE_CHILD_CLEARTID would do the same; musl 1.2.5 refuses it. */
+	/* A killed child counts as returned. CLONE_CHILD_CLEARTID would do the same; musl 1.2.5
+	   refuses it. */
 	(void)syscall(SYS_set_tid_address, &c->running);
 	close_descriptors();
 	c->result = c->function(c->argument);

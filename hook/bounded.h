@@ -10,8 +10,8 @@
  */
 #pragma once
 
-#define BOUNDED_CALLS_MAX                                                                          \
-	4 /* each call has a stack of its own: one that timed out is never free again */
+/* Each call has a stack of its own: one that timed out is never free again. */
+#define BOUNDED_CALLS_MAX 4
 
 /*
  * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay

@@ -27,8 +27,8 @@
 #define TICKS_PER_S (1000 * STAMP_TICKS_PER_MS)
 #define PLAUSIBLE_S 4102444800ULL /* 2100-01-01: later ids are not believed */
 #define AHEAD_S 600		  /* nor, once something is known, ids so far ahead of it */
-#define MARGIN_S                                                                                   \
-	60 /* kept above the high water while the clock is behind it; not all disks sync it */
+/* Kept above the high water while the clock is behind it; not all disks sync it. */
+#define MARGIN_S 60
 
 enum job_state {
 	JOB_WRITING,
@@ -239,8 +239,8 @@ static int write_to_disk(struct put_job *j, int spool_fd)
 	if (r < 0)
 		return r;
 	r = spool_write(&s, j->name, j->parts, 2);
-	if (r ==
-	    0) /* after the record, which may need the last inode; the sync of new/ is for both */
+	/* After the record, which may need the last inode; the sync of new/ is for both. */
+	if (r == 0)
 		spool_raise_high_water(spool_fd, j->high_water, j->ticks);
 	if (r == 0 && atomic_compare_exchange_strong(&j->state, &writing, JOB_PUBLISHING)) {
 		r = spool_publish(&s, j->name);

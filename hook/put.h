@@ -40,8 +40,8 @@ struct put {
 	long long last_ms;	/* of that one */
 	int hook_fd;		/* negative errno: cannot be opened */
 	enum { PUT_DISK_ANSWERS, PUT_DISK_MAY_ANSWER, PUT_DISK_HANGS } disk;
-	int disk_error,
-		emergency_error; /* why the record is not there; 0: it is, or was not tried */
+	/* Why the record is not there; 0: it is, or was not tried. */
+	int disk_error, emergency_error;
 };
 
 /* The record that the call that may hang works on. */

@@ -15,15 +15,15 @@
 
 #include "hook/stamp.h"
 
-#define RECORD_HEADER_MAX                                                                          \
-	(512 * 1024) /* bytes of header that a record can have: every kept byte escaped */
-#define RECORD_DOCUMENT_MAX                                                                        \
-	(8 * 1024 * 1024) /* bytes of document that the hook keeps; more is cut off and marked */
+/* Bytes of header that a record can have: every kept byte escaped. */
+#define RECORD_HEADER_MAX (512 * 1024)
+/* Bytes of document that the hook keeps; more is cut off and marked. */
+#define RECORD_DOCUMENT_MAX (8 * 1024 * 1024)
 #define RECORD_MAX (RECORD_HEADER_MAX + RECORD_DOCUMENT_MAX)
-#define RECORD_VALUE_MAX                                                                           \
-	4096 /* bytes of one argument that the hook keeps; more is cut off and marked */
-#define RECORD_ARGUMENTS_MAX                                                                       \
-	16 /* arguments beyond object, operation, sub-operation and extra that are kept */
+/* Bytes of one argument that the hook keeps; more is cut off and marked. */
+#define RECORD_VALUE_MAX 4096
+/* Arguments beyond object, operation, sub-operation and extra that are kept. */
+#define RECORD_ARGUMENTS_MAX 16
 #define RECORD_DETAILS_MAX 64  /* details that a record can have */
 #define RECORD_DETAIL_MAX 1024 /* bytes of one detail, "key=value" */
 
@@ -59,9 +59,10 @@ extern const struct record_flag_word record_flag_words[RECORD_N_FLAGS];
 
 struct record {
 	struct stamp stamp;
-	int64_t recorded_ns; /* the wall clock as it stood, ns since 1970; the stamp's time is the ordered one */
-	struct bytes
-		driver; /* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as */
+	/* The wall clock as it stood, ns since 1970; the stamp's time is the ordered one. */
+	int64_t recorded_ns;
+	/* qemu, lxc, libxl, bhyve, network, daemon, or what the hook was installed as. */
+	struct bytes driver;
 	struct bytes object;	   /* argv[1]: a domain's or network's name, any bytes */
 	struct bytes operation;	   /* argv[2] */
 	struct bytes suboperation; /* argv[3] */
@@ -75,8 +76,8 @@ struct record {
 
 	/* Of virtspool-listen only; the hook leaves them out. */
 	struct bytes origin; /* "api": reported by libvirt's event API; nothing: by a hook */
-	struct bytes
-		transition; /* the id of the hook's record of the same transition, if it is known */
+	/* The id of the hook's record of the same transition, if it is known. */
+	struct bytes transition;
 	struct bytes details[RECORD_DETAILS_MAX]; /* each "key=value" */
 	unsigned n_details;
 };

@@ -346,11 +346,11 @@ struct redact {
 	unsigned depth;	     /* of the elements that are open */
 	unsigned deeper;     /* how many more are open than there is room for */
 	unsigned free_depth; /* the depth from which anything may be written; 0: not here */
-	unsigned
-		word_depth; /* the text before stops within a word, at this depth; 0: it does not */
-	bool pending;	    /* the text before named a secret: the next is one */
-	bool is_name;	    /* of the guest or network: not a secret */
-	bool has_entities;  /* there is a document type declaration */
+	/* The text before stops within a word, at this depth; 0: it does not. */
+	unsigned word_depth;
+	bool pending;	   /* the text before named a secret: the next is one */
+	bool is_name;	   /* of the guest or network: not a secret */
+	bool has_entities; /* there is a document type declaration */
 	struct element open[DEPTH_MAX];
 };
 

@@ -35,8 +35,8 @@
 #define LINE_SIZE (CRC_AT + 8 + 1)
 
 #define STAMP_MODE 0664
-#define TICKS_MAX                                                                                  \
-	((1ULL << 60) - 1) /* 48 bits of milliseconds and 12 of their parts: the year 10889 */
+/* 48 bits of milliseconds and 12 of their parts: the year 10889. */
+#define TICKS_MAX ((1ULL << 60) - 1)
 
 /* --- random bytes: never waited for, never failing */
 

@@ -26,9 +26,9 @@
 struct stamp {
 	char epoch[33];	   /* 32 lower-case hexadecimal digits */
 	uint64_t sequence; /* 1, 2, 3 ... within the epoch */
-	uint64_t
-		ticks; /* never runs backwards within the epoch, nor below the floor at its start */
-	char id[37];   /* UUIDv7 from ticks, lower case */
+	/* Never runs backwards within the epoch, nor below the floor at its start. */
+	uint64_t ticks;
+	char id[37]; /* UUIDv7 from ticks, lower case */
 };
 
 /* Called, usually with the lock held, when a new epoch begins: the ticks that all earlier ids of

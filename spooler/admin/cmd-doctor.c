@@ -292,7 +292,7 @@ static void check_clock(struct doctor *d)
 		finding(d, GRADE_WARNING, "clock",
 			"order is kept; the times of new events stay ahead until the clock has caught up, or until a "
 			"reboot",
-			"%" PRIu64 " events in the spool are of the future: the clock was ahead",
+			"%" PRIu64 " spooled events are dated in the future: the clock was ahead",
 			l.seen);
 	id_list_clear(&list);
 	lookup_release(&l);
@@ -400,7 +400,8 @@ bool doctor_may_touch_spool(const struct doctor *d)
 	return d->facts->of_verdict.spool_error != -ETIMEDOUT;
 }
 
-/* What the doctor tries by itself it does not take from others: a fault is reported once. */
+/* The verdict's findings about things that doctor tries by itself are left out: a fault is reported
+   once. */
 static void drop_own(struct doctor *d)
 {
 	static const char *const drivers[] = HOOK_DRIVERS;

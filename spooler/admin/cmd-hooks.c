@@ -18,8 +18,8 @@
 struct arguments {
 	const char *action;
 	const char *hooksdir;
-	char *drivers[ARGUMENTS_MAX -
-		      8]; /* the others hold the script's name and options, and NULL */
+	/* The others hold the script's name and options, and NULL. */
+	char *drivers[ARGUMENTS_MAX - 8];
 	size_t n_drivers;
 };
 

@@ -3,7 +3,8 @@
  * virtspool join - makes this host report, with a bundle from `virtspool-recorder init`.
  *
  *   1. the bundle is read and checked
- *   2. certificate, key and authority go to the configuration's directory; virtspool.yaml gets host,
+ *   2. certificate, key and authority go to the configuration's directory; virtspool.yaml gets
+ *   host,
  *      brokers and the files' names, and keeps everything else
  *   3. the hook is installed if it is not, the service is enabled and started, libvirt reloads
  *   4. a probe goes from hook to broker (`virtspool test`)
@@ -505,7 +506,7 @@ static int install_hook(const struct arguments *a)
 	return hook ? COMMAND_OK : cmd_hooks(4, argv);
 }
 
-/* libvirt looks for hooks when it starts or reloads. What does not run needs no reload. */
+/* libvirt looks for hooks when it starts or reloads. A daemon that does not run needs no reload. */
 static void reload_libvirt(void)
 {
 	static const char *const units[] = {"libvirtd.service", "virtqemud.service",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virtspool purge - removes events from the archive (delivered, or filtered out), by age or
-   size. What cannot be removed is reported at the end, and the rest is removed nevertheless. */
+   size. An event that cannot be removed is reported at the end, and the rest is removed nevertheless. */
 #include <fcntl.h>
 #include <sys/stat.h>
 

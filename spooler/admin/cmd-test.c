@@ -5,7 +5,8 @@
  *   hook    the installed hook is run, as libvirt would run it
  *   spool   its record is found
  *   broker  the daemon has published it and the broker has acknowledged it: it is in sent/
- *   back    it arrives at a subscription of ours, made with the daemon's identity; where the broker does not let this
+ *   back    it arrives at a subscription of ours, made with the daemon's identity; where the broker
+ *   does not let this
  *           identity subscribe, this leg is left out
  *
  * The spool is looked at every few milliseconds; what the kernel noted as the time of a rename is

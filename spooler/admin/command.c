@@ -289,8 +289,8 @@ static void progress_draw(const struct progress *p)
 
 	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
 		size.ws_col = 80;
-	width = size.ws_col - (int)strlen(p->what) -
-		32; /* of two numbers of ten digits, and what is between */
+	/* Of two numbers of ten digits, and what is between. */
+	width = size.ws_col - (int)strlen(p->what) - 32;
 	if (width < 5) {
 		fprintf(stderr, "\r%" PRIu64 "/%" PRIu64, p->done, p->total);
 		return;

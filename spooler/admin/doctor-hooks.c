@@ -32,7 +32,7 @@ static bool calls_hook(const char *comm, const char *driver)
 	return false;
 }
 
-/* When a process started, ms since 1970; 0 if that cannot be told. Field 22 of its stat: clock
+/* When a process started, ms since 1970; 0 if that is not known. Field 22 of its stat: clock
    ticks since boot. */
 static int64_t process_started_ms(const char *pid)
 {
@@ -147,7 +147,7 @@ static bool is_on(const char *path)
 	return c == 'Y' || c == '1';
 }
 
-/* What is executed is what a link leads to, and has to be let by its own path and label. */
+/* A link's target is executed: its own path and label must allow it. */
 static void check_confinement(struct doctor *d, const char *path)
 {
 	static const char profiled[] = "/etc/libvirt/hooks/";

@@ -186,7 +186,7 @@ void doctor_spool(struct doctor *d)
 {
 	bool answers = doctor_may_touch_spool(d);
 
-	/* What is tried here is not said twice. */
+	/* A fault that is found here is not reported twice. */
 	(void)doctor_print_verdict(d, "spool");
 	if (!answers) {
 		finding(d, GRADE_WARNING, "spool", NULL,

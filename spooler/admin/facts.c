@@ -81,7 +81,7 @@ static int look(void *argument, void *result, uint64_t *progress)
 
 /* --- in the parent */
 
-/* What was dropped since the daemon wrote its status does not trouble it any more. */
+/* Events dropped since the daemon wrote its status are no longer its problem. */
 static void forget_gone(struct status_file *s, const bool waits[static STATUS_ATTEMPTS_MAX])
 {
 	size_t n = 0;

@@ -68,7 +68,7 @@ static bool is_due(const struct follower *w, const struct spool_id *id)
 
 /* --- events */
 
-/* Longer ids where it takes more characters to tell this one from all others. */
+/* Longer ids where it takes more characters until this one is unique. */
 static void widen(struct follower *w, const struct spool_id *id)
 {
 	size_t i = id_list_find(&w->shown, id), common = 0;
@@ -160,7 +160,7 @@ static void watch_parents(struct follower *w)
 	w->parents[1] = watch_directory(w, emergency, APPEARED | GONE);
 }
 
-/* Opens and watches what is there. Who reads it afterwards misses nothing. */
+/* Opens and watches the directories that exist. A scan afterwards misses nothing. */
 static int open_places(struct follower *w)
 {
 	struct lookup again;

@@ -3,8 +3,8 @@
  * listing - events of the spool on stdout: a table for people, or JSON objects.
  *
  * On a terminal the table fits its width: ids are shortened to what is unique in the spool, times
- * to what tells them apart, and a reason that has no room in its line follows on lines of its own.
- * Without a terminal each event is one line with everything in full.
+ * to the shortest that are unique, and a reason that has no room in its line follows on lines of
+ * its own. Without a terminal each event is one line with everything in full.
  */
 #pragma once
 

@@ -85,8 +85,8 @@ static void set_environment(void)
 	(void)unsetenv("LESSCLOSE");
 }
 
-/* Is there a person in front? A pseudo-terminal without a size is a program's (script, expect): nobody
-   there would leave the pager. */
+/* Is there a person in front? A pseudo-terminal without a size is a program's (script, expect):
+   nobody there would leave the pager. */
 static bool somebody_looks(void)
 {
 	struct winsize size = {0};

@@ -107,7 +107,7 @@ static int find_ids(struct lookup *l, const struct selection *s, struct id_list 
 	return code;
 }
 
-/* Keeps those whose records match. One that cannot be read is none of them, and is reported. */
+/* Keeps those whose records match. One that cannot be read does not match, and is reported. */
 static int look_into(struct lookup *l, const struct filter *f, struct id_list *list)
 {
 	struct failures failures = {.what = "cannot read"};

@@ -38,8 +38,8 @@ int atomic_file_move(int from_fd, const char *name, int to_fd)
 
 	if (r != -EINVAL && r != -ENOSYS)
 		return r;
-	/* NFS, for one, cannot be told not to replace: then we look, as nobody else puts files
-	   there. */
+	/* NFS, for one, has no rename that does not replace: then we look, as nobody else puts
+	   files there. */
 	if (faccessat(to_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return -EEXIST;
 	return renameat(from_fd, name, to_fd, name) < 0 ? -errno : 0;

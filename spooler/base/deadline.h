@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * deadline - a look at something that may hang for ever, in bounded time.
+ * deadline - a look, in bounded time, at something that may hang without end.
  *
  * A disk or a server that does not answer holds every process that touches it, and no signal helps.
  * So a child looks, and leaves what it saw in memory that both share.

@@ -29,9 +29,8 @@ enum metric_type {
 };
 
 struct field {
-	const char *section,
-		*key; /* in JSON: an object's name (NULL: the top) and the member in it;
-				      key NULL: not in JSON */
+	/* in JSON: an object's name (NULL: the top) and the member in it; key NULL: not in JSON */
+	const char *section, *key;
 	enum field_type type;
 	size_t offset;
 	/* in Prometheus: without the prefix; NULL: not a metric */

@@ -21,8 +21,9 @@ int safe_open(int dir_fd, const char *name, size_t max_size, struct stat *ret_st
 
 /*
  * Reads all of it, with a null byte after its end (not counted in *ret_size, which may be NULL).
- * Beside the errors of safe_open(): -EPERM if its owner is none of root, the caller and who may
- * write to the directory, or if it has a second name (a hard link). dir_fd must not be AT_FDCWD.
+ * Beside the errors of safe_open(): -EPERM if its owner is neither root, nor the caller, nor
+ * allowed to write to the directory, or if it has a second name (a hard link). dir_fd must not be
+ * AT_FDCWD.
  */
 int safe_read(int dir_fd, const char *name, size_t max_size, char **ret_data, size_t *ret_size);
 

@@ -138,8 +138,8 @@ size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t
 
 char *terminal_text(FILE *f, const char *s, size_t n_bytes)
 {
-	size_t size =
-		4 * n_bytes + 1; /* the worst: \xff for a byte, as \u202e stands for two or three */
+	/* The worst: \xff for a byte, as \u202e stands for two or three. */
+	size_t size = 4 * n_bytes + 1;
 	char *buf = malloc(size);
 
 	if (buf)

@@ -2,9 +2,9 @@
 /*
  * utf8 - is it UTF-8 (RFC 3629), and what to show where it is not.
  *
- * What libvirt and guests hand over are bytes; MQTT and JSON want UTF-8. Overlong forms, surrogates
+ * libvirt and guests deliver bytes; MQTT and JSON want UTF-8. Overlong forms, surrogates
  * and what lies beyond U+10FFFF are as invalid as a stray byte, and so is U+0000, which neither
- * MQTT nor many a data base takes.
+ * MQTT nor many databases take.
  */
 #pragma once
 

@@ -173,7 +173,8 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .check = check_store, .programs = CONFIG_RECORDER,
 	 .help = "sqlite:///PATH, or postgresql://[USER@]HOST[:PORT]/DATABASE[?OPTION=VALUE&...]"},
 	{"retention", TYPE_DURATION, TO(recorder.retention_s), "90d", .max = 100 * SECONDS_PER_YEAR,
-	 .programs = CONFIG_RECORDER, .help = "keep events for this long; 0: for ever"},
+	 .programs = CONFIG_RECORDER,
+	 .help = "keep events for at most this long; 0: without limit"},
 	{"verify", TYPE_CHOICE, TO(recorder.verify), "off", .choices = verify_modes,
 	 .programs = CONFIG_RECORDER,
 	 .help = "signatures of events: off; mark: note verified ones and reject forged ones; required: take only verified events"},
@@ -208,7 +209,7 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 #undef TO
 };
 
-/* Keys that are no keys, but are looked for; what to do instead. */
+/* Keys that do not exist, but are looked for; what to do instead. */
 static const struct {
 	const char *name;
 	const char *text;
@@ -571,6 +572,6 @@ static const char *check_listen(const char *value)
 static const char *check_share(const char *value)
 {
 	return value[strcspn(value, "/+#")] || strlen(value) > 128
-		       ? "a group's name has at most 128 bytes and none of / + #"
+		       ? "a group's name is at most 128 bytes, without / + #"
 		       : NULL;
 }

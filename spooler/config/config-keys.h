@@ -37,8 +37,8 @@ struct config_key {
 	const char *path; /* "key" or "section.key" */
 	enum config_type type;
 	size_t offset; /* in struct config */
-	const char *
-		fallback; /* the default, as it would be in the file; NULL: not set, or as `otherwise` says */
+	/* The default, as it would be in the file; NULL: not set, or as `otherwise` says. */
+	const char *fallback;
 	const char *otherwise; /* what the manual says of the default instead */
 	uint64_t min, max;
 	const struct config_choice *choices;

@@ -59,8 +59,8 @@ void config_warning(struct config_reader *rd, const yaml_mark_t *at, const char 
 	va_end(ap);
 }
 
-/* --- from text to values. Each returns 0, or -EINVAL after an error was told. (Static analyzers
-   lose the pointers that are kept through a key's offset, and take them for leaks.) */
+/* --- from text to values. Each returns 0, or -EINVAL after an error was reported. (Static
+   analyzers lose the pointers that are kept through a key's offset, and take them for leaks.) */
 
 static int set_number(struct config_reader *rd, const struct config_key *k, const char *text,
 		      const yaml_mark_t *at)
@@ -128,8 +128,8 @@ static int set_choice(struct config_reader *rd, const struct config_key *k, cons
 			    config_key_describe(k, allowed, sizeof(allowed)));
 }
 
-/* What can be said of a named file now. That it cannot be reached is no error here: the program
-   that reads the configuration need not be the one that reads the file, and reading tells. */
+/* Checks a named file as far as possible now. A file out of reach is not an error here: the program
+   that reads the configuration need not be the one that reads the file, and reading shows it. */
 static int check_file(struct config_reader *rd, const struct config_key *k, const char *path,
 		      const yaml_mark_t *at)
 {

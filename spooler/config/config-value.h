@@ -4,7 +4,7 @@
  * Internal to config.
  *
  * Errors are reported with their place and counted; -EINVAL means reported, and reading can go on,
- * -EBADMSG means told, and it cannot.
+ * -EBADMSG means reported, and it cannot.
  */
 #pragma once
 
@@ -19,8 +19,8 @@ struct config_reader {
 	yaml_parser_t parser;
 	struct config *config;
 	enum config_program program;
-	yaml_mark_t seen
-		[CONFIG_N_KEYS]; /* where a key's value stands; of its section, if it stands nowhere */
+	/* Where a key's value stands; of its section, if it stands nowhere. */
+	yaml_mark_t seen[CONFIG_N_KEYS];
 	bool given[CONFIG_N_KEYS];
 };
 

@@ -4,7 +4,7 @@
  *
  * The file is read as libyaml's stream of events, two levels deep; nothing is expanded (no anchors,
  * aliases, tags, merges, second document), so a file's size bounds what it can cost. Reading goes
- * on after an error, so that one run tells all.
+ * on after an error, so that one run reports all.
  *
  * Only config*.c know libyaml.
  */
@@ -31,7 +31,8 @@ static bool has_control(const char *s)
 	return false;
 }
 
-/* --- the stream of events. -EINVAL: told, and reading can go on; -EBADMSG: told, and it cannot. */
+/* --- the stream of events. -EINVAL: reported, and reading can go on; -EBADMSG: reported, and it
+   cannot. */
 
 static int next_event(struct config_reader *rd, yaml_event_t *ret)
 {
@@ -43,7 +44,7 @@ static int next_event(struct config_reader *rd, yaml_event_t *ret)
 	if (p->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
 	if (p->error == YAML_READER_ERROR)
-		at = &p->mark; /* what cannot be decoded is no mark's place */
+		at = &p->mark; /* bytes that cannot be decoded have no mark of their own */
 	(void)config_error(rd, at, "%s%s%s", p->context ? p->context : "", p->context ? ", " : "",
 			   p->problem ? p->problem : "not YAML");
 	return -EBADMSG;
@@ -342,7 +343,7 @@ static bool loopback(const char *host)
 	       strcmp(host, "::1") == 0;
 }
 
-/* What happens to guests is nobody else's business. */
+/* Events of guests are confidential. */
 static void check_http(struct config_reader *rd)
 {
 	static const char *const pairs[][2] = {

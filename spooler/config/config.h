@@ -78,11 +78,11 @@ struct config {
 	struct config_spool {
 		uint64_t sent_age_s; /* keep delivered events for this long; 0: delete at once */
 		uint64_t sent_size;  /* and at most this many bytes */
-		uint64_t
-			queue_size; /* bound of new/ in bytes; 0: none, keep everything (default) */
+		/* Bound of new/ in bytes; 0: none, keep everything (default). */
+		uint64_t queue_size;
 		uint64_t tmp_age_s; /* leftovers of killed hooks are removed from tmp/ after this */
-		uint64_t
-			stop_timeout_s; /* at SIGTERM wait at most this long for events in flight */
+		/* At SIGTERM wait at most this long for events in flight. */
+		uint64_t stop_timeout_s;
 	} spool;
 
 	struct config_recorder {
@@ -91,8 +91,8 @@ struct config {
 		unsigned verify;      /* enum config_verify */
 		char *verify_ca_file; /* NULL: tls.ca_file */
 		char *share;	      /* group of a shared subscription; NULL: none */
-		uint64_t
-			session_expiry_s; /* the broker keeps events this long while nobody takes them */
+		/* The broker keeps events this long while nobody takes them. */
+		uint64_t session_expiry_s;
 	} recorder;
 
 	struct config_http {

@@ -20,8 +20,8 @@ struct attempt {
 	unsigned count;
 	char why[128];	 /* the last time */
 	char topic[256]; /* that was refused, cut to this size; "" if none was */
-	uint64_t
-		next_usec; /* when it is tried again, CLOCK_REALTIME; 0: as soon as there is a connection */
+	/* When it is tried again, CLOCK_REALTIME; 0: as soon as there is a connection. */
+	uint64_t next_usec;
 	uint64_t waiting; /* later events of its domain that wait for this one */
 };
 

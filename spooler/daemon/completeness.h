@@ -9,7 +9,7 @@
  * all of them were followed (certain_from). Below it a number is unknown, never lost: an earlier
  * daemon may have delivered it, or it lies in a spool whose file system was mounted over.
  *
- * What is known survives a restart (completeness-file.h). Pure: time and ids come from the caller.
+ * The knowledge survives a restart (completeness-file.h). Pure: time and ids come from the caller.
  */
 #pragma once
 

@@ -45,7 +45,7 @@ struct daemon {
 	struct housekeeping *housekeeping;
 	sd_event_source *status_timer;
 	bool status_pending;
-	bool connected; /* as last told */
+	bool connected; /* as last reported */
 	bool spool_error_logged;
 	uint64_t started_usec;
 	struct backlog backlog;
@@ -54,8 +54,8 @@ struct daemon {
 	struct write_test *write_test;
 	bool write_failed; /* the last write test */
 	char write_error[128];
-	uint64_t
-		emergency_mended; /* events from the emergency spool when the disk took writes again */
+	/* Events from the emergency spool when the disk took writes again. */
+	uint64_t emergency_mended;
 	uint64_t reload_refused_usec; /* CLOCK_REALTIME; 0: the last reload was taken */
 	char *reload_error;
 	char *metrics_file; /* that was written last */
@@ -64,7 +64,7 @@ struct daemon {
 
 /* --- what is loaded at start and at SIGHUP */
 
-/* What the configuration is told about goes to the log; its first line is *ret_error. */
+/* The errors of the configuration go to the log; the first line is *ret_error. */
 static int load_config(const char *path, struct config **ret_config, char **ret_error)
 {
 	_cleanup_free_ char *lines = NULL;
@@ -175,7 +175,7 @@ static void on_hooks_changed(void *userdata)
 static void remove_metrics(struct daemon *d)
 {
 	if (d->metrics_file)
-		(void)unlink(d->metrics_file); /* what is no longer true must not be collected */
+		(void)unlink(d->metrics_file); /* outdated values must not be collected */
 	free(TAKE_PTR(d->metrics_file));
 }
 
@@ -299,7 +299,7 @@ static void on_relay_changed(void *userdata)
 	else if (!error && d->spool_error_logged)
 		log_notice("the spool '%s' can be read again", spool_directory());
 	d->spool_error_logged = error;
-	if (rd.connected != d->connected) { /* what people look for first is told at once */
+	if (rd.connected != d->connected) { /* what people look for first is reported at once */
 		d->connected = !d->connected;
 		write_status(d);
 	}
@@ -342,8 +342,8 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
 			 "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64
 			 "\nSTATUS=Waiting for what is in flight",
 			 patience);
-	relay_wake(
-		d->relay); /* libvirtd has just stopped, perhaps, and what it told last is not seen yet */
+	/* libvirtd may just have stopped, and its last events are not seen yet. */
+	relay_wake(d->relay);
 	relay_stop(d->relay, on_stopped);
 	return 0;
 }
@@ -465,7 +465,7 @@ int daemon_run(const char *config_path)
 	} else if (daemon_configure(&d) < 0) {
 		r = EX_CONFIG;
 	} else {
-		write_status(&d); /* whoever is told that it is ready can ask for more at once */
+		write_status(&d); /* whoever learns that it is ready can ask for more at once */
 		(void)sd_notify(0, "READY=1");
 		log_about(LOG_INFO, &(struct log_about){.message = LOG_MESSAGE_STARTED},
 			  "started, spool '%s'", spool_directory());

@@ -12,11 +12,11 @@
 
 #define CREDIBLE_SIZE 4096 /* an announced maximum packet size from which on any plain event fits */
 #define TOO_LARGE_MAX 64
-#define PARTING_USEC                                                                               \
-	USEC_PER_SEC	    /* a connection that ends this soon after a refusal ends over it */
+/* A connection that ends this soon after a refusal ends over it. */
+#define PARTING_USEC USEC_PER_SEC
 #define NO_SUBSCRIBERS 0x10 /* MQTT 5: No matching subscribers */
-#define SUBSCRIBER_USEC                                                                            \
-	(10 * USEC_PER_SEC) /* the longest wait until the next look for a subscriber */
+/* The longest wait until the next look for a subscriber. */
+#define SUBSCRIBER_USEC (10 * USEC_PER_SEC)
 #define ALL_REFUSED DENIED_PER_MINUTE /* refusals in a row that may mean that nothing is taken */
 
 struct in_flight {
@@ -48,8 +48,8 @@ struct delivery {
 	uint64_t busy_backoff_usec;
 	uint64_t paused_until_usec;
 	bool paused_by_refusal;
-	uint64_t unheard,
-		unheard_since_usec; /* answers 0x10 in a row; the time of the first of these events */
+	/* Answers 0x10 in a row; the time of the first of these events. */
+	uint64_t unheard, unheard_since_usec;
 
 	/* of this connection */
 	uint64_t delivered;

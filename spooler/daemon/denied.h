@@ -48,7 +48,7 @@ uint64_t ordering_key(const struct record *record);
 struct denied_key *denied_find(const struct denied *d, uint64_t key);
 /* Adds one that is not there; NULL if there are DENIED_MAX. */
 struct denied_key *denied_add(struct denied *d, uint64_t key);
-/* An event of it was taken. Who grants one right may have granted others: those are due at once. */
+/* An event of it was taken. With one right, others may have been granted: those are due at once. */
 void denied_remove(struct denied *d, struct denied_key *k);
 /* All keys are due, as soon as the bucket has room. */
 void denied_retry_soon(struct denied *d);
@@ -58,7 +58,7 @@ void denied_retry_all(struct denied *d);
 /* Is one that ends the connection due? */
 bool denied_last_is_due(const struct denied *d, uint64_t now_usec);
 
-/* May the broker have to refuse one more of ours now? */
+/* May we risk another refusal now? */
 bool denied_may_try(struct denied *d, uint64_t now_usec);
 /* An attempt is made, or was, that is refused or likely to be. */
 void denied_count_attempt(struct denied *d);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* disk - see disk.h. A mark stays until a hook finds that the disk answers; ours is remembered
-   as seen, by its time. */
+/* disk - see disk.h. A mark stays until a hook finds that the disk answers, so the last one
+   that was seen is remembered by its time. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>

@@ -7,9 +7,9 @@
  * the sizes, and remembers the oldest names in a bounded list; if the sum is above the limit, it
  * removes from that list, in slices too.
  *
- * What is swept depends on who asks: everything once an hour, and as little as it takes when
- * something has come. However often that is, and however much lies there, sweeps for what comes
- * take but a small part of the time.
+ * How much is swept depends on the occasion: everything once an hour, and as little as it takes
+ * when something has come. However often that is, and however much lies there, sweeps for what
+ * comes take but a small part of the time.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -66,8 +66,8 @@ struct housekeeping {
 	bool removing; /* second half of a pass */
 	uint64_t names, bytes, limit;
 
-	uint64_t unlooked_events,
-		unlooked_bytes; /* archived since the last look at the space that is left */
+	/* Archived since the last look at the space that is left. */
+	uint64_t unlooked_events, unlooked_bytes;
 	struct housekeeping_counts counts;
 };
 

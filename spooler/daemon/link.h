@@ -42,7 +42,7 @@ struct link_handlers {
 	void (*acknowledged)(int mid, unsigned reason_code, void *userdata);
 	/* The broker has answered a probe; the size of its packet. */
 	void (*probed)(size_t packet_size, void *userdata);
-	/* What is unanswered has to be published again. Returns whether this loss was worth a
+	/* Unanswered events have to be published again. Returns whether this loss was worth a
 	   connection: then the next one is not put off for longer than this one was. */
 	bool (*lost)(const struct link_loss *loss, void *userdata);
 };

@@ -37,8 +37,8 @@ static uint64_t median(uint64_t *values, size_t n)
 /* Of sorted values. */
 static bool is_steady(const uint64_t *values, size_t n)
 {
-	return n > 0 && values[(3 * n) / 4] - values[n / 4] <=
-				STEADY_USEC + values[n / 2] / STEADY_PART;
+	return n > 0 &&
+	       values[(3 * n) / 4] - values[n / 4] <= STEADY_USEC + values[n / 2] / STEADY_PART;
 }
 
 void losses_summarize(const struct losses *l, uint64_t now_usec, struct losses_summary *ret)

@@ -23,7 +23,7 @@ struct losses {
 		/* since an event was published or acknowledged, or the CONNACK */
 		uint64_t silence_usec;
 		bool taken_over; /* the broker said: by another client with our client id */
-		bool idle;	 /* the peer closed it while it owed us no answer, and did not say why */
+		bool idle; /* the peer closed it while it owed us no answer, and did not say why */
 	} ring[LOSSES_MAX];
 	size_t n, next;
 };
@@ -36,6 +36,6 @@ struct losses_summary {
 };
 
 void losses_note(struct losses *l, const struct loss *loss);
-/* The attempt after the last loss failed as well: whatever it was, the peer could not be reached. */
+/* The attempt after the last loss failed as well: the peer could not be reached. */
 void losses_doubt(struct losses *l);
 void losses_summarize(const struct losses *l, uint64_t now_usec, struct losses_summary *ret);

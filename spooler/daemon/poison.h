@@ -52,14 +52,14 @@ struct poison {
 	size_t doubtful;	    /* answers to wait for before events go in parallel again */
 	bool singly;
 	struct spool_id suspect;
-	uint64_t suspect_keys
-		[POISON_SUSPECTS_MAX]; /* of all that a connection was lost over alone */
+	/* Of all that a connection was lost over alone. */
+	uint64_t suspect_keys[POISON_SUSPECTS_MAX];
 	size_t n_suspect_keys;
 	unsigned strikes; /* connections lost over the suspect, after a control */
 	size_t probe_size;
 	unsigned probe_strikes; /* connections lost over probes of probe_size */
 	unsigned convicted;	/* in a row, without a delivery */
-	bool progress;		/* the last loss has told something */
+	bool progress;		/* the last loss was evidence */
 
 	/* of this connection */
 	bool can_probe, probing, lonely;

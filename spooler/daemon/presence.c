@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* presence - see presence.h. What cannot be read is left out of the report. */
+/* presence - see presence.h. Values that cannot be read are left out of the report. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <systemd/sd-id128.h>

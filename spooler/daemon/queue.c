@@ -191,7 +191,7 @@ static void note_identity(struct queue *q)
 	q->inode = st.st_ino;
 }
 
-/* Opens all directories anew. What is not there stays negative. */
+/* Opens all directories anew. The descriptor of a missing one stays negative. */
 static void open_directories(struct queue *q)
 {
 	_cleanup_close_ int spool_fd = -1, run_fd = -1;
@@ -359,8 +359,8 @@ static int find_next(struct queue *q, struct spool_id *ret_entry)
 	if ((disk_check(q->disk) == DISK_HANGS) != q->hangs)
 		queue_rescan(q); /* what was seen on it cannot be given now, or can */
 	for (int scans = 0; scans < 2; scans++) {
-		bool known =
-			!q->changed && !q->live.partial; /* is the live snapshot all there is? */
+		/* Is the live snapshot all there is? */
+		bool known = !q->changed && !q->live.partial;
 		int r;
 
 		if (next_of(q, &q->live, ret_entry))
@@ -468,8 +468,8 @@ int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_
 
 bool queue_has(const struct queue *q, const struct spool_id *e)
 {
-	_cleanup_free_ char *path =
-		NULL; /* the directories may be closed: nothing is held while idle */
+	/* The directories may be closed: nothing is held while idle. */
+	_cleanup_free_ char *path = NULL;
 	char name[37];
 
 	if (e->source != PLACE_EMERGENCY && disk_check(q->disk) == DISK_HANGS)
@@ -535,8 +535,8 @@ static int copy_to(struct queue *q, const struct spool_id *e, const char *name, 
 	return r;
 }
 
-/* A hook may have given the disk up while that was about to take the event: then it is in both places, and one event.
- */
+/* A hook may have given the disk up while that was about to take the event: then it is in both
+   places, and one event. */
 static void remove_twin(struct queue *q, const struct spool_id *e, const char *name)
 {
 	enum place other = e->source == PLACE_NEW ? PLACE_EMERGENCY : PLACE_NEW;
@@ -633,7 +633,7 @@ size_t queue_held(const struct queue *q)
 	return q->held.n;
 }
 
-/* The snapshot is sorted: go back to the entry's place. Those behind it that have ended
+/* The snapshot is sorted: go back to the entry's place. Those after it that have ended
    meanwhile are gone from the directory, and those still taken are passed over. */
 void queue_put_back(struct queue *q, const struct spool_id *e)
 {

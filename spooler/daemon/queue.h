@@ -45,7 +45,7 @@ void queue_changed(struct queue *q);
 void queue_rescan(struct queue *q);
 
 /*
- * The next entry. Returns 1, or 0 if nothing waits, or -ENOMEM. Names that are none of ours are
+ * The next entry. Returns 1, or 0 if nothing waits, or -ENOMEM. Names that are not ours are
  * moved to failed/ on the way.
  */
 int queue_next(struct queue *q, struct spool_id *ret_entry);
@@ -78,7 +78,7 @@ size_t queue_held(const struct queue *q);
 /* Given too early: it is given again, in its order. */
 void queue_put_back(struct queue *q, const struct spool_id *e);
 
-/* What waits, as far as the last scan and what came since tell; *ret_oldest_ms is the oldest's
+/* How much waits, by the last scan and what came since; *ret_oldest_ms is the oldest's
    time, 0 if none. */
 uint64_t queue_length(const struct queue *q, uint64_t *ret_oldest_ms);
 /* Where it reads, and which directory new/ was at the last scan (zeroes: it was never there). */
@@ -99,5 +99,6 @@ bool queue_is_stuck(const struct queue *q);
 /* Tries to remove them, for a short time. 1: some are left, call again; 0: none is; negative errno:
    the disk still refuses. */
 int queue_remove_stuck(struct queue *q);
-/* Is that because it is not there, or does not answer? Then watch, or disk, tells when it does. */
+/* Is that because it is not there, or does not answer? Then watch, or disk, reports when it does.
+   */
 bool queue_is_missing(const struct queue *q);

@@ -50,8 +50,8 @@ struct relay {
 	struct delivery *delivery;
 
 	bool error_reported; /* of a record that cannot be read, once in a connection */
-	struct spool_id
-		unreadable[UNREADABLE_MAX]; /* held; [0] also while everything waits for it */
+	/* Held; [0] also while everything waits for it. */
+	struct spool_id unreadable[UNREADABLE_MAX];
 	size_t n_unreadable;
 	uint64_t unreadable_usec; /* CLOCK_MONOTONIC: since when [0] cannot be read; 0: it can */
 	char unreadable_error[128];
@@ -248,7 +248,7 @@ static void note_trouble(struct relay *r, const char *what, const char *name, in
 	stats_note_error(&r->stats, "cannot %s event %s: %s", what, name, strerror(-error));
 }
 
-/* There is no memory, say. */
+/* As when there is no memory. */
 static enum feed shortage(struct relay *r, const struct spool_id *e, const char *what, int error)
 {
 	char name[37];
@@ -371,7 +371,7 @@ static enum feed read_ahead(struct relay *r, const struct offer *o, struct event
 	return signing_is_full(r->signing) ? FEED_WAIT : FEED_NEXT;
 }
 
-/* What was read ahead is read again when it is its turn. */
+/* Events that were read ahead are read again when it is their turn. */
 static void drop_ahead(struct relay *r)
 {
 	struct ahead *a;
@@ -752,7 +752,7 @@ void relay_flush(struct relay *r)
 
 void relay_wake(struct relay *r)
 {
-	/* What came may be the number that is waited for, which is older than the snapshot. */
+	/* A new event may have the number that is waited for, which is older than the snapshot. */
 	if (r->settle_until_usec > 0)
 		queue_rescan(r->queue);
 	queue_changed(r->queue);

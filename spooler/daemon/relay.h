@@ -72,9 +72,9 @@ struct relay_description {
 	const char *peer;	       /* "HOST (ADDRESS:PORT)"; NULL unless connected */
 	const char *protocol;	       /* NULL unless connected */
 	struct validity peer_validity; /* of the broker's certificate; not known unless connected */
-	uint64_t
-		next_connect_usec; /* when the next attempt is due; 0: there is one, or it succeeded */
-	bool report_refused;	   /* this broker ends the connection over the online report */
+	/* When the next attempt is due; 0: there is one, or it succeeded. */
+	uint64_t next_connect_usec;
+	bool report_refused;	 /* this broker ends the connection over the online report */
 	const char *topic_error; /* what it does not take on mqtt.status_topic; NULL: nothing */
 	struct validity own, authority; /* of our certificate, and of tls.ca_file */
 	struct validity signing;	/* of events.sign_certificate_file, if it is used */

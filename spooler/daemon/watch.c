@@ -20,8 +20,8 @@
 struct directory {
 	char *path;		  /* NULL: nothing waits in this place, so it is not watched */
 	sd_event_source *inotify; /* on it, or on the nearest above it */
-	char awaited[NAME_MAX +
-		     1]; /* what has to appear there; empty if it is the directory itself */
+	/* What has to appear there; empty if it is the directory itself. */
+	char awaited[NAME_MAX + 1];
 };
 
 struct watch {
@@ -86,8 +86,9 @@ static int directory_watch(struct watch *w, struct directory *d)
 	return r;
 }
 
-/* Sets up what is not watched. What cannot be, as on a disk that hangs, is tried again by the
-   timer, and so is what is missing where no change of the mount table is told. */
+/* Watches the directories that are not watched yet. A directory that cannot be watched, as on a
+   disk that hangs, is tried again by the timer; so is a missing one where changes of the mount
+   table are not reported. */
 static void watch_arm(struct watch *w)
 {
 	bool again = false;

@@ -2,7 +2,7 @@
 /*
  * watch - the hint that something came into the spool.
  *
- * inotify on new/, emergency/new/ and replay/. A hint only: what is there is told by the queue's
+ * inotify on new/, emergency/new/ and replay/. A hint only: the truth comes from the queue's
  * scan. Directories that are missing, vanish, or are mounted over are found again, by a watch on
  * what lies above and by changes of the mount table. Nothing is polled, unless one is there and
  * cannot be watched.

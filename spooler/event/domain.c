@@ -8,11 +8,13 @@
  * document costs 0.5 µs more than one that is kept, and keeps no names of one document for the
  * next.)
  *
- * A document may come from a user who may define domains. What bounds it:
- *  - a document type declaration ends the parsing before its first entity: no bombs, no external entities;
+ * A document may come from a user who may define domains. Its bounds:
+ *  - a document type declaration ends the parsing before its first entity: no bombs, no external
+ *    entities;
  *  - depth (DEPTH_MAX), size (DOCUMENT_MAX), namespaces in scope (NAMESPACES_MAX);
- *  - libxml2 compares each attribute of an element with each other one, so an element with a million of them would
- *    take minutes: a long stretch between two "<" that holds many "=" ends the document, see hostile_attributes();
+ *  - libxml2 compares each attribute of an element with each other one, so an element with a
+ *    million of them would take minutes: a long stretch between two "<" that holds many "=" ends
+ *    the document, see hostile_attributes();
  *  - texts and metadata are kept up to a size.
  */
 #include <libxml/parser.h>
@@ -522,7 +524,7 @@ static void on_doctype(void *userdata, const xmlChar *name, const xmlChar *exter
 
 static void on_error(void *userdata, xmlErrorPtr e)
 {
-	(void)e; /* the return value tells; nothing is printed */
+	(void)e; /* the return value says it; nothing is printed */
 }
 
 /* --- putting it together */

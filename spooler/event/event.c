@@ -75,8 +75,8 @@ static void id_random(char buf[static 37])
 {
 	unsigned char b[16];
 
-	if (getrandom(b, sizeof(b), 0) !=
-	    sizeof(b)) /* never fails for so few once the system is up */
+	/* It does not fail for so few bytes once the system is up. */
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
 		memset(b, 0, sizeof(b));
 	b[6] = (b[6] & 0x0f) | 0x40; /* UUID version 4 */
 	b[8] = (b[8] & 0x3f) | 0x80;

@@ -618,7 +618,8 @@ static int check_chain(const struct signing_trust *a, gnutls_x509_crt_t certific
 	return 0;
 }
 
-/* Is this list of the authority that issued the certificate, and signed by it? An old one counts. */
+/* Is this list of the authority that issued the certificate, and signed by it? An old one counts.
+   */
 static bool is_list_for(const struct signing_trust *a, gnutls_x509_crl_t crl,
 			gnutls_x509_crt_t certificate)
 {

@@ -6,7 +6,7 @@
  * decides who reads and who believes an event. Therefore everything that is filled in is
  * percent-encoded: letters, digits, "-", "_" and "~" stay, all else becomes %XX. So no value holds
  * a "/" (another level), "+" or "#" (wildcards), "$" (the broker's own topics), a control character
- * or a byte that is no UTF-8. The "." stays in {host} only, where the administrator chose it and
+ * or a byte that is not UTF-8. The "." stays in {host} only, where the administrator chose it and
  * access lists look for it: brokers that map topics to AMQP routing keys (RabbitMQ) take "." for a
  * "/".
  */

@@ -7,8 +7,8 @@
  *	verifier_learn(v, status_event, &why);          for each status message, and for stored certificates
  *	verifier_check(v, event, payload, size, &why);  for each event
  *
- * Each certificate of a host is kept, so events that were signed with an earlier key, or before a key
- * got a new certificate, still verify. A verifier may be used by one thread at a time.
+ * Each certificate of a host is kept, so events that were signed with an earlier key, or before a
+ * key got a new certificate, still verify. A verifier may be used by one thread at a time.
  */
 #pragma once
 

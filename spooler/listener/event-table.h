@@ -23,8 +23,8 @@ struct notice {
 	char uuid[VIR_UUID_STRING_BUFLEN];
 	int domain_id; /* -1 if it does not run */
 	int event_id;  /* enum virDomainEventID */
-	int lifecycle,
-		detail; /* of a lifecycle event: enum virDomainEventType and its detail; otherwise -1 */
+	/* Of a lifecycle event: enum virDomainEventType and its detail; otherwise -1. */
+	int lifecycle, detail;
 	unsigned n_details;
 	bool truncated;					     /* details were too long or too many */
 	char details[RECORD_DETAILS_MAX][RECORD_DETAIL_MAX]; /* "key=value" */

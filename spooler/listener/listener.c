@@ -26,13 +26,13 @@
 #include "spooler/listener/correlate.h"
 #include "spooler/listener/report.h"
 
-#define REPORT_USEC                                                                                \
-	USEC_PER_SEC /* status is written at most this often, and only when something has changed */
-#define METRICS_USEC                                                                               \
-	(60 * USEC_PER_SEC) /* and at least this often: its time shows that it is current */
-#define BEAT_MS 2000	    /* libvirt's event loop shows that it runs */
-#define BEAT_LATE_S 60	    /* without a beat for this long, systemd's watchdog is no longer fed */
-#define STOP_MS 3000	    /* for the connections to end */
+/* Status is written at most this often, and only when something has changed. */
+#define REPORT_USEC USEC_PER_SEC
+/* Status and metrics are written at least this often: their time shows that they are current. */
+#define METRICS_USEC (60 * USEC_PER_SEC)
+#define BEAT_MS 2000   /* libvirt's event loop shows that it runs */
+#define BEAT_LATE_S 60 /* without a beat for this long, systemd's watchdog is no longer fed */
+#define STOP_MS 3000   /* for the connections to end */
 
 /* --- libvirt's event loop */
 
@@ -58,8 +58,8 @@ static void *run_events(void *userdata)
 {
 	while (!atomic_load(&event_stop))
 		if (virEventRunDefaultImpl() < 0)
-			(void)usleep(
-				10000); /* it has failed; the beat goes on only if that passes */
+			/* The loop failed; the beat goes on only if that passes. */
+			(void)usleep(10000);
 	return NULL;
 }
 
@@ -260,7 +260,7 @@ static int connect_all(struct listener *l)
 	return 0;
 }
 
-/* Of what hangs in a call of libvirt's the end of the process is the only end. */
+/* A connection that hangs in a call of libvirt's ends with the process. */
 static bool disconnect_all(struct listener *l)
 {
 	bool all = true;

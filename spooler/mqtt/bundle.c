@@ -111,7 +111,7 @@ static void release_blocks(struct block *list, size_t n)
 			gnutls_x509_crt_deinit(list[i].certificate);
 }
 
-/* The next block from *text, which is moved behind it. */
+/* The next block from *text, which is moved past it. */
 static bool next_block(const char **text, struct block *ret)
 {
 	const char *begin = strstr(*text, "-----BEGIN "),
@@ -161,7 +161,7 @@ static char *append(char *to, const struct block *b)
 	return text;
 }
 
-/* The host's certificate is the one whose key is there; what is no authority goes with it. */
+/* The host's certificate is the one whose key is there; intermediate certificates go with it. */
 static int sort_blocks(struct bundle *b, struct block *list, size_t n, size_t key, const char *name,
 		       char **ret_error)
 {

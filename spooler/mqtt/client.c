@@ -41,19 +41,19 @@
 #define TURNS_MAX 32	  /* before the loop's other sources get their turn, */
 #define TURNS_USEC 50000  /* or this time */
 #define ANSWERS_MAX 65535 /* owed to the broker: more than there are packet identifiers */
-#define IN_FLIGHT_BYTES                                                                            \
-	(4 * 1024 * 1024) /* bound of what libmosquitto holds, whatever the window */
+/* Bound of what libmosquitto holds, whatever the window. */
+#define IN_FLIGHT_BYTES (4 * 1024 * 1024)
 #define WINDOW_QOS2_V3 20 /* see window_of() */
 #define HOLD_MESSAGES 4000
 #define HOLD_BYTES (16 * 1024 * 1024)
 #define FILTERS_MAX 1000
 
 enum client_state {
-	OPENING,
-	HELLO,
-	READY,
-	LOST
-}; /* no bridge yet; waiting for CONNACK; feeding; over */
+	OPENING, /* no bridge yet */
+	HELLO,	 /* waiting for CONNACK */
+	READY,	 /* feeding */
+	LOST,
+};
 
 struct client {
 	sd_event *loop;
@@ -404,7 +404,7 @@ static bool read_transport(struct client *c)
 		taken += (size_t)n;
 		packets = c->inbound.packets;
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
-		/* Bytes that never become a packet are no sign of life, unless a long one may be
+		/* Bytes that never become a packet are not a sign of life, unless a long one may be
 		   on its way. */
 		if (c->inbound.packets != packets || c->inbound.want_publish)
 			timeouts_received(&c->timeouts, loop_usec(c));
@@ -454,7 +454,7 @@ static bool from_broker(struct client *c)
 		n = send(c->fd, c->in + c->in_begin, c->in_end - c->in_begin,
 			 MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0)
-			break; /* full, though libmosquitto has read all: cannot be; the rest waits for the next turn */
+			break; /* the rest waits for the next turn */
 		c->in_begin += (size_t)n;
 		read_mosquitto(c);
 	}
@@ -935,8 +935,8 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 	if (r == -ENOTCONN)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: the connection inside this process is gone",
 		     peer(c));
-	else if (r < 0 && r != -EINVAL &&
-		 r != -EMSGSIZE) /* it may keep the message all the same, under an id of its own */
+	/* libmosquitto may keep the message all the same, under an id of its own. */
+	else if (r < 0 && r != -EINVAL && r != -EMSGSIZE)
 		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: libmosquitto cannot take an event: %s",
 		     peer(c), strerror(-r));
 	if (r < 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * connect - the instance of libmosquitto that one connection uses: made with login, will and limits,
- * and its CONNECT sent into the bridge.
+ * connect - the instance of libmosquitto that one connection uses: made with login, will and
+ * limits, and its CONNECT sent into the bridge.
  *
  *	connect_new(&options, window, userdata, &mosq, why, sizeof(why));
  *	...set the callbacks...

@@ -23,8 +23,8 @@ struct credential_file {
 
 struct credentials {
 	unsigned n_ref;
-	gnutls_certificate_credentials_t
-		certificates; /* trust, CRL and our own certificate; NULL with a PSK */
+	/* Trust, CRL and our own certificate; NULL with a PSK. */
+	gnutls_certificate_credentials_t certificates;
 	gnutls_psk_client_credentials_t psk; /* NULL without */
 	gnutls_priority_t priority;
 	gnutls_protocol_t minimum_version;

@@ -216,7 +216,8 @@ static int resolve_begin(struct dial *d)
 	if (r == 0)
 		return sd_event_source_set_enabled(d->kick, SD_EVENT_ONESHOT);
 	r = resolve_start(d->loop, d->host, d->port, on_resolved, d, &d->resolve);
-	/* -EBUSY: too many earlier questions are open. The timer reports that there is no answer. */
+	/* -EBUSY: too many earlier questions are open. The timer reports that there is no answer.
+	   */
 	if (r < 0 && r != -EBUSY)
 		return r;
 	return set_timer(d, loop_usec(d) + d->timeout_us);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* inbound - see inbound.h. A state machine over bytes; what follows the properties is passed on, or skipped, in pieces.
- */
+/* inbound - see inbound.h. A state machine over bytes; what follows the properties is passed on, or
+   skipped, in pieces. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -20,8 +20,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define INBOUND_CONTROL_MAX                                                                        \
-	(192 * 1024) /* of packets other than PUBLISH: reason string and user properties */
+/* Of packets other than PUBLISH: reason string and user properties. */
+#define INBOUND_CONTROL_MAX (192 * 1024)
 
 struct inbound {
 	/* to be set */

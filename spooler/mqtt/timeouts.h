@@ -47,7 +47,8 @@ void timeouts_sent(struct timeouts *t, uint64_t now);
 void timeouts_sent_part(struct timeouts *t, size_t bytes);
 /* From now on another publish is the oldest without an answer. */
 void timeouts_oldest(struct timeouts *t, uint64_t since);
-/* While paused, nothing is read and no answer can be expected: pings only show that we are alive. */
+/* While paused, nothing is read and no answer can be expected: pings only show that we are alive.
+   */
 void timeouts_pause(struct timeouts *t, bool paused, uint64_t now);
 
 /* When to call timeouts_check() at the latest; UINT64_MAX: never. in_flight: a publish waits for

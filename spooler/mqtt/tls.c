@@ -19,8 +19,8 @@
 #include "spooler/mqtt/verify.h"
 
 #define PULL_BUFFER (32 * 1024) /* two records */
-#define READ_ROUNDS                                                                                \
-	64 /* records without application data in one read, before others get their turn */
+/* Records without application data in one read, before others get their turn. */
+#define READ_ROUNDS 64
 
 struct tls {
 	int fd;
@@ -151,8 +151,8 @@ static void lose_by_tls(struct tls *s, int code)
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		alert = gnutls_alert_get(s->session);
 		name = gnutls_alert_get_name(alert);
-		if (alert ==
-		    GNUTLS_A_USER_CANCELED) { /* Java's goodbye in TLS 1.3, ahead of its close_notify */
+		/* Java's goodbye in TLS 1.3, ahead of its close_notify. */
+		if (alert == GNUTLS_A_USER_CANCELED) {
 			transport_loss_set(s->loss, TRANSPORT_FAILURE_CLOSED,
 					   "%s: the broker has closed the connection%s", s->peer,
 					   when);
@@ -409,7 +409,7 @@ ssize_t tls_read(struct tls *s, void *buf, size_t size)
 					   "%s: the broker has closed the connection", s->peer);
 			return -ECONNRESET;
 		case GNUTLS_E_AGAIN:
-			/* What is buffered is worth another try; what is in the socket wakes the
+			/* Buffered bytes are worth another try; bytes in the socket wake the
 			   loop. */
 			if (s->pull_begin == s->pull_end)
 				return -EAGAIN;

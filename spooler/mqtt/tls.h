@@ -7,7 +7,7 @@
  *	tls_read(s, ...), tls_write(s, ...)
  *	tls_bye(s); close(fd); tls_free(s);
  *
- * What it promises:
+ * It promises:
  * - Nothing of the user's goes through before the server is verified. The certificate is judged
  *   inside the handshake, before our own is sent. After the handshake, a session in which that
  *   judgement was not made is dropped, unless it is a PSK session with our key.

@@ -88,8 +88,8 @@ static void describe_names(gnutls_x509_crt_t crt, char *buf, size_t size)
 	append(buf, size, "no host name (its subject is '%s')", subject);
 }
 
-/* The certificate of the chain that is out of its dates tells which date it was; often it is not
-   the server's own. */
+/* Finds the certificate of the chain that is out of its dates, and which date it was; often it is
+   not the server's own. */
 static int describe_dates(const gnutls_datum_t *chain, unsigned n_chain, bool expired, char *why,
 			  size_t size)
 {

@@ -99,7 +99,7 @@ static bool key_fits(const struct access *a)
 	return fits;
 }
 
-/* Reads both files. What was in use stays on failure. */
+/* Reads both files. On failure the former contents stay in use. */
 static int load_certificate(struct access *a, char **ret_error)
 {
 	struct access new = {0};

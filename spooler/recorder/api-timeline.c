@@ -151,7 +151,7 @@ static bool is_elsewhere(const struct guest *g, const struct guest_place *p)
 	return false;
 }
 
-/* Where it never was, or is no more, it has no state. */
+/* On a host where it never was, or is no longer, it has no state. */
 static bool is_shown(const struct guest *g, const struct guest_place *p)
 {
 	return p->phase != PHASE_STOPPED ||

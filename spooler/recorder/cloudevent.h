@@ -78,4 +78,3 @@ struct cloudevent_topics {
 int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, const void *payload,
 		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size);
 void cloudevent_release(struct cloudevent *e);
-

@@ -238,7 +238,7 @@ static int ask_broker(struct init *x)
 
 /* --- hosts */
 
-/* What a topic, an access list and a file's name can hold without doubt. */
+/* Characters that a topic, an access list and a file's name can hold without doubt. */
 static const char *check_host(const struct init *x, const char *host)
 {
 	static const char plain[] =
@@ -246,7 +246,7 @@ static const char *check_host(const struct init *x, const char *host)
 
 	if (!*host || strlen(host) > 64 || strspn(host, plain) != strlen(host) || *host == '.' ||
 	    *host == '-')
-		return "a host's name has at most 64 letters, digits, '-', '_' and '.'";
+		return "a host name is at most 64 letters, digits, '-', '_' and '.'";
 	if (strcmp(host, NAME) == 0 || strcmp(host, "broker") == 0)
 		return "this name is taken: it is another certificate's";
 	if (x->kind == BROKER_RABBITMQ && strchr(host, '.'))
@@ -509,15 +509,15 @@ static const struct {
 	const char *activate; /* the first time */
 	const char *reload;   /* after hosts were added */
 } brokers[] = {
-	{"acl", print_mosquitto, "/etc/mosquitto/virtspool", "mosquitto",
-	 "mosquitto.conf", "/etc/mosquitto/conf.d/virtspool.conf", "systemctl restart mosquitto",
+	{"acl", print_mosquitto, "/etc/mosquitto/virtspool", "mosquitto", "mosquitto.conf",
+	 "/etc/mosquitto/conf.d/virtspool.conf", "systemctl restart mosquitto",
 	 "systemctl reload mosquitto"},
-	{"definitions.json", print_rabbitmq, "/etc/rabbitmq/virtspool", "rabbitmq",
-	 "rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf",
+	{"definitions.json", print_rabbitmq, "/etc/rabbitmq/virtspool", "rabbitmq", "rabbitmq.conf",
+	 "/etc/rabbitmq/rabbitmq.conf",
 	 "rabbitmq-plugins enable rabbitmq_mqtt && systemctl restart rabbitmq-server",
 	 "rabbitmqctl import_definitions /etc/rabbitmq/virtspool/definitions.json"},
-	{"acl.conf", print_emqx, "/etc/emqx/virtspool", "emqx",
-	 "emqx.conf", "/etc/emqx/virtspool.conf",
+	{"acl.conf", print_emqx, "/etc/emqx/virtspool", "emqx", "emqx.conf",
+	 "/etc/emqx/virtspool.conf",
 	 "cat /etc/emqx/virtspool.conf >>/etc/emqx/emqx.conf && systemctl restart emqx",
 	 "systemctl restart emqx"},
 };

@@ -43,8 +43,8 @@ int cmd_import_task_log(int argc, char **argv);
 struct command {
 	const char *config; /* --config */
 	const char *store;  /* --store: instead of the configuration's */
-	struct query_filter
-		filter; /* --vm --host --op --driver --state --since --until --oldest --all */
+	/* --vm --host --op --driver --state --since --until --oldest --all. */
+	struct query_filter filter;
 	uint64_t limit; /* --limit; 0: not given */
 	bool all, json, follow, yes;
 	bool last_arrival;	   /* --last-arrival */

@@ -32,7 +32,7 @@ static bool adjoin(const struct hole *a, const struct hole *b)
 	return a->last + 1 == b->first && a->lost == b->lost;
 }
 
-/* What adjoins becomes one hole, so that the order in which they were found does not show. */
+/* Adjoining holes become one, so that the order in which they were found does not show. */
 static void insert(struct coverage *c, size_t at, struct hole h)
 {
 	if (h.first > h.last)

@@ -60,7 +60,7 @@ struct ingest_stats {
 /*
  * Opens the store and starts the threads. Returns 0 or a negative errno with a sentence to be freed
  * in *ret_error: a store that cannot be opened for a reason that will pass (server down, database
- * locked) is no failure, the thread tries again.
+ * locked) is not a failure; the thread tries again.
  */
 int ingest_new(sd_event *loop, const struct ingest_options *o, const struct ingest_handlers *h,
 	       void *userdata, struct ingest **ret_ingest, char **ret_error);

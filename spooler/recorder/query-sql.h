@@ -14,7 +14,7 @@
 /* A second host has it, and that one has not been booted since. */
 #define GUEST_THERE "(g.other_host IS NOT NULL AND NOT " GUEST_UNKNOWN_THERE ")"
 #define GUEST_RUNS(place) place " IN ('running', 'paused', 'crashed')"
-/* It stopped by a crash. "failed" is said of a start that failed as well, which is none. */
+/* It stopped by a crash. A start that failed is "failed" as well, and is not a crash. */
 #define GUEST_CRASHED                                                                               \
 	"(g.place = 'stopped' AND (g.reason IN ('crashed', 'panicked') OR g.reason = 'failed' AND " \
 	"(SELECT p.kind FROM operations p WHERE p.guest = g.uuid ORDER BY p.id DESC LIMIT 1) = "    \
@@ -33,7 +33,7 @@
 #define GUEST_JOINS                                                                                \
 	"guests g LEFT JOIN hosts h ON h.no = g.host LEFT JOIN hosts o ON o.no = g.other_host"
 
-/* What it said last; where the broker said it in its place (its will has no time): silent. */
+/* Its last report; silent if the broker reported in its place (its will has no time). */
 #define HOST_STATE                                                                                 \
 	"CASE WHEN h.online IS NULL THEN 'unknown' WHEN h.online = 1 THEN 'online' WHEN "          \
 	"coalesce(h.status_time, 0) = 0 THEN 'silent' ELSE 'offline' END"

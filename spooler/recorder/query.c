@@ -14,8 +14,8 @@
 #include "spooler/recorder/query.h"
 #include "spooler/recorder/schema.h"
 
-#define RESOLVED_MAX                                                                               \
-	1 /* guests or hosts of a name that are put into a statement; of more, a subquery */
+/* Guests or hosts of a name that are put into a statement; of more, a subquery. */
+#define RESOLVED_MAX 1
 
 struct query {
 	struct db *db;

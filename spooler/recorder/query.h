@@ -32,8 +32,8 @@ struct query_filter {
 	const char *operation; /* glob; of operations: their kind */
 	const char *driver;    /* glob */
 	const char *state;     /* of guests: exactly */
-	const char *
-		search; /* of guests and hosts: part of the name, any case, or beginning of the UUID */
+	/* Of guests and hosts: part of the name, any case, or beginning of the UUID. */
+	const char *search;
 	int64_t since, until; /* us since 1970, since <= t < until; 0: any */
 	bool oldest_first;    /* of log and operations */
 	bool all;	      /* holes: also those that were filled */

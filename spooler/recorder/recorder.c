@@ -28,7 +28,7 @@ struct recorder {
 	sd_event_source *status;
 	bool store_failed;
 	_Atomic bool connected; /* for the metrics, which are asked from the web server's thread */
-	pthread_mutex_t http_lock; /* of `http`: the store's thread tells it of commits */
+	pthread_mutex_t http_lock; /* of `http`: the store's thread reports commits to it */
 	struct http *http;
 };
 
@@ -38,8 +38,8 @@ struct recorder {
 static int load_verifiers(const struct config *c, struct verifiers **ret_verifiers,
 			  char **ret_error)
 {
-	const char *ca_file = c->recorder.verify_ca_file ? c->recorder.verify_ca_file
-							 : c->tls.ca_file;
+	const char *ca_file =
+		c->recorder.verify_ca_file ? c->recorder.verify_ca_file : c->tls.ca_file;
 
 	*ret_verifiers = NULL;
 	if (c->recorder.verify == CONFIG_VERIFY_OFF)
@@ -282,8 +282,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 			log_warning("'store' and 'retention' change at the next start only");
 		log_set_level(c->log_level);
 		subscription_configure(r->subscription, c, credentials);
-		ingest_verify(r->ingest, verifiers,
-			      c->recorder.verify == CONFIG_VERIFY_REQUIRED);
+		ingest_verify(r->ingest, verifiers, c->recorder.verify == CONFIG_VERIFY_REQUIRED);
 		credentials_unref(r->credentials);
 		config_free(r->config);
 		r->config = c;

@@ -90,8 +90,8 @@ static int read_guests(struct store *s, const struct guests *b)
 struct refold {
 	struct store *s;
 	struct row *row;
-	unsigned char from_id[16],
-		last_new_id[16]; /* the newest event of the batch: before it nothing is settled */
+	/* The newest event of the batch: before it nothing is settled. */
+	unsigned char from_id[16], last_new_id[16];
 	int64_t from_host, last_new_host;
 	struct guest guest;
 	/* The stored operations from `from` on, in order. */
@@ -246,7 +246,7 @@ static int read_and_fold(struct refold *f)
 static const struct db_statement delete_operation = {
 	"DELETE FROM operations WHERE guest = $1 AND id = $2 AND host = $3", "uui"};
 
-/* What was stored and has not come out again was never there. */
+/* Operations that were stored and are not found again never took place. */
 static int delete_others(struct refold *f)
 {
 	const struct operations *ops = &f->row->operations;

@@ -304,7 +304,7 @@ static const char clear_state[] =
 	"DELETE FROM guests WHERE base_id IS NULL;"
 	"UPDATE guests SET state = base;"
 	"DELETE FROM holes WHERE filled IS NULL;"
-	/* What was pruned cannot be seen again. */
+	/* Pruned events cannot be seen again. */
 	"UPDATE epochs SET first_id = CASE WHEN begin_at > 1 THEN first_id END, lowest = CASE WHEN begin_at > 1 THEN "
 	"lowest ELSE 0 END, highest = begin_at - 1;"
 	"UPDATE hosts SET missing = 0";
@@ -345,7 +345,7 @@ static int take_lost(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* What reports have said, which events do not repeat. */
+/* Facts from status reports, which events do not repeat. */
 static int mark_missing(struct store *s, int64_t now)
 {
 	static const char lost[] = "SELECT host, epoch, first, last FROM old_holes WHERE lost = 1";

@@ -71,7 +71,7 @@ static void free_host(void *p)
 	free(p);
 }
 
-/* What a transaction that was rolled back had numbered must not be remembered. */
+/* Numbers from a transaction that was rolled back must not be remembered. */
 static void forget_hosts(struct store *s)
 {
 	tdestroy(s->hosts, free_host);

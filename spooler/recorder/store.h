@@ -62,8 +62,8 @@ void store_close(struct store *s); /* NULL is fine */
 
 /*
  * Verifies signatures from now on, with `v` (borrowed), which learns the certificates that the
- * store has; NULL: they are not looked at. Forged events become rejects; if it is required, so do all that are not verified. 0,
- * or a negative errno as store_apply().
+ * store has; NULL: they are not looked at. Forged events become rejects; if it is required, so do
+ * all that are not verified. 0, or a negative errno as store_apply().
  */
 int store_verify(struct store *s, struct verifiers *v, bool required);
 
@@ -79,7 +79,7 @@ void store_parsed_release(struct store_parsed *p);
  * Applies at most STORE_BATCH_MAX messages, received at `now` (us since 1970). Returns 0, or a
  * negative errno as db_run() does, and nothing has changed: the same batch can be applied again,
  * after -ENOTCONN with a store that was opened anew. A value that the database refuses becomes a
- * reject and is no failure.
+ * reject and is not a failure.
  */
 int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
 		struct store_counts *ret_counts);
@@ -100,8 +100,8 @@ const char *store_error(const struct store *s);
 
 /*
  * Retention: removes one small step of what is older than `before` (us since 1970), at most `limit`
- * events and as many operations, filled holes and rejects. What the state of a guest rests on
- * stays. Sets *ret_removed to how much went; less than `limit`: nothing is left to remove.
+ * events and as many operations, filled holes and rejects. Events on which the state of a guest
+ * rests stay. Sets *ret_removed to how much went; less than `limit`: nothing is left to remove.
  */
 int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_removed);
 

@@ -69,7 +69,7 @@ static bool read_uuid(const struct scan *c, char ret_uuid[static UUID_TEXT])
 	return true;
 }
 
-/* A start tag, behind its "<". True: the scan is over. */
+/* A start tag, after its "<". True: the scan is over. */
 static bool open_element(struct scan *c, char ret_uuid[static 37])
 {
 	const char *name = c->s;

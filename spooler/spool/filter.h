@@ -26,7 +26,8 @@ struct filter {
  *
  *   2026-11-21  2026-11-21 14:03  2026-11-21T14:03:05.250  2026-11-21T14:03:05Z  ...+01:00
  *   14:03  14:03:05  (today)      now  today  yesterday  (00:00)  yesterday 14:03
- *   90s  30m  2h  7d  2w  1h30m   (before now; "ago" may follow)      @1795243385  (seconds since 1970)
+ *   90s  30m  2h  7d  2w  1h30m   (before now; "ago" may follow)      @1795243385  (seconds since
+ *   1970)
  *
  * Returns 0 or -EINVAL.
  */

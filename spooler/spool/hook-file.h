@@ -37,7 +37,7 @@ bool hook_differs(const char *path);
    NULL if it is nowhere. */
 char *hook_installed(const char *hooksdir, const char *driver);
 
-/* What keeps the events of a driver from being recorded, or will. */
+/* A reason why the events of a driver are not recorded, or will not be. */
 enum hook_state {
 	HOOK_RECORDS,	     /* nothing */
 	HOOK_NOT_INSTALLED,  /* and not expected: another driver's is, or libvirt is not here */

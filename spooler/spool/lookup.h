@@ -56,7 +56,7 @@ int lookup_scan(struct lookup *l, unsigned among, const struct filter *f, size_t
  */
 int lookup_find(struct lookup *l, unsigned among, const char *prefix, struct spool_id *ret_id);
 
-/* How many characters of their names tell each of these ids (sorted, as lookup_scan() leaves
+/* How many characters of its name make each of these ids unique (sorted, as lookup_scan() leaves
    them) from every other one in the spool. At least 8. One pass over all names. */
 size_t lookup_unique_prefix(struct lookup *l, const struct id_list *ids);
 

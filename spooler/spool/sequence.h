@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * sequence - what (epoch, sequence) tells about completeness.
+ * sequence - what (epoch, sequence) says about completeness.
  *
  * One struct sequence follows one epoch of one host. It is shown each event's sequence number and
  * says what that means; numbers that were passed over are remembered as holes, until they come late
@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEQUENCE_HOLES_MAX                                                                         \
-	64 /* ranges that are remembered; beyond, the oldest is taken for lost for good */
+/* Ranges that are remembered; beyond, the oldest is taken for lost for good. */
+#define SEQUENCE_HOLES_MAX 64
 
 struct sequence {
 	char epoch[33];

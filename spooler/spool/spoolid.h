@@ -18,7 +18,7 @@ struct spool_id {
 	unsigned char source; /* the caller's: which directory it was found in */
 };
 
-/* From a file's name; false if it is none of a record. source becomes 0. */
+/* From a file's name; false if it is not a record's. source becomes 0. */
 bool spool_id_parse(const char *name, struct spool_id *ret_id);
 void spool_id_name(const struct spool_id *e, char ret_name[static 37]);
 /* The id's time, ms since 1970. */
@@ -28,7 +28,7 @@ size_t spool_id_common(const struct spool_id *a, const struct spool_id *b);
 /* For qsort() and the like: the order of the ids, which is that of the transitions. */
 int spool_id_compare(const void *a, const void *b);
 
-/* What a limit is there for: a small file takes a whole block. */
+/* Space as a limit counts it: a small file takes a whole block. */
 uint64_t spool_bytes_on_disk(const struct stat *st);
 /* "." and "..", which every directory has. */
 bool spool_is_dots(const char *name);

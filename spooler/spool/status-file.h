@@ -5,8 +5,8 @@
  * The daemon fills a struct status_file and replaces the file atomically, at most once a second;
  * everybody else reads it back into the same struct. It is a hint, like everything in RUNDIR: it is
  * old once its process is gone, and whoever took over the daemon may have written it. So it is read
- * with safe-read.h, and no value in it is trusted. What can be seen on the disk itself (how much
- * waits) is not taken from it.
+ * with safe-read.h, and no value in it is trusted. Facts that can be seen on the disk itself (how
+ * much waits) are not taken from it.
  *
  * status_file_fields is the one table of the daemon's counters: the file, the metrics and the list
  * in virtspoold(8) have their names from there.
@@ -52,8 +52,8 @@ struct status_file {
 	uint64_t paused_until_usec; /* nothing is published before: the broker is busy */
 	uint64_t last_error_usec;
 	const char *last_error;
-	const char *
-		status_topic_error; /* why a broker did not take the will or the retained message */
+	/* Why a broker did not take the will or the retained message. */
+	const char *status_topic_error;
 
 	/* how connections ended within the last hour; or within less, if there were too many to
 	   remember them all */

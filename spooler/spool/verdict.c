@@ -13,10 +13,10 @@
 #define CERTIFICATE_BAD_S DAY_S /* a certificate that ends within this time is as good as ended */
 #define CERTIFICATE_SOON_S (30 * DAY_S) /* at most; never more than a third of its lifetime */
 #define LOSSES_MANY 3			/* connections lost within an hour */
-#define SETTLED_S (5 * 60)		/* a connection that lasts for this long may be good again */
-#define IDLE_CUT_MS 2000		/* no idle time-out is shorter */
-#define KEEP_ALIVE_MIN_S 5		/* of mqtt.keep_alive */
-#define UNHEARD_MANY 3 /* events without a subscriber in a row: one guest's start */
+#define SETTLED_S (5 * 60) /* a connection that lasts for this long may be good again */
+#define IDLE_CUT_MS 2000   /* no idle time-out is shorter */
+#define KEEP_ALIVE_MIN_S 5 /* of mqtt.keep_alive */
+#define UNHEARD_MANY 3	   /* events without a subscriber in a row: one guest's start */
 #define EMERGENCY_RECENT_S 3600
 
 #define LOOK_AT_DAEMON "systemctl start virtspool; journalctl -u virtspool says why it stopped"
@@ -397,9 +397,10 @@ static void judge_losses(const struct verdict_facts *f, struct verdict *v)
 		       "each host its own mqtt.client_id",
 		       client_id);
 	else
-		remedy(found, "the broker's log says why; is the network up, and does the broker "
-			      "keep running? If its log names the client id '%s' again and again, "
-			      "two clients use it: give each host its own mqtt.client_id",
+		remedy(found,
+		       "the broker's log says why; is the network up, and does the broker "
+		       "keep running? If its log names the client id '%s' again and again, "
+		       "two clients use it: give each host its own mqtt.client_id",
 		       client_id);
 }
 

@@ -105,7 +105,7 @@ struct verdict {
 bool verdict_judge_certificate(uint64_t now_usec, const char *whose, uint64_t begin_usec,
 			       uint64_t end_usec, const char *how, struct verdict *v);
 
-/* To be released. What does not fit into memory is left out, though its level counts. */
+/* To be released. Findings that do not fit into memory are left out, though their level counts. */
 void verdict_judge(const struct verdict_facts *f, struct verdict *ret_verdict);
 void verdict_release(struct verdict *v);
 /* The first finding of this kind; NULL: there is none. */

@@ -5,8 +5,9 @@
  * no reconnect.
  *
  *   prototype DIRECTORY PORT CERTS WINDOW             drains the directory, ends when it is empty
- *   prototype -m COUNT SIZE PORT CERTS WINDOW         publishes COUNT times SIZE bytes from memory: the broker's limit
- *   prototype -l DIRECTORY PORT CERTS WINDOW          live: waits for files with inotify, until it is killed
+ *   prototype -m COUNT SIZE PORT CERTS WINDOW         publishes COUNT times SIZE bytes from memory:
+ *   the broker's limit prototype -l DIRECTORY PORT CERTS WINDOW          live: waits for files with
+ *   inotify, until it is killed
  */
 #include <dirent.h>
 #include <fcntl.h>

@@ -160,7 +160,7 @@ def test_doctor_of_what_lies_in_the_spool(bed):
     assert found(findings, "spool", "1 event could not be delivered")[0] == "warning"
     grade, how = found(findings, "spool", "failed/ holds 1 file that is not an event")
     assert grade == "warning" and "virtspool drop" in how
-    grade, how = found(findings, "clock", "of the future")
+    grade, how = found(findings, "clock", "dated in the future")
     assert grade == "warning" and "until the clock has caught up" in how
 
 

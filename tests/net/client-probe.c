@@ -4,7 +4,8 @@
  * publishes N messages, subscribes, and prints one line for each thing that a handler was told. Not
  * installed.
  *
- *   connected PROTOCOL | ack MID CODE | subscribed CODE | message SIZE TOPIC | lost LOSS CODE TEXT | done ACKED
+ *   connected PROTOCOL | ack MID CODE | subscribed CODE | message SIZE TOPIC | lost LOSS CODE TEXT
+ *   | done ACKED
  *
  * Exit status: 0 everything asked for was done, 1 lost, 2 cannot begin.
  */

@@ -21,8 +21,8 @@
 
 #define B "brokers: [mqtts://b]\n"
 
-static char directory[] =
-	"/tmp/test-config-XXXXXX"; /* with the files that configurations name; see setup() */
+/* With the files that configurations name; see setup(). */
+static char directory[] = "/tmp/test-config-XXXXXX";
 
 /* DIR in a text stands for the directory. */
 static char *expand(const char *text)
@@ -210,8 +210,8 @@ static void credentials(void **state)
 
 static const struct {
 	const char *text;
-	const char *
-		errors; /* parts, one for each line that must be told, in order, "|" between them */
+	/* Parts, one for each line that must be told, in order, "|" between them. */
+	const char *errors;
 } mistakes[] = {
 	/* the brokers */
 	{"", "F:1:1: brokers is missing"},

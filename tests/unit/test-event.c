@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is published of a record: always valid JSON with the attributes that CloudEvents demands, whatever bytes it has.
- */
+/* What is published of a record: always valid JSON with the attributes that CloudEvents demands,
+   whatever bytes it has. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -29,8 +29,7 @@ static struct losses_summary of(const unsigned *silence_s, size_t n, unsigned ev
 static void idle_time_outs_are_steady(void **state)
 {
 	const unsigned proxy[16] = {60, 60, 61, 60, 12, 60, 60, 65, 60, 60, 60, 60, 61, 60, 3, 60};
-	const unsigned two_clients[16] = {1,  2,  2,  4,  6,  9,  15, 21,
-					  40, 31, 35, 52, 58, 33, 47, 39};
+	const unsigned two_clients[16] = {1, 2, 2, 4, 6, 9, 15, 21, 40, 31, 35, 52, 58, 33, 47, 39};
 	struct losses_summary s = of(proxy, 16, 60);
 
 	(void)state;

@@ -171,8 +171,8 @@ static void test_table(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		size_t n = strlen(table[i].in);
-		char *copy =
-			malloc(n ? n : 1); /* no byte more: a sanitizer sees what reads beyond */
+		/* No byte more: a sanitizer sees what reads beyond. */
+		char *copy = malloc(n ? n : 1);
 		unsigned count = 99;
 
 		memcpy(copy, table[i].in, n);

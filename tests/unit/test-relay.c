@@ -166,8 +166,8 @@ struct fixture {
 	struct queue *queue;
 	struct relay *relay;
 	unsigned made; /* events */
-	uint64_t
-		now_ms; /* the time of all of them: holes are waited for only while they are young */
+	/* The time of all of them: holes are waited for only while they are young. */
+	uint64_t now_ms;
 	bool stopped;
 };
 
@@ -572,8 +572,8 @@ static void test_denied(void **state)
 	put(f, "b");
 	forget();
 	relay_wake(f->relay);
-	EXPECT_PUBLISHED(
-		"b"); /* the back-off is over, and what came last does not go before what waits */
+	/* The back-off is over, and what came last does not go before what waits. */
+	EXPECT_PUBLISHED("b");
 	run_until(f, fake.n_published >= 2); /* the probe */
 	EXPECT_PUBLISHED("b", "denied");
 	assert_int_equal(count(f, SPOOL_NEW), 3);
