@@ -63,9 +63,24 @@ LIBRARY_ROOMS = {
 }
 
 
-def test_each_library_is_known_in_one_room():
+def test_libraries_are_known_in_their_rooms_only():
     for library, rooms in LIBRARY_ROOMS.items():
         pattern = re.compile(rf"^#include <{library}[./]", re.M)
         found = {room(str(f.relative_to(ROOT))) for f in sources() if pattern.search(f.read_text())}
         assert found <= rooms, library
 
+
+
+def test_the_files_of_the_map_are_where_it_says():
+    """README's map names a room at the beginning of a line, and files of it up to the next room."""
+    text = (ROOT / "README.md").read_text()
+    rooms = text.partition("## Map of the code")[2].partition("    etc/ ")[0]
+    current, named = None, 0
+    for line in rooms.splitlines():
+        start = re.match(r" {4}(hook)/|      (\w+)/ ", line)
+        if start:
+            current = "hook" if start[1] else f"spooler/{start[2]}"
+        for name in re.findall(r"[\w-]+\.c\b", line):
+            assert current and (ROOT / current / name).exists(), f"README's map: {current}/{name}"
+            named += 1
+    assert named > 20
