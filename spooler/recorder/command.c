@@ -42,7 +42,7 @@ static error_t command_argument(char *arg, struct argp_state *state)
 error_t command_option(int key, char *arg, struct argp_state *state)
 {
 	struct command *c = state->input;
-	char *end;
+	uint64_t number = 0;
 
 	switch (key) {
 	case 'c':
@@ -101,9 +101,12 @@ error_t command_option(int key, char *arg, struct argp_state *state)
 		c->last_arrival = true;
 		return 0;
 	case OPTION_AFTER:
-		c->after = strtoll(arg, &end, 10);
-		if (!*arg || *end || c->after < -1 || c->after == 0)
+		c->after = -1;
+		if (strcmp(arg, "-1") == 0)
+			return 0;
+		if (!number_parse(arg, "", NULL, &number) || number == 0 || number > INT64_MAX)
 			argp_error(state, "--after: '%s' is not the arrival of an event", arg);
+		c->after = (int64_t)number;
 		return 0;
 	case OPTION_OLDEST:
 		c->filter.oldest_first = true;

@@ -54,6 +54,21 @@ def test_archive_gives_way_before_new_suffers(bed, disk, options, size):
     assert bed.daemon.status()["events"]["dropped"] == 0
 
 
+def test_archive_on_a_very_small_disk(bed, disk):
+    """It has 80 blocks, fewer than there are percents: the archive gives way all the same, and not all of it."""
+    disk.tmpfs("size=320k")
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.start()
+    kept = []
+    for _ in range(150):
+        bed.ledger.call()
+        disk.wait_empty()
+        kept.append(len(disk.names("sent")))
+    assert bed.ledger.check(subscriber)["duplicated"] == 0
+    assert 40 < min(kept[75:]) <= 72, f"a tenth of the disk is made free again: {kept}"
+
+
 def test_sent_is_bounded_by_size_and_age(bed):
     bed.broker.start()
     subscriber = bed.subscriber()
