@@ -48,13 +48,13 @@ void event_release(struct event *e);
 int event_parts(const struct event *e, struct verifiable *ret_parts);
 int event_attach(struct event *e, const char *material);
 
-/* What a host reports about itself. Strings that are not known are NULL. */
 /* Numbers of an epoch, from first to last. */
 struct event_range {
 	char epoch[33];
 	uint64_t first, last;
 };
 
+/* What a host reports about itself. Strings that are not known are NULL. */
 struct event_status {
 	bool online;
 	bool will;	     /* published by the broker, at a time that is not known now */
