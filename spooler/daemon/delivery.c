@@ -12,12 +12,11 @@
 
 #define CREDIBLE_SIZE 4096 /* an announced maximum packet size from which on any plain event fits */
 #define TOO_LARGE_MAX 64
-/* A connection that ends this soon after a refusal ends over it. */
-#define PARTING_USEC USEC_PER_SEC
 #define NO_SUBSCRIBERS 0x10 /* MQTT 5: No matching subscribers */
 /* The longest wait until the next look for a subscriber. */
 #define SUBSCRIBER_USEC (10 * USEC_PER_SEC)
 #define ALL_REFUSED DENIED_PER_MINUTE /* refusals in a row that may mean that nothing is taken */
+#define NOT_AUTHORIZED 0x87
 
 struct in_flight {
 	struct spool_id entry;
@@ -48,6 +47,10 @@ struct delivery {
 	uint64_t busy_backoff_usec;
 	uint64_t paused_until_usec;
 	bool paused_by_refusal;
+	/* The event that was delivered last, in sent/. */
+	struct spool_id taken_last;
+	bool taken_without_xml;
+	size_t taken_by; /* 1 + the broker that took it; 0: there is none */
 	/* Answers 0x10 in a row; the time of the first of these events. */
 	uint64_t unheard, unheard_since_usec;
 
@@ -70,7 +73,7 @@ enum delivery_outcome delivery_outcome(unsigned reason_code, bool require_subscr
 	case 0x95: /* Packet too large */
 	case 0x99: /* Payload format invalid */
 		return DELIVERY_REJECTED;
-	case 0x87: /* Not authorized */
+	case NOT_AUTHORIZED:
 		return DELIVERY_DENIED;
 	case NO_SUBSCRIBERS:
 		return require_subscriber ? DELIVERY_DENIED : DELIVERY_DELIVERED;
@@ -292,10 +295,28 @@ static enum admission exceeds_announced(struct delivery *d, const struct offer *
 	return ADMISSION_WAIT;
 }
 
+/* Is there an event that this broker has taken, and that none was delivered after? */
+static bool can_repeat(const struct delivery *d)
+{
+	return d->taken_by == link_broker(d->link) + 1;
+}
+
+static int repeat(struct delivery *d)
+{
+	_cleanup_(event_release) struct event event = {0};
+	int k = d->handlers.rebuild(&d->taken_last, d->taken_without_xml, &event, d->userdata);
+
+	if (k == 0)
+		k = link_repeat(d->link, event.topic, event.payload, event.payload_size);
+	if (k < 0 && k != -EAGAIN && k != -ENOTCONN)
+		d->taken_by = 0;
+	return k;
+}
+
 /* The control that the search for a poison message needs. */
 static enum admission probe(struct delivery *d, size_t packet_size)
 {
-	int k = link_probe(d->link, packet_size);
+	int k = link_can_probe(d->link) ? link_probe(d->link, packet_size) : repeat(d);
 
 	if (k == 0)
 		poison_probing(&d->poison, packet_size);
@@ -481,6 +502,14 @@ static bool end_refusals(struct delivery *d)
 	return changed;
 }
 
+static void note_taken(struct delivery *d, const struct in_flight *f)
+{
+	d->taken_last = f->entry;
+	d->taken_last.source = PLACE_SENT;
+	d->taken_by = keeps(d) && f->entry.source != PLACE_REPLAY ? link_broker(d->link) + 1 : 0;
+	d->taken_without_xml = f->xml_omitted;
+}
+
 static void delivered(struct delivery *d, const struct in_flight *f)
 {
 	struct denied_key *denied = denied_find(&d->denied, f->key);
@@ -496,6 +525,7 @@ static void delivered(struct delivery *d, const struct in_flight *f)
 	d->busy_backoff_usec = 0;
 	link_confirm(d->link);
 	poison_delivered(&d->poison);
+	note_taken(d, f);
 	k = queue_done(d->queue, &f->entry, keeps(d));
 	if (k < 0)
 		stats_note_error(d->stats, "cannot move a delivered event to sent/: %s",
@@ -544,10 +574,15 @@ static void log_denied(const struct delivery *d, const struct in_flight *f, cons
 			  "broker %s has no subscriber for topic %s: %s; event %s and later ones "
 			  "of its domain wait in the spool, as mqtt.require_subscriber is set",
 			  link_broker_url(d->link), topic, why, texts.name);
-	else
+	else if (reason_code == NOT_AUTHORIZED)
 		log_about(LOG_WARNING, &about,
 			  "broker %s refuses event %s on topic %s: %s; it stays in the spool and "
 			  "is tried again; grant this host the right to publish there",
+			  link_broker_url(d->link), texts.name, topic, why);
+	else
+		log_about(LOG_WARNING, &about,
+			  "broker %s ends the connection over event %s on topic %s: %s; it stays "
+			  "in the spool and is tried again; see the broker's log",
 			  link_broker_url(d->link), texts.name, topic, why);
 }
 
@@ -702,9 +737,11 @@ void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code)
 	}
 }
 
-void delivery_probed(struct delivery *d, size_t packet_size)
+void delivery_probed(struct delivery *d, size_t packet_size, bool refused)
 {
 	(void)poison_answered(&d->poison, NULL, packet_size);
+	if (refused) /* a connection that ends over this does so now, and over no event */
+		delivery_pause(d, LINK_PARTING_USEC);
 }
 
 /* --- connections */
@@ -715,8 +752,8 @@ void delivery_connected(struct delivery *d)
 	d->refusals = 0;
 	d->nothing_else = false;
 	d->refused_key = 0;
-	poison_connected(&d->poison, &d->sizes[link_broker(d->link)], link_can_probe(d->link),
-			 false);
+	poison_connected(&d->poison, &d->sizes[link_broker(d->link)],
+			 link_can_probe(d->link) || can_repeat(d), link_can_probe(d->link));
 	release_held(d);
 }
 
@@ -757,7 +794,7 @@ static bool ends_over_refusal(struct delivery *d)
 {
 	struct denied_key *k = d->refused_key ? denied_find(&d->denied, d->refused_key) : NULL;
 
-	if (!k || now_usec(CLOCK_MONOTONIC) - d->refused_usec > PARTING_USEC)
+	if (!k || now_usec(CLOCK_MONOTONIC) - d->refused_usec > LINK_PARTING_USEC)
 		return false;
 	k->ends_connection = true;
 	return true;
@@ -776,9 +813,12 @@ bool delivery_lost(struct delivery *d, const struct link_loss *loss)
 	if (verdict == POISON_CONVICTED)
 		convict(d, &f);
 	if (verdict == POISON_DENIED) {
-		attempts_note(&d->attempts, &f.entry, f.topic,
-			      "Not authorized (0x87), and the connection was ended");
-		denied(d, &f, 0x87, true);
+		char why[128];
+
+		(void)snprintf(why, sizeof(why), "%s (0x%02x), and the connection was ended",
+			       reason_name(loss->reason_code), loss->reason_code);
+		attempts_note(&d->attempts, &f.entry, f.topic, why);
+		denied(d, &f, loss->reason_code, true);
 	}
 	window_put_back(d);
 	queue_rescan(d->queue); /* and the spool is not held open while nobody listens */
@@ -814,6 +854,7 @@ int delivery_configure(struct delivery *d, const struct config *c)
 	d->sizes = sizes;
 	d->config = c;
 	d->poison = (struct poison){.sizes = sizes};
+	d->taken_by = 0;
 	return 0;
 }
 

@@ -61,6 +61,10 @@ struct delivery_handlers {
 	void (*feed)(void *userdata);	  /* something may be published again */
 	void (*released)(void *userdata); /* everything that was held is given again */
 	void (*archived)(uint64_t bytes, void *userdata); /* one more file in sent/ or skipped/ */
+	/* Makes the event of an entry in sent/ once more, as it was delivered. Negative errno: it
+	   cannot be made. */
+	int (*rebuild)(const struct spool_id *e, bool without_xml, struct event *ret_event,
+		       void *userdata);
 };
 
 struct delivery;
@@ -94,7 +98,7 @@ void delivery_flush(struct delivery *d);
 /* What happens on the link. */
 void delivery_connected(struct delivery *d);
 void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code);
-void delivery_probed(struct delivery *d, size_t packet_size);
+void delivery_probed(struct delivery *d, size_t packet_size, bool refused);
 bool delivery_lost(struct delivery *d, const struct link_loss *loss);
 
 unsigned delivery_in_flight(const struct delivery *d);

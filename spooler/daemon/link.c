@@ -44,7 +44,8 @@ struct link {
 	bool somebody;	       /* listens at one of the brokers that were tried since the last */
 	unsigned mute;	       /* connections in a row that were lost over the online report */
 	enum presence_level level;
-	bool without_report; /* the broker refused it, retained or not; some end the connection then */
+	bool without_report;   /* the broker refused it, retained or not, */
+	bool without_probe;    /* and ended the connection then */
 	bool without_will;     /* the broker refused to connect with it, or might have */
 	char refusal[256];     /* of that */
 	char topic_error[512]; /* for status: what the broker does not take; "": nothing */
@@ -52,6 +53,7 @@ struct link {
 	struct validity own, authority;
 	char *renewal_error;
 	uint64_t renewal_refused_usec;
+	bool qos2_known;      /* this broker has answered a message of QoS 2 */
 	unsigned qos2_losses; /* connections lost with QoS 2 in flight, none of it ever answered */
 
 	/* of this connection */
@@ -64,6 +66,8 @@ struct link {
 	uint64_t traffic_usec;		/* CONNACK, or the last publish or answer */
 	int probe_mid;			/* 0: none */
 	size_t probe_size;
+	bool repeating;	       /* the probe is an event, not a report */
+	uint64_t refused_usec; /* when a report was refused; 0: none was */
 
 	link_left left;
 	struct losses losses;
@@ -110,7 +114,12 @@ size_t link_packet_max(const struct link *l)
 
 bool link_can_probe(const struct link *l)
 {
-	return l->mute < MUTE_MAX && !l->without_report;
+	return l->mute < MUTE_MAX && !l->without_probe && l->qos2_losses < QOS2_LOSSES;
+}
+
+static bool can_report(const struct link *l)
+{
+	return link_can_probe(l) && !l->without_report;
 }
 
 /* --- presence */
@@ -130,7 +139,7 @@ static bool report_presence(struct link *l, enum presence p)
 {
 	_cleanup_(event_release) struct event e = {0};
 
-	return link_connected(l) && link_can_probe(l) &&
+	return link_connected(l) && can_report(l) &&
 	       presence_build(l->config, l->credentials, l->signing_certificate, l->completeness, p,
 			      &e) > 0 &&
 	       publish_report(l, &e, l->level == PRESENCE_RETAINED, &l->presence_mid) == 0;
@@ -212,9 +221,25 @@ int link_probe(struct link *l, size_t packet_size)
 		k = publish_report(l, &e, false, &l->probe_mid);
 	if (k == 0) {
 		l->probe_size = link_packet_size(l, e.topic, e.payload_size);
+		l->repeating = false;
 		l->stats->probes++;
 	}
 	return k;
+}
+
+int link_repeat(struct link *l, const char *topic, const char *payload, size_t size)
+{
+	int k = client_publish(l->client, topic, payload, size, EVENT_CONTENT_TYPE, false,
+			       &l->probe_mid);
+
+	if (k < 0) {
+		l->probe_mid = 0;
+		return k;
+	}
+	l->probe_size = link_packet_size(l, topic, size);
+	l->repeating = true;
+	l->stats->probes++;
+	return 0;
 }
 
 static void presence_answered(struct link *l, unsigned reason_code)
@@ -223,6 +248,8 @@ static void presence_answered(struct link *l, unsigned reason_code)
 
 	l->presence_mid = 0;
 	l->mute = 0;
+	if (reason_code >= 0x80)
+		l->refused_usec = now_usec(CLOCK_MONOTONIC);
 	if (reason_code >= 0x80 && l->level == PRESENCE_RETAINED && !l->left) {
 		(void)snprintf(why, sizeof(why), "%s, 0x%02x", reason_name(reason_code),
 			       reason_code);
@@ -241,12 +268,17 @@ static void presence_answered(struct link *l, unsigned reason_code)
 		link_report(l);
 }
 
-static void probe_answered(struct link *l)
+static void probe_answered(struct link *l, unsigned reason_code)
 {
+	bool refused = reason_code >= 0x80;
+
 	l->probe_mid = 0;
-	l->mute = 0;
+	if (!l->repeating)
+		l->mute = 0;
+	if (refused && !l->repeating)
+		l->refused_usec = now_usec(CLOCK_MONOTONIC);
 	if (!l->left)
-		l->handlers.probed(l->probe_size, l->userdata);
+		l->handlers.probed(l->probe_size, refused, l->userdata);
 }
 
 /* The connection has lasted: the online report, as soon as there is room for it. */
@@ -289,6 +321,7 @@ static void on_connected(struct client *c, void *userdata)
 	l->stats->connected_usec = now_usec(CLOCK_REALTIME);
 	l->connected_usec = l->traffic_usec = now_usec(CLOCK_MONOTONIC);
 	l->confirmed = l->answered = false;
+	l->refused_usec = 0;
 	l->published = l->unanswered = 0;
 	l->birth_due = false;
 	l->known[l->broker] = true;
@@ -328,11 +361,12 @@ static void on_acknowledged(struct client *c, int mid, unsigned reason_code, voi
 
 	l->answered = true;
 	l->traffic_usec = now_usec(CLOCK_MONOTONIC);
+	l->qos2_known = true;
 	l->qos2_losses = 0;
 	if (l->presence_mid != 0 && mid == l->presence_mid) {
 		presence_answered(l, reason_code);
 	} else if (l->probe_mid != 0 && mid == l->probe_mid) {
-		probe_answered(l);
+		probe_answered(l, reason_code);
 	} else {
 		l->unanswered -= l->unanswered > 0;
 		l->handlers.acknowledged(mid, reason_code, l->userdata);
@@ -360,7 +394,10 @@ static void reconnect(struct link *l, unsigned next_address, bool put_off)
 	if (next_address == 0) {
 		l->brokers_tried++;
 		l->broker = (l->broker + 1) % l->config->n_brokers;
-		l->without_report = l->without_report && l->config->n_brokers == 1;
+		if (l->config->n_brokers > 1) {
+			l->without_report = l->without_probe = l->qos2_known = false;
+			l->qos2_losses = 0;
+		}
 	}
 	if (l->brokers_tried >= l->config->n_brokers) {
 		l->brokers_tried = 0;
@@ -384,10 +421,13 @@ static void begin_at_top(struct link *l)
 static void judge_report(struct link *l)
 {
 	/* After an answer a probe is padded, and its loss is judged by its size (poison.h). */
-	bool probe_alone = l->probe_mid != 0 && l->unanswered == 0 && !l->answered;
+	bool probe_alone = l->probe_mid != 0 && !l->repeating && l->unanswered == 0 && !l->answered;
 	bool report_alone = l->presence_mid != 0 && l->probe_mid == 0 && l->unanswered == 0;
 
-	if (!link_can_probe(l) && l->published == 0)
+	if (l->refused_usec > 0 && l->unanswered == 0 &&
+	    now_usec(CLOCK_MONOTONIC) - l->refused_usec <= LINK_PARTING_USEC)
+		l->without_probe = true;
+	if (l->mute >= MUTE_MAX && l->published == 0 && l->probe_mid == 0)
 		l->mute = 0;
 	if (!report_alone && !probe_alone)
 		return;
@@ -398,16 +438,21 @@ static void judge_report(struct link *l)
 				    "without; see mqtt.status_topic");
 }
 
-/* A broker without QoS 2 may close without saying why. */
-static void judge_qos(struct link *l)
+/* A broker without QoS 2 may close without saying why. Returns whether that is the suspicion. After
+   some connections the reports are left out as well: perhaps it is them. */
+static bool judge_qos(struct link *l)
 {
-	if (l->config->mqtt.qos != 2 || l->answered ||
+	static const char text[] = "has answered no message with QoS 2, and ends each connection; "
+				   "it seems not to know QoS 2: set mqtt.qos to 1";
+
+	if (l->config->mqtt.qos != 2 || l->qos2_known ||
 	    (l->published == 0 && l->presence_mid == 0 && l->probe_mid == 0))
-		return;
+		return false;
 	if (++l->qos2_losses == QOS2_LOSSES)
-		log_error("broker %s has answered no message with QoS 2 on %u connections; perhaps "
-			  "it does not know QoS 2: set mqtt.qos to 1",
-			  link_broker_url(l), l->qos2_losses);
+		log_error("broker %s %s", link_broker_url(l), text);
+	if (l->qos2_losses >= QOS2_LOSSES)
+		stats_note_error(l->stats, "broker %s %s", link_broker_url(l), text);
+	return true;
 }
 
 static void forget_reports(struct link *l)
@@ -426,10 +471,8 @@ static void connection_over(struct link *l, const struct link_loss *loss)
 		    (l->confirmed || lasted >= l->config->mqtt.retry_max_s * USEC_PER_SEC);
 	bool progress;
 
-	if (loss->was_connected) {
+	if (loss->was_connected && !judge_qos(l))
 		judge_report(l);
-		judge_qos(l);
-	}
 	forget_reports(l);
 	l->confirmed = false;
 	l->stats->connected_usec = 0;
@@ -594,7 +637,7 @@ void link_start(struct link *l, const struct config *c, struct credentials *cred
 	l->credentials = credentials_ref(credentials);
 	note_validity(l);
 	l->level = PRESENCE_RETAINED;
-	l->without_will = l->without_report = false;
+	l->without_will = l->without_report = l->without_probe = l->qos2_known = false;
 	l->refusal[0] = l->topic_error[0] = '\0';
 	free(l->known);
 	l->known = calloc(c->n_brokers, sizeof(*l->known));
@@ -687,7 +730,7 @@ void link_describe(const struct link *l, struct link_description *ret_descriptio
 		.protocol = connected ? client_protocol(l->client) : NULL,
 		.peer_validity = connected ? client_peer_validity(l->client) : (struct validity){0},
 		.next_usec = due(l->reconnect),
-		.report_refused = !link_can_probe(l),
+		.report_refused = !can_report(l),
 		.topic_error = l->topic_error[0] ? l->topic_error : NULL,
 		.own = l->own,
 		.authority = l->authority,

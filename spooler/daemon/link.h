@@ -25,6 +25,9 @@
 #include "spooler/daemon/stats.h"
 #include "spooler/mqtt/client.h"
 
+/* A connection that ends this soon after the broker has refused a message ends over that. */
+#define LINK_PARTING_USEC UINT64_C(1000000)
+
 struct link;
 
 struct link_loss {
@@ -40,8 +43,9 @@ struct link_handlers {
 	void (*writable)(void *userdata);
 	/* The broker has answered an event. */
 	void (*acknowledged)(int mid, unsigned reason_code, void *userdata);
-	/* The broker has answered a probe; the size of its packet. */
-	void (*probed)(size_t packet_size, void *userdata);
+	/* The broker has answered a probe; the size of its packet. Some brokers end the connection
+	   after an answer that refuses. */
+	void (*probed)(size_t packet_size, bool refused, void *userdata);
 	/* Unanswered events have to be published again. Returns whether this loss was worth a
 	   connection: then the next one is not put off for longer than this one was. */
 	bool (*lost)(const struct link_loss *loss, void *userdata);
@@ -99,7 +103,7 @@ size_t link_broker(const struct link *l);
 const char *link_broker_url(const struct link *l);
 /* How many more events may be published now. */
 unsigned link_room(const struct link *l);
-/* May probes be published: does this broker take the online report? */
+/* May the online report serve as a probe, or does this broker end the connection over it? */
 bool link_can_probe(const struct link *l);
 /* Of a whole PUBLISH packet, and how large the broker says that one may be. */
 size_t link_packet_size(const struct link *l, const char *topic, size_t payload_size);
@@ -113,5 +117,8 @@ int link_publish(struct link *l, const char *topic, const char *payload, size_t 
  * client_publish().
  */
 int link_probe(struct link *l, size_t packet_size);
+
+/* Publishes an event that this broker has taken once more, as a probe. */
+int link_repeat(struct link *l, const char *topic, const char *payload, size_t size);
 
 void link_describe(const struct link *l, struct link_description *ret_description);

@@ -8,29 +8,33 @@ enum poison_evidence poison_evidence(bool disconnected, unsigned disconnect_reas
 	if (!disconnected)
 		return POISON_EVIDENCE_EVENT;
 	switch (disconnect_reason) {
-	case 0x80: /* Unspecified error */
-	case 0x81: /* Malformed packet */
-	case 0x82: /* Protocol error */
-	case 0x83: /* Implementation specific error */
-	case 0x90: /* Topic name invalid */
-	case 0x94: /* Topic alias invalid */
-	case 0x95: /* Packet too large */
-	case 0x99: /* Payload format invalid */
-	case 0x9a: /* Retain not supported */
-	case 0x9b: /* QoS not supported */
-		return POISON_EVIDENCE_EVENT;
 	case 0x87: /* Not authorized */
 		return POISON_EVIDENCE_RIGHTS;
-	default:
+	case 0x8d: /* Keep Alive timeout */
+	case 0x8e: /* Session taken over */
 		return POISON_EVIDENCE_NONE;
+	case 0x89: /* Server busy */
+	case 0x8b: /* Server shutting down */
+	case 0x93: /* Receive Maximum exceeded */
+	case 0x96: /* Message rate too high */
+	case 0x97: /* Quota exceeded */
+	case 0x98: /* Administrative action */
+	case 0x9c: /* Use another server */
+	case 0x9d: /* Server moved */
+	case 0x9f: /* Connection rate exceeded */
+	case 0xa0: /* Maximum connect time */
+		return POISON_EVIDENCE_BROKER;
+	default: /* also a code that the standard does not list */
+		return POISON_EVIDENCE_EVENT;
 	}
 }
 
-void poison_connected(struct poison *p, struct poison_sizes *sizes, bool can_probe, bool probing)
+void poison_connected(struct poison *p, struct poison_sizes *sizes, bool can_probe, bool can_pad)
 {
 	p->sizes = sizes;
 	p->can_probe = can_probe;
-	p->probing = probing;
+	p->can_pad = can_pad;
+	p->probing = false;
 	p->probing_size = 0;
 	p->lonely = false;
 	p->answers = 0;
@@ -63,7 +67,7 @@ enum poison_advice poison_admit(const struct poison *p, const struct poison_even
 	if (poison_is_waiting(p, in_flight))
 		return POISON_WAIT;
 	*ret_probe_size = controlled ? e->size : 0;
-	if (p->can_probe && (!controlled || e->size > p->sizes->taken))
+	if (p->can_probe && (!controlled || (p->can_pad && e->size > p->sizes->taken)))
 		return POISON_PROBE;
 	if (!controlled && !p->lonely && find_suspect(p, e->key) < p->n_suspect_keys)
 		return POISON_HOLD;
@@ -163,18 +167,21 @@ static void lost_over_probe(struct poison *p)
 	p->probe_strikes = 0;
 }
 
-static enum poison_verdict lost_over_event(struct poison *p, const struct poison_event *e)
+static enum poison_verdict lost_over_event(struct poison *p, const struct poison_event *e,
+					   enum poison_evidence evidence)
 {
 	p->singly = true;
 	suspect(p, e);
 	if (p->answers > 0) {
 		p->strikes++;
-		p->progress = true;
+		p->progress = evidence != POISON_EVIDENCE_BROKER; /* which is given time */
 	}
 	if (p->strikes < POISON_STRIKES)
 		return POISON_INNOCENT;
 	close_case(p, e);
 	set_aside(p);
+	if (evidence == POISON_EVIDENCE_BROKER)
+		return POISON_DENIED;
 	p->convicted++;
 	return POISON_CONVICTED;
 }
@@ -189,7 +196,7 @@ enum poison_verdict poison_lost(struct poison *p, const struct poison_event *una
 	if (evidence == POISON_EVIDENCE_NONE)
 		return POISON_INNOCENT;
 	if (n == 0) {
-		if (probing)
+		if (probing && evidence != POISON_EVIDENCE_BROKER)
 			lost_over_probe(p);
 		else
 			p->sizes->limit = 0; /* it may have been started anew, with another limit */
@@ -197,7 +204,7 @@ enum poison_verdict poison_lost(struct poison *p, const struct poison_event *una
 	}
 	if (p->doubtful > 0 || evidence == POISON_EVIDENCE_RIGHTS)
 		p->singly = true;
-	p->progress = !p->singly || n < p->doubtful;
+	p->progress = evidence != POISON_EVIDENCE_BROKER && (!p->singly || n < p->doubtful);
 	if (n > p->doubtful)
 		p->doubtful = n;
 	if (n > 1)
@@ -206,7 +213,7 @@ enum poison_verdict poison_lost(struct poison *p, const struct poison_event *una
 		set_aside(p);
 		return POISON_DENIED;
 	}
-	return lost_over_event(p, unanswered);
+	return lost_over_event(p, unanswered, evidence);
 }
 
 bool poison_progress(const struct poison *p)
@@ -219,6 +226,7 @@ void poison_forget(struct poison *p)
 	*p = (struct poison){
 		.sizes = p->sizes,
 		.can_probe = p->can_probe,
+		.can_pad = p->can_pad,
 		.probing = p->probing,
 		.probing_size = p->probing_size,
 		.answers = p->answers,

@@ -9,7 +9,8 @@
  * well before these events are answered, they are given singly, oldest first, each on a connection
  * on which the broker has just answered a control: the online report, or a probe (the same message
  * once more). An event larger than anything this broker has answered is preceded by a probe that is
- * padded to its size. So each loss has one cause:
+ * padded to its size. A broker that ends the connection over the report is given the event that it
+ * took last once more, as the control. So each loss has one cause:
  *
  *   over the small control    the broker, or the connection: nobody is suspected
  *   over the padded probe     the size: after two losses the broker's limit is known, and events of
@@ -20,8 +21,12 @@
  * with another one, whatever their order and their domains; each new limit costs two. The events
  * around it are delivered meanwhile, one at a time, in their order.
  *
- * A broker that takes no control cannot convict by it. Then an event of another domain is given
- * first, as the control; if there is none, the suspect is tried without being convicted.
+ * Where there is neither, an event of another domain is given first, as the control; if there is
+ * none, the suspect is tried without being convicted: this broker has not taken anything yet.
+ *
+ * A broker that ends the connection with a reason that lies in itself (busy, a quota) convicts
+ * nobody. If it does so over one event alone three times, that event is held back, and tried again
+ * later.
  *
  * A broker that answers controls and ends the connection over every event would have all of them
  * set aside. It is slowed down: poison_progress() holds for the first convictions without a
@@ -62,7 +67,7 @@ struct poison {
 	bool progress;		/* the last loss was evidence */
 
 	/* of this connection */
-	bool can_probe, probing, lonely;
+	bool can_probe, can_pad, probing, lonely;
 	size_t probing_size;
 	unsigned answers;
 };
@@ -70,7 +75,7 @@ struct poison {
 enum poison_advice {
 	POISON_GO,
 	POISON_WAIT,	  /* for an answer */
-	POISON_PROBE,	  /* publish a probe of *ret_probe_size (0: as small as it is), and wait */
+	POISON_PROBE,	  /* publish a probe of *ret_probe_size (0: any control), and wait */
 	POISON_HOLD,	  /* let events of other domains go first */
 	POISON_TOO_LARGE, /* for this broker */
 };
@@ -80,12 +85,13 @@ enum poison_evidence {
 	POISON_EVIDENCE_NONE,	/* the broker said that it has another reason */
 	POISON_EVIDENCE_EVENT,	/* an event may be the reason */
 	POISON_EVIDENCE_RIGHTS, /* the broker said that one of the messages is not authorized */
+	POISON_EVIDENCE_BROKER, /* the broker said that the reason lies in itself */
 };
 
 enum poison_verdict {
 	POISON_INNOCENT,
 	POISON_CONVICTED, /* the only unanswered event is a poison message */
-	POISON_DENIED,	  /* the only unanswered event is not authorized */
+	POISON_DENIED, /* the only unanswered event is refused for now, as it is not authorized */
 };
 
 /* An event, as far as this is concerned. */
@@ -99,15 +105,15 @@ struct poison_event {
    DISCONNECT. */
 enum poison_evidence poison_evidence(bool disconnected, unsigned disconnect_reason);
 
-/* A connection begins. `can_probe`: probes may be published; `probing`: the online report is
-   out. */
-void poison_connected(struct poison *p, struct poison_sizes *sizes, bool can_probe, bool probing);
+/* A connection begins. `can_probe`: there is something to publish as a control; `can_pad`: which may
+   have any size. */
+void poison_connected(struct poison *p, struct poison_sizes *sizes, bool can_probe, bool can_pad);
 /* May this one be published now, with so many unanswered? */
 enum poison_advice poison_admit(const struct poison *p, const struct poison_event *e,
 				size_t in_flight, size_t *ret_probe_size);
 /* Is there no use in asking poison_admit() now, as it would say POISON_WAIT? */
 bool poison_is_waiting(const struct poison *p, size_t in_flight);
-/* A probe of this size has been published, or cannot be. */
+/* A probe of this size (0: any) has been published, or cannot be. */
 void poison_probing(struct poison *p, size_t size);
 void poison_cannot_probe(struct poison *p);
 /* There is no other event than those that are held: they may be tried without a control. */

@@ -138,7 +138,8 @@ static void stuck_add(struct queue *q, const struct spool_id *e, int error)
 	memmove(&q->stuck.entries[i + 1], &q->stuck.entries[i],
 		(q->stuck.n - 1 - i) * sizeof(*q->stuck.entries));
 	q->stuck.entries[i] = *e;
-	q->blocked = q->stuck.n == q->stuck_max;
+	/* What is under way may get stuck as well. */
+	q->blocked = q->stuck.n + q->taken.n >= q->stuck_max;
 }
 
 /* --- scanning */
@@ -563,13 +564,13 @@ static int archive(struct queue *q, const struct spool_id *e, enum place to, boo
 		r = -ETIMEDOUT;
 	else if (!keep || e->source == PLACE_EMERGENCY || r < 0)
 		r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
+	entry_ended(q, e, true);
 	if (r < 0 && r != -ENOENT)
 		stuck_add(q, e, r);
 	else
 		r = 0;
 	if (!hangs)
 		remove_twin(q, e, name);
-	entry_ended(q, e, true);
 	return r;
 }
 

@@ -596,11 +596,11 @@ static void on_acknowledged(int mid, unsigned reason_code, void *userdata)
 	relay_feed(r);
 }
 
-static void on_probed(size_t packet_size, void *userdata)
+static void on_probed(size_t packet_size, bool refused, void *userdata)
 {
 	struct relay *r = userdata;
 
-	delivery_probed(r->delivery, packet_size);
+	delivery_probed(r->delivery, packet_size, refused);
 	relay_feed(r);
 }
 
@@ -624,6 +624,22 @@ static void on_feed(void *userdata)
 static void on_released(void *userdata)
 {
 	((struct relay *)userdata)->n_unreadable = 0;
+}
+
+static int on_rebuild(const struct spool_id *e, bool without_xml, struct event *ret_event,
+		      void *userdata)
+{
+	struct relay *r = userdata;
+	struct record record = {0};
+	const char *reason;
+	size_t size;
+	int k = read_record(r, e, &record, &size, &reason);
+
+	if (k < 0)
+		return k;
+	k = (without_xml ? event_build_without_xml : event_build)(r->config, &record, false,
+								  ret_event, &reason);
+	return k == 0 && r->signing ? signing_sign(r->signing, ret_event) : k;
 }
 
 static void on_archived(uint64_t bytes, void *userdata)
@@ -849,6 +865,7 @@ static int create_parts(struct relay *r)
 		.feed = on_feed,
 		.archived = on_archived,
 		.released = on_released,
+		.rebuild = on_rebuild,
 	};
 	int k = link_new(r->loop, &r->stats, &r->completeness, &link_handlers, r, &r->link);
 

@@ -28,14 +28,16 @@ void timeouts_sent(struct timeouts *t, uint64_t now)
 
 void timeouts_sent_part(struct timeouts *t, size_t bytes)
 {
-	uint64_t since = t->ping_since ? t->ping_since : t->oldest_since;
+	uint64_t since = t->ping_since ? t->ping_since : t->oldest_since, limit_us = t->puback_us;
 
+	if (t->ping_since && t->pingresp_us < limit_us)
+		limit_us = t->pingresp_us;
 	if (t->patience_since != since) {
 		t->patience_since = since;
 		t->patience_bytes = 0;
 	}
 	t->patience_bytes += bytes;
-	if (t->patience_bytes < SLOWEST * (t->puback_us / USEC_PER_SEC))
+	if (t->patience_bytes < SLOWEST * (limit_us / USEC_PER_SEC))
 		return;
 	t->oldest_since = t->last_out;
 	if (t->ping_since)

@@ -639,3 +639,28 @@ def test_large_event_on_a_slow_line(bed):
     assert time.monotonic() - began > 7, "not as slow as it should be"
     assert len(broker.connections) == 1 and len(broker.events(broker.published)) == 1
     assert daemon.stop() == 0
+
+
+class HardlyReads(Behaviour):
+    """Takes a byte now and then, and so keeps a large event under way."""
+
+    def connect(self, c):
+        super().connect(c)
+        while c.socket.recv(1):
+            c.pause(0.2)
+
+
+def test_broker_that_hardly_reads(bed):
+    document = b"<domain type='qemu'><name>vm0</name><description>" + b"x" * 7_000_000 + b"</description></domain>"
+    bed.hook("start", "begin", domain="vm0", document=document)
+    broker = ScriptedBroker(bed.certs, HardlyReads(), tls=False)
+    bed._closing.append(broker.stop)
+    daemon = bed.new_daemon(brokers=broker.start())
+    daemon.config["mqtt"].update(ack_timeout="2s", connect_timeout="2s", keep_alive="60s")
+    daemon.config["events"] = {"xml": True}
+    daemon.start()
+    said(daemon, "no PUBACK within 2 s")
+    assert bed.spool.waiting() and not bed.spool.failed()
+    broker.behaviour = Behaviour()
+    broker.wait_delivered(1)
+    assert daemon.stop() == 0

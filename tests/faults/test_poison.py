@@ -8,6 +8,7 @@ import pytest
 from lib import Behaviour, ScriptedBroker, wait_until
 from lib.documents import domain_uuid
 from lib.namespaces import Namespaces
+from lib.scripted_broker import PUBREL
 
 
 def is_bad(publish):
@@ -23,17 +24,29 @@ class ClosesOver(Behaviour):
         super().publish(c, publish)
 
 
+class ClosesOverReports(ClosesOver):
+    """... and over the report on mqtt.status_topic, so that no probe can be compared with."""
+
+    def publish(self, c, publish):
+        if publish.topic.endswith("/status"):
+            c.cut()
+        super().publish(c, publish)
+
+
 class ClosesOverAnything(Behaviour):
     def publish(self, c, publish):
         c.cut()
 
 
-class RightsByDisconnect(Behaviour):
-    """As EMQX with deny_action = disconnect."""
+class EndsOver(Behaviour):
+    """Ends the connection with a reason, as EMQX with deny_action = disconnect."""
+
+    def __init__(self, code):
+        self.code = code
 
     def publish(self, c, publish):
         if is_bad(publish):
-            c.disconnect(0x87)
+            c.disconnect(self.code)
         super().publish(c, publish)
 
 
@@ -64,6 +77,25 @@ def test_events_that_end_the_connection(bed, version, bad, good):
     assert daemon.stop() == 0
 
 
+@pytest.mark.parametrize("order", ["bggb"])
+def test_a_broker_that_takes_no_reports(bed, order):
+    """What it took last is given once more, as the control; the last bad one is set aside as well."""
+    broker = bed.scripted_broker(ClosesOverReports())
+    for name in order:
+        bed.hook("started", domain={"b": "bad", "g": "good"}[name])
+    daemon = start(bed, broker)
+    wait_until(lambda: not bed.spool.waiting(), 30, lambda: f"set aside, delivered:\n{daemon.output()}")
+    assert len(bed.spool.failed()) == 2 and len(broker.delivered_ids()) == 2
+    assert len(broker.connections) <= 5 * 2 + 5
+    broker.behaviour = ClosesOverAnything()  # from now on it takes nothing, also not what it took before
+    seen = len(broker.connections)
+    bed.hook("started", domain="good")
+    bed.hook("stopped", domain="good")
+    broker.wait_connections(seen + 9, 30)
+    assert len(bed.spool.waiting()) == 2 and len(bed.spool.failed()) == 2
+    assert daemon.stop() == 0
+
+
 def test_a_broker_that_takes_nothing_empties_no_spool(bed):
     broker = bed.scripted_broker(ClosesOverAnything())
     for i in range(5):
@@ -76,16 +108,21 @@ def test_a_broker_that_takes_nothing_empties_no_spool(bed):
     assert daemon.stop() == 0
 
 
-def test_rights_that_end_the_connection(bed):
-    broker = bed.scripted_broker(RightsByDisconnect())
+@pytest.mark.parametrize("code", [0x87, 0x97])
+def test_reasons_that_end_the_connection(bed, code):
+    """Not authorized; or quota exceeded, again and again over one event: it waits, the others go on."""
+    broker = bed.scripted_broker(EndsOver(code))
     for name in ("good1", "bad", "good2", "bad"):
         bed.hook("started", domain=name)
     daemon = start(bed, broker)
     broker.wait_delivered(2)
-    wait_until(lambda: daemon.status().get("retried"), 10, "the status names the event")
+
+    def retried():
+        return [r for r in daemon.status().get("retried") or [] if f"0x{code:02x}" in r["why"]]
+
+    wait_until(retried, 20, lambda: f"the status names the event: {daemon.status()}")
     assert not bed.spool.failed() and len(bed.spool.waiting()) == 2
-    (retried,) = [r for r in daemon.status()["retried"] if "0x87" in r["why"]]
-    assert domain_uuid("bad") in retried["topic"]
+    assert domain_uuid("bad") in retried()[0]["topic"]
     broker.behaviour = Behaviour()
     broker.wait_delivered(4)
     assert daemon.stop() == 0
@@ -118,8 +155,11 @@ def test_sizes_that_end_the_connection(bed, xml):
     assert bed.daemon.output().count("connected to broker") <= 6
 
 
-class Unavailable(Behaviour):
-    connack_code = 0x88
+def refuses(code):
+    class Refuses(Behaviour):
+        connack_code = code
+
+    return Refuses
 
 
 class Closes(Behaviour):
@@ -127,7 +167,32 @@ class Closes(Behaviour):
         c.cut()
 
 
-@pytest.mark.parametrize("first", [Closes, Unavailable])
+class Silent(Behaviour):
+    def accepted(self, c):
+        c.hang()
+
+
+class NoConnack(Behaviour):
+    def connect(self, c):
+        c.hang()
+
+
+class ClosesAfterConnack(Behaviour):
+    def publish(self, c, publish):
+        c.cut()
+
+
+FIRST = {
+    "closes": Closes,
+    "silent": Silent,
+    "no-connack": NoConnack,
+    "unavailable": refuses(0x88),
+    "quota": refuses(0x97),
+    "closes-after-connack": ClosesAfterConnack,
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
 def test_second_address(bed, first):
     """The first address of the name takes TCP and is no broker: the second has its turn at once."""
     box = Namespaces(bed.directory, mount=True, network=True)
@@ -137,7 +202,7 @@ def test_second_address(bed, first):
     certificate = bed.certs.server("two.broker.test", "broker.test")
     with box.inside_network():
         good = bed.scripted_broker(certificate=certificate, address="127.0.0.2")
-        bad = ScriptedBroker(bed.certs, first(), certificate=certificate, address="127.0.0.1")
+        bad = ScriptedBroker(bed.certs, FIRST[first](), certificate=certificate, address="127.0.0.1")
         bad.port = good.port
         bad.start()
     bed._closing.append(bad.stop)
@@ -145,22 +210,78 @@ def test_second_address(bed, first):
     daemon = bed.new_daemon(brokers=[])
     daemon.prefix = box.prefix
     daemon.config["brokers"] = [f"mqtts://broker.test:{good.port}"]
+    daemon.config["mqtt"].update(connect_timeout="1s")
     daemon.start()
     good.wait_delivered(1)
+    assert len(bad.connections) <= 2, "it has its turn at once"
     assert daemon.stop() == 0
 
 
+class SlowHandshake(Behaviour):
+    def packet(self, c, kind, flags, body):
+        if kind == PUBREL:
+            c.pause(0.5)
+        super().packet(c, kind, flags, body)
+
+
+@pytest.mark.parametrize("end", ["stop", "another broker", "another topic"])
 @pytest.mark.parametrize("qos", [1, 2])
-def test_offline_report(bed, qos):
+def test_offline_report(bed, qos, end):
     """DISCONNECT cancels the will: it follows the answer to the offline report, the whole of it."""
-    broker = bed.scripted_broker()
+    broker = bed.scripted_broker(SlowHandshake())
     daemon = bed.new_daemon(brokers=broker)
     daemon.config["mqtt"]["qos"] = qos
     daemon.start()
-    broker.wait_connections(1)
-    wait_until(lambda: broker.published, 10, "the online report")
+    wait_until(lambda: broker.delivered, 10, "the online report")
+    topic = broker.delivered[0].topic
+    if end == "another broker":
+        daemon.brokers = [bed.scripted_broker()]
+        daemon.reload()
+    elif end == "another topic":
+        daemon.config["mqtt"]["status_topic"] = "elsewhere/{host}"
+        daemon.reload()
+
+    def reports():
+        return [p.event["type"].rpartition(".")[2] for p in broker.delivered if p.topic == topic]
+
+    if end != "stop":
+        wait_until(lambda: len(reports()) >= 2, 10, lambda: f"offline: {reports()}\n{daemon.output()}")
     assert daemon.stop() == 0
-    assert [p.event["type"].rpartition(".")[2] for p in broker.delivered] == ["online", "offline"]
+    assert reports() == ["online", "offline"]
+
+
+class ClosesOverQos2(Behaviour):
+    """As NATS 2.9."""
+
+    def publish(self, c, publish):
+        if publish.qos == 2:
+            c.cut()
+        super().publish(c, publish)
+
+
+class AnswersAsQos1(Behaviour):
+    """As RabbitMQ 3.10."""
+
+    def publish(self, c, publish):
+        c.puback(publish)
+
+
+@pytest.mark.parametrize("behaviour", [ClosesOverQos2, AnswersAsQos1])
+def test_a_broker_without_qos_2(bed, behaviour):
+    broker = bed.scripted_broker(behaviour())
+    bed.hook("started")
+    daemon = start(bed, broker, version="3.1.1", qos=2)
+    said = "seems not to know QoS 2: set mqtt.qos to 1"
+    wait_until(lambda: said in (daemon.status().get("last_error") or ""), 20, lambda: f"{daemon.status()}\n{daemon.output()}")
+    seen = len(broker.connections)
+    broker.wait_connections(seen + 4)
+    assert daemon.output().count(said) == 1, "once"
+    assert said in bed.run("virtspool", "status").stdout
+    assert not daemon.status()["status_topic_error"] and bed.spool.waiting() and not bed.spool.failed()
+    daemon.config["mqtt"]["qos"] = 1
+    daemon.reload()
+    bed.spool.wait_empty()
+    assert daemon.stop() == 0
 
 
 def test_no_false_losses(bed):

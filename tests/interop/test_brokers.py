@@ -2,7 +2,7 @@
 """The whole way, hook to consumer, over every broker there is: TLS, QoS 1 and 2, a backlog, an outage, a reconnect."""
 
 import pytest
-from brokers import ALL, RabbitMQ, daemon_of
+from brokers import ALL, Nats29, RabbitMQ, daemon_of
 from consumer import subscriber_of
 from lib import wait_until
 
@@ -25,7 +25,7 @@ def daemon(bed, broker):
 @pytest.mark.parametrize("qos", [1, 2])
 def test_delivery_outage_backlog(bed, broker, daemon, qos):
     if qos == 2 and isinstance(broker, RabbitMQ):
-        pytest.skip("RabbitMQ has no QoS 2: see test_qos_2_of_rabbitmq")
+        pytest.skip("RabbitMQ has no QoS 2: see test_qos_2_of_a_broker_without")
     daemon.config["mqtt"]["qos"] = qos
     subscriber = subscriber_of(broker, qos=qos)
     try:
@@ -58,14 +58,18 @@ def test_delivery_outage_backlog(bed, broker, daemon, qos):
         subscriber.stop()
 
 
-def test_qos_2_of_rabbitmq(bed):
-    """It answers a publish of QoS 2 as if it were QoS 1. That is an error, not a delivery: the event stays."""
-    broker = RabbitMQ(bed.directory / "other", bed.certs).start()
+@pytest.mark.parametrize("kind", [RabbitMQ, Nats29])
+def test_qos_2_of_a_broker_without(bed, kind):
+    """RabbitMQ answers as if it were QoS 1, NATS 2.9 closes. The event stays, and the remedy is named, once."""
+    broker = kind(bed.directory / "other", bed.certs).start()
     daemon = bed.new_daemon(brokers=broker)
     daemon.config["mqtt"] |= {"version": "3.1.1", "qos": 2}
     daemon.start()
     bed.hook("start")
-    daemon.process.wait_output("violates the MQTT protocol")
+    daemon.process.wait_output("it seems not to know QoS 2: set mqtt.qos to 1")
+    wait_until(lambda: daemon.status()["events"]["connects"] >= 6, 30, "it tries again")
+    assert daemon.output().count("set mqtt.qos to 1") == 1
+    assert "set mqtt.qos to 1" in bed.run("virtspool", "status").stdout
     assert len(bed.spool.waiting()) == 1 and not bed.spool.names("sent")
 
     daemon.config["mqtt"]["qos"] = 1

@@ -186,6 +186,8 @@ struct world {
 	enum temper temper;
 	bool reports;	/* the online report is configured */
 	bool no_probes; /* the broker ends the connection over any report or probe */
+	bool taken;	/* an event was delivered, which can be given once more */
+	bool repeats;	/* ... and is, where there are no probes */
 	bool broken;	/* ... and over any event */
 	size_t window;
 	unsigned connections, flaps;
@@ -210,7 +212,7 @@ static void deliver(struct world *w, size_t i)
 	struct event *e = &w->events[i];
 
 	assert_false(e->gone || e->failed);
-	e->gone = true;
+	e->gone = w->taken = true;
 	w->released |= poison_answered(&w->p, &e->e, e->e.size);
 	poison_delivered(&w->p);
 }
@@ -272,8 +274,9 @@ static void connection(struct world *w)
 	bool more = true;
 
 	w->connections++;
-	poison_connected(&w->p, &w->sizes, !w->no_probes, w->reports && !w->no_probes);
-	if (w->p.probing)
+	poison_connected(&w->p, &w->sizes, !w->no_probes || (w->repeats && w->taken),
+			 !w->no_probes);
+	if (w->reports && !w->no_probes)
 		(void)poison_answered(&w->p, NULL, PROBE_SIZE);
 	while (more) {
 		enum poison_advice advice = POISON_WAIT;
@@ -446,7 +449,49 @@ static void test_broken_broker_convicts_nobody(void **state)
 	}
 }
 
-/* Without probes the others are the control; the last bad ones stay, and nothing is wrongly
+/* A broker that takes no probes, and that has taken an event: what it took last is the control. No
+   bad one stays, also if all are of one domain. */
+static void test_poison_with_repeats(void **state)
+{
+	static struct world w;
+
+	(void)state;
+	for (unsigned seed = 1; seed <= 2000; seed++) {
+		unsigned bad = 0;
+
+		make_world(&w, seed);
+		w.no_probes = w.repeats = w.taken = true;
+		for (size_t i = 0; i < w.n; i++)
+			bad += w.events[i].bad;
+		while (!over(&w) && w.connections <= 5 * bad + 3 + 3 * w.flaps)
+			connection(&w);
+		for (size_t i = 0; i < w.n; i++)
+			assert_true(w.events[i].failed ? w.events[i].bad : w.events[i].gone);
+	}
+}
+
+/* Over one event again and again, with a reason that lies in the broker: it is held back. */
+static void test_reason_of_the_broker(void **state)
+{
+	struct poison_sizes sizes = {0};
+	struct poison_event e[2] = {{.id = id(1), .key = 1, .size = 500},
+				    {.id = id(2), .key = 2, .size = 500}};
+	struct poison p = {0};
+
+	(void)state;
+	poison_connected(&p, &sizes, true, true);
+	assert_int_equal(poison_lost(&p, e, 2, POISON_EVIDENCE_BROKER), POISON_INNOCENT);
+	for (int i = 0; i < POISON_STRIKES; i++) {
+		poison_connected(&p, &sizes, true, true);
+		poison_probing(&p, 0);
+		(void)poison_answered(&p, NULL, 600);
+		assert_int_equal(poison_lost(&p, e, 1, POISON_EVIDENCE_BROKER),
+				 i < POISON_STRIKES - 1 ? POISON_INNOCENT : POISON_DENIED);
+		assert_false(poison_progress(&p)); /* it is given time */
+	}
+}
+
+/* Without either the others are the control; the last bad ones stay, and nothing is wrongly
    convicted. */
 static void test_poison_without_probes(void **state)
 {
@@ -475,11 +520,11 @@ static void test_poison_evidence(void **state)
 		enum poison_evidence evidence;
 	} table[] = {
 		{0x80, POISON_EVIDENCE_EVENT},	{0x81, POISON_EVIDENCE_EVENT},
-		{0x87, POISON_EVIDENCE_RIGHTS}, {0x89, POISON_EVIDENCE_NONE},
-		{0x8b, POISON_EVIDENCE_NONE},	{0x8e, POISON_EVIDENCE_NONE},
-		{0x93, POISON_EVIDENCE_NONE},	{0x95, POISON_EVIDENCE_EVENT},
-		{0x97, POISON_EVIDENCE_NONE},	{0x98, POISON_EVIDENCE_NONE},
-		{0x00, POISON_EVIDENCE_NONE},
+		{0x87, POISON_EVIDENCE_RIGHTS}, {0x89, POISON_EVIDENCE_BROKER},
+		{0x8b, POISON_EVIDENCE_BROKER}, {0x8e, POISON_EVIDENCE_NONE},
+		{0x93, POISON_EVIDENCE_BROKER}, {0x95, POISON_EVIDENCE_EVENT},
+		{0x97, POISON_EVIDENCE_BROKER}, {0x98, POISON_EVIDENCE_BROKER},
+		{0x00, POISON_EVIDENCE_EVENT},	{0xc3, POISON_EVIDENCE_EVENT},
 	};
 
 	(void)state;
@@ -498,10 +543,10 @@ static void test_rights(void **state)
 	size_t probe_size = 99;
 
 	(void)state;
-	poison_connected(&p, &sizes, true, false);
+	poison_connected(&p, &sizes, true, true);
 	assert_int_equal(poison_admit(&p, &e[0], 0, &probe_size), POISON_GO);
 	assert_int_equal(poison_lost(&p, e, 2, POISON_EVIDENCE_RIGHTS), POISON_INNOCENT);
-	poison_connected(&p, &sizes, true, false);
+	poison_connected(&p, &sizes, true, true);
 	assert_int_equal(poison_admit(&p, &e[0], 0, &probe_size), POISON_PROBE);
 	assert_int_equal(probe_size, 0);
 	poison_probing(&p, 0);
@@ -513,7 +558,7 @@ static void test_rights(void **state)
 	(void)poison_answered(&p, NULL, 500);
 	assert_int_equal(poison_admit(&p, &e[0], 0, &probe_size), POISON_GO);
 	assert_int_equal(poison_lost(&p, e, 1, POISON_EVIDENCE_RIGHTS), POISON_DENIED);
-	poison_connected(&p, &sizes, true, false);
+	poison_connected(&p, &sizes, true, true);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(poison_lost(&p, e, 1, POISON_EVIDENCE_NONE), POISON_INNOCENT);
 }
@@ -550,6 +595,8 @@ int main(void)
 		cmocka_unit_test(test_poison_is_found),
 		cmocka_unit_test(test_sizes_are_found),
 		cmocka_unit_test(test_broken_broker_convicts_nobody),
+		cmocka_unit_test(test_poison_with_repeats),
+		cmocka_unit_test(test_reason_of_the_broker),
 		cmocka_unit_test(test_poison_without_probes),
 		cmocka_unit_test(test_poison_evidence),
 		cmocka_unit_test(test_rights),
