@@ -740,7 +740,8 @@ void delivery_acknowledged(struct delivery *d, int mid, unsigned reason_code)
 void delivery_probed(struct delivery *d, size_t packet_size, bool refused)
 {
 	(void)poison_answered(&d->poison, NULL, packet_size);
-	if (refused) /* a connection that ends over this does so now, and over no event */
+	/* A connection that ends over this does so now, and over no event. */
+	if (refused && d->paused_until_usec < now_usec(CLOCK_MONOTONIC) + LINK_PARTING_USEC)
 		delivery_pause(d, LINK_PARTING_USEC);
 }
 
