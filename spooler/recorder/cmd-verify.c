@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 
+#include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 #include "spooler/event/signature.h"
 #include "spooler/event/topic.h"
@@ -33,18 +34,37 @@ struct check {
 	bool begun, ended;
 };
 
-static void fault(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* One line, whatever the file has in its strings: none of them may look like a result of ours. */
+static void __attribute__((format(printf, 2, 0))) say(FILE *f, const char *format, va_list ap)
+{
+	_cleanup_free_ char *text = NULL, *safe = NULL;
+	int n = vasprintf(&text, format, ap);
 
-static void fault(struct check *c, const char *format, ...)
+	if (n < 0)
+		text = NULL;
+	else
+		safe = terminal_text(f, text, (size_t)n);
+	fprintf(f, "%s\n", safe ? safe : "out of memory");
+}
+
+static void __attribute__((format(printf, 2, 3))) fault(struct check *c, const char *format, ...)
 {
 	va_list ap;
 
 	c->faults++;
 	fprintf(stderr, "line %" PRIu64 ": ", c->line);
 	va_start(ap, format);
-	(void)vfprintf(stderr, format, ap);
+	say(stderr, format, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+}
+
+static void __attribute__((format(printf, 1, 2))) result(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	say(stdout, format, ap);
+	va_end(ap);
 }
 
 /* --- completeness */
@@ -189,7 +209,7 @@ static int on_hole(struct check *c, const json_t *hole)
 			"first", &first, "last", &last) < 0 ||
 	    first < 1 || last < first || last - first > 10000000)
 		return -EBADMSG;
-	printf("%s: sequence %lld to %lld of epoch %s did not arrive\n", host, (long long)first,
+	result("%s: sequence %lld to %lld of epoch %s did not arrive", host, (long long)first,
 	       (long long)last, epoch);
 	for (json_int_t n = first; n <= last && r >= 0; n++)
 		r = note_number(epoch_of(c, host, epoch), (uint64_t)n);

@@ -342,6 +342,14 @@ def test_an_export_is_evidence(bed):
     assert "is the trusted one" in verify("".join(lines), 0, "--cafile", bed.certs.ca, "--crlfile", revoked)
     assert "it was cut off" in verify("".join(lines[:-1]), 1)
     assert "not a file that" in verify("rubbish", 1)
+    ours = f"{file}: every event is verified, none is missing"
+    hostile = f"x\n{ours}\n\x1b[31m\x9b31m\u202e"
+    holes = [json.dumps({"hole": 1, "host": hostile, "epoch": hostile, "first": 90, "last": 90}) + "\n"]
+    holes += [json.dumps({"hole": {"host": hostile, "epoch": hostile, "first": 90, "last": 90}}) + "\n"]
+    holes += [json.dumps({"host": hostile, "certificate": "rubbish"}) + "\n"]
+    said = verify("".join(lines[:-1] + holes + lines[-1:]), 1)
+    assert ours not in said.splitlines() and not set(said) & set("\x1b\x9b\u202e"), said
+    assert said.count("\\u202e") == 3, said
     other = bed.certs.authority("other-ca")
     said = verify("".join(lines), 1, "--cafile", bed.certs.pem(other))
     assert "is not the trusted one" in said and "0 verified" in said
