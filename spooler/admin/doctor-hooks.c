@@ -39,7 +39,6 @@ static int64_t process_started_ms(const char *pid)
 	char path[300], stat_line[1024] = "";
 	_cleanup_fclose_ FILE *f = NULL;
 	unsigned long long ticks;
-	struct timespec boot;
 	const char *s;
 
 	(void)snprintf(path, sizeof(path), "/proc/%s/stat", pid);
@@ -50,8 +49,7 @@ static int64_t process_started_ms(const char *pid)
 		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
 		   &ticks) != 1)
 		return 0;
-	(void)clock_gettime(CLOCK_BOOTTIME, &boot);
-	return (int64_t)command_now_ms() - ((int64_t)boot.tv_sec * 1000 + boot.tv_nsec / 1000000) +
+	return (int64_t)command_now_ms() - (int64_t)(now_usec(CLOCK_BOOTTIME) / 1000) +
 	       (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
 }
 

@@ -23,7 +23,7 @@ static inline json_t *json_time(uint64_t usec)
 static inline uint64_t json_time_usec(const json_t *value)
 {
 	const char *text = json_string_value(value);
-	uint64_t usec;
+	int64_t usec;
 
-	return text && rfc3339_parse_utc(text, &usec) ? usec : 0;
+	return text && rfc3339_parse_utc(text, &usec) ? (uint64_t)usec : 0;
 }

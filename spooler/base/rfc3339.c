@@ -60,21 +60,79 @@ void rfc3339_local(uint64_t ms, char ret[static RFC3339_SIZE])
 	(void)snprintf(ret + n, RFC3339_SIZE - n, ".%03u%s", (unsigned)(ms % 1000), offset);
 }
 
-bool rfc3339_parse_utc(const char *text, uint64_t *ret_usec)
+/* Takes exactly n digits. */
+static bool take_digits(const char **s, int n, int *ret)
 {
-	uint64_t usec = 0, unit = USEC_PER_SEC / 10;
-	struct tm tm = {0};
-	const char *s = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	time_t seconds;
+	*ret = 0;
+	for (; n > 0; n--, (*s)++) {
+		if (**s < '0' || **s > '9')
+			return false;
+		*ret = 10 * *ret + (**s - '0');
+	}
+	return true;
+}
 
-	if (s && *s == '.')
-		for (s++; *s >= '0' && *s <= '9'; s++, unit /= 10)
-			usec += (uint64_t)(*s - '0') * unit;
-	if (!s || strcmp(s, "Z") != 0)
+static bool take(const char **s, char c)
+{
+	return *(*s)++ == c;
+}
+
+/* From 1970-01-01 to a date of the Gregorian calendar: timegm() is slow, and these come by the
+   thousand. */
+static int64_t days_before(int year, int month, int day)
+{
+	int64_t y = month <= 2 ? year - 1 : year, era = y / 400, of_era = y - era * 400;
+	int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+
+	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719468;
+}
+
+/* Date and time of day, without the zone. */
+static bool take_time(const char **s, int64_t *ret_usec)
+{
+	int year, month, day, hour, minute, second;
+	int64_t usec = 0, unit = (int64_t)USEC_PER_SEC / 10;
+
+	if (!take_digits(s, 4, &year) || !take(s, '-') || !take_digits(s, 2, &month) ||
+	    !take(s, '-') || !take_digits(s, 2, &day) || !take(s, 'T') ||
+	    !take_digits(s, 2, &hour) || !take(s, ':') || !take_digits(s, 2, &minute) ||
+	    !take(s, ':') || !take_digits(s, 2, &second))
 		return false;
-	seconds = timegm(&tm);
-	if (seconds < 0)
+	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 ||
+	    minute > 59 || second > 60)
 		return false;
-	*ret_usec = (uint64_t)seconds * USEC_PER_SEC + usec;
+	if (**s == '.')
+		for ((*s)++; **s >= '0' && **s <= '9'; (*s)++, unit /= 10)
+			usec += unit * (**s - '0');
+	*ret_usec = (((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) *
+			    (int64_t)USEC_PER_SEC +
+		    usec;
+	return true;
+}
+
+bool rfc3339_parse_utc(const char *text, int64_t *ret_usec)
+{
+	int64_t usec;
+
+	if (!take_time(&text, &usec) || strcmp(text, "Z") != 0)
+		return false;
+	*ret_usec = usec;
+	return true;
+}
+
+bool rfc3339_parse(const char *text, int64_t *ret_usec)
+{
+	int sign, hours, minutes;
+	int64_t usec;
+
+	if (rfc3339_parse_utc(text, ret_usec))
+		return true;
+	if (!take_time(&text, &usec) || (*text != '+' && *text != '-'))
+		return false;
+	sign = *text++ == '+' ? -1 : 1;
+	if (!take_digits(&text, 2, &hours) || !take(&text, ':') ||
+	    !take_digits(&text, 2, &minutes) || *text)
+		return false;
+	*ret_usec = usec + (int64_t)sign * (hours * 60 + minutes) * 60 * (int64_t)USEC_PER_SEC;
 	return true;
 }

@@ -18,6 +18,8 @@ void rfc3339_local(uint64_t ms, char ret[static RFC3339_SIZE]);
 /* "+01:00": the offset of local time at this moment. */
 void rfc3339_offset(uint64_t ms, char ret[static 8]);
 
-/* Microseconds since 1970 of what rfc3339_utc() wrote. False for any other text, and before
-   1970. */
-bool rfc3339_parse_utc(const char *text, uint64_t *ret_usec);
+/* Microseconds since 1970 of a text in UTC, with any number of digits of the second's fraction. False
+   for any other text, and before 1970. */
+bool rfc3339_parse_utc(const char *text, int64_t *ret_usec);
+/* The same; an offset ("+01:00") may stand instead of the Z. */
+bool rfc3339_parse(const char *text, int64_t *ret_usec);

@@ -75,10 +75,7 @@ static void sweep(struct housekeeping *a, enum extent extent);
 
 static uint64_t now_ms(void)
 {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return now_usec(CLOCK_REALTIME) / 1000;
 }
 
 static enum place place_of(const struct housekeeping *a)

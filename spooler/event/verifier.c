@@ -7,6 +7,7 @@
  */
 #include <time.h>
 
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/util.h"
 #include "spooler/event/signature.h"
 #include "spooler/event/topic.h"
@@ -154,11 +155,11 @@ static const char *source_of(const json_t *event, char host[static 256])
 static bool time_of(const json_t *event, int64_t *ret_s)
 {
 	const char *text = json_string_value(json_object_get(event, "time"));
-	struct tm tm = {0};
+	int64_t usec;
 
-	if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%S", &tm))
+	if (!text || !rfc3339_parse(text, &usec))
 		return false;
-	*ret_s = timegm(&tm);
+	*ret_s = usec / (int64_t)USEC_PER_SEC;
 	return true;
 }
 

@@ -43,10 +43,7 @@ static atomic_llong last_beat_s;
 
 static long long monotonic_s(void)
 {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
+	return (long long)(now_usec(CLOCK_MONOTONIC) / USEC_PER_SEC);
 }
 
 static void on_beat(int timer, void *userdata)

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 
 #include "spooler/base/hex.h"
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/json-time.h"
 #include "spooler/base/log.h"
 #include "spooler/base/utf8.h"
@@ -186,29 +187,6 @@ bad:
 	return fallback;
 }
 
-/* "2026-11-28T10:00:00.123Z"; a UTC offset instead of Z is understood as well. */
-static bool parse_time(const char *text, int64_t *ret_usec)
-{
-	struct tm tm = {0};
-	const char *p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	int64_t usec = 0, scale = 100000, offset = 0;
-	int hours, minutes;
-	char sign;
-
-	if (!p)
-		return false;
-	if (*p == '.')
-		for (p++; *p >= '0' && *p <= '9'; p++, scale /= 10)
-			usec += scale * (*p - '0');
-	if (sscanf(p, "%c%2d:%2d", &sign, &hours, &minutes) == 3 && (sign == '+' || sign == '-') &&
-	    strlen(p) == 6)
-		offset = (sign == '+' ? 1 : -1) * (hours * 60 + minutes) * 60;
-	else if (strcmp(p, "Z") != 0)
-		return false;
-	*ret_usec = ((int64_t)timegm(&tm) - offset) * (int64_t)USEC_PER_SEC + usec;
-	return true;
-}
-
 int64_t api_time(struct api_request *r, const char *name, int64_t fallback)
 {
 	const char *text = api_text(r, name);
@@ -216,7 +194,7 @@ int64_t api_time(struct api_request *r, const char *name, int64_t fallback)
 
 	if (!text)
 		return fallback;
-	if (parse_time(text, &usec) && usec >= 0)
+	if (rfc3339_parse(text, &usec) && usec >= 0)
 		return usec;
 	(void)api_refuse(r, 400, "%s: expected a time like 2026-11-28T10:00:00Z (RFC 3339)", name);
 	return fallback;

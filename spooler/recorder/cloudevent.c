@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "spooler/base/hex.h"
+#include "spooler/base/rfc3339.h"
 #include "spooler/base/util.h"
 #include "spooler/base/utf8.h"
 #include "spooler/event/topic.h"
@@ -74,48 +75,6 @@ static bool parse_number(const char *text, int64_t *ret)
 	}
 	*ret = (int64_t)n;
 	return n < SEQUENCE_MAX;
-}
-
-/* Exactly n digits. */
-static bool take_digits(const char **s, int n, int *ret)
-{
-	*ret = 0;
-	for (; n > 0; n--, (*s)++) {
-		if (!isdigit((unsigned char)**s))
-			return false;
-		*ret = 10 * *ret + (**s - '0');
-	}
-	return true;
-}
-
-/* Days from 1970-01-01 to a date of the Gregorian calendar. */
-static int64_t days_before(int year, int month, int day)
-{
-	int64_t y = month <= 2 ? year - 1 : year, era = y / 400, of_era = y - era * 400;
-	int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-
-	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719468;
-}
-
-/* RFC 3339 in UTC. */
-static bool parse_time(const char *s, int64_t *ret)
-{
-	int year, month, day, hour, minute, second, micro = 0, scale = 100000;
-
-	if (!take_digits(&s, 4, &year) || *s++ != '-' || !take_digits(&s, 2, &month) ||
-	    *s++ != '-' || !take_digits(&s, 2, &day) || *s++ != 'T' || !take_digits(&s, 2, &hour) ||
-	    *s++ != ':' || !take_digits(&s, 2, &minute) || *s++ != ':' ||
-	    !take_digits(&s, 2, &second))
-		return false;
-	if (*s == '.')
-		for (s++; isdigit((unsigned char)*s); s++, scale /= 10)
-			micro += scale * (*s - '0');
-	if (s[0] != 'Z' || s[1] || year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 ||
-	    hour > 23 || minute > 59 || second > 60)
-		return false;
-	*ret = ((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-	*ret = *ret * (int64_t)USEC_PER_SEC + micro;
-	return true;
 }
 
 /* --- what an event says of a guest */
@@ -212,7 +171,7 @@ static int read_event(struct reader *r, const json_t *data, struct cloudevent *e
 		return q;
 	if (!uuid_parse(id, e->id) || e->id[6] >> 4 != 7 || id[strcspn(id, "ABCDEF")])
 		return refuse(r, "'id' is not a UUID of version 7");
-	if (!parse_time(time, &e->time))
+	if (!rfc3339_parse_utc(time, &e->time))
 		return refuse(r, "'time' is not a time in UTC (RFC 3339)");
 	if (!hex_parse(epoch, e->epoch, 16))
 		return refuse(r, "'epoch' is not 32 hexadecimal digits");
@@ -271,7 +230,7 @@ static int read_status(struct reader *r, const json_t *data, struct cloudevent *
 	e->online = strcmp(status, "online") == 0;
 	if (!e->online && strcmp(status, "offline") != 0)
 		return refuse(r, "'status' is neither online nor offline");
-	if (time && !parse_time(time, &e->time))
+	if (time && !rfc3339_parse_utc(time, &e->time))
 		return refuse(r, "'time' is not a time in UTC (RFC 3339)");
 	if (epoch && !hex_parse(epoch, e->epoch, 16))
 		return refuse(r, "'epoch' is not 32 hexadecimal digits");

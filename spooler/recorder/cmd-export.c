@@ -148,10 +148,9 @@ int cmd_export(int argc, char **argv)
 	r = command_open(&c);
 	if (r == COMMAND_OK) {
 		command_print_json(json_pack("{s:i, s:o, s:o, s:o, s:s}", "virtspool-export", 1,
-					     "created",
-					     command_json_time((int64_t)now_usec(CLOCK_REALTIME)),
-					     "since", command_json_time(c.filter.since), "until",
-					     command_json_time(c.filter.until), "hosts",
+					     "created", json_time(now_usec(CLOCK_REALTIME)),
+					     "since", json_time((uint64_t)c.filter.since), "until",
+					     json_time((uint64_t)c.filter.until), "hosts",
 					     c.filter.host ? c.filter.host : "*"));
 		r = write_all(&c, &e);
 		if (r >= 0)

@@ -16,13 +16,13 @@ static void print_json(const struct query_guest *g)
 		migration = json_pack(
 			"{s:o, s:o, s:o, s:o, s:s}", "from", command_json_text(g->migration_from),
 			"to", command_json_text(g->migration_to), "begin",
-			command_json_time(g->migration_begin), "end",
-			command_json_time(g->migration_end), "outcome", g->migration_outcome);
+			json_time((uint64_t)g->migration_begin), "end",
+			json_time((uint64_t)g->migration_end), "outcome", g->migration_outcome);
 	command_print_json(json_pack(
 		"{s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "uuid", g->uuid, "name",
 		g->name, "driver", command_json_text(g->driver), "host", command_json_text(g->host),
-		"state", g->state, "since", command_json_time(g->since), "reason",
-		command_json_text(g->reason), "last_event", command_json_time(g->last_time),
+		"state", g->state, "since", json_time((uint64_t)g->since), "reason",
+		command_json_text(g->reason), "last_event", json_time((uint64_t)g->last_time),
 		"also_on", command_json_text(g->also_on), "migration", migration));
 }
 

@@ -25,8 +25,8 @@ static int on_hole(const struct query_hole *h, void *userdata)
 					     h->host, "epoch", h->epoch, "first",
 					     (json_int_t)h->first, "last", (json_int_t)h->last,
 					     "missing", (json_int_t)(h->last - h->first + 1),
-					     "found", command_json_time(h->found), "filled",
-					     command_json_time(h->filled), "state", state_of(h)));
+					     "found", json_time((uint64_t)h->found), "filled",
+					     json_time((uint64_t)h->filled), "state", state_of(h)));
 	} else {
 		if (o->shown == 0)
 			command_header(
@@ -53,7 +53,7 @@ static int on_reject(const struct query_reject *j, void *userdata)
 	if (o->command->json) {
 		command_print_json(
 			json_pack("{s:o, s:I, s:s, s:o, s:s, s:I, s:o}", "time",
-				  command_json_time(j->received), "times", (json_int_t)j->times,
+				  json_time((uint64_t)j->received), "times", (json_int_t)j->times,
 				  "topic", j->topic, "host", command_json_text(j->host), "reason",
 				  j->reason, "size", (json_int_t)j->size, "payload",
 				  json_stringn(j->payload, j->payload_size) ?: json_null()));

@@ -18,10 +18,10 @@ static void print_json(const struct query_host *h)
 {
 	command_print_json(json_pack(
 		"{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "host", h->name, "state",
-		state_of(h), "status_time", command_json_time(h->status_time), "last_seen",
-		command_json_time(h->seen), "last_event", command_json_time(h->last_time), "epoch",
-		command_json_text(h->epoch), "boot", command_json_text(h->boot), "sequence",
-		(json_int_t)h->sequence, "missing", (json_int_t)h->missing, "behind",
+		state_of(h), "status_time", json_time((uint64_t)h->status_time), "last_seen",
+		json_time((uint64_t)h->seen), "last_event", json_time((uint64_t)h->last_time),
+		"epoch", command_json_text(h->epoch), "boot", command_json_text(h->boot),
+		"sequence", (json_int_t)h->sequence, "missing", (json_int_t)h->missing, "behind",
 		(json_int_t)h->behind, "guests", (json_int_t)h->guests));
 }
 

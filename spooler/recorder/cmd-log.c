@@ -17,15 +17,14 @@ static void print_json(const struct query_event *e)
 {
 	json_t *event = json_loadb(e->payload, e->payload_size, 0, NULL);
 
-	command_print_json(
-		json_pack("{s:s, s:I, s:s, s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:o}", "id",
-			  e->id, "arrival", (json_int_t)e->arrival, "host", e->host, "time",
-			  command_json_time(e->time), "received", command_json_time(e->received),
-			  "uuid", command_json_text(e->guest), "driver", e->driver, "operation",
-			  e->operation, "reason", command_json_text(e->reason), "name",
-			  command_json_text(e->name), "epoch", e->epoch, "sequence",
-			  (json_int_t)e->sequence, "signature", cloudevent_signature(e->flags),
-			  "event", event ? event : json_null()));
+	command_print_json(json_pack(
+		"{s:s, s:I, s:s, s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:o}", "id",
+		e->id, "arrival", (json_int_t)e->arrival, "host", e->host, "time",
+		json_time((uint64_t)e->time), "received", json_time((uint64_t)e->received), "uuid",
+		command_json_text(e->guest), "driver", e->driver, "operation", e->operation,
+		"reason", command_json_text(e->reason), "name", command_json_text(e->name), "epoch",
+		e->epoch, "sequence", (json_int_t)e->sequence, "signature",
+		cloudevent_signature(e->flags), "event", event ? event : json_null()));
 }
 
 static void print_line(const struct query_event *e)
@@ -34,8 +33,8 @@ static void print_line(const struct query_event *e)
 	bool checked = strcmp(signature, "unchecked") != 0;
 	char when[32], note[128];
 
-	(void)snprintf(note, sizeof(note), "%.80s%s%s", e->reason, *e->reason && checked ? "  " : "",
-		       checked ? signature : "");
+	(void)snprintf(note, sizeof(note), "%.80s%s%s", e->reason,
+		       *e->reason && checked ? "  " : "", checked ? signature : "");
 	command_format_time(e->time, true, when);
 	command_cell(when, 23);
 	command_cell(e->host, 14);

@@ -252,8 +252,8 @@ static void print_entry_json(const struct entry *e)
 {
 	command_print_json(json_pack(
 		"{s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "id", e->id, "operation",
-		e->kind, "host", e->host, "begin", command_json_time(e->begun), "end",
-		command_json_time(e->ended), "seconds",
+		e->kind, "host", e->host, "begin", json_time((uint64_t)e->begun), "end",
+		json_time((uint64_t)e->ended), "seconds",
 		e->ended ? json_real((double)(e->ended - e->begun) / 1e6) : json_null(), "outcome",
 		e->outcome, "reason", command_json_text(e->reason), "from",
 		command_json_text(e->from), "to", command_json_text(e->to)));

@@ -299,19 +299,6 @@ void command_print_json(json_t *o)
 	json_decref(o);
 }
 
-json_t *command_json_time(int64_t usec)
-{
-	time_t t = (time_t)(usec / (int64_t)USEC_PER_SEC);
-	char date[32], text[48];
-	struct tm tm;
-
-	if (usec <= 0 || !gmtime_r(&t, &tm) ||
-	    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-		return json_null();
-	(void)snprintf(text, sizeof(text), "%s.%06dZ", date, (int)(usec % (int64_t)USEC_PER_SEC));
-	return json_string(text);
-}
-
 json_t *command_json_text(const char *s)
 {
 	return s && *s ? json_string(s) : json_null();

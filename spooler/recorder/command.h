@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "spooler/config/config.h"
+#include "spooler/base/json-time.h"
 #include "spooler/recorder/query.h"
 
 enum command_exit {
@@ -140,7 +141,6 @@ void command_last_cell(const char *text, unsigned used);
 void command_header(const char *line);
 /* Frees it. */
 void command_print_json(json_t *o);
-json_t *command_json_time(int64_t usec);  /* null for 0 */
 json_t *command_json_text(const char *s); /* null for "" */
 /* "2026-11-21 08:00:00" in local time, or "-" for 0; with_ms: ".250" as well. */
 void command_format_time(int64_t usec, bool with_ms, char ret[static 32]);

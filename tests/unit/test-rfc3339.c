@@ -52,7 +52,7 @@ static void reads(void **state)
 	static const struct {
 		const char *text;
 		bool good;
-		uint64_t usec;
+		int64_t usec;
 	} table[] = {
 		{"1970-01-01T00:00:00Z", true, 0},
 		{"2026-11-21T08:00:00.250Z", true, 1795248000250000},
@@ -60,6 +60,10 @@ static void reads(void **state)
 		{"2026-11-21T08:00:00", false, 0},
 		{"2026-11-21T08:00:00+01:00", false, 0},
 		{"2026-11-21 08:00:00Z", false, 0},
+		{"2028-02-29T23:59:59Z", true, 1835481599000000},
+		{"2026-13-01T00:00:00Z", false, 0},
+		{"2026-11-21T24:00:00Z", false, 0},
+		{"2026-11-21T08:00", false, 0},
 		{"1969-12-31T23:59:59Z", false, 0},
 		{"", false, 0},
 		{"now", false, 0},
@@ -67,10 +71,33 @@ static void reads(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-		uint64_t usec = 0;
+		int64_t usec = 0;
 
 		assert_int_equal(rfc3339_parse_utc(table[i].text, &usec), table[i].good);
 		assert_true(!table[i].good || usec == table[i].usec);
+	}
+}
+
+static void reads_an_offset(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t usec; /* -1: refused */
+	} table[] = {
+		{"2026-11-21T08:00:00.250Z", 1795248000250000},
+		{"2026-11-21T09:00:00.250+01:00", 1795248000250000},
+		{"2026-11-21T04:30:00.250-03:30", 1795248000250000},
+		{"2026-11-21T09:00:00+01", -1},
+		{"2026-11-21T09:00:00+01:00Z", -1},
+		{"2026-11-21T09:00:00", -1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+		int64_t usec = -1;
+
+		assert_int_equal(rfc3339_parse(table[i].text, &usec), table[i].usec >= 0);
+		assert_int_equal(usec, table[i].usec);
 	}
 }
 
@@ -88,6 +115,7 @@ int main(void)
 		cmocka_unit_test(writes_utc),
 		cmocka_unit_test(writes_local),
 		cmocka_unit_test(reads),
+		cmocka_unit_test(reads_an_offset),
 	};
 
 	return cmocka_run_group_tests_name("rfc3339", tests, use_zone, NULL);
