@@ -185,6 +185,11 @@ static void lose_in_hello(struct client *c)
 
 	if (!closed)
 		lose(c, CLIENT_LOSS_TRANSPORT, 0, "%s", error);
+	else if (transport_lacks_certificate(c->transport))
+		lose(c, CLIENT_LOSS_REFUSED, 0,
+		     "%s instead of a CONNACK; it asked for a client certificate (set "
+		     "tls.certificate_file and tls.key_file)",
+		     error);
 	else if (may_not_know)
 		lose(c, CLIENT_LOSS_REFUSED, 0,
 		     "%s instead of a CONNACK; it may not know MQTT 5 (set mqtt.version to 3.1.1), or "

@@ -30,6 +30,7 @@ struct tls {
 
 	gnutls_session_t session;
 	bool established, verified;
+	bool lacks_certificate;
 	char verify_error[424];
 	struct validity peer_validity;
 	char authorities[300]; /* of our certificate, if the server accepts others */
@@ -229,6 +230,11 @@ static int on_certificate_request(gnutls_session_t session, const gnutls_datum_t
 {
 	struct tls *s = gnutls_session_get_ptr(session);
 
+	s->lacks_certificate = !s->credentials->own_key;
+	if (s->lacks_certificate) {
+		*ret_n = 0;
+		return 0;
+	}
 	credentials_compare_authorities(s->credentials, accepted, n_accepted, s->authorities,
 					sizeof(s->authorities));
 	*ret_certificates = s->credentials->own;
@@ -264,7 +270,7 @@ static int session_start(struct tls *s)
 	if (r < 0)
 		return r;
 	gnutls_session_set_verify_function(s->session, on_certificate);
-	if (c->own_key)
+	if (c->certificates)
 		gnutls_certificate_set_retrieve_function2(c->certificates, on_certificate_request);
 	if (!is_address(s->name)) {
 		r = gnutls_server_name_set(s->session, GNUTLS_NAME_DNS, s->name, strlen(s->name));
@@ -466,6 +472,11 @@ void tls_describe(const struct tls *s, char *buf, size_t size)
 		       gnutls_protocol_get_name(gnutls_protocol_get_version(s->session)),
 		       s->credentials->psk ? "PSK, " : "",
 		       gnutls_cipher_get_name(gnutls_cipher_get(s->session)));
+}
+
+bool tls_lacks_certificate(const struct tls *s)
+{
+	return s->lacks_certificate;
 }
 
 struct validity tls_peer_validity(const struct tls *s)

@@ -52,5 +52,7 @@ void tls_bye(struct tls *s);
 
 /* "TLS1.3 (…cipher suite…)" */
 void tls_describe(const struct tls *s, char *buf, size_t size);
+/* The server asked for a certificate, and none is configured. Not every server insists. */
+bool tls_lacks_certificate(const struct tls *s);
 /* Of the peer's certificate; not known with a PSK. */
 struct validity tls_peer_validity(const struct tls *s);

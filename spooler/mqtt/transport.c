@@ -414,6 +414,11 @@ const char *transport_protocol(const struct transport *t)
 	return t->protocol;
 }
 
+bool transport_lacks_certificate(const struct transport *t)
+{
+	return t->tls && tls_lacks_certificate(t->tls);
+}
+
 struct validity transport_peer_validity(const struct transport *t)
 {
 	return t->tls ? tls_peer_validity(t->tls) : (struct validity){0};

@@ -51,6 +51,9 @@ const char *transport_peer(const struct transport *t);
 /* "TLS1.3 (…cipher suite…)" or "plain TCP" */
 const char *transport_protocol(const struct transport *t);
 
+/* The broker asked for a client certificate, and none is configured. Not every broker insists. */
+bool transport_lacks_certificate(const struct transport *t);
+
 /* Of the broker's certificate; not known without TLS, or with a PSK. */
 struct validity transport_peer_validity(const struct transport *t);
 

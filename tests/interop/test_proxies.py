@@ -54,7 +54,8 @@ def test_tls_that_ends_at_the_proxy_demands_a_certificate(bed, kind):
     bed.daemon.config["brokers"] = [proxy.url]
     del bed.daemon.config["tls"]["certificate_file"], bed.daemon.config["tls"]["key_file"]
     bed.daemon.start()
-    wait_until(lambda: "certificate" in bed.daemon.output().lower(), 30, bed.daemon.output)
+    bed.daemon.process.wait_output("client certificate", 30)
+    bed.daemon.process.wait_output("set tls.certificate_file and tls.key_file", 10)
     assert "connected to broker" not in bed.daemon.output()
 
 
