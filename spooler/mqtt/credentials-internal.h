@@ -34,8 +34,9 @@ struct credentials {
 	bool verify_chain; /* false: pins are given and no CA, so that the pins are the trust */
 	struct credential_file files[FILES_MAX];
 	unsigned n_files;
-	/* Our certificate for a server whatever authorities it says it accepts; NULL: a token's,
-	   which GnuTLS chooses itself. */
+	/* Our certificate for a server whatever authorities it says it accepts; NULL: there is
+	   none, or it is a token's, which GnuTLS chooses itself. */
+	bool from_token;
 	gnutls_pcert_st *own;
 	unsigned n_own;
 	gnutls_privkey_t own_key;

@@ -327,7 +327,8 @@ static int load_own(const struct config_tls *t, struct credentials *c, char **re
 		if (r < 0)
 			return r;
 	}
-	if (is_uri(t->certificate_file) || is_uri(t->key_file))
+	c->from_token = is_uri(t->certificate_file) || is_uri(t->key_file);
+	if (c->from_token)
 		return load_own_from_token(t, c, password.data, ret_error);
 	r = load_own_from_files(t, c, password.data, ret_error);
 	return r < 0 ? r : keep_own(c);

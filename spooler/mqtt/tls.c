@@ -270,7 +270,7 @@ static int session_start(struct tls *s)
 	if (r < 0)
 		return r;
 	gnutls_session_set_verify_function(s->session, on_certificate);
-	if (c->certificates)
+	if (c->certificates && !c->from_token)
 		gnutls_certificate_set_retrieve_function2(c->certificates, on_certificate_request);
 	if (!is_address(s->name)) {
 		r = gnutls_server_name_set(s->session, GNUTLS_NAME_DNS, s->name, strlen(s->name));
