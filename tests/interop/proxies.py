@@ -49,10 +49,10 @@ class Haproxy(Proxy):
         pem.write_text(self.certs.pem("broker").read_text() + self.certs.key("broker").read_text())
         tls = f" ssl crt {pem} ca-file {self.certs.ca} verify required" if self.terminate else ""
         header = " send-proxy-v2" if self.protocol else ""
+        # A broker that reads the PROXY protocol takes a look without it for an attack.
+        check = "" if self.protocol else " check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions"
         servers = "\n".join(
-            f"  server s{i} 127.0.0.1:{b.port} check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions{header}"
-            f"{' backup' if i else ''}"
-            for i, b in enumerate(self.brokers)
+            f"  server s{i} 127.0.0.1:{b.port}{check}{header}{' backup' if i else ''}" for i, b in enumerate(self.brokers)
         )
         (self.directory / "haproxy.cfg").write_text(f"""
 defaults
@@ -62,7 +62,7 @@ defaults
   timeout server {self.idle}s
 listen mqtt
   bind 127.0.0.1:{self.port}{tls}
-{servers if len(self.brokers) > 1 or not self.protocol else servers.replace(" check inter 200ms fall 1 rise 1", "").replace(" on-marked-down shutdown-sessions", "")}
+{servers}
 """)
         return [tool("haproxy"), "-db", "-f", self.directory / "haproxy.cfg"]
 
