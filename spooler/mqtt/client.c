@@ -29,7 +29,7 @@
 #include "spooler/mqtt/client.h"
 #include "spooler/mqtt/connect.h"
 #include "spooler/mqtt/held.h"
-#include "spooler/mqtt/in-flight.h"
+#include "spooler/mqtt/publishes.h"
 #include "spooler/mqtt/inbound.h"
 #include "spooler/mqtt/outbound.h"
 #include "spooler/mqtt/packet.h"
@@ -93,7 +93,7 @@ struct client {
 	size_t n_filters;
 	bool suback;
 
-	struct in_flight in_flight;
+	struct publishes publishes;
 	bool was_full;	   /* the user has seen no room since `writable` */
 	size_t hello_size; /* of the CONNECT */
 	char *content_type;
@@ -134,12 +134,12 @@ static uint64_t loop_usec(const struct client *c)
    daemon is woken by nothing but keep-alives. */
 static void set_timer(struct client *c)
 {
-	uint64_t next = timeouts_next(&c->timeouts, c->in_flight.n > 0);
+	uint64_t next = timeouts_next(&c->timeouts, c->publishes.n > 0);
 
 	if (!c->timer || (c->state != HELLO && c->state != READY) || next == UINT64_MAX)
 		return;
 	if (c->timer_set && c->timer_set <= next &&
-	    (c->in_flight.n > 0 || next - c->timer_set < USEC_PER_SEC))
+	    (c->publishes.n > 0 || next - c->timer_set < USEC_PER_SEC))
 		return;
 	if (sd_event_source_set_time(c->timer, next) < 0 ||
 	    sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
@@ -296,7 +296,7 @@ static void on_publish(struct mosquitto *m, void *userdata, int mid, int reason_
 	unsigned code = c->codes[(uint16_t)mid] ? c->codes[(uint16_t)mid] : (unsigned)reason_code;
 
 	c->codes[(uint16_t)mid] = 0;
-	if (in_flight_answer(&c->in_flight, mid, code))
+	if (publishes_answer(&c->publishes, mid, code))
 		timeouts_oldest(&c->timeouts, c->timeouts.last_in);
 }
 
@@ -349,7 +349,7 @@ static int open_bridge(struct client *c, char *why, size_t size)
 {
 	int r;
 
-	r = connect_new(&c->options, c->in_flight.size, c, &c->mosq, why, size);
+	r = connect_new(&c->options, c->publishes.size, c, &c->mosq, why, size);
 	if (r < 0)
 		return r;
 	mosquitto_connect_v5_callback_set(c->mosq, on_connect);
@@ -539,12 +539,12 @@ static bool to_broker(struct client *c)
 
 static void report_answers(struct client *c)
 {
-	const struct in_flight_answer *a = c->in_flight.answers;
+	const struct publishes_answer *a = c->publishes.answers;
 
-	for (unsigned i = 0; i < c->in_flight.n_answers && !c->closed; i++)
+	for (unsigned i = 0; i < c->publishes.n_answers && !c->closed; i++)
 		if (c->handlers.acknowledged)
 			c->handlers.acknowledged(c, a[i].mid, a[i].reason_code, c->userdata);
-	c->in_flight.n_answers = 0;
+	c->publishes.n_answers = 0;
 }
 
 static void check_connack(struct client *c)
@@ -594,7 +594,7 @@ static void report_subscribed(struct client *c)
 
 static void report(struct client *c)
 {
-	bool answered = c->in_flight.n_answers > 0;
+	bool answered = c->publishes.n_answers > 0;
 
 	check_connack(c);
 	report_answers(c);
@@ -672,7 +672,7 @@ static void client_free(struct client *c)
 	free_filters(c);
 	held_release(&c->held);
 	free(c->content_type);
-	in_flight_release(&c->in_flight);
+	publishes_release(&c->publishes);
 	sd_event_unref(c->loop);
 	free(c);
 }
@@ -724,7 +724,7 @@ static void lose_by_timeout(struct client *c, enum timeout timeout)
 	else if (timeout == TIMEOUT_PUBACK)
 		lose(c, CLIENT_LOSS_TIMEOUT, 0,
 		     "%s: no PUBACK within %llu s, %u messages in flight", peer(c),
-		     (unsigned long long)(t->puback_us / USEC_PER_SEC), c->in_flight.n);
+		     (unsigned long long)(t->puback_us / USEC_PER_SEC), c->publishes.n);
 	else
 		lose(c, CLIENT_LOSS_TIMEOUT, 0,
 		     "%s: no answer to the keep-alive ping within %llu s", peer(c),
@@ -738,7 +738,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 	c->timer_set = 0;
 	if (c->state == HELLO || c->state == READY)
-		timeout = timeouts_check(&c->timeouts, c->in_flight.n > 0, loop_usec(c));
+		timeout = timeouts_check(&c->timeouts, c->publishes.n > 0, loop_usec(c));
 	if (timeout != TIMEOUT_NONE)
 		lose_by_timeout(c, timeout);
 	run(c);
@@ -776,7 +776,7 @@ static int client_init(struct client *c)
 	c->inbound.v5 = q->version == 5;
 	c->inbound.codes = c->codes;
 	c->outbound.hold = c->options.hold;
-	r = in_flight_init(&c->in_flight, c->window);
+	r = publishes_init(&c->publishes, c->window);
 	if (r < 0)
 		return r;
 	r = loop_add_turn(c->loop, &c->kick, on_kick, c);
@@ -878,9 +878,9 @@ unsigned client_room(const struct client *c)
 {
 	if (c->state != READY || c->mosq_gone || c->closed)
 		return 0;
-	if (c->in_flight.bytes >= IN_FLIGHT_BYTES || mosquitto_want_write(c->mosq))
+	if (c->publishes.bytes >= IN_FLIGHT_BYTES || mosquitto_want_write(c->mosq))
 		return 0;
-	return in_flight_room(&c->in_flight, c->window);
+	return publishes_room(&c->publishes, c->window);
 }
 
 /* The same content type comes with every event: its property is made once. */
@@ -946,7 +946,7 @@ int client_publish(struct client *c, const char *topic, const void *payload, siz
 		     peer(c), strerror(-r));
 	if (r < 0)
 		return r;
-	if (in_flight_add(&c->in_flight, mid, size))
+	if (publishes_add(&c->publishes, mid, size))
 		timeouts_oldest(&c->timeouts, loop_usec(c));
 	if (client_room(c) == 0)
 		c->was_full = true;

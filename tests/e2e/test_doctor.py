@@ -164,20 +164,30 @@ def test_doctor_of_what_lies_in_the_spool(bed):
     assert grade == "warning" and "until the clock has caught up" in how
 
 
-def test_doctor_of_space(bed):
-    """A disk that is nearly full, has nearly no inodes, is read-only."""
+def small_disk(bed, options):
+    """A spool on a tmpfs of its own: (the namespaces, the disk, a function that asks doctor for its findings)."""
     if os.geteuid() != 0:
         missing("root is needed for a disk of one's own")
     bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
     box = Namespaces(bed.directory, mount=True)
     disk = Disk(bed.directory, box)
-    disk.tmpfs("size=4m,nr_inodes=200")
+    disk.tmpfs(options)
 
-    def space():
+    def findings():
         command = [*box.prefix, program("virtspool"), "doctor", "--json", "-c", bed.daemon.config_file]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **disk.environment}
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
-        (finding,) = [f for f in map(json.loads, done.stdout.splitlines()) if f["check"] == "space"]
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return box, disk, findings
+
+
+def test_doctor_of_space(bed):
+    """A disk that is nearly full, has nearly no inodes, is read-only."""
+    box, disk, findings = small_disk(bed, "size=4m,nr_inodes=200")
+
+    def space():
+        (finding,) = [f for f in findings() if f["check"] == "space"]
         return finding
 
     assert space()["grade"] == "ok"
@@ -388,18 +398,10 @@ def test_doctor_names_what_the_broker_refuses(bed):
 
 def test_doctor_writes_to_the_spool(bed):
     """A read-only spool is found by writing, and reported once."""
-    if os.geteuid() != 0:
-        missing("root is needed for a disk of one's own")
-    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
-    box = Namespaces(bed.directory, mount=True)
-    disk = Disk(bed.directory, box)
-    disk.tmpfs("size=4m")
+    box, disk, findings = small_disk(bed, "size=4m")
 
     def written():
-        command = [*box.prefix, program("virtspool"), "doctor", "--json", "-c", bed.daemon.config_file]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **disk.environment}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
-        (finding,) = [f for f in map(json.loads, done.stdout.splitlines()) if "a file was written" in f["text"] or "cannot write" in f["text"]]
+        (finding,) = [f for f in findings() if "a file was written" in f["text"] or "cannot write" in f["text"]]
         return finding
 
     assert written()["grade"] == "ok" and not list(disk.path("tmp").iterdir())

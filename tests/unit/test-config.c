@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "spooler/config/config.h"
+#include "tests/unit/source-file.h"
 
 #define B "brokers: [mqtts://b]\n"
 
@@ -494,23 +495,6 @@ static void relative_secret_without_credentials(void **state)
 }
 
 /* --- the example and the manual */
-
-static char *file_of_source(const char *name)
-{
-	const char *srcdir = getenv("srcdir");
-	char path[4096], *text = NULL;
-	size_t size = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
-	f = fopen(path, "r");
-	if (!f)
-		fail_msg("cannot open '%s'", path);
-	if (getdelim(&text, &size, 0, f) < 0)
-		fail_msg("cannot read '%s'", path);
-	fclose(f);
-	return text;
-}
 
 /* Calls f for each key of the table with its path and its default. */
 static void for_each_key_of(enum config_program program,

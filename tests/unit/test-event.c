@@ -15,6 +15,7 @@
 
 #include "spooler/event/event.h"
 #include "spooler/base/utf8.h"
+#include "tests/unit/source-file.h"
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 #define ID "01990a3c-7bbd-7123-8123-0123456789ab"
@@ -464,23 +465,6 @@ static void status(void **state)
 }
 
 /* --- the manual and the schema */
-
-static char *file_of_source(const char *name)
-{
-	const char *srcdir = getenv("srcdir");
-	char path[4096], *text = NULL;
-	size_t size = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
-	f = fopen(path, "r");
-	if (!f)
-		fail_msg("cannot open '%s'", path);
-	if (getdelim(&text, &size, 0, f) < 0)
-		fail_msg("cannot read '%s'", path);
-	fclose(f);
-	return text;
-}
 
 /* The example in virtspool-events(7) is what is published. */
 static void manual_example(void **state)

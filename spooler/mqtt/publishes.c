@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* in-flight - see in-flight.h. */
+/* publishes - see publishes.h. */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "spooler/mqtt/in-flight.h"
+#include "spooler/mqtt/publishes.h"
 
-int in_flight_init(struct in_flight *f, unsigned size)
+int publishes_init(struct publishes *f, unsigned size)
 {
 	f->ring = calloc(size, sizeof(*f->ring));
 	f->answers = calloc(size, sizeof(*f->answers));
@@ -13,35 +13,35 @@ int in_flight_init(struct in_flight *f, unsigned size)
 	return f->ring && f->answers ? 0 : -ENOMEM;
 }
 
-void in_flight_release(struct in_flight *f)
+void publishes_release(struct publishes *f)
 {
 	free(f->ring);
 	free(f->answers);
-	*f = (struct in_flight){0};
+	*f = (struct publishes){0};
 }
 
-unsigned in_flight_room(const struct in_flight *f, unsigned window)
+unsigned publishes_room(const struct publishes *f, unsigned window)
 {
 	unsigned room = f->n < window ? window - f->n : 0;
 
 	return room < f->size - f->length ? room : f->size - f->length;
 }
 
-bool in_flight_add(struct in_flight *f, int mid, size_t size)
+bool publishes_add(struct publishes *f, int mid, size_t size)
 {
 	bool oldest = f->n == 0;
 
 	f->ring[(f->head + f->length) % f->size] =
-		(struct in_flight_publish){.mid = mid, .size = (uint32_t)size};
+		(struct publishes_entry){.mid = mid, .size = (uint32_t)size};
 	f->length++;
 	f->n++;
 	f->bytes += size;
 	return oldest;
 }
 
-static struct in_flight_publish *find(struct in_flight *f, int mid)
+static struct publishes_entry *find(struct publishes *f, int mid)
 {
-	struct in_flight_publish *p;
+	struct publishes_entry *p;
 
 	for (unsigned i = 0; i < f->length; i++) {
 		p = &f->ring[(f->head + i) % f->size];
@@ -51,9 +51,9 @@ static struct in_flight_publish *find(struct in_flight *f, int mid)
 	return NULL;
 }
 
-bool in_flight_answer(struct in_flight *f, int mid, unsigned reason_code)
+bool publishes_answer(struct publishes *f, int mid, unsigned reason_code)
 {
-	struct in_flight_publish *p = find(f, mid);
+	struct publishes_entry *p = find(f, mid);
 	bool moved = false;
 
 	if (!p)
@@ -62,7 +62,7 @@ bool in_flight_answer(struct in_flight *f, int mid, unsigned reason_code)
 	f->n--;
 	f->bytes -= p->size;
 	f->answers[f->n_answers++] =
-		(struct in_flight_answer){.mid = mid, .reason_code = reason_code};
+		(struct publishes_answer){.mid = mid, .reason_code = reason_code};
 	for (; f->length > 0 && f->ring[f->head].answered; f->length--, moved = true)
 		f->head = (f->head + 1) % f->size;
 	return moved;
