@@ -4,10 +4,13 @@
 import json
 import os
 import re
+import subprocess
 import time
 from collections import Counter
 
-from lib import Namespaces, Process, program, schema, wait_until
+import pytest
+
+from lib import Hook, Namespaces, Process, program, schema, wait_until
 from lib.disk import Disk
 from lib.programs import sanitized, tool
 
@@ -32,7 +35,7 @@ def test_large_backlog(bed):
     box = Namespaces(bed.directory, mount=True)
     disk = Disk(bed.directory, box)
     disk.tmpfs("size=6g,nr_inodes=0")
-    box.run(program("tests/faults/make-records"), disk.point / "new", BACKLOG)
+    subprocess.run([*box.prefix, program("tests/faults/make-records"), disk.point / "new", str(BACKLOG)], check=True)
     bed.broker.log_type = "subscribe"
     bed.broker.persistent = False
     bed.broker.start()
@@ -58,3 +61,41 @@ def test_large_backlog(bed):
     assert [schema.errors(json.loads(line)) for line in some] == [[]] * len(some), "and by the schema, all alike"
     assert peak <= MEMORY_KIB or sanitized("virtspoold"), f"{peak} KiB"
     assert len(os.listdir(disk.path("sent"))) == BACKLOG
+
+
+@pytest.mark.skipif(BACKLOG < 300000, reason="VIRTSPOOL_BACKLOG is less than 300000, and takes minutes then")
+def test_large_backlog_on_a_read_only_disk(bed):
+    """More than there is room for (QUEUE_STUCK_MAX): memory is bounded, the emergency spool goes on, and so does the rest later."""
+    box = Namespaces(bed.directory, mount=True)
+    disk = Disk(bed.directory, box)
+    disk.tmpfs("size=6g,nr_inodes=0")
+    subprocess.run([*box.prefix, program("tests/faults/make-records"), disk.point / "new", str(BACKLOG)], check=True)
+    box.run("mount", "-o", "remount,ro", disk.point)
+    bed.broker.log_type = "subscribe"
+    bed.broker.persistent = False
+    bed.broker.start()
+    received = bed.directory / "received"
+    bed.spool = disk
+    hook = Hook(disk)
+    hook.prefix = box.prefix
+    daemon = bed.daemon
+    daemon.prefix = box.prefix
+    daemon.config["log"] = {"level": "info"}
+    collect(bed, received)
+
+    def arrived(text=b"\n"):
+        return received.read_bytes().count(text)
+
+    daemon.start()
+    wait_until(lambda: "no more events are taken" in (daemon.status().get("spool_error") or ""), 900, daemon.status, 0.5)
+    for _ in range(20):
+        hook("started", domain="in-memory")
+    wait_until(lambda: arrived(b"in-memory") >= 20, 60, "the emergency spool goes on", 0.5)
+    assert arrived() < BACKLOG and len(os.listdir(disk.path("new"))) == BACKLOG
+    assert daemon.output().count("cannot remove") == 1, "the log says so once"
+    box.run("mount", "-o", "remount,rw", disk.point)
+    wait_until(lambda: not os.listdir(disk.path("new")), 900, lambda: f"{len(os.listdir(disk.path('new')))} wait", 0.5)
+    wait_until(lambda: len({m.group(1) for m in EVENT.finditer(received.read_bytes())}) >= BACKLOG, 60, "all are there", 1)
+    sequences = [int(m.group(2)) for m in EVENT.finditer(received.read_bytes())]
+    assert sorted(sequences) == list(range(1, BACKLOG + 1)), "each, once"
+    assert daemon.process.memory_kib("VmHWM") <= MEMORY_KIB or sanitized("virtspoold")
