@@ -197,6 +197,27 @@ static bool exists(const struct init *x, const char *name)
 	return path && access(path, F_OK) == 0;
 }
 
+/* A copy of a configuration that is shipped as an example, or NULL. */
+static char *example_new(const char *name)
+{
+	for (size_t i = 0; i < examples_n; i++)
+		if (strcmp(examples[i].path, name) == 0)
+			return strndup((const char *)examples[i].data, examples[i].size);
+	return NULL;
+}
+
+/* There is a recorder.yaml that somebody has written, and not only the package. */
+static bool is_configured(const struct init *x)
+{
+	_cleanup_free_ char *path = path_of(x, "recorder.yaml"), *text = NULL, *example = NULL;
+
+	if (!exists(x, "recorder.yaml"))
+		return false;
+	text = path ? read_file(path) : NULL;
+	example = example_new("recorder.yaml");
+	return !text || !example || strcmp(text, example) != 0;
+}
+
 /* --- questions */
 
 /* An answer from the terminal, or the fallback; to be freed. */
@@ -411,7 +432,7 @@ static int make_recorder(const struct init *x)
 
 	if (r == EX_OK)
 		r = write_file(x, "ca.pem", authority_certificate(x->authority), 0644, 0);
-	if (r != EX_OK || exists(x, "recorder.yaml"))
+	if (r != EX_OK || is_configured(x))
 		return r;
 	r = text ? write_file(x, "recorder.yaml", text, 0644, 0) : EX_OSERR;
 	if (r == EX_OK)
@@ -425,7 +446,7 @@ static int read_recorder(struct init *x)
 	_cleanup_free_ char *path = path_of(x, "recorder.yaml");
 	struct config *c = NULL;
 
-	if (!path || !exists(x, "recorder.yaml"))
+	if (!path || !is_configured(x))
 		return ask_broker(x);
 	if (config_load_for(CONFIG_RECORDER, path, stderr, &c) < 0)
 		return EX_CONFIG;
@@ -525,16 +546,10 @@ static const struct {
 /* The admin may have edited one that is there. */
 static int make_example(const struct init *x)
 {
-	_cleanup_free_ char *name = NULL, *text = NULL;
+	_cleanup_free_ char *name = NULL, *text = example_new(brokers[x->kind].example);
 
-	if (asprintf(&name, "broker/%s", brokers[x->kind].example) < 0)
+	if (!text || asprintf(&name, "broker/%s", brokers[x->kind].example) < 0)
 		return EX_OSERR;
-	for (size_t i = 0; i < broker_examples_n; i++)
-		if (strcmp(broker_examples[i].path, brokers[x->kind].example) == 0)
-			text = strndup((const char *)broker_examples[i].data,
-				       broker_examples[i].size);
-	if (!text)
-		return EX_SOFTWARE;
 	return exists(x, name) ? EX_OK : write_file(x, name, text, 0644, 0);
 }
 
@@ -676,7 +691,7 @@ static int ask_hosts(struct init *x)
 
 static int make_all(struct init *x)
 {
-	bool first = !exists(x, "recorder.yaml");
+	bool first = !is_configured(x);
 	int r = read_recorder(x);
 
 	if (r == EX_OK)

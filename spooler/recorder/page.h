@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* page - files as bytes in the program, made by scripts/embed: those of spooler/recorder/page/ with
-   the API's description (page-data.c), and examples of etc/brokers (broker-examples.c). */
+   the API's description (page-data.c), and examples of configurations (examples.c). */
 #pragma once
 
 #include <stddef.h>
@@ -15,8 +15,8 @@ struct page_file {
 
 extern const struct page_file page_files[];
 extern const size_t page_files_n;
-extern const struct page_file broker_examples[];
-extern const size_t broker_examples_n;
+extern const struct page_file examples[];
+extern const size_t examples_n;
 
 /* The file of this path, or NULL. */
 const struct page_file *page_find(const char *path);

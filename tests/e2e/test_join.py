@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import stat
 import subprocess
 import time
@@ -67,8 +68,8 @@ def test_a_host_with_an_rsa_key_gets_a_key_for_signatures(site, bed):
     assert "events of host node1 are signed" in done.stdout and mode(site.host / "sign.key") == 0o640
     assert tls in site.config.read_text() and "  xml: true\n" in site.config.read_text()
     bed.hook("started")
-    subscriber.wait_for(1)
-    (signed,) = [m.payload for m in subscriber.messages if b'"operation":"started"' in m.payload]
+    started = lambda: [m.payload for m in subscriber.messages if b'"operation":"started"' in m.payload]
+    (signed,) = wait_until(started, 20, "the event arrives, after join's probe")
     assert verify(signed, (site.host / "sign.pem").read_bytes())
 
 
@@ -80,6 +81,18 @@ def test_join_can_sign(site, bed):
     done = bed.run("virtspool", "config", "--config", site.config)
     assert re.search(r"^ +sign: true$", done.stdout, re.M) and "sign_key_file: " + str(site.host) not in done.stdout
     assert bed.run("virtspoold", "--check-config", "-c", site.config).returncode == 0
+
+
+def test_the_packages_configuration_is_an_example(site):
+    """What the package installs names files that do not exist; init takes its place, and keeps what an admin wrote."""
+    shutil.copy(ROOT / "etc/recorder.yaml", site.mgmt / "recorder.yaml")
+    done = site.init("--broker", site.broker_url, "node1")
+    assert "systemctl enable --now virtspool-recorder" in done.stdout
+    text = (site.mgmt / "recorder.yaml").read_text()
+    assert site.broker_url in text
+    (site.mgmt / "recorder.yaml").write_text(text + "retention: 3d\n")
+    site.init("node2")
+    assert (site.mgmt / "recorder.yaml").read_text() == text + "retention: 3d\n"
 
 
 def test_secrets_are_closed(site):
