@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from lib import Behaviour, Process, free_port, wait_until
 from lib.namespaces import Namespaces
-from lib.programs import missing, program, tool
+from lib.programs import program, tool
 from lib.token import Token
 from lib.waiting import PATIENCE
 from lib.watch import Watch
