@@ -189,8 +189,12 @@ static void take_verdict(const struct store *s, struct item *e, const struct ver
 {
 	e->learned = v->learned;
 	e->verification = v->result;
-	if (v->is_status)
+	if (v->is_status) {
+		/* A report is not signed: it must not say that a hole is the host's. */
+		if (s->verified_only)
+			e->event.n_lost = 0;
 		return;
+	}
 	e->judged = true;
 	e->event.flags |= v->result == VERIFICATION_UNSIGNED ? EVENT_UNSIGNED : EVENT_SIGNED;
 	if (v->result == VERIFICATION_VERIFIED)

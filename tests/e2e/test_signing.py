@@ -10,12 +10,13 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
-from lib import wait_until
+from lib import Hook, Spool, wait_until
 from lib.browser import Browser
 from lib.programs import ROOT
 from lib.token import Token
@@ -328,6 +329,87 @@ def test_watch_shows_what_is_verified(bed):
 def get(recorder, path):
     with urllib.request.urlopen(f"{recorder.url}/{path}", timeout=10) as answer:
         return answer.read().decode()
+
+
+@pytest.fixture
+def between(bed):
+    """
+    The host's broker, and the recorder's, which passes on what this test wants: (messages of host and node2, publish,
+    recorder). Of each host: its status, and five events.
+    """
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    sign(bed)
+    other = bed.new_daemon("daemon2", spool=Spool(bed.directory / "node2"), certificate=bed.certs.client("node2"))
+    other.config["host"] = "node2"
+    other.config["events"] = {"sign": True}
+    other.config["mqtt"]["status_topic"] = "virtspool/v1/{host}/status"
+    for n, daemon in enumerate((bed.daemon, other)):
+        daemon.start()
+        Hook(daemon.spool).start("web1")
+        Hook(daemon.spool).stop("web1")
+        subscriber.wait_for(5 * n + 5)
+    by_host = [[m for m in subscriber.messages if f"/{host}/" in m.topic] for host in ("host", "node2")]
+    evil = bed.new_broker("evil").start()
+    recorder = bed.recorder(brokers=[evil])
+    recorder.config["verify"] = "required"
+    recorder.start()
+    client = bed.subscriber(evil, topic="none").client
+    yield *by_host, lambda topic, payload: client.publish(topic, payload, qos=1).wait_for_publish(10), recorder
+
+
+def test_a_broker_that_lies_to_the_recorder(between):
+    """Each thing that it can do is reported for what it is, and changes nothing."""
+    host, node2, publish, recorder = between
+    status, events = host[0], [m for m in host if b"dssematerial" in m.payload]
+    publish(status.topic, status.payload)
+    publish(node2[0].topic, node2[0].payload)
+    third, second, topic = events[2], events[1], events[2].topic
+    for m in (events[4], events[0], events[3], second):  # in another order, and without the third
+        publish(m.topic, m.payload)
+    recorder.wait_for(4)
+    publish(second.topic, second.payload)  # an old one again
+    filling = json.loads(third.payload)["sequence"]
+    lost = json.dumps({**json.loads(status.payload), "id": "01990a3c-7bbd-7123-8123-0123456789ab"}, separators=(",", ":"))
+    lost = lost[:-2] + f',"lost":[{{"first":3,"last":3,"epoch":"{json.loads(third.payload)["epoch"]}"}}]}}}}'
+    publish(status.topic, lost)  # "it never reached the host's spool"
+    lies = {
+        "changed after it was signed": [
+            *(lie for name, lie in forgeries(third.payload, second.payload).items() if name not in ("time", "rubbish", "an extension more")),
+            changed(third.payload, time=(datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()[:26] + "Z"),
+            changed(second.payload, id=json.loads(third.payload)["id"], sequence=filling),  # another event for the hole
+        ],
+        "not signed": [changed(third.payload, added="x")],
+        "the certificate was not valid at the event's time": [forgeries(third.payload, second.payload)["time"]],
+        "not an envelope": [changed(third.payload, dssematerial="AAAA")],
+        "it carries no signature": [changed(third.payload, dssematerial=None)],
+        "no certificate of its host has this key": [changed(third.payload, dssematerial=json.loads(node2[2].payload)["dssematerial"])],
+        "another host": [changed(third.payload, source="/virtspool/node2")],
+    }
+    moved = (third.topic.replace("/host/", "/node2/"), third.payload)  # to another host's topic
+    for reason in lies:
+        for lie in lies[reason]:
+            publish(topic, lie)
+    publish(*moved)
+    publish(moved[0], changed(third.payload, source="/virtspool/node2").replace(b'"host":"host"', b'"host":"node2"'))
+    expected = {reason: len(lies[reason]) for reason in lies}
+    expected["another host"] += 1
+    expected["no certificate of its host has this key"] += 1
+    reasons = lambda: [r[0] for r in recorder.sql("SELECT reason FROM rejects")]  # noqa: E731
+    wait_until(lambda: len(reasons()) == sum(expected.values()), 20, lambda: "\n".join(sorted(reasons())))
+    assert {k: sum(k in r for r in reasons()) for k in expected} == expected, sorted(reasons())
+    forged = sum(r.startswith("forged: ") for r in reasons())
+    metrics = get(recorder, "metrics")
+    assert f'signatures_total{{result="forged"}} {forged}\n' in metrics
+    assert 'signatures_total{result="unsigned"} 1\n' in metrics and 'signatures_total{result="unknown"} 2\n' in metrics
+    assert "virtspool_recorder_duplicates_total 1\n" in metrics, "the one that was sent twice"
+    # Its order is the host's again, and the third is missed, whatever was sent in its place.
+    assert recorder.ids() == [json.loads(m.payload)["id"] for m in events if m is not third]
+    (hole,) = recorder.rows("holes")
+    assert (hole["first"], hole["last"], hole["state"]) == (3, 3, "open")
+    publish(third.topic, third.payload)
+    recorder.wait_for(5)
+    wait_until(lambda: recorder.rows("holes") == [], 10, "the true one fills it")
 
 
 def test_the_page_shows_what_is_signed(bed):
