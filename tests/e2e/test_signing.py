@@ -6,6 +6,7 @@ of key, and the certificate comes with the host's status.
 
 import base64
 import json
+import signal
 import ssl
 import subprocess
 import time
@@ -475,6 +476,66 @@ def test_the_recorder_takes_no_forgery(bed, mode):
     assert [(p["host"], p["count"]) for p in problems if p["kind"] == "event-forged"] == [("host", len(lies))]
     assert recorder.command("log").stdout.count(" verified\n") == 2
     recorder.stop()
+
+
+def test_keys_change_end_and_are_revoked_in_the_middle_of_a_stream(bed):
+    """What was signed while a certificate counted still verifies, in the store, in the queue and years later."""
+    certs = bed.certs
+    bed.broker.start()
+    recorder = bed.recorder()
+    recorder.config["verify"] = "required"
+    recorder.config["tls"]["crl_file"] = crl = certs.crl("none")
+    recorder.start()
+    subscriber = bed.subscriber()
+    keys = {name: certs.signing_key(name) for name in ("host-first", "host-second")}
+    keys["host-renewed"] = certs.signing_key("host-renewed", key="host-second")
+    keys["host-ended"] = certs.signing_key("host-ended", end=-60)
+    n = 0
+
+    def report(name):
+        """One event signed with this key; its payload."""
+        nonlocal n
+        sign(bed, *keys[name])
+        if bed.daemon.process and bed.daemon.process.running:
+            bed.daemon.reload()
+            wait_until(lambda: certificate_of_status(subscriber) == pem_of(keys[name][1]), 15, "the new certificate is reported")
+        else:
+            bed.daemon.start()
+        bed.hook("started")
+        n += 1
+        subscriber.wait_for(n)
+        bed.spool.wait_empty()
+
+    def rejected():
+        return [r[0] for r in recorder.sql("SELECT reason FROM rejects")]
+
+    report("host-first")
+    recorder.wait_for(1)
+    recorder.stop()  # the next wait in its session, with keys that it does not know yet
+    report("host-second")
+    report("host-renewed")
+    recorder.start()
+    assert len(recorder.wait_for(3)) == 3 and rejected() == []
+    report("host-ended")
+    wait_until(lambda: rejected() == ["forged: the certificate was not valid at the event's time"], 10, rejected)
+    begin = int(time.time())
+    wait_until(lambda: time.time() > begin + 1, 5, "the revocation is later than the events")
+    crl.write_bytes(certs.crl("some", "host-second", "host-renewed").read_bytes())
+    recorder.process.signal(signal.SIGHUP)
+    wait_until(lambda: "loaded configuration and certificates" in recorder.output(), 10, recorder.output)
+    report("host-second")
+    wait_until(lambda: len(rejected()) == 2, 10, rejected)
+    assert rejected()[1] == "forged: the certificate was revoked before the event's time"
+    report("host-first")
+    recorder.wait_for(4)
+    evidence = bed.directory / "evidence"
+    evidence.write_text(recorder.command("export", options=["-c", recorder.config_file]).stdout)
+    done = bed.run("virtspool-recorder", "verify", "--cafile", certs.ca, "--crlfile", crl, evidence)
+    assert "4 verified, 0 unsigned, 0 unknown, 0 forged" in done.stdout, done
+
+
+def pem_of(file):
+    return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(file.read_text())).encode()
 
 
 def test_an_export_is_evidence(bed):
