@@ -16,12 +16,12 @@ const digest = (parts) => sha256(Buffer.concat(parts.map(sha256))).toString("bas
 function verified(payload, certificate) {
   const event = JSON.parse(payload), envelope = JSON.parse(Buffer.from(event.dssematerial, "base64"));
   const signed = Buffer.from(envelope.payload, "base64"), [signature] = envelope.signatures;
-  const { core, ext, signedextattrs: names } = JSON.parse(signed), raw = Buffer.from(signature.sig, "base64");
+  const { core, ext, signedextattrs: names = [] } = JSON.parse(signed), raw = Buffer.from(signature.sig, "base64");
   const counted = (n) => (event[n] && n.endsWith("time") ? event[n].slice(0, 19) + "Z" : String(event[n] ?? ""));
   const data = payload.slice(payload.indexOf(',"data":') + 8, -1);
   const others = Object.keys(event).filter((n) => !CORE.includes(n) && n !== "data" && n !== "dssematerial");
   const key = new X509Certificate(certificate).publicKey, spki = key.export({ type: "spki", format: "der" });
-  return core === digest([...CORE.map(counted), data]) && ext === digest(names.map(counted)) &&
+  return core === digest([...CORE.map(counted), data]) && ext === (names.length ? digest(names.map(counted)) : undefined) &&
     others.sort().join() === [...names].sort().join() && envelope.payloadType === TYPE &&
     signature.keyid === sha256(spki).toString("hex") && raw.length === 64 &&
     verify(key.asymmetricKeyType === "ed25519" ? null : "sha256",

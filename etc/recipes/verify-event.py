@@ -37,9 +37,9 @@ def verify(payload, certificate):
     event = json.loads(payload)
     envelope = json.loads(b64decode(event["dssematerial"]))
     signed, (signature,) = b64decode(envelope["payload"]), envelope["signatures"]
-    names = json.loads(signed)["signedextattrs"]
+    names = json.loads(signed).get("signedextattrs", [])
     said = {"core": digest([counted(event, n) for n in CORE] + [payload.split(b',"data":', 1)[1][:-1]])}
-    said |= {"ext": digest(counted(event, n) for n in names), "signedextattrs": names}
+    said |= {"ext": digest(counted(event, n) for n in names), "signedextattrs": names} if names else {}
     key, raw = load_pem_x509_certificate(certificate).public_key(), b64decode(signature["sig"])
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if said != json.loads(signed) or set(event) - {*CORE, "data", "dssematerial"} != set(names):

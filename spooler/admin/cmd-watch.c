@@ -260,7 +260,9 @@ static enum verification verify(struct watcher *w, const struct client_message *
 	const char *source = member(event, "source"), *slash = strrchr(source, '/');
 	char host[256], name[256];
 
-	if (topic_host(w->config->mqtt.topic, m->topic, host) &&
+	if ((topic_host(w->config->mqtt.topic, m->topic, host) ||
+	     (w->config->mqtt.status_topic &&
+	      topic_host(w->config->mqtt.status_topic, m->topic, host))) &&
 	    (!slash || !topic_decode_host(slash + 1, strlen(slash + 1), name) ||
 	     strcmp(host, name) != 0)) {
 		*ret_why = "the topic is another host's";
@@ -285,11 +287,11 @@ static bool check_signature(struct watcher *w, const struct client_message *m, c
 	const char *why = NULL;
 	enum verification v;
 
-	if (is_status(event)) {
+	if (is_status(event))
 		learn(w, event);
-		return true;
-	}
 	v = verify(w, m, event, &why);
+	if (is_status(event) && v != VERIFICATION_FORGED)
+		return true;
 	w->verifications[v]++;
 	*ret_verification = verification_name(v);
 	if (v == VERIFICATION_FORGED || (v != VERIFICATION_VERIFIED && w->arguments->json))

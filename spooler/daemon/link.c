@@ -32,7 +32,7 @@ struct link {
 
 	const struct config *config;
 	struct credentials *credentials;
-	const char *signing_certificate; /* NULL: that of the credentials */
+	struct signing *signing; /* NULL: reports are not signed */
 	size_t certified;		 /* 1 + the broker that has it; 0: none */
 	struct client *client;
 	struct event will; /* what the broker publishes if the connection ends without a word */
@@ -140,7 +140,7 @@ static bool report_presence(struct link *l, enum presence p)
 	_cleanup_(event_release) struct event e = {0};
 
 	return link_connected(l) && can_report(l) &&
-	       presence_build(l->config, l->credentials, l->signing_certificate, l->completeness, p,
+	       presence_build(l->config, l->credentials, l->signing, l->completeness, p,
 			      &e) > 0 &&
 	       publish_report(l, &e, l->level == PRESENCE_RETAINED, &l->presence_mid) == 0;
 }
@@ -214,7 +214,7 @@ int link_probe(struct link *l, size_t packet_size)
 
 	if (!c.mqtt.status_topic)
 		c.mqtt.status_topic = default_topic;
-	k = presence_build(&c, l->credentials, l->signing_certificate, NULL, PRESENCE_ONLINE, &e);
+	k = presence_build(&c, l->credentials, l->signing, NULL, PRESENCE_ONLINE, &e);
 	if (k > 0)
 		k = pad(l, &e, packet_size);
 	if (k >= 0)
@@ -339,7 +339,7 @@ static void on_connected(struct client *c, void *userdata)
 		"connected to broker %s, %s, %s", link_broker_url(l), client_peer(c),
 		client_protocol(c));
 	/* Consumers must know the certificate before the first event that they verify with it. */
-	if (l->signing_certificate && l->certified != l->broker + 1)
+	if (l->signing && l->certified != l->broker + 1)
 		report_birth(l);
 	else
 		schedule(l->birth, BIRTH_USEC);
@@ -562,7 +562,7 @@ static void connect_now(struct link *l)
 	options.credentials = l->credentials;
 	log_debug("connecting to broker %s", broker->url);
 	event_release(&l->will);
-	if (!l->without_will && presence_build(l->config, l->credentials, l->signing_certificate, NULL,
+	if (!l->without_will && presence_build(l->config, l->credentials, l->signing, NULL,
 					       PRESENCE_WILL, &l->will) > 0) {
 		options.will_retain = l->level == PRESENCE_RETAINED;
 		options.will_delay_s = (uint32_t)l->config->mqtt.will_delay_s;
@@ -628,9 +628,9 @@ void link_renew(struct link *l)
 /* --- for the user */
 
 void link_start(struct link *l, const struct config *c, struct credentials *credentials,
-		const char *signing_certificate)
+		struct signing *signing)
 {
-	l->signing_certificate = signing_certificate;
+	l->signing = signing;
 	l->certified = 0;
 	credentials_unref(l->credentials);
 	l->config = c;

@@ -22,6 +22,7 @@
 #include "spooler/config/config.h"
 #include "spooler/daemon/completeness.h"
 #include "spooler/daemon/losses.h"
+#include "spooler/daemon/signing.h"
 #include "spooler/daemon/stats.h"
 #include "spooler/mqtt/client.h"
 
@@ -72,10 +73,9 @@ void link_free(struct link *l); /* NULL is fine */
 
 /* Begins to connect, at the list's top. Not while there is a connection. The configuration is
    borrowed, the credentials are referenced. */
-/* `signing_certificate` is what the reports carry, see presence.h; borrowed, like the
-   configuration. */
+/* `signing` signs the reports, see presence.h; borrowed, like the configuration. */
 void link_start(struct link *l, const struct config *c, struct credentials *credentials,
-		const char *signing_certificate);
+		struct signing *signing);
 /* The back-off is over. */
 void link_retry_now(struct link *l);
 /*

@@ -77,7 +77,7 @@ static void collect_lost(struct lost *l, const struct completeness *c)
 }
 
 int presence_build(const struct config *c, const struct credentials *credentials,
-		   const char *signing_certificate, const struct completeness *completeness,
+		   struct signing *signing, const struct completeness *completeness,
 		   enum presence p, struct event *ret_event)
 {
 	struct lost lost = {.n = 0};
@@ -95,9 +95,9 @@ int presence_build(const struct config *c, const struct credentials *credentials
 	*ret_event = (struct event){};
 	if (!c->mqtt.status_topic)
 		return 0;
-	if (!signing_certificate)
+	if (!signing)
 		certificate = credentials_own_certificate(credentials);
-	s.certificate = signing_certificate ? signing_certificate : certificate;
+	s.certificate = signing ? signing_certificate(signing) : certificate;
 	run = open(spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (get_boot_id(&boot) >= 0) {
 		s.boot_id = sd_id128_to_string(boot, boot_id);
@@ -113,6 +113,10 @@ int presence_build(const struct config *c, const struct credentials *credentials
 	s.lost = lost.list;
 	s.n_lost = lost.n;
 	r = event_build_status(c, &s, ret_event);
+	if (r >= 0 && signing)
+		r = signing_sign(signing, ret_event);
+	if (r < 0)
+		event_release(ret_event);
 	return r < 0 ? r : 1;
 }
 

@@ -16,6 +16,7 @@
 
 #include "spooler/config/config.h"
 #include "spooler/daemon/completeness.h"
+#include "spooler/daemon/signing.h"
 #include "spooler/event/event.h"
 #include "spooler/mqtt/transport.h"
 
@@ -38,8 +39,8 @@ enum presence {
 };
 
 /* Returns 1, or 0 if the configuration has no status topic (ret_event is empty then), or
-   -ENOMEM. signing_certificate: base64 of the DER form, or NULL for the one of the credentials,
-   which may be NULL as well. completeness: NULL leaves out what is lost. */
+   a negative errno. signing: signs the report, which carries its certificate; NULL: it is not
+   signed, and carries the one of the credentials, which may be NULL as well. completeness: NULL leaves out what is lost. */
 int presence_build(const struct config *c, const struct credentials *credentials,
-		   const char *signing_certificate, const struct completeness *completeness,
+		   struct signing *signing, const struct completeness *completeness,
 		   enum presence p, struct event *ret_event);

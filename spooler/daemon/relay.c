@@ -703,8 +703,7 @@ static void use_next_config(struct relay *r)
 		log_error("no memory for a window of %u events", r->config->mqtt.window);
 		abort(); /* nothing can be done without; the service manager starts us again */
 	}
-	link_start(r->link, r->config, r->credentials,
-		   r->signing ? signing_certificate(r->signing) : NULL);
+	link_start(r->link, r->config, r->credentials, r->signing);
 }
 
 static void on_left(void *userdata)

@@ -158,6 +158,9 @@ int verifiable_data(const char *payload, size_t size, const char **ret_data, siz
 	const char *mark = memmem(payload, size, DATA_MARK, strlen(DATA_MARK));
 	const char *end = payload + size;
 
+	/* Blanks may follow it: a report is padded to a size to see whether the broker takes that. */
+	while (end > payload && end[-1] == ' ')
+		end--;
 	if (!mark || end[-1] != '}' || end - 1 <= mark + strlen(DATA_MARK))
 		return -EBADMSG;
 	*ret_data = mark + strlen(DATA_MARK);

@@ -7,7 +7,7 @@
  * subject, time and data; an absent one is empty. The extension parts are the values of the listed
  * extensions. A time counts in UTC and whole seconds. The specification leaves open which bytes of
  * JSON data count: here they are the bytes as sent. data is the last member of the object, so they
- * begin after the first ,"data": and end before the last }.
+ * begin after the first ,"data": and end before the last }, which blanks may follow.
  */
 #pragma once
 

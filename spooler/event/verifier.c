@@ -152,11 +152,17 @@ static const char *source_of(const json_t *event, char host[static 256])
 	return source;
 }
 
+/* A will has no time: what counts is when it arrives. */
 static bool time_of(const json_t *event, int64_t *ret_s)
 {
-	const char *text = json_string_value(json_object_get(event, "time"));
+	const json_t *value = json_object_get(event, "time");
+	const char *text = json_string_value(value);
 	int64_t usec;
 
+	if (!value) {
+		*ret_s = now_usec(CLOCK_REALTIME) / (int64_t)USEC_PER_SEC;
+		return true;
+	}
 	if (!text || !rfc3339_parse(text, &usec))
 		return false;
 	*ret_s = usec / (int64_t)USEC_PER_SEC;
@@ -231,7 +237,7 @@ enum verification verifier_check(struct verifier *v, const json_t *event, const 
 	*ret_why = "it carries no signature";
 	if (!attribute)
 		return VERIFICATION_UNSIGNED;
-	*ret_why = "it has no source, time or data that could be signed";
+	*ret_why = "it has no source, no time or no data that could be signed";
 	if (!source_of(event, host) || !time_of(event, &time_s) ||
 	    verifiable_data(payload, size, &data, &data_size) < 0)
 		return VERIFICATION_FORGED;

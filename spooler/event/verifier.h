@@ -45,7 +45,7 @@ int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_wh
    them. */
 int verifier_add(struct verifier *v, const char *host, const char *certificate, char **ret_why);
 
-/* Judges an event, and the payload that it was parsed from. *ret_why is a sentence (static) for
+/* Judges an event or a status message, and the payload that it was parsed from. *ret_why is a sentence (static) for
    every outcome but VERIFIED. */
 enum verification verifier_check(struct verifier *v, const json_t *event, const char *payload,
 				 size_t size, const char **ret_why);

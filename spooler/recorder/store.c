@@ -189,13 +189,7 @@ static void take_verdict(const struct store *s, struct item *e, const struct ver
 {
 	e->learned = v->learned;
 	e->verification = v->result;
-	if (v->is_status) {
-		/* A report is not signed: it must not say that a hole is the host's. */
-		if (s->verified_only)
-			e->event.n_lost = 0;
-		return;
-	}
-	e->judged = true;
+	e->judged = !v->is_status || v->result == VERIFICATION_FORGED; /* events are counted */
 	e->event.flags |= v->result == VERIFICATION_UNSIGNED ? EVENT_UNSIGNED : EVENT_SIGNED;
 	if (v->result == VERIFICATION_VERIFIED)
 		e->event.flags |= EVENT_VERIFIED;

@@ -43,7 +43,7 @@ static void judge_items(struct verifiers *v, struct verifier *verifier)
 	while ((i = atomic_fetch_add(&v->next, 1)) < v->n_items) {
 		struct verifiers_item *e = &v->items[i];
 
-		if (e->event && !e->is_status)
+		if (e->event)
 			e->result =
 				verifier_check(verifier, e->event, e->payload, e->size, &e->why);
 	}

@@ -24,7 +24,7 @@ struct verifiers_item {
 	size_t size;
 	bool is_status;		  /* its certificate is learnt */
 	bool learned;		  /* out: its certificate was new */
-	enum verification result; /* out: of an event */
+	enum verification result; /* out */
 	const char *why;	  /* out: unless it is verified */
 };
 
@@ -37,5 +37,5 @@ void verifiers_free(struct verifiers *v); /* NULL is fine */
 /* A certificate that was kept. One that is not acceptable any more is left out. -ENOMEM. */
 int verifiers_add(struct verifiers *v, const char *host, const char *certificate);
 
-/* First learns from the status reports of the batch, then judges its events. */
+/* First learns from the status reports of the batch, then judges all of it. */
 void verifiers_judge(struct verifiers *v, struct verifiers_item *items, size_t n);
