@@ -31,7 +31,8 @@
 #include "hook/spool.h"
 #include "hook/text.h"
 
-#define STDIN_MS 2000 /* reading the document, in all */
+#define STDIN_MS 2000  /* reading the document, in all */
+#define REDACT_MS 1000 /* blanking secrets in it: 8 MiB of nothing but markup take that long */
 
 /* scripts/install-hook looks for it before it replaces or removes a file. */
 __attribute__((used)) static const char mark[] =
@@ -136,7 +137,8 @@ static void read_document(struct record *r, long long put_deadline_ms)
 		size = RECORD_DOCUMENT_MAX;
 	}
 	r->document.data = document;
-	r->document.size = redact(document, size, &r->redacted);
+	deadline_ms = clock_monotonic_ms() + clock_ms_until(put_deadline_ms, REDACT_MS);
+	r->document.size = redact_until(document, size, deadline_ms, &r->redacted);
 }
 
 /* --- when all else failed */

@@ -12,10 +12,13 @@
  */
 #include "hook/redact.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <strings.h>
+
+#include "hook/clock.h"
 
 static const struct redact_rule secrets[] = {
 	{REDACT_CONTAINS, "passw"},
@@ -252,19 +255,11 @@ static bool matches(const char *s, size_t size, uint32_t letters, const struct r
 	return false;
 }
 
-/* No name has it: a letter may be written as a number, or come from an entity. */
-static bool has_reference(struct name n)
-{
-	return HAS(n.letters, '&') && memchr(n.s, '&', n.size);
-}
-
 static bool is_secret(struct name n)
 {
 	char plain[64];
 	size_t size;
 
-	if (has_reference(n))
-		return true;
 	if (!may_be_secret(n.letters))
 		return false;
 	n = local_name(n);
@@ -328,6 +323,7 @@ static bool is_free_name(struct name n)
 
 /* --- the document */
 
+#define STEPS 4096   /* between two looks at the clock: far less than a millisecond */
 #define DEPTH_MAX 64 /* what is deeper counts as content of the last */
 #define NAME_DEPTH 3 /* of <name> in <hookData><network> */
 
@@ -343,6 +339,8 @@ struct redact {
 	size_t in;  /* next byte to look at */
 	size_t out; /* next byte to write; out <= in */
 	unsigned count;
+	long long deadline_ms;
+	unsigned steps;	     /* since the clock was looked at */
 	unsigned depth;	     /* of the elements that are open */
 	unsigned deeper;     /* how many more are open than there is room for */
 	unsigned free_depth; /* the depth from which anything may be written; 0: not here */
@@ -421,6 +419,15 @@ static void drop(struct redact *r, size_t end)
 		return;
 	r->count++;
 	r->in = end;
+}
+
+/* A document may take longer than there is time. */
+static bool is_late(struct redact *r)
+{
+	if (++r->steps < STEPS)
+		return false;
+	r->steps = 0;
+	return clock_ms_until(r->deadline_ms, 1) == 0;
 }
 
 /* The end of the next `s` at or after `from`, or the end of the document. */
@@ -755,6 +762,13 @@ static size_t punctuation(struct redact *r, size_t i, size_t end, size_t *colon)
 	return i + 1;
 }
 
+/* A letter of a name is written as a number, or may come from an entity. */
+static bool hides_name(const struct redact *r, struct name n)
+{
+	return HAS(n.letters, '&') &&
+	       (memmem(n.s, n.size, "&#", 2) || (r->has_entities && memchr(n.s, '&', n.size)));
+}
+
 /* A text, or an attribute's value, up to `end`. True if its rest went: what follows the text may
    belong to the secret. */
 static bool scrub(struct redact *r, size_t end, bool is_free)
@@ -765,7 +779,7 @@ static bool scrub(struct redact *r, size_t end, bool is_free)
 	while (i < end) {
 		struct name n;
 
-		if (hides_letters(r, i, end) ||
+		if (is_late(r) || hides_letters(r, i, end) ||
 		    (is_free && !after_word && begins_as_secret(r, i, end))) {
 			drop(r, end);
 			return true;
@@ -1045,7 +1059,8 @@ static bool next_attribute(const struct redact *r, size_t *at, bool *empty, stru
 		return false;
 	}
 	a.name = name_at(r, i);
-	a.secret = is_secret(a.name) || (is_free(r) && is_free_name(a.name));
+	a.secret =
+		is_secret(a.name) || hides_name(r, a.name) || (is_free(r) && is_free_name(a.name));
 	i += a.name.size;
 	equals = i < r->size && r->data[i] == '=' ? i : skip_blanks(r, i, r->size);
 	if (equals < r->size && r->data[equals] == '=') {
@@ -1109,11 +1124,12 @@ static bool names_secret(const struct redact *r, const struct attribute *a)
 	struct name n = value_name(r, a);
 
 	if (!is_free(r))
-		return is_naming(local_name(a->name)) && !memchr(n.s, '/', n.size) && is_secret(n);
+		return is_naming(local_name(a->name)) && !memchr(n.s, '/', n.size) &&
+		       (is_secret(n) || hides_name(r, n));
 	if (is_namespace(a) ||
 	    (!is_naming(local_name(a->name)) && word_at(r, a->value, a->end).size < n.size))
 		return false;
-	return is_secret(n) || is_free_name(n);
+	return is_secret(n) || is_free_name(n) || hides_name(r, n);
 }
 
 static struct tag look_at_tag(const struct redact *r)
@@ -1122,7 +1138,8 @@ static struct tag look_at_tag(const struct redact *r)
 	struct attribute a;
 	bool entry = is_entry(t.name), entry_stays = false, alone = true;
 
-	t.secret = is_secret_element(t.name) || (is_free(r) && is_free_name(t.name));
+	t.secret = is_secret_element(t.name) || hides_name(r, t.name) ||
+		   (is_free(r) && is_free_name(t.name));
 	t.end = r->in + 1 + t.name.size;
 	while (next_attribute(r, &t.end, &t.empty, &a)) {
 		bool names;
@@ -1191,6 +1208,8 @@ static void start_tag(struct redact *r)
 	else
 		keep(r, t.end);
 	r->is_name = false;
+	if (!is_free(r))
+		r->word_depth = 0;
 	if (t.names)
 		drop_content(r);
 	if (t.empty)
@@ -1370,15 +1389,17 @@ static bool may_hold_secret(const char *data, size_t size)
 	}
 }
 
-size_t redact_all(char *data, size_t size, unsigned *ret_count)
+static size_t redact_tags(char *data, size_t size, long long deadline_ms, unsigned *ret_count)
 {
-	struct redact r = {.data = data, .size = size};
+	struct redact r = {.data = data, .size = size, .deadline_ms = deadline_ms};
 
 	*ret_count = size > 0 && is_foreign_encoding(data, size);
 	if (*ret_count)
 		return 0;
 	for (;;) {
 		text(&r);
+		if (is_late(&r))
+			drop(&r, r.size);
 		if (r.in == r.size)
 			break;
 		switch (r.in + 1 < r.size ? r.data[r.in + 1] : 0) {
@@ -1397,10 +1418,20 @@ size_t redact_all(char *data, size_t size, unsigned *ret_count)
 	return r.out;
 }
 
-size_t redact(char *data, size_t size, unsigned *ret_count)
+size_t redact_all(char *data, size_t size, unsigned *ret_count)
+{
+	return redact_tags(data, size, LLONG_MAX, ret_count);
+}
+
+size_t redact_until(char *data, size_t size, long long deadline_ms, unsigned *ret_count)
 {
 	*ret_count = 0;
 	if (is_foreign_encoding(data, size) || may_hold_secret(data, size))
-		return redact_all(data, size, ret_count);
+		return redact_tags(data, size, deadline_ms, ret_count);
 	return size;
+}
+
+size_t redact(char *data, size_t size, unsigned *ret_count)
+{
+	return redact_until(data, size, LLONG_MAX, ret_count);
 }

@@ -43,5 +43,8 @@ extern const struct redact_rules redact_rules;
    not empty were blanked. */
 size_t redact(char *data, size_t size, unsigned *ret_count);
 
-/* The same without looking first whether there may be anything to blank; for tests. */
+/* The same; what is not done at the deadline (clock.h) goes. */
+size_t redact_until(char *data, size_t size, long long deadline_ms, unsigned *ret_count);
+
+/* redact() without looking first whether there may be anything to blank; for tests. */
 size_t redact_all(char *data, size_t size, unsigned *ret_count);

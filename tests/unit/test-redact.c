@@ -851,6 +851,27 @@ static void test_time(void **state)
 	free(data);
 }
 
+/* After the deadline nothing more is let through. */
+static void test_deadline(void **state)
+{
+	const size_t size = 1024 * 1024;
+	char *data = malloc(size);
+	unsigned count;
+	size_t n;
+
+	(void)state;
+	for (int in_text = 0; in_text < 2; in_text++) {
+		memset(data, in_text ? ' ' : '<', size);
+		memcpy(data, "<metadata>", 10);
+		for (size_t i = 20; in_text && i < size; i += 2)
+			data[i] = 'x';
+		n = redact_until(data, size, 1, &count);
+		assert_in_range(n, 1, 64 * 1024);
+		assert_int_equal(count, 1);
+	}
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -859,6 +880,7 @@ int main(void)
 		cmocka_unit_test(test_random),	   cmocka_unit_test(test_time),
 		cmocka_unit_test(test_every_rule), cmocka_unit_test(test_manual),
 		cmocka_unit_test(test_hidden),	   cmocka_unit_test(test_harmless),
+		cmocka_unit_test(test_deadline),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
