@@ -302,3 +302,32 @@ def test_no_false_losses(bed):
     time.sleep(11)  # longer than a gap is waited for
     assert bed.daemon.status()["sequence"]["missing"] == 0, bed.daemon.output()
     assert "never reached the spool" not in bed.daemon.output()
+
+
+@pytest.mark.parametrize("limit", [1, 300])
+def test_a_limit_that_nothing_fits_in(bed, limit):
+    """It is the connection's fault: nothing is moved to failed/, status names it, and the next broker is tried."""
+
+    class Limited(Behaviour):
+        connack_properties = {"maximum_packet_size": limit}
+
+    first, second = bed.scripted_broker(Limited()), bed.scripted_broker(refuses(0x88)())
+    for i in range(5):
+        bed.hook("started", domain=f"vm{i}")
+    daemon = start(bed, [first, second])
+    first.wait_connections(3)
+    second.wait_connections(2)
+    words = f"announces a maximum packet size of {limit} bytes, which no event here fits in"
+    wait_until(lambda: words in daemon.output(), 10, daemon.output)
+    assert len(bed.spool.waiting()) == 5 and not bed.spool.failed() and not first.published
+    second.behaviour = Behaviour()
+    second.wait_delivered(5)
+    first.behaviour, second.behaviour = Behaviour(), Limited()
+    bed.hook("started", domain="vm0")
+    bed.spool.wait_empty()
+    for c in second.connections:
+        c.raw_shutdown()
+    bed.hook("stopped", domain="vm0")  # whatever the second says now: it has taken larger ones
+    bed.spool.wait_empty()
+    assert not bed.spool.failed()
+    assert daemon.stop() == 0
