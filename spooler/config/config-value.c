@@ -134,6 +134,7 @@ static int check_file(struct config_reader *rd, const struct config_key *k, cons
 		      const yaml_mark_t *at)
 {
 	char buf[CONFIG_QUOTED_SIZE];
+	const char *fault;
 	struct stat st;
 
 	if (stat(path, &st) < 0) {
@@ -147,17 +148,10 @@ static int check_file(struct config_reader *rd, const struct config_key *k, cons
 				    config_quoted(path, buf));
 	if (k->type != TYPE_SECRET || !S_ISREG(st.st_mode))
 		return 0;
-	if (st.st_mode & S_IROTH)
-		return config_error(
-			rd, at,
-			"%s: '%s' can be read by others (mode %03o); chmod o-r, at most 0640",
-			k->path, config_quoted(path, buf), st.st_mode & 07777);
-	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		return config_error(
-			rd, at,
-			"%s: '%s' can be written by others (mode %03o); chmod go-w, at most 0640",
-			k->path, config_quoted(path, buf), st.st_mode & 07777);
-	return 0;
+	fault = config_secret_fault(st.st_mode);
+	return fault ? config_error(rd, at, "%s: '%s' (mode %03o): %s", k->path,
+				    config_quoted(path, buf), st.st_mode & 07777, fault)
+		     : 0;
 }
 
 /* Makes the path absolute where it names a credential of the unit (LoadCredential=). */

@@ -642,9 +642,18 @@ void config_free(struct config *c)
 	free(c);
 }
 
+const char *config_secret_fault(unsigned mode)
+{
+	if (mode & S_IROTH)
+		return "it can be read by others; chmod o-r, at most 0640";
+	if (mode & (S_IWGRP | S_IWOTH))
+		return "it can be written by others; chmod go-w, at most 0640";
+	return NULL;
+}
+
 int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, const char **ret_why)
 {
-	const char *credentials = getenv("CREDENTIALS_DIRECTORY"), *why = NULL;
+	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
 	_cleanup_close_ int dir = -1, fd = -1;
 	struct stat st;
 	int r;
@@ -669,14 +678,9 @@ int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, co
 		*ret_why = "it is not a regular file";
 		return -EINVAL;
 	}
-	if (st.st_mode & S_IROTH)
-		why = "it can be read by others; at most mode 0640 is allowed";
-	else if (st.st_mode & (S_IWGRP | S_IWOTH))
-		why = "it can be written by others; at most mode 0640 is allowed";
-	if (why) {
-		*ret_why = why;
+	*ret_why = config_secret_fault(st.st_mode);
+	if (*ret_why)
 		return -EPERM;
-	}
 	r = read_bounded(fd, SECRET_MAX, ret_secret, ret_size);
 	if (r < 0) {
 		*ret_why = r == -EFBIG ? "it is larger than 64 KiB" : "it cannot be read";

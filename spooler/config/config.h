@@ -150,6 +150,8 @@ void config_free(struct config *c); /* NULL is fine */
  * *ret_secret (explicit_bzero).
  */
 int config_read_secret(const char *path, char **ret_secret, size_t *ret_size, const char **ret_why);
+/* A sentence about a secret file's mode if it is too open; NULL: it is not. */
+const char *config_secret_fault(unsigned mode);
 
 /* The daemon's configuration in force as a file that config_load() reads: every key with its
    value. Values that are not from the file are marked as defaults, keys without a value are

@@ -136,11 +136,25 @@ static const char *alert_advice(gnutls_alert_description_t alert)
 	}
 }
 
+static void lose_by_alert(struct tls *s, const char *when)
+{
+	gnutls_alert_description_t alert = gnutls_alert_get(s->session);
+	const char *name = gnutls_alert_get_name(alert);
+
+	/* Java's goodbye in TLS 1.3, ahead of its close_notify. */
+	if (alert == GNUTLS_A_USER_CANCELED)
+		transport_loss_set(s->loss, TRANSPORT_FAILURE_CLOSED,
+				   "%s: the broker has closed the connection%s", s->peer, when);
+	else
+		transport_loss_set(s->loss, TRANSPORT_FAILURE_TLS,
+				   "%s: the broker refuses%s (TLS alert %d, '%s')%s%s", s->peer,
+				   when, (int)alert, name ? name : "unknown", alert_advice(alert),
+				   s->authorities);
+}
+
 static void lose_by_tls(struct tls *s, int code)
 {
-	const char *when = !s->established ? " during the TLS handshake" : "";
-	const char *name;
-	gnutls_alert_description_t alert;
+	const char *when = s->established ? "" : " during the TLS handshake";
 
 	switch (code) {
 	case GNUTLS_E_CERTIFICATE_ERROR:
@@ -150,19 +164,7 @@ static void lose_by_tls(struct tls *s, int code)
 						      : "its certificate is refused");
 		return;
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
-		alert = gnutls_alert_get(s->session);
-		name = gnutls_alert_get_name(alert);
-		/* Java's goodbye in TLS 1.3, ahead of its close_notify. */
-		if (alert == GNUTLS_A_USER_CANCELED) {
-			transport_loss_set(s->loss, TRANSPORT_FAILURE_CLOSED,
-					   "%s: the broker has closed the connection%s", s->peer,
-					   when);
-			return;
-		}
-		transport_loss_set(s->loss, TRANSPORT_FAILURE_TLS,
-				   "%s: the broker refuses%s (TLS alert %d, '%s')%s%s", s->peer,
-				   when, (int)alert, name ? name : "unknown", alert_advice(alert),
-				   s->authorities);
+		lose_by_alert(s, when);
 		return;
 	case GNUTLS_E_PREMATURE_TERMINATION:
 		transport_loss_set(s->loss, TRANSPORT_FAILURE_NETWORK,

@@ -309,9 +309,9 @@ static const struct {
 	{B "tls: {ca_file: DIR}\n", "is a directory"},
 	{B "tls: {ca_file: 'pkcs11:x'}\n", "a pkcs11: URI is not possible here"},
 	{B "mqtt: {username: u, password_file: DIR/world-readable}\n",
-	 "can be read by others (mode 644); chmod o-r"},
+	 "(mode 644): it can be read by others; chmod o-r"},
 	{B "mqtt: {username: u, password_file: DIR/group-writable}\n",
-	 "can be written by others (mode 660)"},
+	 "(mode 660): it can be written by others"},
 	{B "mqtt: {username: u, password_file: DIR/missing}\n", "does not exist"},
 	{B "metrics: {file: x.prom}\n", "is relative; allowed: an absolute path, or none"},
 	/* what belongs together */
