@@ -471,7 +471,7 @@ int cmd_doctor(int argc, char **argv)
 		fputs("not run as root: some checks cannot see what root would see\n", stderr);
 	examine(&d);
 	if (!d.json)
-		printf("%u bad, %u warnings\n", d.bad, d.warnings);
+		printf("%u bad, %u warning%s\n", d.bad, d.warnings, d.warnings == 1 ? "" : "s");
 	verdict_release(&d.verdict);
 	facts_release(d.facts);
 	free(d.facts);
