@@ -4,6 +4,7 @@ The disk under the hook: full, read-only, out of inodes, gone, broken, hanging. 
 bounded; what even that refuses is one line in the system log and a hole in the sequence.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -287,6 +288,49 @@ def test_everything_hangs(spool, hook, mounts):
         assert record.flags == {"unordered", "document-truncated"}
     os.close(r)
     os.close(w)
+
+
+DOT_FILES = 20000  # five times what the emergency spool's bound counts; 400,000 take no longer
+
+
+def test_everything_at_once(spool, hook, mounts):
+    """As before, with an emergency spool that is locked and full of dot files, and an endless document that is slow to
+    blank. Eight hooks at the same time."""
+    hook("prepare")
+    shutil.rmtree(spool.spooldir)
+    mounts.ext4(spool.spooldir, 8)
+    for directory in ("tmp", "new"):
+        (spool.spooldir / directory).mkdir()
+    for i in range(DOT_FILES):
+        os.mknod(spool.path("emergency/new") / f".{i}")
+    r, w = os.pipe()
+    emergency = os.open(spool.rundir / "emergency", os.O_RDONLY)
+    fcntl.flock(emergency, fcntl.LOCK_EX)
+
+    def write():
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(w, b"<" * 65536)
+
+    took = []
+
+    def call():
+        took.append(hook.raw(["vm1", "started", "begin", "-"], document=r, timeout=20))
+
+    writer = threading.Thread(target=write)
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    writer.start()
+    with spool.locked(), mounts.frozen(spool.spooldir):
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    os.close(r)
+    writer.join()
+    os.close(w)
+    os.close(emergency)
+    assert len(took) == 8 and max(took) < 5, took
+    assert [n for n in spool.names("emergency/new") if not n.startswith(".")] == []
 
 
 def test_emergency_spool_makes_itself(spool, hook):
