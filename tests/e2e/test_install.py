@@ -26,6 +26,8 @@ MODES = {
     "usr/share/doc/virtspool/recipes/README.md": 0o644,
     "usr/share/doc/virtspool/recipes/crash-alert": 0o755,
     "usr/share/doc/virtspool/recipes/fleet-size": 0o755,
+    "usr/share/doc/virtspool/recipes/verify-event.js": 0o755,
+    "usr/share/doc/virtspool/recipes/verify-event.py": 0o755,
     "usr/share/man/man8/virtspoold.8": 0o644,
     "usr/share/man/man8/virtspool-hook.8": 0o644,
     "usr/share/man/man5/virtspool-spool.5": 0o644,

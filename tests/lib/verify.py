@@ -6,15 +6,13 @@ Signed events are verified by the recipes, which know nothing but virtspool-even
     verify_in_javascript(payloads, file)    by verify-event.js: a list of booleans
 """
 
-import importlib.util
+import runpy
 import subprocess
 
 from .programs import ROOT, tool
 
-_spec = importlib.util.spec_from_file_location("verify_event", ROOT / "etc/recipes/verify-event.py")
-_recipe = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_recipe)
-verify, digest = _recipe.verify, _recipe.digest
+_recipe = runpy.run_path(str(ROOT / "etc/recipes/verify-event.py"))
+verify, digest = _recipe["verify"], _recipe["digest"]
 
 
 def verify_in_javascript(payloads, certificate_file):
