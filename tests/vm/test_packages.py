@@ -13,10 +13,16 @@ HOOKS = "/etc/libvirt/hooks"
 
 @pytest.fixture(scope="module")
 def host(new_host):
+    """With hooks of others beside ours."""
     host = new_host("packages")
     host.boot()
     host.settled()
-    host.run("systemctl enable --now virtspool-listen")
+    host.run(f"""systemctl enable --now virtspool-listen
+        mkdir -p {HOOKS}/qemu.d {HOOKS}/network.d
+        printf '#!/bin/sh\\necho "$1" >>/root/foreign.log\\n' >{HOOKS}/qemu.d/zz-foreign
+        printf '#!/bin/sh\\nexit 0\\n' >{HOOKS}/network
+        chmod +x {HOOKS}/qemu.d/zz-foreign {HOOKS}/network
+        sha256sum {HOOKS}/qemu.d/zz-foreign {HOOKS}/network >/root/foreign.sums""")
     return host
 
 
@@ -45,13 +51,8 @@ def debs(host, packages):
 
 
 def test_upgrade_and_downgrade_while_hooks_run_and_the_broker_is_down(host, newer, debs):
-    """Beside foreign hooks, and with a configuration that the admin changed."""
-    host.run(f"""mkdir -p {HOOKS}/qemu.d {HOOKS}/network.d
-        printf '#!/bin/sh\\necho "$1" >>/root/foreign.log\\n' >{HOOKS}/qemu.d/zz-foreign
-        printf '#!/bin/sh\\nexit 0\\n' >{HOOKS}/network
-        chmod +x {HOOKS}/qemu.d/zz-foreign {HOOKS}/network
-        sha256sum {HOOKS}/qemu.d/zz-foreign {HOOKS}/network >/root/foreign.sums
-        echo '# changed by the admin' >>/etc/virtspool/virtspool.yaml
+    """With a configuration that the admin changed."""
+    host.run("""echo '# changed by the admin' >>/etc/virtspool/virtspool.yaml
         systemctl stop mosquitto""")
     host.run("""pids() { systemctl show -P MainPID virtspool virtspool-listen | paste -sd' '; }
         before=$(pids)
