@@ -164,6 +164,10 @@ def test_power_cuts_of_the_recorder(new_host, bed):
         (rig.vm.share / name).chmod(0o644)
     (rig.vm.share / "recorder.yaml").write_text(RECORDER.format(port=bed.broker.port))
 
+    def subscribed():
+        path = rig.out / "recorder"
+        return path.exists() and "subscribed" in path.read_text()
+
     def recorded():
         try:
             return {json.loads(line)["id"] for line in (rig.out / "recorded").read_text().splitlines()}
@@ -175,7 +179,9 @@ def test_power_cuts_of_the_recorder(new_host, bed):
         rig.boot()
         assert n == 0 or (rig.out / "integrity").read_text() == "ok\n"
         wait_until(lambda: len(bed.spool.names("sent")) == published, 60, "the daemon")
-        # The first boot subscribes; from then on the broker keeps what the recorder has not acknowledged.
+        # Once it has subscribed, the broker keeps what the recorder has not acknowledged.
+        if n == 0:
+            wait_until(subscribed, 200, "the subscription", 0.5)
         wait_until(lambda: recorded() >= set(bed.spool.names("sent")[:published]), 200, lambda: str(len(recorded())), 0.5)
         if n == CUTS:
             break
