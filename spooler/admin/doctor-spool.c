@@ -19,6 +19,7 @@
 
 #define LOW_SPACE_PERCENT 5
 #define WRITE_MS 5000 /* as long as the hook would wait for it */
+#define MARKED_MS 800 /* ... and would not, once one has found that the disk hangs */
 #define PROBE SPOOL_TMP "/.doctor"
 
 /* --- directories */
@@ -163,6 +164,16 @@ static const char *mend_writing(int error)
 	}
 }
 
+static unsigned write_ms(void)
+{
+	_cleanup_free_ char *mark = NULL;
+
+	return asprintf(&mark, "%s/" SPOOL_HUNG, spool_run_directory()) >= 0 &&
+			       access(mark, F_OK) == 0
+		       ? MARKED_MS
+		       : WRITE_MS;
+}
+
 static void check_writing(struct doctor *d)
 {
 	char none[1];
@@ -173,7 +184,7 @@ static void check_writing(struct doctor *d)
 			"only root can try to write to the spool as the hook does");
 		return;
 	}
-	r = deadline_call(write_probe, NULL, none, sizeof(none), WRITE_MS);
+	r = deadline_call(write_probe, NULL, none, sizeof(none), write_ms());
 	if (r < 0)
 		finding(d, GRADE_BAD, "spool", mend_writing(r),
 			"cannot write to the spool '%s': %s; new events go through memory",

@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from lib import Behaviour, Namespaces, program, wait_until
 from lib.admin import move
 from lib.disk import Disk
 from lib.programs import missing, tool
+from lib.spool import DIRECTORIES
 
 
 def doctor(bed, *arguments, config=None):
@@ -412,3 +414,23 @@ def test_doctor_writes_to_the_spool(bed):
     assert written()["grade"] == "bad" and "No space left" in written()["text"] and "purge" in written()["how"]
     box.run("mount", "-o", "remount,ro", disk.point)
     assert written()["grade"] == "bad" and "Read-only file system" in written()["text"]
+
+
+def test_doctor_waits_less_for_a_disk_that_is_known_to_hang(bed, mounts):
+    """Without a hook's mark it waits for five seconds, as the hook would, and with it for less than one, whatever else it does."""
+    mounts.ext4(bed.spool.spooldir)
+    for name in DIRECTORIES:
+        (bed.spool.spooldir / name).mkdir(exist_ok=True)
+    bed.daemon.write_config("brokers: [mqtt://127.0.0.1:1]\n")
+
+    def took():
+        begin = time.monotonic()
+        done = bed.run("virtspool", "doctor", "-c", bed.daemon.config_file)
+        assert "cannot write to the spool" in done.stdout, done.stdout
+        return time.monotonic() - begin
+
+    with mounts.frozen(bed.spool.spooldir, limit=90):
+        without = took()
+        (bed.spool.rundir / "hook").mkdir(mode=0o755, exist_ok=True)
+        (bed.spool.rundir / "hook/hung").touch()
+        assert took() < without - 2
