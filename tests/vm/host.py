@@ -7,7 +7,7 @@ A machine (vm.py) that is a host with virtspool, with a broker and a consumer be
     host.received()             the events that the consumer has
     host.delivered("vm1")       waits until the consumer has all events that hooks recorded
     host.status()               (exit status, what `virtspool status` says)
-    host.check()                no denial, no unit failed, no daemon started again, nothing lost, the status is healthy
+    host.check()                no denial, no unit of ours or libvirt's failed, no daemon started again, nothing lost, the status is healthy
 """
 
 import json
@@ -99,7 +99,8 @@ class Host(VM):
 
     def check(self):
         assert self.run("denials") == ""
-        assert self.run("systemctl --failed --no-legend --plain") == ""
+        # Others may fail for reasons of their own: emulation is slow, and their starts have time-outs.
+        assert self.run("systemctl list-units --failed --no-legend --plain 'virt*' 'libvirt*' 'mosquitto*'") == ""
         assert self.run("systemctl show -P NRestarts virtspool virtspool-listen").split() == ["0", "0"]
         assert self.holes() == []
         self.healthy()
