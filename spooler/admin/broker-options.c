@@ -15,7 +15,7 @@ enum { CA_FILE = 256, CERT, KEY, PASSWORD_FILE, PROTOCOL_VERSION, FORCE };
 
 static const struct argp_option options[] = {
 	{"config", 'c', "FILE", 0,
-	 "take brokers, mqtt and tls from this configuration [" DEFAULT_CONFIG "]", 0},
+	 "take brokers, mqtt and tls from this configuration [" CONFIG_FILE "]", 0},
 	{"broker", 'h', "HOST", 0, "connect to this broker; no configuration is needed then", 0},
 	{"port", 'p', "PORT", 0, "[8883 with TLS, otherwise 1883]", 0},
 	{"cafile", CA_FILE, "FILE", 0, "use TLS; CA certificates (PEM) that the broker must have",
@@ -274,7 +274,7 @@ static int load_file(const struct broker_options *o, struct config **ret_config,
 		     struct credentials **ret_credentials)
 {
 	struct credentials *credentials;
-	int code = command_load(o->config ? o->config : DEFAULT_CONFIG, ret_config, &credentials);
+	int code = command_load(o->config ? o->config : CONFIG_FILE, ret_config, &credentials);
 
 	if (code != COMMAND_OK)
 		return code;

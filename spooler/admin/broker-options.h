@@ -16,7 +16,7 @@
 #include "spooler/mqtt/transport.h"
 
 struct broker_options {
-	const char *config; /* file; DEFAULT_CONFIG unless a host is given */
+	const char *config; /* file; CONFIG_FILE unless a host is given */
 	const char *host, *port, *ca_file, *certificate_file, *key_file, *client_id;
 	const char *username, *password_file, *version;
 	bool force; /* also with the identity of the daemon that runs here */

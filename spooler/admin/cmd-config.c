@@ -22,7 +22,7 @@ struct arguments {
 
 static const struct argp_option options[] = {
 	{"config", 'c', "FILE", 0,
-	 "the configuration [that of the running daemon, else " DEFAULT_CONFIG "]", 0},
+	 "the configuration [that of the running daemon, else " CONFIG_FILE "]", 0},
 	{"no-pager", OPTION_NO_PAGER, NULL, 0, "do not pipe the output into a pager", 0},
 	{0},
 };
@@ -99,7 +99,7 @@ int cmd_config(int argc, char **argv)
 	if (!command_parse(&argp, argc, argv, &a))
 		return COMMAND_USAGE;
 	(void)status_file_read(spool_run_directory(), &s);
-	path = a.config ? a.config : s.config && *s.config == '/' ? s.config : DEFAULT_CONFIG;
+	path = a.config ? a.config : s.config && *s.config == '/' ? s.config : CONFIG_FILE;
 	if (!a.config)
 		warn_of_refused_reload(&s);
 	if (!a.no_pager)

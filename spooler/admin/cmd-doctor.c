@@ -34,7 +34,7 @@
 enum { OPTION_HOOKSDIR = 0x2000 };
 
 static const struct argp_option options[] = {
-	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"config", 'c', "FILE", 0, "configuration [" CONFIG_FILE "]", 0},
 	{"hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
 	{"json", 'j', NULL, 0, "one JSON object a line", 0},
 	{0},
@@ -190,10 +190,10 @@ static void check_signing(struct doctor *d)
 	finding(d, GRADE_OK, "signing", NULL, "events are signed with the key %s",
 		signer_key_id(s));
 	if (d->config->events.sign_certificate_file)
-		doctor_certificate(d, "the signing certificate",
-				   (struct validity){.begin_s = signer_begin(s),
-						     .end_s = signer_end(s)},
-				   RENEW);
+		doctor_certificate(
+			d, "the signing certificate",
+			(struct validity){.begin_s = signer_begin(s), .end_s = signer_end(s)},
+			RENEW);
 	signer_free(s);
 }
 
@@ -458,7 +458,7 @@ int cmd_doctor(int argc, char **argv)
 		       "It writes and removes a file in the spool, and may publish a probe event.\v"
 		       "Exit code: 0 if nothing is bad, 1 otherwise.",
 	};
-	struct doctor d = {.config_path = DEFAULT_CONFIG, .hooksdir = hook_directory()};
+	struct doctor d = {.config_path = CONFIG_FILE, .hooksdir = hook_directory()};
 
 	if (!command_parse(&argp, argc, argv, &d))
 		return COMMAND_USAGE;

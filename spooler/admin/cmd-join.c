@@ -43,7 +43,7 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{"config", 'c', "FILE", 0, "configuration to edit [" DEFAULT_CONFIG "]", 0},
+	{"config", 'c', "FILE", 0, "configuration to edit [" CONFIG_FILE "]", 0},
 	{"hooksdir", 'd', "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
 	{"no-start", 'n', NULL, 0, "only install the files", 0},
 	{"sign", 's', NULL, 0, "sign events with the bundle's key", 0},
@@ -471,9 +471,10 @@ static int install_files(const struct arguments *a, const struct bundle *b)
 		return COMMAND_FAILED;
 	}
 	if (a->sign_only && !is_config_of(a, b->host)) {
-		log_error("'%s' is not a configuration of the bundle's host, '%s'; --sign-only is for a "
-			  "host that reports already",
-			  a->config, b->host);
+		log_error(
+			"'%s' is not a configuration of the bundle's host, '%s'; --sign-only is for a "
+			"host that reports already",
+			a->config, b->host);
 		return COMMAND_CONFIG;
 	}
 	if (dir && a->sign_only)
@@ -595,7 +596,7 @@ int cmd_join(int argc, char **argv)
 		       "kept as FILE.before-join. Repeating it does no harm. With --sign-only, a host that reports already "
 		       "gets a key for signatures beside the one of its connection, which may be RSA.",
 	};
-	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR};
+	struct arguments a = {.config = CONFIG_FILE, .hooksdir = HOOKSDIR};
 	struct bundle b = {.n_brokers = 0};
 	_cleanup_free_ char *error = NULL;
 	int r;

@@ -34,7 +34,7 @@ static const struct argp_option options[] = {
 	{"xml", 'x', NULL, 0, "the document from libvirt, secrets blanked", 0},
 	{"json", 'j', NULL, 0, "one JSON object per line", 0},
 	{"config", 'c', "FILE", 0,
-	 "the configuration, which decides what would be published [" DEFAULT_CONFIG "]", 0},
+	 "the configuration, which decides what would be published [" CONFIG_FILE "]", 0},
 	{"no-pager", OPTION_NO_PAGER, NULL, 0, "do not pipe the output into a pager", 0},
 	{0},
 };
@@ -443,7 +443,7 @@ int cmd_show(int argc, char **argv)
 		       "reason of a failure. An id may be shortened to any unique prefix. A file that is not an event "
 		       "needs its full name, as list prints it.",
 	};
-	struct arguments a = {.config = DEFAULT_CONFIG};
+	struct arguments a = {.config = CONFIG_FILE};
 	struct shower s = {.colour = terminal_colour(stdout)};
 	int r;
 

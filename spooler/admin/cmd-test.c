@@ -84,7 +84,7 @@ struct arguments {
 enum { OPTION_HOOK = 0x2000, OPTION_HOOKSDIR };
 
 static const struct argp_option options[] = {
-	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"config", 'c', "FILE", 0, "configuration [" CONFIG_FILE "]", 0},
 	{"hook", OPTION_HOOK, "FILE", 0, "the hook to run [the one that is installed]", 0},
 	{"hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
 	{"timeout", 't', "SECONDS", 0, "give up after SECONDS [10]", 0},
@@ -660,7 +660,7 @@ int cmd_test(int argc, char **argv)
 		       "times each leg from the start. It is an event with the operation \"" OPERATION
 		       "\".",
 	};
-	struct arguments a = {.config = DEFAULT_CONFIG, .hooksdir = HOOKSDIR, .timeout_s = 10};
+	struct arguments a = {.config = CONFIG_FILE, .hooksdir = HOOKSDIR, .timeout_s = 10};
 
 	return command_on_spool(&argp, argc, argv, &a, probe);
 }

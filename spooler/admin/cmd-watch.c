@@ -18,6 +18,7 @@
 #include "spooler/admin/arrivals.h"
 #include "spooler/admin/broker-options.h"
 #include "spooler/admin/command.h"
+#include "spooler/base/loop.h"
 #include "spooler/base/backoff.h"
 #include "spooler/base/log.h"
 #include "spooler/base/terminal.h"
@@ -505,19 +506,12 @@ static int load(struct watcher *w, const struct arguments *a)
 
 static int run(struct watcher *w)
 {
-	sigset_t mask;
+	static const struct loop_signal signals[] = {{SIGINT, on_signal}, {SIGTERM, on_signal}};
 	int r;
 
-	(void)sigemptyset(&mask);
-	(void)sigaddset(&mask, SIGTERM);
-	(void)sigaddset(&mask, SIGINT);
-	(void)sigprocmask(SIG_BLOCK, &mask, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
 	r = sd_event_default(&w->loop);
 	if (r >= 0)
-		r = sd_event_add_signal(w->loop, NULL, SIGINT, on_signal, w);
-	if (r >= 0)
-		r = sd_event_add_signal(w->loop, NULL, SIGTERM, on_signal, w);
+		r = loop_add_signals(w->loop, signals, ELEMENTSOF(signals), w);
 	if (r >= 0)
 		r = sd_event_add_time_relative(w->loop, &w->reconnect, CLOCK_MONOTONIC, 0, 0,
 					       on_reconnect, w);

@@ -25,8 +25,6 @@ enum command_exit {
 	COMMAND_CONFIG = 78,	  /* EX_CONFIG: the configuration */
 };
 
-#define DEFAULT_CONFIG CONFIGDIR "/virtspool.yaml"
-
 /* argv[0] is the subcommand's name. Returns an exit code. */
 typedef int (*command_run)(int argc, char **argv);
 

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* loop - what every program's event loop needs beside sd-event. */
+#pragma once
+
+#include <stddef.h>
+#include <systemd/sd-event.h>
+
 /*
- * loop - one more turn of the loop, after all others that are due have had theirs. Enable it,
+ * Adds one more turn of the loop, after all others that are due have had theirs. Enable it,
  * SD_EVENT_ONESHOT or SD_EVENT_ON, to be called; it is made off.
  *
  * It is a timer that is always due, and no deferred source: sd-event counts those as pending since
  * they were made, so that one that enables itself again and again would come before signals, timers
  * and sockets for as long as it does.
  */
-#pragma once
+int loop_add_turn(sd_event *loop, sd_event_source **ret_source, sd_event_time_handler_t handler,
+		  void *userdata);
 
-#include <systemd/sd-event.h>
-#include <time.h>
+struct loop_signal {
+	int number;
+	sd_event_signal_handler_t handler; /* NULL: the signal is only blocked */
+};
 
-static inline int loop_add_turn(sd_event *loop, sd_event_source **ret_source,
-				sd_event_time_handler_t handler, void *userdata)
-{
-	int r;
-
-	r = sd_event_add_time(loop, ret_source, CLOCK_MONOTONIC, 0, 1, handler, userdata);
-	if (r < 0)
-		return r;
-	return sd_event_source_set_enabled(*ret_source, SD_EVENT_OFF);
-}
+/* Blocks the signals in this thread, and in those that it makes from now on, and has the loop call
+   their handlers. SIGPIPE is ignored. Negative errno. */
+int loop_add_signals(sd_event *loop, const struct loop_signal *signals, size_t n, void *userdata);

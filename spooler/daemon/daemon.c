@@ -20,6 +20,7 @@
 #include "spooler/daemon/health.h"
 #include "spooler/daemon/hook-watch.h"
 #include "hook/spool.h"
+#include "spooler/base/loop.h"
 #include "spooler/base/log.h"
 #include "spooler/daemon/metrics.h"
 #include "spooler/daemon/queue.h"
@@ -379,26 +380,12 @@ static int on_flush(sd_event_source *s, const struct signalfd_siginfo *si, void 
 
 static int add_signals(struct daemon *d)
 {
-	sigset_t mask;
-	int r;
+	static const struct loop_signal signals[] = {
+		{SIGTERM, on_terminate}, {SIGINT, on_terminate}, {SIGHUP, on_hangup},
+		{SIGUSR1, on_flush},	 {SIGCHLD, NULL}, /* for disk.h and write-test.h */
+	};
 
-	(void)sigemptyset(&mask);
-	(void)sigaddset(&mask, SIGTERM);
-	(void)sigaddset(&mask, SIGINT);
-	(void)sigaddset(&mask, SIGHUP);
-	(void)sigaddset(&mask, SIGUSR1);
-	(void)sigaddset(&mask, SIGCHLD);
-	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
-		return -errno;
-	(void)signal(SIGPIPE, SIG_IGN);
-	r = sd_event_add_signal(d->loop, NULL, SIGTERM, on_terminate, d);
-	if (r >= 0)
-		r = sd_event_add_signal(d->loop, NULL, SIGINT, on_terminate, d);
-	if (r >= 0)
-		r = sd_event_add_signal(d->loop, NULL, SIGHUP, on_hangup, d);
-	if (r >= 0)
-		r = sd_event_add_signal(d->loop, NULL, SIGUSR1, on_flush, d);
-	return r;
+	return loop_add_signals(d->loop, signals, ELEMENTSOF(signals), d);
 }
 
 static int daemon_init(struct daemon *d)

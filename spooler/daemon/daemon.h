@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* daemon - virtspoold's event loop: it wires watch, queue, relay and archive, and answers
+/* daemon - virtspoold's event loop: it joins watch, queue, relay and housekeeping, and answers
    signals and systemd. */
 #pragma once
 

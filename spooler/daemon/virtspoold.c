@@ -12,8 +12,6 @@
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/util.h"
 
-#define DEFAULT_CONFIG CONFIGDIR "/virtspool.yaml"
-
 #define KEY_HELP_CONFIG 256 /* no short option */
 
 const char *argp_program_version = "virtspoold " PACKAGE_VERSION;
@@ -25,7 +23,7 @@ struct arguments {
 };
 
 static const struct argp_option options[] = {
-	{"config", 'c', "FILE", 0, "configuration [" DEFAULT_CONFIG "]", 0},
+	{"config", 'c', "FILE", 0, "configuration [" CONFIG_FILE "]", 0},
 	{"check-config", 't', NULL, 0, "check the configuration and the files it names, and exit",
 	 0},
 	{"help-config", KEY_HELP_CONFIG, NULL, 0,
@@ -118,7 +116,7 @@ int main(int argc, char **argv)
 		.doc = "Publishes the events in virtspool's spool over MQTT.\v"
 		       "SIGHUP loads configuration and certificates anew. See virtspoold(8), virtspool.yaml(5).",
 	};
-	struct arguments a = {.config = DEFAULT_CONFIG};
+	struct arguments a = {.config = CONFIG_FILE};
 
 	argp_err_exit_status = EX_USAGE;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a) != 0)

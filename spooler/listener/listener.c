@@ -20,6 +20,7 @@
 #include <systemd/sd-event.h>
 
 #include "hook/spool.h"
+#include "spooler/base/loop.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/listener/writer.h"
@@ -188,17 +189,10 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
 
 static int add_signals(struct listener *l)
 {
-	sigset_t mask;
-	int r;
+	static const struct loop_signal signals[] = {{SIGTERM, on_terminate},
+						     {SIGINT, on_terminate}};
 
-	(void)sigemptyset(&mask);
-	(void)sigaddset(&mask, SIGTERM);
-	(void)sigaddset(&mask, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
-		return -errno;
-	(void)signal(SIGPIPE, SIG_IGN);
-	r = sd_event_add_signal(l->loop, NULL, SIGTERM, on_terminate, l);
-	return r < 0 ? r : sd_event_add_signal(l->loop, NULL, SIGINT, on_terminate, l);
+	return loop_add_signals(l->loop, signals, ELEMENTSOF(signals), l);
 }
 
 static int add_sources(struct listener *l)

@@ -11,7 +11,7 @@
  *	http_stop(h);				ends all connections and the thread
  *
  * Limits: connections, bytes of a request, time for a request and for reading the answer, rows of
- * an answer, time of a query. The only files that know libmicrohttpd are http.c and live.c.
+ * an answer, time of a query. Only http.c, live.[ch] and access.[ch] know libmicrohttpd.
  */
 #pragma once
 

@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "spooler/base/loop.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/config/config.h"
@@ -297,22 +298,10 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 
 static int add_signals(struct recorder *r)
 {
-	sigset_t mask;
-	int q;
+	static const struct loop_signal signals[] = {
+		{SIGTERM, on_terminate}, {SIGINT, on_terminate}, {SIGHUP, on_hangup}};
 
-	(void)sigemptyset(&mask);
-	(void)sigaddset(&mask, SIGTERM);
-	(void)sigaddset(&mask, SIGINT);
-	(void)sigaddset(&mask, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
-		return -errno;
-	(void)signal(SIGPIPE, SIG_IGN);
-	q = sd_event_add_signal(r->loop, NULL, SIGTERM, on_terminate, r);
-	if (q >= 0)
-		q = sd_event_add_signal(r->loop, NULL, SIGINT, on_terminate, r);
-	if (q >= 0)
-		q = sd_event_add_signal(r->loop, NULL, SIGHUP, on_hangup, r);
-	return q;
+	return loop_add_signals(r->loop, signals, ELEMENTSOF(signals), r);
 }
 
 /* --- start and end */

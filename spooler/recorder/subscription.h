@@ -6,7 +6,7 @@
  * The session is persistent: it ends by `virtspool-recorder forget` only, not when the program
  * stops.
  * Brokers and their addresses are tried in turn, with a back-off. Messages that were not
- * acknowledged when a connection is lost comes again.
+ * acknowledged when a connection is lost come again.
  */
 #pragma once
 

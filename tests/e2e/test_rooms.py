@@ -63,6 +63,23 @@ LIBRARY_ROOMS = {
 }
 
 
+# Of some libraries, the files that know them: a source and its header have one name here.
+LIBRARY_FILES = {
+    "mosquitto": {"client", "connect"},
+    "sqlite3": {"db-sqlite"},
+    "libpq-fe": {"db-postgresql"},
+    "microhttpd": {"http", "live", "access"},
+    "yaml": {"config-value"},
+    "libxml": {"domain"},
+}
+
+
+def test_libraries_are_known_to_their_files_only():
+    for library, files in LIBRARY_FILES.items():
+        pattern = re.compile(rf"^#include <{library}[./]", re.M)
+        assert {f.stem for f in sources() if pattern.search(f.read_text())} == files, library
+
+
 def test_libraries_are_known_in_their_rooms_only():
     for library, rooms in LIBRARY_ROOMS.items():
         pattern = re.compile(rf"^#include <{library}[./]", re.M)
