@@ -15,6 +15,8 @@
 #define NO_SUBSCRIBERS 0x10 /* MQTT 5: No matching subscribers */
 /* The longest wait until the next look for a subscriber. */
 #define SUBSCRIBER_USEC (10 * USEC_PER_SEC)
+/* How long events that reached nobody are reported, if they are not kept for longer. */
+#define UNHEARD_KNOWN_S (24 * 60 * 60)
 #define ALL_REFUSED DENIED_PER_MINUTE /* refusals in a row that may mean that nothing is taken */
 #define NOT_AUTHORIZED 0x87
 
@@ -51,8 +53,7 @@ struct delivery {
 	struct spool_id taken_last;
 	bool taken_without_xml;
 	size_t taken_by; /* 1 + the broker that took it; 0: there is none */
-	/* Answers 0x10 in a row; the time of the first of these events. */
-	uint64_t unheard, unheard_since_usec;
+	struct unheard unheard;
 
 	/* of this connection */
 	uint64_t delivered;
@@ -697,10 +698,9 @@ static void note_answer(struct delivery *d, const struct in_flight *f, unsigned 
 
 	d->refused_key = 0;
 	d->stats->answers[reason_code & 0xff]++;
-	if (reason_code != NO_SUBSCRIBERS || d->config->mqtt.require_subscriber)
-		d->unheard = d->unheard_since_usec = 0;
-	else if (d->unheard++ == 0)
-		d->unheard_since_usec = spool_id_ms(&f->entry) * 1000;
+	if (delivery_outcome(reason_code, d->config->mqtt.require_subscriber) == DELIVERY_DELIVERED)
+		unheard_note(&d->unheard, reason_code != NO_SUBSCRIBERS,
+			     f->entry.source == PLACE_REPLAY, spool_id_ms(&f->entry) * 1000);
 	if (poison_answered(&d->poison, &e, f->packet_size))
 		release_held(d);
 }
@@ -929,6 +929,19 @@ static uint64_t due(sd_event_source *s)
 	return now_usec(CLOCK_REALTIME) + usec - now_usec(CLOCK_MONOTONIC);
 }
 
+/* What reached nobody is worth a word as long as it can be replayed, and for a day. */
+static struct unheard describe_unheard(const struct delivery *d)
+{
+	uint64_t kept_s = d->config && d->config->spool.sent_age_s > UNHEARD_KNOWN_S
+				  ? d->config->spool.sent_age_s
+				  : UNHEARD_KNOWN_S;
+	struct unheard u = d->unheard;
+
+	if (u.before.until_usec + kept_s * USEC_PER_SEC < now_usec(CLOCK_REALTIME))
+		u.before = (struct unheard_row){0};
+	return u;
+}
+
 void delivery_describe(const struct delivery *d, struct delivery_description *ret_description)
 {
 	*ret_description = (struct delivery_description){
@@ -937,8 +950,7 @@ void delivery_describe(const struct delivery *d, struct delivery_description *re
 		.paused_until_usec = due(d->pause),
 		.attempts = d->attempts.table,
 		.n_attempts = d->attempts.n,
-		.unheard = d->unheard,
-		.unheard_since_usec = d->unheard_since_usec,
+		.unheard = describe_unheard(d),
 		.size_taken = d->poison.sizes ? d->poison.sizes->taken : 0,
 		.size_limit = d->poison.sizes ? d->poison.sizes->limit : 0,
 		.searching = d->poison.singly,

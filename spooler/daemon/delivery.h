@@ -29,6 +29,7 @@
 #include "spooler/daemon/link.h"
 #include "spooler/daemon/queue.h"
 #include "spooler/daemon/stats.h"
+#include "spooler/daemon/unheard.h"
 #include "spooler/event/event.h"
 
 enum delivery_outcome {
@@ -113,7 +114,7 @@ struct delivery_description {
 	uint64_t paused_until_usec; /* CLOCK_REALTIME; 0: not paused */
 	const struct attempt *attempts;
 	size_t n_attempts;
-	uint64_t unheard, unheard_since_usec; /* answers 0x10 in a row; the first event's time */
+	struct unheard unheard;
 	size_t size_taken, size_limit; /* of this broker's packets, see poison.h; 0: not known */
 	bool searching;		       /* events are given singly, to find a poison message */
 };

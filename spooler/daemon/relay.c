@@ -842,7 +842,6 @@ void relay_describe(const struct relay *r, struct relay_description *ret_descrip
 		.size_taken = d.size_taken,
 		.size_limit = d.size_limit,
 		.unheard = d.unheard,
-		.unheard_since_usec = d.unheard_since_usec,
 		.losses = l.losses,
 		.unreadable = r->n_unreadable + (r->n_unreadable == 0 && r->unreadable_usec > 0),
 		.unreadable_error = r->unreadable_usec > 0 ? r->unreadable_error : NULL,

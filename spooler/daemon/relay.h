@@ -20,6 +20,7 @@
 #include "spooler/daemon/losses.h"
 #include "spooler/daemon/queue.h"
 #include "spooler/daemon/stats.h"
+#include "spooler/daemon/unheard.h"
 #include "spooler/mqtt/transport.h"
 
 struct relay;
@@ -99,7 +100,7 @@ struct relay_description {
 
 	/* 0x10, no matching subscribers: how many answers in a row up to now, the first event's
 	   time */
-	uint64_t unheard, unheard_since_usec;
+	struct unheard unheard;
 };
 
 /* Keeps what is known of the sequence for the next start; `clean`: nothing is taken up after

@@ -47,8 +47,11 @@ static void collect_connection(const struct relay_description *d, struct status_
 	ret->protocol = d->protocol;
 	ret->next_connect_usec = d->next_connect_usec;
 	ret->paused_until_usec = d->paused_until_usec;
-	ret->unheard = d->unheard;
-	ret->unheard_since_usec = d->unheard_since_usec;
+	ret->unheard = d->unheard.now.events;
+	ret->unheard_since_usec = d->unheard.now.since_usec;
+	ret->unheard_before = d->unheard.before.events;
+	ret->unheard_before_since_usec = d->unheard.before.since_usec;
+	ret->unheard_before_until_usec = d->unheard.before.until_usec;
 	ret->connected_since_usec = s->connected_usec;
 	ret->connects = s->connects;
 	ret->losses = s->connection_losses;

@@ -119,6 +119,9 @@ const struct field status_file_fields[] = {
 		"Events taken from the emergency spool, because the disk could not take them."),
 	JSON_ONLY("events", "unheard", FIELD_COUNT, unheard),
 	JSON_ONLY("events", "unheard_since", FIELD_TIME, unheard_since_usec),
+	JSON_ONLY("events", "unheard_before", FIELD_COUNT, unheard_before),
+	JSON_ONLY("events", "unheard_before_since", FIELD_TIME, unheard_before_since_usec),
+	JSON_ONLY("events", "unheard_before_until", FIELD_TIME, unheard_before_until_usec),
 	GAUGE(NULL, "last_delivered", FIELD_TIME, last_delivered_usec,
 	      "last_delivered_timestamp_seconds", "Time of the last acknowledgement; 0: none yet."),
 

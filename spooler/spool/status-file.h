@@ -84,6 +84,8 @@ struct status_file {
 	/* acknowledgements in a row that said "no matching subscribers" (0x10), the last
 	   included, and the time of the first of these events: where a replay has to begin */
 	uint64_t unheard, unheard_since_usec;
+	/* and rows of them that have ended, without what was replayed since */
+	uint64_t unheard_before, unheard_before_since_usec, unheard_before_until_usec;
 
 	/* what waits, as the daemon sees it */
 	uint64_t waiting, waiting_emergency, oldest_usec, oldest_age_ms, held, in_flight;

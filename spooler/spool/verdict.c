@@ -82,7 +82,7 @@ bool verdict_kind_warns(enum verdict_kind kind)
 	return kind == VERDICT_HOOK_OTHER_VERSION || kind == VERDICT_HOOK_TWICE ||
 	       kind == VERDICT_CERTIFICATE_EXPIRES || kind == VERDICT_STATUS_TOPIC ||
 	       kind == VERDICT_OTHER_VERSION || kind == VERDICT_HOST_CHANGED ||
-	       kind == VERDICT_LISTENER;
+	       kind == VERDICT_LISTENER || kind == VERDICT_NO_SUBSCRIBER;
 }
 
 const char *verdict_health_name(const struct verdict *v)
@@ -404,13 +404,35 @@ static void judge_losses(const struct verdict_facts *f, struct verdict *v)
 		       client_id);
 }
 
+/* Up to a consumer's coming, or going and coming back. */
+static void judge_unheard_before(const struct status_file *s, struct verdict *v)
+{
+	char count[48], first[32], last[32], since[40], until[40];
+
+	if (s->unheard_before == 0)
+		return;
+	format_count(s->unheard_before, "event", count);
+	format_time_utc(s->unheard_before_since_usec / 1000, since);
+	format_time_utc(s->unheard_before_until_usec / 1000 + 1, until);
+	remedy(find(v, VERDICT_NO_SUBSCRIBER, VERDICT_WARNING, s->broker,
+		    "%s of %s to %s reached nobody: the broker had no subscriber for them (0x10)",
+		    count, clock_text(s->unheard_before_since_usec, first),
+		    clock_text(s->unheard_before_until_usec, last)),
+	       "virtspool replay --from sent --since %s --until %s sends them again; "
+	       "mqtt.require_subscriber: true lets such events wait",
+	       since, until);
+}
+
 static void judge_subscriber(const struct verdict_facts *f, struct verdict *v)
 {
 	const struct status_file *s = f->status;
 	char count[48], when[32], since[40];
 
-	if (s->unheard < UNHEARD_MANY)
+	/* A short row may be of topics that nobody wants, if others are wanted. */
+	if (s->unheard == 0 || (s->unheard < UNHEARD_MANY && s->answers[0] > 0)) {
+		judge_unheard_before(s, v);
 		return;
+	}
 	format_count(s->unheard, "event", count);
 	format_time_utc(s->unheard_since_usec / 1000, since);
 	remedy(find(v, VERDICT_NO_SUBSCRIBER, VERDICT_DEGRADED, s->broker,

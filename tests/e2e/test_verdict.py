@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 
 import jsonschema
@@ -89,6 +90,33 @@ def test_nobody_subscribes(bed):
     bed.run("virtspool", *command.split(), "--yes", check=True)
     assert len(subscriber.wait_for(3)) == 3
     wait_until(lambda: findings(bed) == ({}, 0), what="somebody listens")
+
+
+def test_nobody_had_subscribed_for_a_while(running):
+    """As after a broker that came back without its sessions: the consumer is there again, and what it missed is not forgotten."""
+    bed = running
+    bed.hook.start("vm0")
+    bed.subscribed.wait_for(3)
+    gone = threading.Event()
+    bed.subscribed.client.on_unsubscribe = lambda *a: gone.set()
+    bed.subscribed.client.unsubscribe("virtspool/#")
+    assert gone.wait(10 * PATIENCE)
+    for i in range(12):
+        bed.hook("started", domain=f"vm{i}")
+    bed.spool.wait_empty()
+    again = bed.subscriber()
+    bed.hook("stopped", domain="vm0")
+    again.wait_for(1)
+    wait_until(lambda: "no_subscriber" in findings(bed)[0], what="status says so")
+    found, code = findings(bed)
+    assert code == 0 and found["no_subscriber"]["level"] == "warning"
+    assert re.match(r"12 events of \S+ \S+ to \S+ \S+ reached nobody", found["no_subscriber"]["cause"]), found
+    assert "virtspool replay --from sent --since" in bed.daemon.output()
+    (command,) = re.findall(r"virtspool (replay --from sent --since \S+ --until \S+) ", found["no_subscriber"]["remedy"])
+    bed.run("virtspool", *command.split(), "--yes", check=True)
+    again.wait_for(13)
+    wait_until(lambda: findings(bed) == ({}, 0), what=lambda: f"nothing is missing any more: {findings(bed)}")
+    assert len(again.events) == 13
 
 
 def test_events_wait_for_a_subscriber(bed):

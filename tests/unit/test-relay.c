@@ -1087,13 +1087,13 @@ static void test_require_subscriber(void **state)
 	answer(1, 0x10);
 	answer(2, 0x10);
 	assert_int_equal(count(f, SPOOL_NEW), 2);
-	assert_int_equal(describe(f).unheard, 0); /* they wait */
+	assert_int_equal(describe(f).unheard.now.events, 0); /* they wait */
 	run_until(f, fake.n_published >= 3);
 	answer(3, 0x00); /* the first subscriber: the other domain is tried at once */
 	run_until(f, fake.n_published >= 4);
 	answer(4, 0x00);
 	assert_int_equal(count(f, SPOOL_SENT), 2);
-	assert_int_equal(describe(f).unheard, 0);
+	assert_int_equal(describe(f).unheard.before.events, 0);
 }
 
 /* --- order and holes */

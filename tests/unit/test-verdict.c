@@ -115,7 +115,12 @@ ROW(two_clients, h->status.losses_last_hour = 60; h->status.losses_idle = 50;
     h->status.losses_steady = true; h->status.loss_lasted_ms = 1200;
     h->status.loss_silence_ms = 1200)
 ROW(unheard, h->status.unheard = 3; h->status.unheard_since_usec = NOW - HOURS(1))
-ROW(once_unheard, h->status.unheard = 2; h->status.unheard_since_usec = NOW - HOURS(1))
+ROW(once_unheard, h->status.unheard = 2; h->status.unheard_since_usec = NOW - HOURS(1);
+    h->status.answers[0] = 1)
+ROW(first_unheard, h->status.unheard = 1; h->status.unheard_since_usec = NOW - HOURS(1))
+ROW(unheard_before, h->status.unheard_before = 307; h->status.answers[0] = 1;
+    h->status.unheard_before_since_usec = NOW - HOURS(2);
+    h->status.unheard_before_until_usec = NOW - HOURS(1))
 ROW(refused, add_attempt(h, "Not authorized (0x87)", "virtspool/v1/kvm1/qemu/u/started", 214))
 ROW(lacks_subscriber, add_attempt(h, "No matching subscribers (0x10)", "v/k/q/u/started", 2))
 ROW(lost_answer, add_attempt(h, "the connection was lost before the answer", NULL, 0))
@@ -210,6 +215,11 @@ static const struct {
 	 "another client probably uses the client id 'virtspool-kvm1'"},
 	{"no subscriber", unheard, VERDICT_NO_SUBSCRIBER, VERDICT_DEGRADED, "mqtts://broker:8883",
 	 "no subscriber for what it takes (0x10): the last 3 events",
+	 "virtspool replay --from sent --since 20"},
+	{"the first event without a subscriber", first_unheard, VERDICT_NO_SUBSCRIBER,
+	 VERDICT_DEGRADED, "mqtts://broker:8883", "the last 1 event", "virtspool replay"},
+	{"events without a subscriber, before", unheard_before, VERDICT_NO_SUBSCRIBER,
+	 VERDICT_WARNING, "mqtts://broker:8883", "307 events of 20",
 	 "virtspool replay --from sent --since 20"},
 	{"two events without a subscriber", once_unheard, NOTHING, VERDICT_HEALTHY, NULL, NULL,
 	 NULL},
