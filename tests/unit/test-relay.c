@@ -656,8 +656,8 @@ static void test_more_denied_than_remembered(void **state)
 	put(f, domain);
 	relay_wake(f->relay);
 	run_pending(f);
-	assert_int_equal(fake.n_published,
-			 DENIED_MAX + 1); /* a pause, in which nothing goes past */
+	/* A pause, which may be over by now; then one at a time. */
+	assert_in_range(fake.n_published, DENIED_MAX + 1, DENIED_MAX + 2);
 	run_until(f, n_offered(DENIED_MAX + 1) == 2);
 	answer(fake.published[fake.n_published - 1].mid, 0x87);
 	run_pending(f);
