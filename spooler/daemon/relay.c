@@ -58,7 +58,7 @@ struct relay {
 	unsigned blind; /* the spool cannot be read: 1 for the first time, 2 still */
 
 	struct completeness completeness;
-	uint64_t dropped_size; /* of the list of dropped events, when it was last reported */
+	uint64_t dropped_size;	     /* of the list of dropped events, when it was last reported */
 	struct spool_identity spool; /* as last seen */
 	uint64_t settling;	     /* the sequence number that waits for those before it */
 	uint64_t settle_until_usec;

@@ -64,7 +64,7 @@ static int translate(const struct postgresql *p, const char *state)
 		{"40", -EAGAIN},    {"55P03", -EAGAIN}, {"57014", -EAGAIN}, {"53100", -ENOSPC},
 		{"53", -EAGAIN},    {"57P", -ENOTCONN}, {"08", -ENOTCONN},  {"25006", -EROFS},
 		{"42501", -EACCES}, {"28", -EACCES},	{"3D000", -ENOENT}, {"21", -EBADMSG},
-		{"22", -EBADMSG},   {"23505", -EEXIST}, {"23", -EBADMSG},	{"54", -EBADMSG},
+		{"22", -EBADMSG},   {"23505", -EEXIST}, {"23", -EBADMSG},   {"54", -EBADMSG},
 	};
 
 	if (PQstatus(p->conn) == CONNECTION_BAD)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include "spooler/base/util.h"
@@ -486,6 +487,78 @@ static void test_newer_schema(void **state)
 	free(error);
 }
 
+struct racer {
+	struct store *store;
+	struct store_message message;
+	struct store_counts counts;
+	int result;
+};
+
+static void *race(void *userdata)
+{
+	struct racer *r = userdata;
+
+	r->result = store_apply(r->store, &r->message, 1, NOW, &r->counts);
+	return NULL;
+}
+
+static void wait_for_a_lock(struct db *db)
+{
+	static const char sql[] = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+	uint64_t until = now_usec(CLOCK_MONOTONIC) + 60 * USEC_PER_SEC;
+	int64_t waiting = 0;
+
+	while (waiting == 0 && now_usec(CLOCK_MONOTONIC) < until) {
+		assert_int_equal(db_query(db, sql, "", NULL, read_number, &waiting), 0);
+		(void)nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+	}
+	assert_int_equal(waiting, 1);
+}
+
+/* Another recorder is just inserting the same event, and commits first: it is a repetition. */
+static void test_the_same_event_at_once(void **state)
+{
+	static const struct db_statement insert = {
+		"INSERT INTO events (id, host, time, received, epoch, sequence, call, flags, driver, operation, payload) "
+		"SELECT $1, host, time, received, epoch, sequence, call, flags, driver, operation, payload FROM events LIMIT 1",
+		"u"};
+	struct racer r = {.store = NULL};
+	struct store_parsed parsed = {};
+	struct db_value id;
+	pthread_t thread;
+	char *error;
+	struct db *db;
+
+	if (!postgresql())
+		skip();
+	make_messages(1);
+	r.store = open_store(true);
+	for (size_t i = 0; r.counts.events == 0; i++) { /* the first may be a host's report */
+		r.message = (struct store_message){.topic = messages[i].topic,
+						   .payload = messages[i].payload,
+						   .size = strlen(messages[i].payload)};
+		assert_int_equal(store_apply(r.store, &r.message, 1, NOW, &r.counts), 0);
+	}
+	assert_int_equal(store_parse(&topics, &r.message, &parsed), 0);
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	parsed.event.id[15] ^= 1; /* the next event, as far as the store can see */
+	id = db_uuid(parsed.event.id);
+	r.message.parsed = &parsed;
+	assert_int_equal(db_begin(db), 0);
+	assert_int_equal(db_run(db, &insert, &id, 1, NULL, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, race, &r), 0);
+	wait_for_a_lock(db);
+	assert_int_equal(db_commit(db), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(r.result, 0);
+	assert_int_equal(r.counts.events, 0);
+	assert_int_equal(r.counts.duplicates, 1);
+	store_parsed_release(&parsed);
+	db_close(db);
+	store_close(r.store);
+	free_messages();
+}
+
 static void test_no_directory(void **state)
 {
 	struct store *s = NULL;
@@ -502,10 +575,14 @@ static void test_no_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_any_order),	    cmocka_unit_test(test_rebuild),
-		cmocka_unit_test(test_retention),	    cmocka_unit_test(test_rejects),
-		cmocka_unit_test(test_rejects_are_bounded), cmocka_unit_test(test_newer_schema),
+		cmocka_unit_test(test_any_order),
+		cmocka_unit_test(test_rebuild),
+		cmocka_unit_test(test_retention),
+		cmocka_unit_test(test_rejects),
+		cmocka_unit_test(test_rejects_are_bounded),
+		cmocka_unit_test(test_newer_schema),
 		cmocka_unit_test(test_no_directory),
+		cmocka_unit_test(test_the_same_event_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
