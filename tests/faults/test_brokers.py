@@ -383,6 +383,30 @@ PUBACK_MEANING = {
 }
 
 
+class CloseInsteadOfConnack(Behaviour):
+    def connect(self, c):
+        c.close()
+
+
+def test_closed_instead_of_a_connack(bed):
+    """Whether the broker knows MQTT 5 is in question until it has accepted us, and not afterwards."""
+    broker = bed.scripted_broker(CloseInsteadOfConnack())
+    daemon = bed.new_daemon(brokers=broker)
+    daemon.config["mqtt"].update(retry_min="1s", retry_max="1s")
+    daemon.start()
+    unknown, known = "instead of a CONNACK; it may not know MQTT 5", "instead of a CONNACK; our CONNECT has"
+    wait_until(lambda: unknown in daemon.output(), 15, daemon.output)
+    assert known not in daemon.output()
+    broker.behaviour = Behaviour()
+    wait_until(lambda: daemon.status()["connected"], 15, daemon.output)
+    asked = daemon.output().count(unknown)
+    broker.behaviour = CloseInsteadOfConnack()
+    broker.connections[-1].raw_shutdown()
+    wait_until(lambda: known in daemon.output(), 15, daemon.output)
+    assert daemon.output().count(unknown) == asked
+    assert daemon.stop() == 0
+
+
 class Refuse(Behaviour):
     """Each event of the domain vm1 is answered with this code; others are taken."""
 
