@@ -123,6 +123,13 @@ static bool stuck_contains(const struct queue *q, const struct spool_id *e)
 	return i < q->stuck.n && spool_id_compare(&q->stuck.entries[i], e) == 0;
 }
 
+/* Is there room for one more, if everything that is under way gets stuck as well? */
+static void note_blocked(struct queue *q)
+{
+	if (q->stuck.n > 0 && q->stuck.n + q->taken.n >= q->stuck_max)
+		q->blocked = true;
+}
+
 static void stuck_add(struct queue *q, const struct spool_id *e, int error)
 {
 	size_t i = stuck_position(q, e);
@@ -138,8 +145,7 @@ static void stuck_add(struct queue *q, const struct spool_id *e, int error)
 	memmove(&q->stuck.entries[i + 1], &q->stuck.entries[i],
 		(q->stuck.n - 1 - i) * sizeof(*q->stuck.entries));
 	q->stuck.entries[i] = *e;
-	/* What is under way may get stuck as well. */
-	q->blocked = q->stuck.n + q->taken.n >= q->stuck_max;
+	note_blocked(q);
 }
 
 /* --- scanning */
@@ -344,6 +350,7 @@ static bool next_of(struct queue *q, struct id_list *s, struct spool_id *ret_ent
 	while (s->position < s->n) {
 		const struct spool_id *e = &s->entries[s->position++];
 
+		note_blocked(q);
 		if (stuck_contains(q, e) || (q->blocked && e->source != PLACE_EMERGENCY))
 			continue;
 		if (!idset_contains(&q->taken, e) && !idset_contains(&q->held, e)) {

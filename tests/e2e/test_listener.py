@@ -62,7 +62,7 @@ class Table:
         return [r for r in records if r.get("object") != "marker"]
 
     def row(self, action, wait=None):
-        """What came since the last call; repetitions are shown once."""
+        """What came since the last call; repetitions are shown once, and a reset may be told again after what follows it."""
         if wait:
             wait()
         cells = hooks, api = [], []
@@ -70,7 +70,7 @@ class Table:
         for r in records:
             cell = cells[r.get("origin") == "api"]
             text = told(r) if cell is api else r["operation"]
-            if cell[-1:] != [text]:
+            if cell[-1:] != [text] and not (text == "reboot" and text in cell):
                 cell.append(text)
         for place, text in SOMETIMES.get(action, []):
             if text in api:
