@@ -13,6 +13,8 @@
 #include "spooler/base/util.h"
 #include "spooler/daemon/signing.h"
 
+#define SIGNING_WAKE 8 /* the loop is woken once for up to this many, while more wait */
+
 struct signing {
 	struct signer *signer;
 	void (*ready)(void *userdata);
@@ -63,6 +65,7 @@ static struct signing_job *first_unsigned(const struct signing *s)
 static void *thread_main(void *userdata)
 {
 	struct signing *s = userdata;
+	unsigned unreported = 0;
 	int error;
 
 	(void)pthread_mutex_lock(&s->lock);
@@ -79,6 +82,9 @@ static void *thread_main(void *userdata)
 		s->at->done = true;
 		s->at = NULL;
 		(void)pthread_cond_broadcast(&s->finished);
+		if (++unreported < SIGNING_WAKE && first_unsigned(s))
+			continue;
+		unreported = 0;
 		wake_loop(s);
 	}
 	(void)pthread_mutex_unlock(&s->lock);
