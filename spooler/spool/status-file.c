@@ -137,7 +137,8 @@ const struct field status_file_fields[] = {
 	GAUGE("queue", "held", FIELD_COUNT, held, "queue_held_events",
 	      "Waiting events that are held back after a refusal."),
 	GAUGE("queue", "denied", FIELD_COUNT, denied_waiting, "queue_denied_events",
-	      "Waiting events of domains whose events the broker does not authorize."),
+	      "Waiting events of domains whose events the broker refuses, or has no "
+	      "subscriber for."),
 	JSON_ONLY("queue", "denied_domains", FIELD_COUNT, denied_domains),
 	GAUGE("queue", "unreadable", FIELD_COUNT, unreadable, "queue_unreadable_events",
 	      "Waiting records that cannot be read."),
