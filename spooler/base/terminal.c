@@ -9,9 +9,21 @@
 
 static unsigned paged_width; /* 0: stdout is not piped to a pager */
 
+/* Of stdout it is asked for each cell of a table. */
+static bool is_tty(FILE *f)
+{
+	static int of_stdout = -1;
+
+	if (f != stdout)
+		return isatty(fileno(f));
+	if (of_stdout < 0)
+		of_stdout = isatty(STDOUT_FILENO);
+	return of_stdout;
+}
+
 bool terminal_is(FILE *f)
 {
-	return (f == stdout && paged_width > 0) || isatty(fileno(f));
+	return (f == stdout && paged_width > 0) || is_tty(f);
 }
 
 bool terminal_colour(FILE *f)
@@ -27,7 +39,7 @@ unsigned terminal_width(FILE *f)
 
 	if (f == stdout && paged_width > 0)
 		return paged_width;
-	if (!isatty(fileno(f)))
+	if (!is_tty(f))
 		return 0;
 	return ioctl(fileno(f), TIOCGWINSZ, &size) < 0 || size.ws_col == 0 ? 80 : size.ws_col;
 }

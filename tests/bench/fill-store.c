@@ -6,12 +6,14 @@
  *
  * Guests start, stop, crash, are saved and migrate, on the hosts host1 ... hostN, within the DAYS
  * before now; each host has a sequence without gaps, except for one hole on each hundredth. The
- * same arguments give the same events but for their time. Prints the rate.
+ * same arguments give the same events but for their time. Prints the rate, of all and of the last 50,000.
  */
 #include <inttypes.h>
 
 #include "spooler/base/util.h"
 #include "spooler/recorder/store.h"
+
+#define LAST 50000
 
 struct fill {
 	struct store *store;
@@ -20,6 +22,8 @@ struct fill {
 	int *places;	     /* of each guest: its host, -1: stopped */
 	int64_t now, step;   /* us */
 	uint64_t random, made, wanted;
+	uint64_t last_begin,
+		last_from; /* of the last ones: CLOCK_MONOTONIC, and how many were before */
 	struct store_message messages[STORE_BATCH_MAX];
 	size_t n;
 	uint64_t longest; /* us of a commit */
@@ -53,6 +57,10 @@ static void flush_batch(struct fill *f)
 		free((char *)f->messages[i].payload);
 	}
 	f->n = 0;
+	if (f->last_begin == 0 && f->made + LAST >= f->wanted) {
+		f->last_begin = now_usec(CLOCK_MONOTONIC);
+		f->last_from = f->made;
+	}
 }
 
 static void format_time(int64_t usec, char *text, size_t size)
@@ -99,8 +107,8 @@ static void event(struct fill *f, int host, unsigned guest, const char *operatio
 		reason ? "\"" : "", guest, uuid);
 	if (n < 0)
 		exit(1);
-	f->messages[f->n++] = (struct store_message){
-		.topic = topic, .payload = payload, .size = (size_t)n};
+	f->messages[f->n++] =
+		(struct store_message){.topic = topic, .payload = payload, .size = (size_t)n};
 	f->made++;
 	f->now += f->step;
 	if (f->n == STORE_BATCH_MAX)
@@ -178,9 +186,13 @@ int main(int argc, char **argv)
 	flush_batch(&f);
 	took = now_usec(CLOCK_MONOTONIC) - begin;
 	printf("%" PRIu64 " events, %" PRIu64 " there already, %" PRIu64
-	       " rejected, in %.1f s: %.0f/s, longest batch %.0f ms\n",
+	       " rejected, in %.1f s: %.0f/s, the last %" PRIu64
+	       ": %.0f/s, longest batch %.0f ms\n",
 	       f.counts.events, f.counts.duplicates, f.counts.rejects, (double)took / 1e6,
-	       (double)f.made * 1e6 / (double)took, (double)f.longest / 1000);
+	       (double)f.made * 1e6 / (double)took, f.made - f.last_from,
+	       (double)(f.made - f.last_from) * 1e6 /
+		       (double)(now_usec(CLOCK_MONOTONIC) - f.last_begin),
+	       (double)f.longest / 1000);
 	store_close(f.store);
 	free(f.sequences);
 	free(f.places);
