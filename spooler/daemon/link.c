@@ -33,7 +33,7 @@ struct link {
 	const struct config *config;
 	struct credentials *credentials;
 	struct signing *signing; /* NULL: reports are not signed */
-	size_t certified;		 /* 1 + the broker that has it; 0: none */
+	size_t certified;	 /* 1 + the broker that has it; 0: none */
 	struct client *client;
 	struct event will; /* what the broker publishes if the connection ends without a word */
 
@@ -140,8 +140,7 @@ static bool report_presence(struct link *l, enum presence p)
 	_cleanup_(event_release) struct event e = {0};
 
 	return link_connected(l) && can_report(l) &&
-	       presence_build(l->config, l->credentials, l->signing, l->completeness, p,
-			      &e) > 0 &&
+	       presence_build(l->config, l->credentials, l->signing, l->completeness, p, &e) > 0 &&
 	       publish_report(l, &e, l->level == PRESENCE_RETAINED, &l->presence_mid) == 0;
 }
 

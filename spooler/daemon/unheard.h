@@ -20,8 +20,9 @@ struct unheard_row {
 
 /* A zeroed struct has seen none. */
 struct unheard {
-	struct unheard_row now;	   /* up to the last answer */
-	struct unheard_row before; /* rows that have ended, without what was replayed and heard since */
+	struct unheard_row now; /* up to the last answer */
+	struct unheard_row
+		before; /* rows that have ended, without what was replayed and heard since */
 };
 
 /* The broker has taken an event: had somebody subscribed? */

@@ -61,7 +61,7 @@ struct event_status {
 	const char *boot_id; /* 32 lower-case hexadecimal digits */
 	const char *epoch;   /* with the highest sequence number in it */
 	uint64_t sequence;
-	const char *certificate; /* the host's, base64 of its DER form */
+	const char *certificate;	/* the host's, base64 of its DER form */
 	const struct event_range *lost; /* events that will never come */
 	size_t n_lost;
 };

@@ -160,8 +160,8 @@ static void next_property(struct inbound *i)
 static int begin_run(struct inbound *i, enum inbound_part part, uint32_t length, char *why,
 		     size_t why_size)
 {
-	uint32_t room =
-		part == INBOUND_VALUE ? i->properties_left : i->left - 1; /* less this byte */
+	/* less this byte */
+	uint32_t room = part == INBOUND_VALUE ? i->properties_left : i->left - 1;
 
 	if (length > room)
 		return bad_properties(why, why_size);

@@ -293,15 +293,14 @@ static int add_event(const struct query_event *e, void *userdata)
 {
 	return json_array_append_new(
 		userdata,
-		json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:b, s:s, s:I, s:s, s:s}", "id",
-			  e->id, "host", e->host, "time", json_when_usec(e->time), "received",
+		json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:b, s:s, s:I, s:s, s:s}",
+			  "id", e->id, "host", e->host, "time", json_when_usec(e->time), "received",
 			  json_when_usec(e->received), "guest", json_or_null(e->guest), "name",
 			  json_or_null(e->name), "driver", e->driver, "operation", e->operation,
 			  "reason", json_or_null(e->reason), "replayed",
 			  (e->flags & EVENT_REPLAYED) != 0, "epoch", e->epoch, "sequence",
-			  (json_int_t)e->sequence, "origin",
-			  e->flags & EVENT_API ? "api" : "hook", "signature",
-			  cloudevent_signature(e->flags)));
+			  (json_int_t)e->sequence, "origin", e->flags & EVENT_API ? "api" : "hook",
+			  "signature", cloudevent_signature(e->flags)));
 }
 
 int api_log(struct api_request *r, json_t *ret)

@@ -11,7 +11,7 @@
 #include "spooler/base/util.h"
 #include "spooler/recorder/api-internal.h"
 
-#define PROBLEMS_MAX 100 /* of each kind */
+#define PROBLEMS_MAX 100			       /* of each kind */
 #define CRASH_AGE_USEC (86400 * (int64_t)USEC_PER_SEC) /* and of forged events */
 #define FLAPPING_USEC (3600 * (int64_t)USEC_PER_SEC)
 #define FLAPPING_STARTS 4

@@ -61,8 +61,8 @@ static int on_row(const struct db_value *v, void *userdata)
 		free(payload);
 		return -ENOMEM;
 	}
-	i->messages[i->n++] = (struct store_message){
-			.topic = topic, .payload = payload, .size = strlen(payload)};
+	i->messages[i->n++] =
+		(struct store_message){.topic = topic, .payload = payload, .size = strlen(payload)};
 	if (i->n < STORE_BATCH_MAX)
 		return 0;
 	i->error = flush_messages(i);

@@ -23,10 +23,10 @@
 #include "spooler/recorder/cloudevent.h"
 #include "spooler/recorder/verifiers.h"
 
-#define STORE_BATCH_MAX 1000	      /* messages of one transaction */
-#define STORE_HOSTS_MAX 65536	      /* hosts that are recorded; events of more are rejected */
-#define STORE_REJECTS_MAX 10000	      /* rows of `rejects`; the oldest are dropped */
-#define STORE_REJECT_PAYLOAD_MAX 4096 /* bytes of a payload that are kept there */
+#define STORE_BATCH_MAX 1000	       /* messages of one transaction */
+#define STORE_HOSTS_MAX 65536	       /* hosts that are recorded; events of more are rejected */
+#define STORE_REJECTS_MAX 10000	       /* rows of `rejects`; the oldest are dropped */
+#define STORE_REJECT_PAYLOAD_MAX 4096  /* bytes of a payload that are kept there */
 #define STORE_FORGED_PAYLOAD_MAX 32768 /* the same of a forged event: it is evidence */
 
 struct store;

@@ -594,11 +594,11 @@ static void judge_certificates(const struct verdict_facts *f, struct verdict *v)
 
 	(void)verdict_judge_certificate(f->now_usec, "our certificate", s->own_begin_usec,
 					s->own_end_usec, renew, v);
-	(void)verdict_judge_certificate(f->now_usec, "the signing certificate",
-					s->signing_begin_usec, s->signing_end_usec,
-					"renew it, then systemctl reload virtspool: consumers reject "
-					"what is signed later",
-					v);
+	(void)verdict_judge_certificate(
+		f->now_usec, "the signing certificate", s->signing_begin_usec, s->signing_end_usec,
+		"renew it, then systemctl reload virtspool: consumers reject "
+		"what is signed later",
+		v);
 	(void)verdict_judge_certificate(f->now_usec, "the authority's certificate",
 					s->authority_begin_usec, s->authority_end_usec, renew, v);
 	(void)verdict_judge_certificate(f->now_usec, "the broker's certificate",
