@@ -13,7 +13,7 @@
 #include "spooler/base/util.h"
 #include "spooler/daemon/signing.h"
 
-#define SIGNING_WAKE 8 /* the loop is woken once for up to this many, while more wait */
+#define SIGNING_WAKE 32 /* the loop is woken once for up to this many, while more wait */
 
 struct signing {
 	struct signer *signer;
