@@ -452,7 +452,7 @@ static bool lacks_subscriber(const struct status_attempt *a)
 	return strstr(a->why, "(0x10)");
 }
 
-/* Events that a broker refused, or that lack a subscriber, and those of the same guests after them. */
+/* Events that were refused, or that lack a subscriber, and those of the same guests after them. */
 static bool judge_held(const struct verdict_facts *f, bool unheard, struct verdict *v)
 {
 	const struct status_file *s = f->status;
