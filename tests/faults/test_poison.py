@@ -128,6 +128,22 @@ def test_reasons_that_end_the_connection(bed, code):
     assert daemon.stop() == 0
 
 
+def test_one_of_sixty_ends_the_connection_over_its_rights(bed):
+    """Answers die with the connection, so the events in flight are given singly; few connections do, and none is set aside."""
+    broker = bed.scripted_broker(EndsOver(0x87))
+    for i in range(60):
+        bed.hook("started", domain="bad" if i == 30 else f"good{i}")
+    daemon = start(bed, broker)
+    started = time.monotonic()
+    broker.wait_delivered(59)
+    print(f"the others took {time.monotonic() - started:.1f} s, {len(broker.connections)} connections")
+    assert len(broker.connections) <= 5
+    assert not bed.spool.failed() and len(bed.spool.waiting()) == 1
+    broker.behaviour = Behaviour()
+    broker.wait_delivered(60)
+    assert daemon.stop() == 0
+
+
 @pytest.mark.parametrize("xml", [True, False])
 def test_sizes_that_end_the_connection(bed, xml):
     """mosquitto under MQTT 3.1.1 closes over what exceeds max_packet_size: the size is found once, not each event."""
