@@ -530,7 +530,7 @@ static void test_the_same_event_at_once(void **state)
 	struct db *db;
 
 	if (!postgresql())
-		skip();
+		return; /* SQLite has one writer */
 	make_messages(1);
 	r.store = open_store(true);
 	for (size_t i = 0; r.counts.events == 0; i++) { /* the first may be a host's report */
