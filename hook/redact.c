@@ -1117,19 +1117,32 @@ static bool is_namespace(const struct attribute *a)
 	return a->name.size >= 5 && memcmp(a->name.s, "xmlns", 5) == 0;
 }
 
-/* Is the attribute's value the name of a secret? Where anything may be written, each word may be
-   one; elsewhere a value with '/' is a path. */
+static struct name last_word(const struct redact *r, const struct attribute *a)
+{
+	size_t end = a->end, from;
+
+	while (end > a->value && !is_word_byte(r->data[end - 1]))
+		end--;
+	for (from = end; from > a->value && is_word_byte(r->data[from - 1]);)
+		from--;
+	return word_at(r, from, end);
+}
+
+/* Is the attribute's value the name of a secret? Where anything may be written, the last word of
+   each value may be one; elsewhere a value with '/' is a path. */
 static bool names_secret(const struct redact *r, const struct attribute *a)
 {
 	struct name n = value_name(r, a);
 
-	if (!is_free(r))
-		return is_naming(local_name(a->name)) && !memchr(n.s, '/', n.size) &&
-		       (is_secret(n) || hides_name(r, n));
-	if (is_namespace(a) ||
-	    (!is_naming(local_name(a->name)) && word_at(r, a->value, a->end).size < n.size))
+	if (is_free(r) && is_namespace(a))
 		return false;
-	return is_secret(n) || is_free_name(n) || hides_name(r, n);
+	if (is_naming(local_name(a->name)))
+		return (is_free(r) || !memchr(n.s, '/', n.size)) &&
+		       (is_secret(n) || hides_name(r, n) || (is_free(r) && is_free_name(n)));
+	if (!is_free(r))
+		return false;
+	n = last_word(r, a);
+	return is_secret(n) || (n.s == r->data + a->value && is_free_name(n));
 }
 
 static struct tag look_at_tag(const struct redact *r)
