@@ -54,6 +54,7 @@ struct daemon {
 	struct health health;
 	struct write_test *write_test;
 	bool write_failed; /* the last write test */
+	bool hung;	   /* the disk, since the last write test */
 	char write_error[128];
 	/* Events from the emergency spool when the disk took writes again. */
 	uint64_t emergency_mended;
@@ -203,7 +204,9 @@ static void write_metrics(struct daemon *d, const struct status_file *status,
 static void write_again_later(struct daemon *d, const struct status_file *status, uint64_t usec)
 {
 	if (usec == 0)
-		usec = status->waiting > 0 || status->emergency_error ? METRICS_USEC : IDLE_USEC;
+		usec = status->waiting > 0 || status->emergency_error || status->emergency_run > 0
+			       ? METRICS_USEC
+			       : IDLE_USEC;
 	if (d->status_pending)
 		return;
 	(void)sd_event_source_set_time_relative(d->status_timer, usec);
@@ -215,6 +218,7 @@ static void check_writing(struct daemon *d, bool hangs, struct status_file *stat
 {
 	if (status->emergency_taken <= d->emergency_mended)
 		status->emergency_run = 0;
+	d->hung = d->hung || hangs;
 	if ((status->emergency_run > 0 || d->write_failed) && !hangs)
 		write_test_start(d->write_test, METRICS_USEC - USEC_PER_SEC);
 }
@@ -226,8 +230,10 @@ static void on_write_test(void *userdata)
 	struct relay_description rd;
 
 	relay_describe(d->relay, &rd);
-	if (error == 0 && d->write_failed)
+	/* Else the reason is not known: the hook may lack rights that the daemon has. */
+	if (error == 0 && (d->write_failed || d->hung))
 		d->emergency_mended = rd.stats->emergency;
+	d->hung = false;
 	d->write_failed = error < 0;
 	(void)snprintf(d->write_error, sizeof(d->write_error), "%s", strerror(-error));
 	schedule_status(d);

@@ -46,6 +46,7 @@ def test_frozen_disk(bed, mounts, ledger):
         bed.daemon.wait_quiet()  # nor does it look again and again
     wait_until(lambda: bed.daemon.status()["spool_error"] is None, 10, "it answers again")
     assert (bed.spool.rundir / "hook/hung").exists()  # no hook has tried yet
+    wait_until(lambda: "did not reach the disk" not in bed.run("virtspool", "status").stdout, 30, "the daemon has tried")
     ledger.check(subscriber)
     assert len(bed.spool.names("sent")) == 3
 
