@@ -28,6 +28,7 @@ def daemon(bed, broker):
 def test_delivery_outage_backlog(bed, broker, daemon, qos):
     if qos == 2 and isinstance(broker, WITHOUT_QOS_2):
         pytest.skip("no QoS 2: see test_qos_2_of_a_broker_without")
+    reorders = qos == 2 and isinstance(broker, Artemis)
     daemon.config["mqtt"]["qos"] = qos
     subscriber = subscriber_of(broker, qos=qos)
     try:
@@ -35,7 +36,9 @@ def test_delivery_outage_backlog(bed, broker, daemon, qos):
         bed.hook.start()
         bed.hook.stop(extra="destroyed")
         events = subscriber.wait_for(5, 30)
-        assert [e["data"]["operation"] for e in events] == ["prepare", "start", "started", "stopped", "release"]
+        operations = [e["data"]["operation"] for e in events]
+        expected = ["prepare", "start", "started", "stopped", "release"]
+        assert sorted(operations) == sorted(expected) if reorders else operations == expected
         bed.spool.wait_empty()
         assert len(bed.spool.names("sent")) == 5
 
@@ -50,8 +53,8 @@ def test_delivery_outage_backlog(bed, broker, daemon, qos):
         daemon.process.resume()
         subscriber.wait_for(5 + BACKLOG, 60)
         bed.spool.wait_empty()
-        if qos == 2 and isinstance(broker, Artemis):
-            assert holes(subscriber.events) == [] and not subscriber.errors  # but in another order
+        if reorders:
+            assert holes(subscriber.events) == [] and not subscriber.errors
         else:
             subscriber.check_complete(5 + BACKLOG)
         assert bed.spool.failed() == {}
