@@ -1305,8 +1305,10 @@ static bool is_foreign_encoding(const char *data, size_t size)
 
 /*
  * Most documents hold nothing that a rule is about, and that is found out at a fraction of the
- * price. Each rule needs one of the words below. Of each word two or three bytes are looked for, at
- * 16 places at a time. A test holds what this lets pass against the pass over the markup.
+ * price. Each rule needs one of the words below, unless '-', '_' or '.' splits the word (then a
+ * document without metadata and the like keeps it: virtspool-hook(8) says so). Of each word two or
+ * three bytes are looked for, at 16 places at a time. A test holds what this lets pass against the
+ * pass over the markup.
  */
 #define BLOCK 64
 #define MARGIN 4 /* bytes that are read beyond a block */

@@ -74,18 +74,6 @@ static void with_checksum(const uint8_t *data, size_t size)
 	free(built);
 }
 
-/* What the look before lets pass has nothing to blank. */
-static void check_look(const uint8_t *data, size_t size, const char *redacted, size_t n)
-{
-	char *all = malloc(size ? size : 1);
-	unsigned count;
-
-	memcpy(all, data, size);
-	if (redact_all(all, size, &count) != n || memcmp(all, redacted, n) != 0)
-		abort();
-	free(all);
-}
-
 static void redact_twice(const uint8_t *data, size_t size)
 {
 	char *copy = malloc(size ? size : 1);
@@ -94,7 +82,6 @@ static void redact_twice(const uint8_t *data, size_t size)
 
 	memcpy(copy, data, size);
 	n = redact(copy, size, &count);
-	check_look(data, size, copy, n);
 	if (n > size || redact(copy, n, &count) > n)
 		abort();
 	free(copy);
