@@ -386,7 +386,9 @@ int db_sqlite_open(const char *url, unsigned flags, struct db **ret_db, char **r
 	q->path = strdup(url + strlen("sqlite://"));
 	code = sqlite3_open_v2(q->path, &q->handle,
 			       (flags & DB_READ_ONLY ? SQLITE_OPEN_READONLY
-						     : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) |
+				: flags & DB_EXISTING
+					? SQLITE_OPEN_READWRITE
+					: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) |
 				       SQLITE_OPEN_NOMUTEX,
 			       NULL);
 	if (code == SQLITE_OK)

@@ -54,6 +54,7 @@ struct db;
 
 enum db_flags {
 	DB_READ_ONLY = 1 << 0, /* cannot write; does not create anything */
+	DB_EXISTING = 1 << 1,  /* does not create the file */
 };
 
 /*

@@ -51,6 +51,7 @@ struct ingest {
 	store_changed_fn changed;
 	void *changed_userdata;
 	struct store *store;
+	bool was_open;
 	uint64_t next_prune, next_step; /* CLOCK_MONOTONIC */
 	bool pruning;
 
@@ -193,10 +194,11 @@ static void pause_for(struct ingest *i, uint64_t usec)
 
 static int open_store(struct ingest *i, char **ret_error)
 {
-	int r = store_open(i->url, &i->topics, &i->store, ret_error);
+	int r = (i->was_open ? store_reopen : store_open)(i->url, &i->topics, &i->store, ret_error);
 
 	if (r < 0)
 		return r;
+	i->was_open = true;
 	store_on_change(i->store, i->changed, i->changed_userdata);
 	if (i->verifiers)
 		r = store_verify(i->store, i->verifiers, i->verified_only);

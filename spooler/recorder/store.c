@@ -698,8 +698,8 @@ int store_apply(struct store *s, const struct store_message *messages, size_t n,
 
 /* --- opening */
 
-int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
-	       char **ret_error)
+static int open_with(const char *url, unsigned flags, const struct cloudevent_topics *topics,
+		     struct store **ret_store, char **ret_error)
 {
 	struct store *s = calloc(1, sizeof(*s));
 	int r;
@@ -709,7 +709,7 @@ int store_open(const char *url, const struct cloudevent_topics *topics, struct s
 		return -ENOMEM;
 	s->topics = *topics;
 	s->month = -1;
-	r = db_open(url, 0, &s->db, ret_error);
+	r = db_open(url, flags, &s->db, ret_error);
 	if (r >= 0)
 		r = schema_migrate(s->db, ret_error);
 	if (r < 0) {
@@ -718,6 +718,18 @@ int store_open(const char *url, const struct cloudevent_topics *topics, struct s
 	}
 	*ret_store = s;
 	return 0;
+}
+
+int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
+	       char **ret_error)
+{
+	return open_with(url, 0, topics, ret_store, ret_error);
+}
+
+int store_reopen(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
+		 char **ret_error)
+{
+	return open_with(url, DB_EXISTING, topics, ret_store, ret_error);
 }
 
 void store_close(struct store *s)

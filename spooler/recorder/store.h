@@ -58,6 +58,10 @@ struct store_counts {
    permission, server or version stands in the way. The templates are borrowed. */
 int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
 	       char **ret_error);
+/* The same for a store that was open before. A file that has gone is not created anew: it may lie on
+   a disk that is not mounted now, and would be hidden when it is. */
+int store_reopen(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
+		 char **ret_error);
 void store_close(struct store *s); /* NULL is fine */
 
 /*

@@ -89,6 +89,29 @@ def test_full_and_back(bed):
         subprocess.run(["umount", "-l", path], check=False)
 
 
+def test_the_disk_turns_read_only(bed, mounts):
+    """As after an error that the file system does not survive; it is mounted anew later. Meanwhile no new file is made
+    in the directory that it was mounted on, and hidden by it then."""
+    path = mounts.ext4(bed.directory / "disk", 64)
+    path.chmod(0o755)
+    rig, recorder = start(bed, store=f"sqlite://{path}/recorder.db")
+    mounts.remount(path, "abort")
+    publish(rig, range(5, 100))
+    recorder.process.wait_output("the store does not take events", 30)
+
+    def unmounted():  # between two attempts it is not in use
+        try:
+            mounts.unmount(path)
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    wait_until(unmounted, 60, lambda: f"the recorder lets go of the disk:\n{recorder.output()}")
+    subprocess.run(["e2fsck", "-p", mounts.directory / "disk.ext4"], check=False)  # it says that it mended it
+    mounts.ext4(path)
+    check(recorder, 100)
+
+
 def test_the_file_is_gone(bed):
     """Its directory is moved away, as by an unmount, and comes back: what was committed is there, and nothing is lost."""
     (bed.directory / "state").mkdir()
