@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/node
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // verify-event.js CERTIFICATE.pem <events: is each event, one a line as it was received, signed with this certificate's key?
