@@ -379,7 +379,7 @@ static bool is_config_of(const struct arguments *a, const char *host)
 	struct config *c = NULL;
 	bool same;
 
-	if (!null || read_config(a->config, &text) < 0 ||
+	if (!null || read_config(a->config, &text) < 0 || !text ||
 	    config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
 		return false;
 	same = strcmp(c->host, host) == 0;

@@ -50,8 +50,7 @@ struct validity credentials_own_validity(const struct credentials *c);
 /* Of the authority that the broker's certificate rests on, as of the last connection; before there
    was one, of that in tls.ca_file which ends last: the others may be there for other brokers, or
    for a change of the authority. Not known of the system's trust store before a connection. */
-struct validity credentials_trust_validity(const struct credentials *credentials,
-					   const struct config_tls *c);
+struct validity credentials_trust_validity(const struct credentials *c, const struct config_tls *t);
 /* Our own certificate, base64 of its DER form (to be freed); NULL: there is none, or no memory. */
 char *credentials_own_certificate(const struct credentials *c);
 
