@@ -14,7 +14,7 @@ def test_a_node_is_killed_under_load(bed):
     one, two, three = nodes = start_cluster(bed)
     subscriber = subscriber_of(three)
     daemon = bed.new_daemon(brokers=[one, two])
-    daemon.config["mqtt"]["version"] = "3.1.1"
+    daemon.config["mqtt"].update(version="3.1.1", window=2)  # slow enough for a node to be killed meanwhile
     bed.hook.many(EVENTS)
     daemon.start()
     wait_until(lambda: len(subscriber.events) > EVENTS // 10, 60, "events arrive", interval=0.001)
