@@ -631,7 +631,7 @@ def commits(b, spool, calls):
 
     path = b.directory / f"record{b.n}.db"
     recorder = Process([BUILD / "virtspool-recorder", "run", "-c", recorder_yaml(b, f"record{b.n}", f"sqlite://{path}")],
-                       b.directory / "recorder.log")
+                       b.directory / f"recorder{b.n}.log")
     environment = dict(os.environ, VIRTSPOOL_SPOOLDIR=str(spool.spooldir), VIRTSPOOL_RUNDIR=str(spool.rundir))
     document = b.document(6144).read_bytes()
     wait_until(lambda: "subscribed to" in recorder.output(), 20, recorder.output)
