@@ -1026,7 +1026,7 @@ def draw(history):
     data.write_text("\n\n\n".join(blocks) + "\n")
     labels = ", ".join(f"'{r['date'][5:]} {r['commit'][:7]}' {i}" for i, r in enumerate(history))
     lines = ", ".join(f"'{data}' index {i} using 1:2 with linespoints title '{name}' noenhanced" for i, name in enumerate(names))
-    script = (f"set terminal pngcairo size 1200,700; set output '{RESULTS}/history.png'; set logscale y; set key outside right;"
+    script = (f"set terminal pngcairo size 1300,1000 font ',9'; set output '{RESULTS}/history.png'; set logscale y; set key below maxcols 3;"
               f"set title 'figure in parts of its target (above 1: met)'; set xtics ({labels}) rotate by -30; set xrange [-0.2:*];"
               f"set grid y; plot 1 with lines lc rgb 'black' notitle, {lines}")
     subprocess.run(["gnuplot", "-e", script], check=True)
