@@ -317,16 +317,25 @@ static char *broker_lines(const struct bundle *b)
 	return fclose(f) == 0 ? text : NULL;
 }
 
-/* The same for a key that only signs. */
+/* The configuration in this text, or NULL if it is none; what is wrong is not said. */
+static struct config *parse_quietly(const char *text)
+{
+	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
+	struct config *c = NULL;
+
+	if (!null || config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
+		return NULL;
+	return c;
+}
+
+/* Does the file say that events are signed with the key that was installed? */
 static bool config_signs(const char *text, const struct bundle *b, const char *dir)
 {
 	_cleanup_free_ char *key = NULL;
-	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
-	struct config *c = NULL;
+	struct config *c = asprintf(&key, "%s/sign.key", dir) < 0 ? NULL : parse_quietly(text);
 	bool same;
 
-	if (!null || asprintf(&key, "%s/sign.key", dir) < 0 ||
-	    config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
+	if (!c)
 		return false;
 	same = strcmp(c->host, b->host) == 0 && c->events.sign && c->events.sign_key_file &&
 	       strcmp(c->events.sign_key_file, key) == 0;
@@ -334,16 +343,14 @@ static bool config_signs(const char *text, const struct bundle *b, const char *d
 	return same;
 }
 
-/* Says the file what it shall? A file that is written in another style than ours is not edited. */
+/* Does the file say what the bundle says? One in another style than ours is not edited. */
 static bool config_says(const char *text, const struct bundle *b, const char *dir)
 {
 	_cleanup_free_ char *key = NULL;
-	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
-	struct config *c = NULL;
+	struct config *c = asprintf(&key, "%s/host.key", dir) < 0 ? NULL : parse_quietly(text);
 	bool same;
 
-	if (!null || asprintf(&key, "%s/host.key", dir) < 0 ||
-	    config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
+	if (!c)
 		return false;
 	same = strcmp(c->host, b->host) == 0 && c->n_brokers == b->n_brokers && c->tls.key_file &&
 	       strcmp(c->tls.key_file, key) == 0;
@@ -375,12 +382,10 @@ static int read_config(const char *path, char **ret_text)
 static bool is_config_of(const struct arguments *a, const char *host)
 {
 	_cleanup_free_ char *text = NULL;
-	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
-	struct config *c = NULL;
+	struct config *c = read_config(a->config, &text) < 0 || !text ? NULL : parse_quietly(text);
 	bool same;
 
-	if (!null || read_config(a->config, &text) < 0 || !text ||
-	    config_parse("virtspool.yaml", text, strlen(text), null, &c) < 0)
+	if (!c)
 		return false;
 	same = strcmp(c->host, host) == 0;
 	config_free(c);

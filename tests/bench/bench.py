@@ -271,9 +271,14 @@ def drain_ours(b, count, document):
     daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
     daemon.config["log"] = {"level": "info"}
     daemon.config["mqtt"]["window"] = WINDOW
+    return drained(daemon, count)
+
+
+def drained(daemon, count):
+    """(events/s, CPU s, peak KiB) of a daemon from its start until its spool is empty."""
     begin = time.monotonic()
     daemon.start()
-    wait_until(lambda: empty(spool.spooldir / "new"), 600, "new/ is empty", interval=0.01)
+    wait_until(lambda: empty(daemon.spool.spooldir / "new"), 600, "new/ is empty", interval=0.01)
     took = time.monotonic() - begin
     figures = count / took, cpu_seconds(daemon.pid), peak_kib(daemon.pid)
     daemon.stop()
@@ -878,12 +883,7 @@ def drain_signed(b, kind, count, document, sessions=()):
     daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
     daemon.config |= {"log": {"level": "info"}, "host": "host"} | signing(b, kind)
     daemon.config["mqtt"] |= {"window": WINDOW, "status_topic": "virtspool/v1/{host}/status"}
-    begin = time.monotonic()
-    daemon.start()
-    wait_until(lambda: empty(spool.spooldir / "new"), 600, "new/ is empty", interval=0.01)
-    took = time.monotonic() - begin
-    figures = count / took, cpu_seconds(daemon.pid), peak_kib(daemon.pid)
-    daemon.stop()
+    figures = drained(daemon, count)
     shutil.rmtree(spool.spooldir, ignore_errors=True)
     return figures
 

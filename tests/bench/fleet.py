@@ -6,7 +6,6 @@ What is measured: the memory of each, and the storm when the broker comes back w
 measured with the back-off's jitter and without (steady.c).
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -60,11 +59,6 @@ def accept_queue(port):
         if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port:
             return int(fields[4].split(":")[1], 16)
     return 0
-
-
-def cpu_ticks(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def pss_kib(pid):
@@ -152,6 +146,9 @@ class Fleet:
 
         wait_until(all_accepted, 60 + len(self.hosts), lambda: f"all are connected: {len(self.log.accepted)}", interval=0.05)
 
+    def cpu_seconds(self):
+        return sum(h.process.cpu_seconds() for h in self.hosts)
+
     def memory(self):
         return sum(pss_kib(h.process.pid) for h in self.hosts) / 1024 / len(self.hosts)
 
@@ -165,7 +162,7 @@ class Fleet:
         wait_until(lambda: time.monotonic() > gone + AWAY, AWAY + len(self.hosts), "the broker was away for long enough")
         for host in self.hosts:
             host.said()
-        ours = [cpu_ticks(h.process.pid) for h in self.hosts]
+        before = self.cpu_seconds()
         self.log.forget()
         bed.broker.start()
         begin, back, longest = time.monotonic(), False, 0
@@ -181,7 +178,6 @@ class Fleet:
         wait_until(lambda: self.arrived() >= WAITING * len(self.hosts), 120, lambda: f"all events arrive: {self.arrived()}")
         last = time.monotonic()
         times = sorted(t - begin for t in self.log.accepted.values())
-        ticks = os.sysconf("SC_CLK_TCK")
         return {
             "half": times[len(times) // 2],
             "all": times[-1],
@@ -189,8 +185,8 @@ class Fleet:
             "lost": WAITING * len(self.hosts) - self.arrived(),
             "attempts": max(h.attempts() for h in self.hosts),
             "queue": longest,
-            "broker": cpu_ticks(bed.broker.process.pid) / ticks,
-            "ours": sum(cpu_ticks(h.process.pid) - t for h, t in zip(self.hosts, ours)) / ticks,
+            "broker": bed.broker.process.cpu_seconds(),
+            "ours": self.cpu_seconds() - before,
         }
 
     def close(self):

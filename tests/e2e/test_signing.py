@@ -33,6 +33,15 @@ def sign(bed, key=None, certificate=None):
     bed.daemon.config["mqtt"]["status_topic"] = "virtspool/v1/{host}/status"
 
 
+def two_signed(bed, subscriber, names=("web1", "web2")):
+    """The daemon starts, and two signed events arrive."""
+    sign(bed)
+    bed.daemon.start()
+    for name in names:
+        bed.hook("started", domain=name)
+    subscriber.wait_for(2)
+
+
 def payloads(subscriber):
     return [m.payload for m in signed_events(subscriber.messages)]
 
@@ -219,11 +228,7 @@ def test_the_recipes_find_each_forgery(bed):
     """In Python and in JavaScript, as the manual page has it."""
     bed.broker.start()
     subscriber = bed.subscriber()
-    sign(bed)
-    bed.daemon.start()
-    bed.hook("started", domain="web1")
-    bed.hook("started", domain="Grüße")
-    subscriber.wait_for(2)
+    two_signed(bed, subscriber, ("web1", "Grüße"))
     payload, other = payloads(subscriber)
     lies = [lie for name, lie in forgeries(payload, other).items() if name != "rubbish"]
     file = bed.certs.pem("host")
@@ -285,11 +290,7 @@ def test_the_extensions_vectors_with_json_data():
 def test_watch_reports_what_a_malicious_broker_does(bed):
     bed.broker.start()
     subscriber = bed.subscriber()
-    sign(bed)
-    bed.daemon.start()
-    bed.hook("started", domain="web1")
-    bed.hook("started", domain="web2")
-    subscriber.wait_for(2)
+    two_signed(bed, subscriber)
     messages = signed_events(subscriber.messages)
     payload, other, topic = messages[0].payload, messages[1].payload, messages[0].topic
     watch = Watch(bed, "--verify", "--json").watching()
@@ -426,11 +427,7 @@ def test_the_page_shows_what_is_signed(bed):
     recorder = bed.recorder()
     recorder.config["verify"] = "mark"
     recorder.start()
-    sign(bed)
-    bed.daemon.start()
-    bed.hook("started", domain="web1")
-    bed.hook("started", domain="web2")
-    subscriber.wait_for(2)
+    two_signed(bed, subscriber)
     recorder.wait_for(2)
     first = signed_events(subscriber.messages)[0]
     stripped = changed(first.payload, dssematerial=None, id="01990a3c-7bbd-7123-8123-0123456789ab", sequence="00000000000000000003")
@@ -453,11 +450,7 @@ def test_the_recorder_takes_no_forgery(bed, mode):
     recorder = bed.recorder()
     recorder.config["verify"] = mode
     recorder.start()
-    sign(bed)
-    bed.daemon.start()
-    bed.hook("started", domain="web1")
-    bed.hook("started", domain="web2")
-    subscriber.wait_for(2)
+    two_signed(bed, subscriber)
     recorder.wait_for(2)
     recorder.stop()  # what is published now is taken later, with the certificates that it has kept
     messages = signed_events(subscriber.messages)
