@@ -52,7 +52,7 @@ struct delivery {
 	/* The event that was delivered last, in sent/. */
 	struct spool_id taken_last;
 	bool taken_without_xml;
-	size_t taken_by; /* 1 + the broker that took it; 0: there is none */
+	size_t taken_by; /* 1 + the index of the broker that took it; 0: there is no such event */
 	struct unheard unheard;
 
 	/* of this connection */

@@ -72,8 +72,8 @@ int link_new(sd_event *loop, struct relay_stats *stats, const struct completenes
 void link_free(struct link *l); /* NULL is fine */
 
 /* Begins to connect, at the list's top. Not while there is a connection. The configuration is
-   borrowed, the credentials are referenced. */
-/* `signing` signs the reports, see presence.h; borrowed, like the configuration. */
+   borrowed, and so is `signing`, which signs the reports (presence.h); the credentials are
+   referenced. */
 void link_start(struct link *l, const struct config *c, struct credentials *credentials,
 		struct signing *signing);
 /* The back-off is over. */

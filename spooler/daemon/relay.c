@@ -248,7 +248,7 @@ static void note_trouble(struct relay *r, const char *what, const char *name, in
 	stats_note_error(&r->stats, "cannot %s event %s: %s", what, name, strerror(-error));
 }
 
-/* As when there is no memory. */
+/* Memory or the like is short: the event stays, and is tried again. */
 static enum feed shortage(struct relay *r, const struct spool_id *e, const char *what, int error)
 {
 	char name[37];
