@@ -6,14 +6,30 @@
 #include "spooler/base/rfc3339.h"
 #include "spooler/base/util.h"
 
+/* The lowest n digits of a number, and what follows them. printf() takes a microsecond for a time,
+   and times come by the thousand. */
+static char *put_digits(char *at, unsigned value, unsigned n, char after)
+{
+	for (unsigned i = n; i > 0; i--, value /= 10)
+		at[i - 1] = (char)('0' + value % 10);
+	at[n] = after;
+	return at + n + 1;
+}
+
 /* Date and time of day with this separator; returns the length, 0 if it cannot be written. */
 static size_t write_date(const struct tm *tm, char separator, char ret[static RFC3339_SIZE])
 {
+	char *at = ret;
+
 	if (!tm || tm->tm_year + 1900LL > 9999 || tm->tm_year + 1900LL < 0)
 		return 0;
-	return (size_t)snprintf(ret, RFC3339_SIZE, "%04d-%02d-%02d%c%02d:%02d:%02d",
-				tm->tm_year + 1900, tm->tm_mon + 1, tm->tm_mday, separator,
-				tm->tm_hour, tm->tm_min, tm->tm_sec);
+	at = put_digits(at, (unsigned)tm->tm_year + 1900, 4, '-');
+	at = put_digits(at, (unsigned)tm->tm_mon + 1, 2, '-');
+	at = put_digits(at, (unsigned)tm->tm_mday, 2, separator);
+	at = put_digits(at, (unsigned)tm->tm_hour, 2, ':');
+	at = put_digits(at, (unsigned)tm->tm_min, 2, ':');
+	at = put_digits(at, (unsigned)tm->tm_sec, 2, '\0');
+	return (size_t)(at - ret) - 1;
 }
 
 void rfc3339_utc(int64_t seconds, unsigned nsec, unsigned digits, char ret[static RFC3339_SIZE])
@@ -27,10 +43,11 @@ void rfc3339_utc(int64_t seconds, unsigned nsec, unsigned digits, char ret[stati
 		return;
 	}
 	if (digits > 0) {
-		n += (size_t)snprintf(ret + n, RFC3339_SIZE - n, ".%09u", nsec % 1000000000);
-		n -= 9 - (digits < 9 ? digits : 9);
+		ret[n++] = '.';
+		(void)put_digits(ret + n, nsec % 1000000000, 9, '\0');
+		n += digits < 9 ? digits : 9;
 	}
-	(void)snprintf(ret + n, RFC3339_SIZE - n, "Z");
+	strcpy(ret + n, "Z");
 }
 
 void rfc3339_offset(uint64_t ms, char ret[static 8])

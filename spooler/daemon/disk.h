@@ -23,6 +23,6 @@ typedef void (*disk_answers)(void *userdata);
 int disk_new(sd_event *loop, const char *spool_dir, const char *run_dir, disk_answers answers,
 	     void *userdata, struct disk **ret_disk);
 void disk_free(struct disk *d); /* NULL is fine */
-/* Looks for a mark, and begins a trial if there is a new one. DISK_HANGS: nothing may touch the
-   disk now. A disk that is NULL answers. */
+/* Looks for a mark, once in a turn of the loop, and begins a trial if there is a new one.
+   DISK_HANGS: nothing may touch the disk now. A disk that is NULL answers. */
 enum disk_state disk_check(struct disk *d);

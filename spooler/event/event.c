@@ -14,6 +14,7 @@
 #include <sys/random.h>
 
 #include "spooler/base/hex.h"
+#include "spooler/base/json-writer.h"
 #include "spooler/event/domain.h"
 #include "spooler/event/event.h"
 #include "spooler/event/topic.h"
@@ -23,13 +24,12 @@
 
 #define TYPE_PREFIX "org.virtspool"
 #define SOURCE_PREFIX "/virtspool/"
-#define PAYLOAD_USUAL 4096
-#define DATA_MEMBER ",\"data\":"
 #define TIME_LATEST_S 253402300799ULL /* 9999-12-31T23:59:59Z, the last that RFC 3339 can write */
 
 struct builder {
-	json_t *event, *data, *exact; /* exact: made when it is needed */
-	bool failed;		      /* no memory */
+	struct json_writer out;
+	json_t *exact; /* made when it is needed */
+	bool failed;   /* no memory */
 };
 
 /* --- strings and times */
@@ -85,15 +85,9 @@ static void id_random(char buf[static 37])
 
 /* --- building JSON: a failure is noted and checked once at the end */
 
-static void put(struct builder *b, json_t *object, const char *key, json_t *value)
+static void put_ascii(struct builder *b, const char *key, const char *value)
 {
-	if (json_object_set_new_nocheck(object, key, value) < 0)
-		b->failed = true;
-}
-
-static void put_ascii(struct builder *b, json_t *object, const char *key, const char *value)
-{
-	put(b, object, key, json_string_nocheck(value));
+	json_writer_text(&b->out, key, value, strlen(value));
 }
 
 static void put_exact(struct builder *b, const char *key, struct bytes value)
@@ -107,30 +101,40 @@ static void put_exact(struct builder *b, const char *key, struct bytes value)
 		return;
 	}
 	percent_encode(value, "./", encoded, 3 * value.size + 1);
-	put_ascii(b, b->exact, key, encoded);
+	if (json_object_set_new_nocheck(b->exact, key, json_string_nocheck(encoded)) < 0)
+		b->failed = true;
 }
 
-/* Any bytes as a JSON string, invalid UTF-8 replaced. NULL only without memory. */
-static json_t *text_new(struct bytes value, bool *ret_replaced)
+/* What is not UTF-8 is replaced; `exact` then has the bytes. */
+static void put_text(struct builder *b, const char *key, struct bytes value)
 {
 	_cleanup_free_ char *replaced = NULL;
 
-	*ret_replaced = !utf8_valid(value.data, value.size);
-	if (!*ret_replaced)
+	if (utf8_valid(value.data, value.size)) {
+		json_writer_text(&b->out, key, value.data, value.size);
+		return;
+	}
+	replaced = malloc(3 * value.size);
+	if (!replaced) {
+		b->failed = true;
+		return;
+	}
+	json_writer_text(&b->out, key, replaced, utf8_replace(value.data, value.size, replaced));
+	put_exact(b, key, value);
+}
+
+/* The same as a value of a list or an object, which jansson holds. NULL only without memory. */
+static json_t *text_new(struct builder *b, const char *key, struct bytes value)
+{
+	_cleanup_free_ char *replaced = NULL;
+
+	if (utf8_valid(value.data, value.size))
 		return json_stringn(value.size ? value.data : "", value.size);
+	put_exact(b, key, value);
 	replaced = malloc(3 * value.size);
 	if (!replaced)
 		return NULL;
 	return json_stringn(replaced, utf8_replace(value.data, value.size, replaced));
-}
-
-static void put_text(struct builder *b, const char *key, struct bytes value)
-{
-	bool replaced;
-
-	put(b, b->data, key, text_new(value, &replaced));
-	if (replaced)
-		put_exact(b, key, value);
 }
 
 static void put_string(struct builder *b, const char *key, const char *value)
@@ -142,7 +146,7 @@ static void put_string(struct builder *b, const char *key, const char *value)
 static void put_number(struct builder *b, const char *key, int64_t value)
 {
 	if (value >= 0)
-		put(b, b->data, key, json_integer(value));
+		json_writer_integer(&b->out, key, value);
 }
 
 /* --- the CloudEvents attributes */
@@ -197,13 +201,13 @@ static void put_attributes(struct builder *b, const struct config *c, const char
 {
 	_cleanup_free_ char *source = source_new(c->host);
 
-	put_ascii(b, b->event, "specversion", "1.0");
-	put_ascii(b, b->event, "id", id);
+	put_ascii(b, "specversion", "1.0");
+	put_ascii(b, "id", id);
 	if (source)
-		put_ascii(b, b->event, "source", source);
+		put_ascii(b, "source", source);
 	else
 		b->failed = true;
-	put_ascii(b, b->event, "type", type);
+	put_ascii(b, "type", type);
 }
 
 static void put_times(struct builder *b, const struct record *r, bool replayed)
@@ -211,14 +215,14 @@ static void put_times(struct builder *b, const struct record *r, bool replayed)
 	char buf[RFC3339_SIZE];
 
 	time_of_ticks(r->stamp.ticks, buf);
-	put_ascii(b, b->event, "time", buf);
-	put_ascii(b, b->event, "datacontenttype", "application/json");
+	put_ascii(b, "time", buf);
+	put_ascii(b, "datacontenttype", "application/json");
 	snprintf(buf, sizeof(buf), "%020" PRIu64, r->stamp.sequence); /* sorts as text, too */
-	put_ascii(b, b->event, "sequence", buf);
-	put_ascii(b, b->event, "epoch", r->stamp.epoch);
+	put_ascii(b, "sequence", buf);
+	put_ascii(b, "epoch", r->stamp.epoch);
 	time_of_ns(r->recorded_ns, buf);
-	put_ascii(b, b->event, "recordedtime", buf);
-	put(b, b->event, "replayed", json_boolean(replayed));
+	put_ascii(b, "recordedtime", buf);
+	json_writer_boolean(&b->out, "replayed", replayed);
 }
 
 /* --- data */
@@ -252,7 +256,7 @@ static void put_call(struct builder *b, const struct config *c, const struct rec
 	if (r->origin.size)
 		put_text(b, "origin", r->origin);
 	if (r->flags & (RECORD_TOLD_BY_HOOK | RECORD_NO_HOOK))
-		put(b, b->data, "authoritative", json_boolean(r->flags & RECORD_NO_HOOK));
+		json_writer_boolean(&b->out, "authoritative", r->flags & RECORD_NO_HOOK);
 	if (transition_of(r).size)
 		put_text(b, "transition", transition_of(r));
 }
@@ -261,7 +265,6 @@ static void put_call(struct builder *b, const struct config *c, const struct rec
 static void put_details(struct builder *b, const struct record *r)
 {
 	json_t *details;
-	bool replaced;
 
 	if (!r->n_details)
 		return;
@@ -280,12 +283,11 @@ static void put_details(struct builder *b, const struct record *r)
 		if (detail.size > RECORD_DETAIL_MAX)
 			detail.size = RECORD_DETAIL_MAX;
 		key[utf8_replace_controls(detail.data, detail.size, key)] = 0;
-		put(b, details, key, text_new(value, &replaced));
 		snprintf(exact, sizeof(exact), "details.%s", key);
-		if (replaced)
-			put_exact(b, exact, value);
+		if (json_object_set_new(details, key, text_new(b, exact, value)) < 0)
+			b->failed = true;
 	}
-	put(b, b->data, "details", details);
+	json_writer_tree(&b->out, "details", details);
 }
 
 static void put_metadata(struct builder *b, const struct domain *d)
@@ -293,13 +295,15 @@ static void put_metadata(struct builder *b, const struct domain *d)
 	json_t *metadata;
 
 	if (d->metadata_truncated)
-		put(b, b->data, "metadata_truncated", json_true());
+		json_writer_boolean(&b->out, "metadata_truncated", true);
 	if (!d->n_metadata)
 		return;
 	metadata = json_object();
 	for (size_t i = 0; i < d->n_metadata; i++)
-		put(b, metadata, d->metadata[i].uri, json_string(d->metadata[i].xml));
-	put(b, b->data, "metadata", metadata);
+		if (json_object_set_new(metadata, d->metadata[i].uri,
+					json_string(d->metadata[i].xml)) < 0)
+			b->failed = true;
+	json_writer_tree(&b->out, "metadata", metadata);
 }
 
 static void put_domain(struct builder *b, const struct domain *d)
@@ -324,21 +328,18 @@ static void put_arguments(struct builder *b, const struct record *r)
 {
 	json_t *list;
 	char key[32];
-	bool replaced;
 
 	if (r->argc != 4)
-		put(b, b->data, "argument_count", json_integer(r->argc));
+		put_number(b, "argument_count", r->argc);
 	if (!r->n_arguments)
 		return;
 	list = json_array();
 	for (unsigned i = 0; i < r->n_arguments; i++) {
-		if (json_array_append_new(list, text_new(r->arguments[i], &replaced)) < 0)
-			b->failed = true;
 		snprintf(key, sizeof(key), "arguments.%u", i);
-		if (replaced)
-			put_exact(b, key, r->arguments[i]);
+		if (json_array_append_new(list, text_new(b, key, r->arguments[i])) < 0)
+			b->failed = true;
 	}
-	put(b, b->data, "arguments", list);
+	json_writer_tree(&b->out, "arguments", list);
 }
 
 static void put_marks(struct builder *b, const struct record *r)
@@ -353,17 +354,15 @@ static void put_marks(struct builder *b, const struct record *r)
 		if (r->flags & RECORD_ARGUMENTS_TRUNCATED &&
 		    json_array_append_new(list, json_string("arguments")) < 0)
 			b->failed = true;
-		put(b, b->data, "truncated", list);
+		json_writer_tree(&b->out, "truncated", list);
 	}
 	if (r->flags & RECORD_UNORDERED)
-		put(b, b->data, "unordered", json_true());
+		json_writer_boolean(&b->out, "unordered", true);
 }
 
 static void put_document(struct builder *b, const struct config *c, const struct record *r,
 			 struct event *e)
 {
-	bool replaced;
-
 	if (!c->events.xml || !r->document.size)
 		return;
 	e->xml = !e->xml_omitted;
@@ -371,72 +370,31 @@ static void put_document(struct builder *b, const struct config *c, const struct
 		put_string(b, "xml_omitted", "too large");
 		return;
 	}
-	put(b, b->data, "xml", text_new(r->document, &replaced));
+	put_text(b, "xml", r->document);
 	if (r->redacted)
-		put(b, b->data, "redacted", json_integer(r->redacted));
+		put_number(b, "redacted", r->redacted);
 }
 
 /* --- putting it together */
 
 static void builder_release(struct builder *b)
 {
-	json_decref(b->event);
-	json_decref(b->data);
+	free(b->out.text);
 	json_decref(b->exact);
 }
 
-/* {ATTRIBUTES,"data":DATA}: data is the last member, so that its bytes are easy to find
-   (verifiable.h). Most events fit into a buffer at once, which saves jansson from growing one. */
-static int payload_join(const json_t *attributes, const char *data, size_t size, struct event *e)
-{
-	char *end;
-	size_t n;
-
-	e->payload = malloc(PAYLOAD_USUAL + size);
-	if (!e->payload)
-		return -ENOMEM;
-	n = json_dumpb(attributes, e->payload, PAYLOAD_USUAL - sizeof(DATA_MEMBER), JSON_COMPACT);
-	if (n > PAYLOAD_USUAL - sizeof(DATA_MEMBER)) {
-		end = realloc(e->payload, n + sizeof(DATA_MEMBER) + size + 1);
-		if (!end)
-			return -ENOMEM;
-		e->payload = end;
-		n = json_dumpb(attributes, e->payload, n, JSON_COMPACT);
-	}
-	if (n < 2)
-		return -ENOMEM;
-	end = mempcpy(e->payload + n - 1, DATA_MEMBER, strlen(DATA_MEMBER));
-	end = mempcpy(end, data, size);
-	*end++ = '}';
-	*end = '\0';
-	e->payload_size = (size_t)(end - e->payload);
-	return 0;
-}
-
-static int payload_dump(const json_t *attributes, const json_t *data, struct event *e)
-{
-	_cleanup_free_ char *large = NULL;
-	char buf[PAYLOAD_USUAL];
-	size_t n = json_dumpb(data, buf, sizeof(buf), JSON_COMPACT);
-
-	if (n == 0)
-		return -ENOMEM;
-	if (n > sizeof(buf)) {
-		large = json_dumps(data, JSON_COMPACT);
-		if (!large)
-			return -ENOMEM;
-	}
-	return payload_join(attributes, large ? large : buf, n, e);
-}
-
+/* data is the last member, so that its bytes are easy to find (verifiable.h). */
 static int builder_finish(struct builder *b, struct event *e)
 {
 	if (b->exact)
-		put(b, b->data, "exact", TAKE_PTR(b->exact));
-	if (b->failed)
+		json_writer_tree(&b->out, "exact", TAKE_PTR(b->exact));
+	json_writer_close(&b->out);
+	json_writer_close(&b->out);
+	if (b->failed || b->out.failed)
 		return -ENOMEM;
-	e->attributes = TAKE_PTR(b->event);
-	return payload_dump(e->attributes, b->data, e);
+	e->payload_size = b->out.size;
+	e->payload = TAKE_PTR(b->out.text);
+	return 0;
 }
 
 static void domain_releasep(struct domain *d)
@@ -485,19 +443,18 @@ static int build(struct builder *b, const struct config *c, const struct record 
 	int q;
 
 	e->domain = name_new(r);
-	b->event = json_object();
-	b->data = json_object();
-	if (!type || !e->domain || !b->event || !b->data)
+	if (!type || !e->domain)
 		return -ENOMEM;
 	if (r->document.size &&
 	    (q = domain_parse(r->document, &c->events.metadata, &d, &why)) == -ENOMEM)
 		return q;
 	memcpy(e->uuid, d.uuid, sizeof(e->uuid));
 
+	json_writer_open(&b->out, NULL);
 	put_attributes(b, c, r->stamp.id, type);
-	if (*e->domain)
-		put(b, b->event, "subject", json_string(e->domain));
+	put_string(b, "subject", e->domain);
 	put_times(b, r, replayed);
+	json_writer_open(&b->out, "data");
 	put_call(b, c, r);
 	put_domain(b, &d);
 	put_details(b, r);
@@ -549,8 +506,11 @@ int event_build_without_xml(const struct config *c, const struct record *r, bool
 
 static void put_lost(struct builder *b, const struct event_status *s)
 {
-	json_t *list = s->n_lost ? json_array() : NULL;
+	json_t *list;
 
+	if (!s->n_lost)
+		return;
+	list = json_array();
 	for (size_t i = 0; i < s->n_lost; i++) {
 		const struct event_range *range = &s->lost[i];
 		json_t *item = json_pack("{sssIsI}", "epoch", range->epoch, "first",
@@ -559,50 +519,48 @@ static void put_lost(struct builder *b, const struct event_status *s)
 		if (json_array_append_new(list, item) < 0)
 			b->failed = true;
 	}
-	if (s->n_lost && json_object_set_new(b->data, "lost", list) < 0)
-		b->failed = true;
+	json_writer_tree(&b->out, "lost", list);
 }
 
 int event_build_status(const struct config *c, const struct event_status *s,
 		       struct event *ret_event)
 {
 	_cleanup_(event_releasep) struct event e = {};
-	_cleanup_(builder_release) struct builder b = {.event = json_object(),
-						       .data = json_object()};
+	_cleanup_(builder_release) struct builder b = {};
 	const struct bytes values[TOPIC_FIELDS] = {[TOPIC_HOST] = bytes_of(c->host)};
 	char buf[RFC3339_SIZE];
 	struct timespec now;
 	int r;
 
-	if (!b.event || !b.data)
-		return -ENOMEM;
 	if (c->mqtt.status_topic) {
 		r = topic_format(c->mqtt.status_topic, values, &e.topic);
 		if (r < 0)
 			return r;
 	}
 	id_random(buf);
+	json_writer_open(&b.out, NULL);
 	put_attributes(&b, c, buf,
 		       s->online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
 	if (!s->will) { /* when a will is sent is unknown when it is written */
 		(void)clock_gettime(CLOCK_REALTIME, &now);
 		rfc3339_utc(now.tv_sec, (unsigned)now.tv_nsec, 6, buf);
-		put_ascii(&b, b.event, "time", buf);
+		put_ascii(&b, "time", buf);
 	}
-	put_ascii(&b, b.event, "datacontenttype", "application/json");
+	put_ascii(&b, "datacontenttype", "application/json");
+	json_writer_open(&b.out, "data");
 	put_string(&b, "host", c->host);
-	put_ascii(&b, b.data, "status", s->online ? "online" : "offline");
+	put_ascii(&b, "status", s->online ? "online" : "offline");
 	if (!s->online)
-		put_ascii(&b, b.data, "reason", s->will ? "lost" : "stopped");
+		put_ascii(&b, "reason", s->will ? "lost" : "stopped");
 	if (s->boot_id)
-		put_ascii(&b, b.data, "boot_id", s->boot_id);
+		put_ascii(&b, "boot_id", s->boot_id);
 	if (s->epoch) {
 		snprintf(buf, sizeof(buf), "%020" PRIu64, s->sequence);
 		put_string(&b, "epoch", s->epoch);
-		put_ascii(&b, b.data, "sequence", buf);
+		put_ascii(&b, "sequence", buf);
 	}
 	if (s->certificate)
-		put_ascii(&b, b.data, "certificate", s->certificate);
+		put_ascii(&b, "certificate", s->certificate);
 	put_lost(&b, s);
 	e.domain = strdup("");
 	r = e.domain ? builder_finish(&b, &e) : -ENOMEM;
@@ -624,13 +582,25 @@ void event_release(struct event *e)
 
 /* --- signing */
 
-int event_parts(const struct event *e, struct verifiable *ret_parts)
+int event_parts(struct event *e, struct verifiable *ret_parts)
 {
+	_cleanup_free_ char *attributes = NULL;
 	const char *data;
-	size_t size;
+	size_t size, n;
 	int r = verifiable_data(e->payload, e->payload_size, &data, &size);
 
-	return r < 0 ? r : verifiable_parts(e->attributes, data, size, ret_parts);
+	if (r < 0)
+		return r;
+	n = (size_t)(data - e->payload) - strlen(",\"data\":");
+	attributes = strndup(e->payload, n + 1);
+	if (!attributes)
+		return -ENOMEM;
+	attributes[n] = '}';
+	json_decref(e->attributes);
+	e->attributes = json_loadb(attributes, n + 1, 0, NULL);
+	if (!e->attributes)
+		return -ENOMEM;
+	return verifiable_parts(e->attributes, data, size, ret_parts);
 }
 
 int event_attach(struct event *e, const char *material)

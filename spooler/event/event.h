@@ -3,7 +3,7 @@
  * event - from a record to what is published: topic and CloudEvents 1.0 payload (structured JSON).
  *
  * Pure: a record and the format in, strings out. domain.c extracts name, uuid, title, vCPUs, memory
- * and listed metadata from the document, topic.c fills in the topic, jansson writes the JSON. A
+ * and listed metadata from the document, topic.c fills in the topic, json-writer.c the JSON. A
  * document that cannot be parsed does not stop an event: the event then has what the hook's
  * arguments say.
  */
@@ -23,11 +23,11 @@ struct event {
 	char *topic;
 	char *payload;
 	size_t payload_size;
-	json_t *attributes; /* the event without its data */
 	char *domain;	    /* name, valid UTF-8, for the log and the filters */
 	char uuid[37];	    /* of the domain or network; "" if the document has none */
 	bool xml;	    /* the document is in it, as events.xml says */
 	bool xml_omitted;   /* it would be, and was left out */
+	json_t *attributes; /* what event_parts() points into */
 };
 
 /* Builds the event. Returns 0; -EBADMSG with a sentence in *ret_reason (static) if nothing valid
@@ -41,11 +41,12 @@ int event_build_without_xml(const struct config *c, const struct record *r, bool
 void event_release(struct event *e);
 
 /*
- * To sign an event: event_parts() lists what is signed (the parts live as long as the event), and
+ * To sign an event: event_parts() lists what is signed (the parts live until the next call or the
+ * event's end), and
  * event_attach() puts the signature into the payload. -EBADMSG does not happen to an event of ours;
  * -ENOMEM.
  */
-int event_parts(const struct event *e, struct verifiable *ret_parts);
+int event_parts(struct event *e, struct verifiable *ret_parts);
 int event_attach(struct event *e, const char *material);
 
 /* Numbers of an epoch, from first to last. */
