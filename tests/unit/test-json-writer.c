@@ -31,9 +31,11 @@ static unsigned below(unsigned n)
 /* Valid UTF-8 without U+0000, with many characters that are escaped. */
 static size_t random_text(char text[static 3 * TEXT_MAX])
 {
-	static const char *const pieces[] = {"\"",   "\\",	 "\n",	 "\x01", "\x1f",     "\x7f",
-					     "/",    "plain",	 "\t",	 "\r",	 "\b",	     "\f",
-					     "\xc3\xa4", "\xe2\x80\xae", "\xf0\x9f\x98\x80", "<"};
+	static const char *const pieces[] = {
+		"\"",	"\\", "\n",	  "\x01",	  "\x1f",
+		"\x7f", "/",  "plain",	  "\t",		  "\r",
+		"\b",	"\f", "\xc3\xa4", "\xe2\x80\xae", "\xf0\x9f\x98\x80",
+		"<"};
 	size_t n = 0, wanted = below(4) ? below(30) : below(TEXT_MAX);
 
 	while (n < wanted) {
