@@ -14,14 +14,14 @@
 #include "spooler/base/hex.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
+#include "spooler/event/p256.h"
 #include "spooler/event/signature.h"
 
 #define PAYLOAD_TYPE "https://cloudevents.io/verifiability/dsse/v0.1"
 #define DIGEST 32   /* SHA-256 */
-#define RAW_HALF 32 /* of a P-256 signature: r, and s */
+#define RAW_HALF (SIGNATURE_SIZE / 2) /* of a P-256 signature: r, and s */
 #define DIGEST_BASE64 45
-#define PAYLOAD_MAX 512
-#define PAE_MAX (PAYLOAD_MAX + sizeof(PAYLOAD_TYPE) + 32)
+#define PAE_MAX (SIGNATURE_PAYLOAD_MAX + sizeof(PAYLOAD_TYPE) + 32)
 #define MATERIAL_MAX 4096
 #define PUBLIC_FILE_MAX (64 * 1024 * 1024) /* of a CRL; certificates have some KiB */
 
@@ -41,7 +41,7 @@ struct signing_trust {
 
 struct signing_certificate {
 	gnutls_pubkey_t key;
-	gnutls_sign_algorithm_t algorithm;
+	struct p256 *p256; /* NULL: the key is an Ed25519 key, and GnuTLS verifies */
 	int64_t begin_s, end_s;
 	int64_t revoked_s; /* INT64_MAX: it is not */
 	char key_id[SIGNATURE_KEY_ID];
@@ -115,7 +115,7 @@ static int digests_of(const struct verifiable *v, struct digests *ret)
 }
 
 /* Base64 and our own names: nothing in the payload needs to be escaped. */
-static int payload_of(const struct verifiable *v, char ret[static PAYLOAD_MAX])
+static int payload_of(const struct verifiable *v, char ret[static SIGNATURE_PAYLOAD_MAX])
 {
 	struct digests d;
 	int n, r;
@@ -123,14 +123,14 @@ static int payload_of(const struct verifiable *v, char ret[static PAYLOAD_MAX])
 	r = digests_of(v, &d);
 	if (r < 0)
 		return r;
-	n = snprintf(ret, PAYLOAD_MAX, "{\"core\":\"%s\"", d.core);
+	n = snprintf(ret, SIGNATURE_PAYLOAD_MAX, "{\"core\":\"%s\"", d.core);
 	if (v->n_extensions > 0)
-		n += snprintf(ret + n, PAYLOAD_MAX - (size_t)n,
+		n += snprintf(ret + n, SIGNATURE_PAYLOAD_MAX - (size_t)n,
 			      ",\"ext\":\"%s\",\"signedextattrs\":[", d.extensions);
 	for (size_t i = 0; i < v->n_extensions; i++)
-		n += snprintf(ret + n, PAYLOAD_MAX - (size_t)n, "%s\"%s\"", i ? "," : "",
+		n += snprintf(ret + n, SIGNATURE_PAYLOAD_MAX - (size_t)n, "%s\"%s\"", i ? "," : "",
 			      v->names[i]);
-	return n + snprintf(ret + n, PAYLOAD_MAX - (size_t)n, v->n_extensions > 0 ? "]}" : "}");
+	return n + snprintf(ret + n, SIGNATURE_PAYLOAD_MAX - (size_t)n, v->n_extensions > 0 ? "]}" : "}");
 }
 
 /* The pre-authentication encoding of a payload. */
@@ -254,7 +254,7 @@ int signer_sign(struct signer *s, const struct verifiable *parts, char **ret_mat
 {
 	_cleanup_(datum_release) gnutls_datum_t signature = {0};
 	unsigned char pae[PAE_MAX];
-	char payload[PAYLOAD_MAX];
+	char payload[SIGNATURE_PAYLOAD_MAX];
 	gnutls_datum_t data;
 	int n, r;
 
@@ -659,10 +659,17 @@ static int64_t revocation_of(const struct signing_trust *a, gnutls_x509_crt_t ce
 
 static int take_key(struct signing_certificate *c, gnutls_x509_crt_t certificate, char **ret_why)
 {
+	_cleanup_(datum_release) gnutls_datum_t spki = {0};
+	gnutls_sign_algorithm_t algorithm = 0;
+
 	if (gnutls_pubkey_init(&c->key) < 0)
 		return -ENOMEM;
-	if (gnutls_pubkey_import_x509(c->key, certificate, 0) < 0 ||
-	    key_id_of(c->key, c->key_id) < 0 || !(c->algorithm = algorithm_of(c->key)))
+	if (gnutls_pubkey_import_x509(c->key, certificate, 0) >= 0 &&
+	    key_id_of(c->key, c->key_id) >= 0 &&
+	    gnutls_pubkey_export2(c->key, GNUTLS_X509_FMT_DER, &spki) >= 0)
+		algorithm = algorithm_of(c->key);
+	if (!algorithm ||
+	    (algorithm == GNUTLS_SIGN_ECDSA_SHA256 && p256_new(spki.data, spki.size, &c->p256) < 0))
 		return fail(-EKEYREJECTED, ret_why,
 			    "the certificate's key is neither ECDSA P-256 nor Ed25519");
 	c->begin_s = gnutls_x509_crt_get_activation_time(certificate);
@@ -707,6 +714,7 @@ void signing_certificate_free(struct signing_certificate *c)
 		return;
 	if (c->key)
 		gnutls_pubkey_deinit(c->key);
+	p256_free(c->p256);
 	free(c);
 }
 
@@ -727,50 +735,56 @@ int64_t signing_certificate_end(const struct signing_certificate *c)
 
 /* --- verifying */
 
-/* The first signature's part of the envelope: one is all that we make. */
-static json_t *open_envelope(const char *material, const char **ret_payload, const char **ret_id,
-			     const char **ret_signature)
+/* Decodes base64 into at most `max` bytes. */
+static bool decode_into(const char *text, void *ret, size_t max, size_t *ret_size)
+{
+	_cleanup_(datum_release) gnutls_datum_t data = {0};
+
+	if (!decode(text, strlen(text), &data) || data.size > max)
+		return false;
+	memcpy(ret, data.data, data.size);
+	*ret_size = data.size;
+	return true;
+}
+
+/* Of several signatures, the first counts: one is all that we make. */
+static bool read_envelope(json_t *envelope, struct signature *ret)
+{
+	const char *payload, *type, *id, *raw;
+	size_t raw_size;
+
+	if (json_unpack(envelope, "{s:s, s:s, s:[{s:s, s:s}]}", "payload", &payload, "payloadType",
+			&type, "signatures", "keyid", &id, "sig", &raw) < 0 ||
+	    strcmp(type, PAYLOAD_TYPE) != 0 || strlen(id) != SIGNATURE_KEY_ID - 1 ||
+	    strspn(id, "0123456789abcdef") != SIGNATURE_KEY_ID - 1)
+		return false;
+	memcpy(ret->key_id, id, SIGNATURE_KEY_ID);
+	return decode_into(payload, ret->payload, sizeof(ret->payload), &ret->payload_size) &&
+	       decode_into(raw, ret->raw, sizeof(ret->raw), &raw_size) &&
+	       raw_size == sizeof(ret->raw);
+}
+
+int signature_read(const char *material, struct signature *ret_signature)
 {
 	_cleanup_(datum_release) gnutls_datum_t json = {0};
+	json_auto_t *envelope = NULL;
 	size_t size = strnlen(material, MATERIAL_MAX + 1);
-	const char *type = NULL;
-	json_t *envelope;
 
 	if (size > MATERIAL_MAX || !decode(material, size, &json))
-		return NULL;
-	envelope = json_loadb((char *)json.data, json.size, JSON_REJECT_DUPLICATES, NULL);
-	if (envelope &&
-	    json_unpack(envelope, "{s:s, s:s, s:[{s:s, s:s}]}", "payload", ret_payload,
-			"payloadType", &type, "signatures", "keyid", ret_id, "sig",
-			ret_signature) == 0 &&
-	    strcmp(type, PAYLOAD_TYPE) == 0 && strlen(*ret_id) == SIGNATURE_KEY_ID - 1 &&
-	    strspn(*ret_id, "0123456789abcdef") == SIGNATURE_KEY_ID - 1)
-		return envelope;
-	json_decref(envelope);
-	return NULL;
-}
-
-int signature_key_id(const char *material, char ret_id[static SIGNATURE_KEY_ID])
-{
-	const char *payload, *id, *signature;
-	json_auto_t *e = open_envelope(material, &payload, &id, &signature);
-
-	if (!e)
 		return -EBADMSG;
-	memcpy(ret_id, id, SIGNATURE_KEY_ID);
-	return 0;
+	envelope = json_loadb((char *)json.data, json.size, JSON_REJECT_DUPLICATES, NULL);
+	return envelope && read_envelope(envelope, ret_signature) ? 0 : -EBADMSG;
 }
 
-static bool signature_holds(const struct signing_certificate *c, const gnutls_datum_t *data,
-			    const gnutls_datum_t *raw)
+static bool signature_holds(const struct signature *s, const struct signing_certificate *c)
 {
-	_cleanup_(datum_release) gnutls_datum_t der = {0};
-	gnutls_datum_t r = {raw->data, RAW_HALF}, s = {raw->data + RAW_HALF, RAW_HALF};
+	unsigned char pae[PAE_MAX];
+	const gnutls_datum_t data = pae_of(s->payload, s->payload_size, pae);
+	const gnutls_datum_t raw = {(unsigned char *)s->raw, sizeof(s->raw)};
 
-	if (c->algorithm != GNUTLS_SIGN_ECDSA_SHA256)
-		return gnutls_pubkey_verify_data2(c->key, c->algorithm, 0, data, raw) >= 0;
-	return raw->size == 2 * RAW_HALF && gnutls_encode_rs_value(&der, &r, &s) >= 0 &&
-	       gnutls_pubkey_verify_data2(c->key, c->algorithm, 0, data, &der) >= 0;
+	if (c->p256)
+		return p256_verify(c->p256, data.data, data.size, s->raw);
+	return gnutls_pubkey_verify_data2(c->key, GNUTLS_SIGN_EDDSA_ED25519, 0, &data, &raw) >= 0;
 }
 
 /* Do core, ext and signedextattrs of the signed payload say what the event says? */
@@ -795,29 +809,21 @@ static int compare(const json_t *payload, const json_t *event, const char *data,
 	return 0;
 }
 
-int signature_verify(const char *material, const struct signing_certificate *c, const json_t *event,
-		     const char *data, size_t size, int64_t time_s, const char **ret_why)
+int signature_verify(const struct signature *s, const struct signing_certificate *c,
+		     const json_t *event, const char *data, size_t size, int64_t time_s,
+		     const char **ret_why)
 {
-	_cleanup_(datum_release) gnutls_datum_t payload = {0}, raw = {0};
-	const char *payload_text, *id, *signature;
-	json_auto_t *e = open_envelope(material, &payload_text, &id, &signature);
 	json_auto_t *signed_payload = NULL;
-	unsigned char pae[PAE_MAX];
-	gnutls_datum_t signed_data;
 
-	if (!e || !decode(payload_text, strlen(payload_text), &payload) ||
-	    !decode(signature, strlen(signature), &raw) || payload.size > PAYLOAD_MAX)
-		return reject(ret_why, VERIFIABLE_MATERIAL " is not an envelope of this kind");
-	if (strcmp(id, c->key_id) != 0)
+	if (strcmp(s->key_id, c->key_id) != 0)
 		return reject(ret_why, "it is signed with another key than the host's");
 	if (time_s < c->begin_s || time_s > c->end_s)
 		return reject(ret_why, "the certificate was not valid at the event's time");
 	if (time_s >= c->revoked_s)
 		return reject(ret_why, "the certificate was revoked before the event's time");
-	signed_data = pae_of(payload.data, payload.size, pae);
-	if (!signature_holds(c, &signed_data, &raw))
+	if (!signature_holds(s, c))
 		return reject(ret_why, "the signature is wrong");
-	signed_payload =
-		json_loadb((char *)payload.data, payload.size, JSON_REJECT_DUPLICATES, NULL);
+	signed_payload = json_loadb((const char *)s->payload, s->payload_size,
+				    JSON_REJECT_DUPLICATES, NULL);
 	return compare(signed_payload, event, data, size, ret_why);
 }

@@ -20,6 +20,8 @@
 #include "spooler/event/verifiable.h"
 
 #define SIGNATURE_KEY_ID 65 /* hexadecimal digits and a 0 */
+#define SIGNATURE_PAYLOAD_MAX 512
+#define SIGNATURE_SIZE 64 /* raw, of both kinds of keys */
 
 /* --- signing: the host */
 
@@ -77,15 +79,22 @@ const char *signing_certificate_key_id(const struct signing_certificate *c);
 int64_t signing_certificate_begin(const struct signing_certificate *c);
 int64_t signing_certificate_end(const struct signing_certificate *c);
 
-/* The key's id that `material` names, without verifying anything. 0, or -EBADMSG if it is not an
-   envelope of this kind. */
-int signature_key_id(const char *material, char ret_id[static SIGNATURE_KEY_ID]);
+/* An envelope as it was read; nothing of it has been verified. */
+struct signature {
+	char key_id[SIGNATURE_KEY_ID];
+	unsigned char payload[SIGNATURE_PAYLOAD_MAX];
+	size_t payload_size;
+	unsigned char raw[SIGNATURE_SIZE];
+};
+
+/* Reads the value of dssematerial. -EBADMSG if it is not an envelope of this kind. */
+int signature_read(const char *material, struct signature *ret_signature);
 
 /*
- * Was `material` made with this certificate's key over this event, whose data is these bytes, with
- * all its extensions, at a time (seconds since 1970) at which the certificate was valid and not yet
- * revoked?
- * Returns 0, or -EKEYREJECTED with a sentence in *ret_why (static).
+ * Was the signature made with this certificate's key over this event, whose data is these bytes,
+ * with all its extensions, at a time (seconds since 1970) at which the certificate was valid and
+ * not yet revoked? Returns 0, or -EKEYREJECTED with a sentence in *ret_why (static).
  */
-int signature_verify(const char *material, const struct signing_certificate *c, const json_t *event,
-		     const char *data, size_t size, int64_t time_s, const char **ret_why);
+int signature_verify(const struct signature *s, const struct signing_certificate *c,
+		     const json_t *event, const char *data, size_t size, int64_t time_s,
+		     const char **ret_why);

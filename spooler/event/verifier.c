@@ -206,7 +206,7 @@ int verifier_learn(struct verifier *v, const json_t *status_event, char **ret_wh
 }
 
 /* The host's certificates with this key, the newest first, until one fits. */
-static enum verification check_with(const struct host *h, const char *key_id, const char *material,
+static enum verification check_with(const struct host *h, const struct signature *s,
 				    const json_t *event, const char *data, size_t size,
 				    int64_t time_s, const char **ret_why)
 {
@@ -214,10 +214,10 @@ static enum verification check_with(const struct host *h, const char *key_id, co
 
 	*ret_why = "no certificate of its host has this key";
 	for (size_t i = 0; h && i < h->n; i++) {
-		if (strcmp(signing_certificate_key_id(h->certificates[i]), key_id) != 0)
+		if (strcmp(signing_certificate_key_id(h->certificates[i]), s->key_id) != 0)
 			continue;
-		if (signature_verify(material, h->certificates[i], event, data, size, time_s,
-				     ret_why) >= 0)
+		if (signature_verify(s, h->certificates[i], event, data, size, time_s, ret_why) >=
+		    0)
 			return VERIFICATION_VERIFIED;
 		v = VERIFICATION_FORGED;
 	}
@@ -229,8 +229,9 @@ enum verification verifier_check(struct verifier *v, const json_t *event, const 
 {
 	const json_t *attribute = json_object_get(event, VERIFIABLE_MATERIAL);
 	const char *material = json_string_value(attribute), *data;
-	char host[256], key_id[SIGNATURE_KEY_ID];
 	enum verification result;
+	struct signature s;
+	char host[256];
 	size_t data_size;
 	int64_t time_s;
 
@@ -242,10 +243,9 @@ enum verification verifier_check(struct verifier *v, const json_t *event, const 
 	    verifiable_data(payload, size, &data, &data_size) < 0)
 		return VERIFICATION_FORGED;
 	*ret_why = VERIFIABLE_MATERIAL " is not an envelope of this kind";
-	if (!material || signature_key_id(material, key_id) < 0)
+	if (!material || signature_read(material, &s) < 0)
 		return VERIFICATION_FORGED;
-	result = check_with(find_host(v, host), key_id, material, event, data, data_size, time_s,
-			    ret_why);
+	result = check_with(find_host(v, host), &s, event, data, data_size, time_s, ret_why);
 	if (result == VERIFICATION_VERIFIED)
 		*ret_why = NULL;
 	return result;

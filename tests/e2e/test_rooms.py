@@ -54,6 +54,7 @@ def test_the_top_level_has_no_other_source_folder():
 LIBRARY_ROOMS = {
     "mosquitto": {"mqtt"},
     "gnutls": {"mqtt", "event", "recorder"},
+    "openssl": {"event"},
     "yaml": {"config"},
     "libxml": {"event"},
     "libvirt": {"listener"},
@@ -66,6 +67,7 @@ LIBRARY_ROOMS = {
 # Of some libraries, the files that know them: a source and its header have one name here.
 LIBRARY_FILES = {
     "mosquitto": {"client", "connect"},
+    "openssl": {"p256"},
     "sqlite3": {"db-sqlite"},
     "libpq-fe": {"db-postgresql"},
     "microhttpd": {"http", "live", "access"},

@@ -371,13 +371,16 @@ static int verify(const char *payload, size_t size, const struct signing_certifi
 {
 	json_t *event = json_loadb(payload, size, JSON_REJECT_DUPLICATES, NULL);
 	const char *material, *data;
+	struct signature s;
 	size_t data_size;
 	int r = -EBADMSG;
 
 	*ret_why = "it is not an event";
 	material = json_string_value(json_object_get(event, VERIFIABLE_MATERIAL));
 	if (material && verifiable_data(payload, size, &data, &data_size) == 0)
-		r = signature_verify(material, c, event, data, data_size, time_s, ret_why);
+		r = signature_read(material, &s);
+	if (r >= 0)
+		r = signature_verify(&s, c, event, data, data_size, time_s, ret_why);
 	json_decref(event);
 	return r;
 }
@@ -486,13 +489,15 @@ static void test_structural_changes_do_not_verify(void **state)
 		json_t *event = json_loadb(e.payload, e.payload_size, 0, NULL);
 		const char *material =
 			json_string_value(json_object_get(event, VERIFIABLE_MATERIAL));
+		struct signature sig;
 
-		assert_int_equal(signature_verify(material, c, event, data, size, NOW, &why), 0);
+		assert_int_equal(signature_read(material, &sig), 0);
+		assert_int_equal(signature_verify(&sig, c, event, data, size, NOW, &why), 0);
 		if (changes[i].value)
 			json_object_set_new(event, changes[i].key, json_string(changes[i].value));
 		else
 			json_object_del(event, changes[i].key);
-		if (signature_verify(material, c, event, data, size, NOW, &why) != -EKEYREJECTED)
+		if (signature_verify(&sig, c, event, data, size, NOW, &why) != -EKEYREJECTED)
 			fail_msg("%s: %s", changes[i].key, changes[i].value);
 		json_decref(event);
 	}
@@ -500,6 +505,40 @@ static void test_structural_changes_do_not_verify(void **state)
 	signing_certificate_free(c);
 	signer_free(s);
 	signing_trust_free(a);
+}
+
+/* An envelope with a signature of `size` bytes. */
+static char *material_with(size_t size)
+{
+	static const unsigned char raw[SIGNATURE_SIZE + 8] = {1};
+	gnutls_datum_t sig, material;
+	char json[512], *copy;
+
+	must(gnutls_base64_encode2(&(gnutls_datum_t){(unsigned char *)raw, (unsigned)size}, &sig));
+	snprintf(json, sizeof(json),
+		 "{\"payload\":\"e30=\",\"payloadType\":"
+		 "\"https://cloudevents.io/verifiability/dsse/v0.1\","
+		 "\"signatures\":[{\"keyid\":\"%064d\",\"sig\":\"%.*s\"}]}",
+		 0, (int)sig.size, (char *)sig.data);
+	must(gnutls_base64_encode2(&(gnutls_datum_t){(unsigned char *)json, (unsigned)strlen(json)},
+				   &material));
+	copy = strndup((char *)material.data, material.size);
+	gnutls_free(sig.data);
+	gnutls_free(material.data);
+	return copy;
+}
+
+static void test_signatures_of_another_length(void **state)
+{
+	(void)state;
+	for (size_t size = 0; size <= SIGNATURE_SIZE + 8; size++) {
+		char *material = material_with(size);
+		struct signature s;
+
+		assert_int_equal(signature_read(material, &s),
+				 size == SIGNATURE_SIZE ? 0 : -EBADMSG);
+		free(material);
+	}
 }
 
 static void test_keys_that_do_not_sign(void **state)
@@ -567,7 +606,7 @@ static void test_another_hosts_signature(void **state)
 	struct signer *s = signer("p256"), *other = signer("other");
 	struct signing_certificate *c = certificate_of(a, s);
 	struct event e = signed_event(other);
-	char id[SIGNATURE_KEY_ID];
+	struct signature sig;
 	json_t *event = json_loadb(e.payload, e.payload_size, 0, NULL);
 	const char *why;
 
@@ -575,11 +614,11 @@ static void test_another_hosts_signature(void **state)
 	assert_int_equal(verify(e.payload, e.payload_size, c, NOW, &why), -EKEYREJECTED);
 	assert_non_null(strstr(why, "another key"));
 	assert_int_equal(
-		signature_key_id(json_string_value(json_object_get(event, VERIFIABLE_MATERIAL)),
-				 id),
+		signature_read(json_string_value(json_object_get(event, VERIFIABLE_MATERIAL)),
+			       &sig),
 		0);
-	assert_string_equal(id, signer_key_id(other));
-	assert_int_equal(signature_key_id("rubbish", id), -EBADMSG);
+	assert_string_equal(sig.key_id, signer_key_id(other));
+	assert_int_equal(signature_read("rubbish", &sig), -EBADMSG);
 	json_decref(event);
 	event_release(&e);
 	signing_certificate_free(c);
@@ -787,6 +826,7 @@ int main(void)
 		cmocka_unit_test(test_signed_events_verify),
 		cmocka_unit_test(test_no_changed_byte_verifies),
 		cmocka_unit_test(test_structural_changes_do_not_verify),
+		cmocka_unit_test(test_signatures_of_another_length),
 		cmocka_unit_test(test_keys_that_do_not_sign),
 		cmocka_unit_test(test_certificates_that_are_not_accepted),
 		cmocka_unit_test(test_another_hosts_signature),
