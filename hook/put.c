@@ -41,14 +41,14 @@ static struct {
 	gid_t gid; /* of the spool; (gid_t)-1 if it is not there */
 	uint64_t now, limit, high_water, waiting;
 	long long deadline_ms;
-	bool done; /* or given up: once for each put */
+	bool late; /* given up: the disk is not asked again in this put */
 } found = {.gid = (gid_t)-1};
 
 void put_begin(struct put *p, put_call call, const char *high_water)
 {
 	long long now = clock_monotonic_ms();
 
-	found.done = false;
+	found.late = false;
 	*p = (struct put){
 		.call = call,
 		.high_water = high_water,
@@ -66,14 +66,6 @@ void put_end(struct put *p)
 }
 
 /* --- where an epoch begins */
-
-static uint64_t now_ticks(void)
-{
-	struct timespec now = {0};
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec < 0 ? 0 : (uint64_t)now.tv_sec * TICKS_PER_S;
-}
 
 /* Ids above this are not believed: virtspool can make files of any name in the spool. */
 static uint64_t plausible_limit(uint64_t high_water, uint64_t now)
@@ -94,6 +86,8 @@ static int search_disk(void *unused)
 	if (fstat(fd, &st) == 0)
 		found.gid = st.st_gid;
 	found.high_water = spool_high_water(fd);
+	/* Only now: else a hook that has just raised it would look like a clock that is behind. */
+	found.now = stamp_now();
 	found.limit = plausible_limit(found.high_water, found.now);
 	found.waiting = spool_highest_ticks(fd, SPOOL_NEW, found.limit, found.deadline_ms);
 	(void)close(fd);
@@ -104,13 +98,12 @@ static void search(struct put *p)
 {
 	unsigned wait_ms = clock_ms_until(p->deadline_ms, FLOOR_MS);
 
-	if (found.done)
+	if (found.late)
 		return;
-	found.now = now_ticks();
+	found.now = stamp_now();
 	found.limit = plausible_limit(0, found.now);
 	found.deadline_ms = clock_monotonic_ms() + wait_ms;
-	(void)p->call(search_disk, NULL, wait_ms);
-	found.done = true;
+	found.late = p->call(search_disk, NULL, wait_ms) == -ETIMEDOUT;
 }
 
 /* While the clock is behind the high water its time means nothing, so a margin does no harm. */
@@ -125,6 +118,8 @@ static uint64_t above_high_water(void)
 	       (behind < MARGIN_S * TICKS_PER_S ? behind : MARGIN_S * TICKS_PER_S);
 }
 
+/* A record that another hook is still writing is not seen. Its id is not above the clock, unless
+   the clock is behind; so this matters only if, then, the run directory is emptied under hooks. */
 static uint64_t find_floor(void *userdata)
 {
 	struct put *p = userdata;

@@ -261,7 +261,7 @@ static int lock(int fd, unsigned wait_ms)
 	return 0;
 }
 
-static uint64_t now_ticks(void)
+uint64_t stamp_now(void)
 {
 	struct timespec now = {0};
 
@@ -276,7 +276,7 @@ static uint64_t now_ticks(void)
 /* The clock's time, unless that is not after `last`. */
 static uint64_t ticks_after(uint64_t last)
 {
-	uint64_t now = now_ticks();
+	uint64_t now = stamp_now();
 
 	if (now > last)
 		return now;

@@ -49,6 +49,9 @@ int stamp_take(int dir_fd, const char *name, unsigned wait_ms, stamp_floor floor
    -EBADMSG if damaged. */
 int stamp_peek(int dir_fd, const char *name, struct stamp *ret_stamp);
 
+/* The clock (CLOCK_REALTIME) in ticks. */
+uint64_t stamp_now(void);
+
 /* The time of an id (a UUIDv7 made by stamp_take) in ticks; 0 if `id` is not one. */
 uint64_t stamp_id_ticks(const char *id);
 

@@ -14,6 +14,7 @@
  *	         kill         SIGKILL for the process before the call
  *	         kill-after   SIGKILL for the process after the call
  *	         kill-all     SIGKILL for all the processes before the call
+ *	         hold=FILE    makes FILE, and goes on when it has been removed; the processes stop with it
  *	-c, -C   CLOCK_REALTIME is shifted by SECONDS, or begins at SECONDS
  *
  * The report has one line "PROCESS.N NUMBER" for each call and "end STATUS" when the first process
@@ -58,6 +59,7 @@ enum action {
 	KILL,
 	KILL_AFTER,
 	KILL_ALL,
+	HOLD,
 };
 
 struct process {
@@ -75,6 +77,7 @@ static int n_processes;
 
 static int arg_process = -1;
 static long arg_n, arg_number = -1, arg_errno;
+static const char *arg_file;
 static enum action arg_action;
 static bool arg_shift_clock, arg_set_clock;
 static long long arg_clock;
@@ -112,8 +115,10 @@ static void parse_injection(char *s)
 		arg_n = atol(strchr(s, '.') + 1);
 	}
 	value = strchr(action, '=');
-	if (value)
+	if (value) {
+		arg_file = value + 1;
 		arg_errno = atol(value + 1);
+	}
 	arg_action = strncmp(action, "errno=", 6) == 0	 ? FAIL
 		     : strncmp(action, "again=", 6) == 0 ? FAIL_AGAIN
 		     : strcmp(action, "lie") == 0	 ? LIE
@@ -121,6 +126,7 @@ static void parse_injection(char *s)
 		     : strcmp(action, "kill") == 0	 ? KILL
 		     : strcmp(action, "kill-after") == 0 ? KILL_AFTER
 		     : strcmp(action, "kill-all") == 0	 ? KILL_ALL
+		     : strncmp(action, "hold=", 5) == 0	 ? HOLD
 							 : NOTHING;
 	if (arg_action == NOTHING)
 		die("unknown action");
@@ -141,6 +147,17 @@ static void skip(struct process *p, struct user_regs_struct *regs, long result)
 		die("PTRACE_SETREGS");
 	p->skipped = true;
 	p->result = result;
+}
+
+static void hold(void)
+{
+	FILE *f = fopen(arg_file, "wxe");
+
+	if (!f)
+		die(arg_file);
+	fclose(f);
+	while (access(arg_file, F_OK) == 0)
+		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 /* A write of half of the first part. */
@@ -189,6 +206,9 @@ static void inject(struct process *p, struct user_regs_struct *regs)
 			if (processes[i].pid > 0)
 				(void)kill(processes[i].pid, SIGKILL);
 		}
+		break;
+	case HOLD:
+		hold();
 		break;
 	case NOTHING:
 		break;

@@ -11,14 +11,22 @@ import shutil
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from lib import Hook, Spool, domain_xml
 from lib.inject import Injector
 from lib.record import read_records
+from lib.waiting import wait_until
 
 HOUR = 3600
+
+
+def stamp_time(record_id):
+    """The time that an id has, in seconds."""
+    return int(record_id.replace("-", "")[:12], 16) / 1000
 
 
 class Clocked:
@@ -30,17 +38,35 @@ class Clocked:
         self.injector = Injector(directory)
         self.n = 0
 
-    def __call__(self, clock=None, domain="vm1"):
+    def __call__(self, clock=None, domain="vm1", injection=None):
         """clock: seconds to add, or "100" to set it."""
         self.n += 1
         clock = f"{clock:+d}" if isinstance(clock, int) else clock
         run = self.injector.run(
             [self.hook.installed(), domain, f"step-{self.n}", "begin", "-"],
+            injection=injection,
             clock=clock,
             stdin=domain_xml(domain),
             env=self.hook.environment,
         )
         assert (run.status, run.stdout, run.stderr) == (0, b"", b"")
+        return run.points
+
+    @contextmanager
+    def held(self, point, clock=None):
+        """A hook that stands before this system call."""
+        held = self.spool.rundir.parent / "held"
+        report = self.injector.report
+        with ThreadPoolExecutor() as pool:
+            self.injector.report = report.with_suffix(".held")
+            hook = pool.submit(self, clock, "held", f"{point.process}.{point.n}:hold={held}")
+            wait_until(held.exists, 10, "no hook stands at that call")
+            self.injector.report = report
+            try:
+                yield
+            finally:
+                held.unlink()
+                hook.result()
 
     def records(self):
         """In the order of their names, which is that of the spool; it must be that of the calls."""
@@ -73,7 +99,7 @@ def test_the_clock_is_changed(clocked):
     clocked("100")
     (record,) = clocked.records()
     assert record.recorded.startswith("1970-01-01T00:01:4")
-    assert int(record.id[:8] + record.id[9:13], 16) // 1000 in range(100, 110)
+    assert 100 <= stamp_time(record.id) < 110
 
 
 @pytest.mark.parametrize("clock", [-5 * HOUR, "100"])
@@ -110,8 +136,7 @@ def test_boot_with_the_right_clock(clocked):
     clocked(-HOUR)
     clocked.spool.boot()
     clocked()
-    milliseconds = int(clocked.records()[1].id.replace("-", "")[:12], 16)
-    assert abs(milliseconds / 1000 - time.time()) < 60
+    assert abs(stamp_time(clocked.records()[1].id) - time.time()) < 60
 
 
 @pytest.mark.parametrize("name", ["ffffffff-ffff-7fff-bfff-ffffffffffff", "01f00000-0000-7000-8000-000000000000"])
@@ -127,7 +152,7 @@ def test_implausible_names_in_the_spool(clocked, name):
     for directory in (clocked.spool.path("new"), clocked.spool.rundir / "emergency/new"):
         (directory / name).unlink()
     records = clocked.records()
-    assert int(records[2].id.replace("-", "")[:12], 16) / 1000 < time.time() + 60
+    assert stamp_time(records[2].id) < time.time() + 60
 
 
 def test_stamp_is_lost_while_events_wait_in_the_emergency_spool(clocked):
@@ -177,6 +202,43 @@ def test_garbage_in_the_stamp_file(clocked, garbage):
         assert records[3].epoch == records[2].epoch
         assert not any(r.flags for r in records)
     assert [r.sequence for r in records[2:]] == ([1, 1] if isinstance(garbage, str) else [1, 2])
+
+
+def test_ids_are_not_ahead_of_the_clock(clocked):
+    """An epoch that begins in the second in which the last one ended: the clock is not behind, so ids show its time."""
+    for _ in range(5):
+        clocked()
+        clocked.spool.boot()
+    assert stamp_time(clocked.records()[-1].id) < time.time()
+
+
+def test_high_water_rises_while_a_hook_looks_at_it(clocked):
+    """The hook that raised it is not a clock that is behind: ids are not ahead of the clock."""
+    points = clocked()
+    clocked.spool.boot()
+    with clocked.held(next(p for p in points if p.process and p.name == "newfstatat")):
+        clocked()
+        clocked.spool.boot()
+    clocked()
+    records = list(read_records(clocked.spool.path("new")).values())
+    assert len(records) == 4 and len({r.epoch for r in records}) == 3
+    assert stamp_time(records[-1].id) < time.time()
+
+
+def test_floor_is_looked_for_again_under_the_lock(clocked):
+    """
+    A hook sees no run directory. Until it makes one, others have made it, and it was emptied. Their records are on the
+    disk by now: its epoch begins above them, also if the clock is behind.
+    """
+    points = clocked(0)
+    clocked.spool.boot()
+    with clocked.held(next(p for p in points if p.name == "mkdirat"), -HOUR):
+        for _ in range(3):
+            clocked(-HOUR)
+        clocked.spool.boot()
+    clocked(-HOUR)
+    records = list(read_records(clocked.spool.path("new")).values())
+    assert [r.operation for r in records] == [f"step-{i}".encode() for i in (1, 3, 4, 5, 2, 6)]
 
 
 def test_stamp_removed_under_running_hooks(clocked):
