@@ -103,4 +103,5 @@ class Host(VM):
         assert self.run("systemctl list-units --failed --no-legend --plain 'virt*' 'libvirt*' 'mosquitto*'") == ""
         assert self.run("systemctl show -P NRestarts virtspool virtspool-listen").split() == ["0", "0"]
         assert self.holes() == []
+        assert self.run("journalctl -b -q -o cat -u virtspool --grep 'lost on this host' || true") == ""
         self.healthy()
