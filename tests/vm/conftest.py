@@ -7,6 +7,7 @@ A real host in a virtual machine takes minutes: scripts/test-vm, which sets the 
     VIRTSPOOL_VM_WORK      where disks and logs go
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -49,28 +50,33 @@ def packages():
     return [p for p in Path(os.environ["VIRTSPOOL_VM_PACKAGES"]).glob("*.deb") if "-dbgsym_" not in p.name]
 
 
+def install(image, packages, disk):
+    disk.parent.mkdir()
+    new = disk.with_name("new.qcow2")
+    qcow2(new, image / "root.img", "raw")
+    host = Host(image, disk.parent, new)
+    try:
+        host.boot()
+        host.install(packages)
+        host.poweroff()
+    finally:
+        host.cut()
+    new.rename(disk)
+
+
 @pytest.fixture(scope="session")
 def installed(image, work, packages):
     """The disk of a host with broker and consumer on which our packages are installed, configured and running."""
     contents = hashlib.sha256(str(image).encode())
     for p in sorted(packages):
         contents.update(p.read_bytes())
-    directory = work / f"installed-{contents.hexdigest()[:12]}"
-    disk = directory / "disk.qcow2"
-    if not disk.exists():
-        for old in work.glob("installed-*"):
-            shutil.rmtree(old)
-        directory.mkdir()
-        new = directory / "new.qcow2"
-        qcow2(new, image / "root.img", "raw")
-        host = Host(image, directory, new)
-        try:
-            host.boot()
-            host.install(packages)
-            host.poweroff()
-        finally:
-            host.cut()
-        new.rename(disk)
+    disk = work / f"installed-{contents.hexdigest()[:12]}/disk.qcow2"
+    with open(work / "installed.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in two processes
+        if not disk.exists():
+            for old in work.glob("installed-*"):
+                shutil.rmtree(old)
+            install(image, packages, disk)
     return disk
 
 

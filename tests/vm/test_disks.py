@@ -216,7 +216,8 @@ def test_dead_nfs_server(host):
     host.hook("squash-1")
     host.delivered("squash-1")
     degraded(host)
-    host.run("sed -i 's/root_squash/no_root_squash/' /etc/exports; exportfs -ra")
+    # The client remembers for a while that root may not write.
+    host.run(f"sed -i 's/root_squash/no_root_squash/' /etc/exports; exportfs -ra; wait_for 300 test -w {SPOOL}/new")
     host.hook("squash-2")
     host.delivered("squash-2")
     host.healthy()
