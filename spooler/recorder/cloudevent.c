@@ -302,6 +302,12 @@ const char *cloudevent_signature(unsigned flags)
 					: "unchecked";
 }
 
+void cloudevent_drop_tree(struct cloudevent *e)
+{
+	json_decref(e->json);
+	e->json = NULL;
+}
+
 /* The event's texts in memory of their own, so that its tree can go. */
 static int keep_texts(struct cloudevent *e)
 {
@@ -321,10 +327,8 @@ static int keep_texts(struct cloudevent *e)
 		*texts[i] = memcpy(to, *texts[i], n);
 		to += n;
 	}
-	if (!json_object_get(e->json, VERIFIABLE_MATERIAL)) {
-		json_decref(e->json);
-		e->json = NULL;
-	}
+	if (!json_object_get(e->json, VERIFIABLE_MATERIAL))
+		cloudevent_drop_tree(e);
 	return 0;
 }
 
@@ -351,10 +355,9 @@ int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, 
 
 void cloudevent_release(struct cloudevent *e)
 {
-	json_decref(e->json);
+	cloudevent_drop_tree(e);
 	free(e->lost);
 	free(e->text);
-	e->json = NULL;
 	e->lost = NULL;
 	e->text = NULL;
 }

@@ -61,8 +61,8 @@ struct cloudevent {
 	} * lost; /* that never reached the host's spool, as it says */
 	size_t n_lost;
 
-	/* Only of a status report, and of a signed event: the tree is many times as large as what is
-	   needed of it. */
+	/* Only of a status report, and of a signed event until cloudevent_drop_tree(): the tree is
+	   many times as large as what is needed of it. */
 	json_t *json;
 	char *text; /* of an event: where its texts are */
 };
@@ -78,3 +78,5 @@ struct cloudevent_topics {
 int cloudevent_parse(const struct cloudevent_topics *topics, const char *topic, const void *payload,
 		     size_t size, struct cloudevent *ret_event, char *why, size_t why_size);
 void cloudevent_release(struct cloudevent *e);
+/* Releases the tree of an event, whose signature has been looked at. */
+void cloudevent_drop_tree(struct cloudevent *e);

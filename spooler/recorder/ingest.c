@@ -12,6 +12,7 @@
 #include "spooler/base/loop.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/ingest.h"
+#include "spooler/recorder/verifiers.h"
 
 #define RETRY_MIN_USEC 100000
 #define RETRY_MAX_USEC (5 * USEC_PER_SEC)
@@ -28,8 +29,11 @@ struct ingest_batch {
 	size_t n, allocated;
 	char *bytes;
 	size_t n_bytes, allocated_bytes;
-	struct store_parsed *parsed; /* of the first ones, if not NULL */
-	size_t n_parsed;
+
+	/* by the parser: the same messages, as the store takes them */
+	struct store_message *ready;
+	struct store_parsed *parsed;
+	size_t n_parsed, allocated_ready, allocated_parsed;
 };
 
 struct ingest {
@@ -46,8 +50,7 @@ struct ingest {
 	char *url, *events_topic, *status_topic;
 	struct cloudevent_topics topics;
 	uint64_t retention_usec;
-	struct verifiers *verifiers; /* NULL: signatures are not looked at */
-	bool verified_only;
+	struct verifiers *verifiers; /* the parser's; NULL: signatures are not looked at */
 	store_changed_fn changed;
 	void *changed_userdata;
 	struct store *store;
@@ -60,9 +63,10 @@ struct ingest {
 	pthread_cond_t wake;
 	struct ingest_batch unread, job;
 	bool has_unread, has_job, stop;
+	struct verifiers *to_fill; /* the job is to load the stored certificates into these */
 	uint64_t committed;
 	struct verifiers *next_verifiers; /* those to judge with from now on, if has_next */
-	bool has_next, next_verified_only;
+	bool has_next;
 	struct ingest_stats stats;
 	int event_fd;
 };
@@ -123,6 +127,7 @@ static void release_parsed(struct ingest_batch *b)
 static void batch_release(struct ingest_batch *b)
 {
 	release_parsed(b);
+	free(b->ready);
 	free(b->parsed);
 	free(b->messages);
 	free(b->bytes);
@@ -136,16 +141,6 @@ static void batch_clear(struct ingest_batch *b)
 	if (b->allocated_bytes > 4 * 1024 * 1024)
 		batch_release(b);
 	b->n = b->n_bytes = 0;
-}
-
-static struct store_message message_of(const struct ingest_batch *b, size_t k)
-{
-	const struct message *m = &b->messages[k];
-
-	return (struct store_message){.topic = b->bytes + m->topic,
-				      .payload = b->bytes + m->payload,
-				      .size = m->size,
-				      .parsed = k < b->n_parsed ? &b->parsed[k] : NULL};
 }
 
 /* --- the threads */
@@ -200,54 +195,32 @@ static int open_store(struct ingest *i, char **ret_error)
 		return r;
 	i->was_open = true;
 	store_on_change(i->store, i->changed, i->changed_userdata);
-	if (i->verifiers)
-		r = store_verify(i->store, i->verifiers, i->verified_only);
-	if (r < 0) {
-		*ret_error = strdup(store_error(i->store));
-		store_close(i->store);
-		i->store = NULL;
-	}
-	return r;
+	return 0;
 }
 
-/* The configuration was loaded anew. */
-static void take_verifiers(struct ingest *i)
+static int fill(const char *host, const char *certificate, void *userdata)
 {
-	struct verifiers *old = i->verifiers;
-	bool any;
-
-	pthread_mutex_lock(&i->mutex);
-	any = i->has_next;
-	if (any) {
-		i->verifiers = TAKE_PTR(i->next_verifiers);
-		i->verified_only = i->next_verified_only;
-		i->has_next = false;
-	}
-	pthread_mutex_unlock(&i->mutex);
-	if (!any)
-		return;
-	if (i->store && store_verify(i->store, i->verifiers, i->verified_only) < 0) {
-		store_close(i->store); /* opened anew, it gets them */
-		i->store = NULL;
-	}
-	verifiers_free(old);
+	return verifiers_add(userdata, host, certificate);
 }
 
-/* A lost or broken database is opened anew at the next attempt. */
+/* Stores the messages; or, if that is the job, loads the certificates that were stored. A lost or
+   broken database is opened anew at the next attempt. */
 static int try_store(struct ingest *i, const struct store_message *messages, size_t n,
 		     struct store_counts *counts)
 {
 	_cleanup_free_ char *error = NULL;
 	int r = 0;
 
-	take_verifiers(i);
 	if (!i->store)
 		r = open_store(i, &error);
 	if (r < 0) {
 		set_error(i, error ? error : "out of memory");
 		return r;
 	}
-	r = store_apply(i->store, messages, n, (int64_t)now_usec(CLOCK_REALTIME), counts);
+	if (i->to_fill)
+		r = store_each_certificate(i->store, fill, i->to_fill);
+	else
+		r = store_apply(i->store, messages, n, (int64_t)now_usec(CLOCK_REALTIME), counts);
 	if (r < 0) {
 		set_error(i, store_error(i->store));
 		if (r != -EAGAIN && r != -ENOSPC) {
@@ -278,23 +251,18 @@ static void note_commit(struct ingest *i, const struct store_counts *c, uint64_t
 	pthread_mutex_unlock(&i->mutex);
 }
 
-/* Applies at most STORE_BATCH_MAX messages, however long that takes. False: it was stopped. */
-static bool apply_chunk(struct ingest *i, const struct ingest_batch *b, size_t from, size_t n)
+/* Tries until it is done, however long that takes. *ret_usec: what the last attempt took. False: it
+   was stopped. */
+static bool use_store(struct ingest *i, const struct store_message *messages, size_t n,
+		      struct store_counts *counts, uint64_t *ret_usec)
 {
-	struct store_message messages[STORE_BATCH_MAX];
-	uint64_t backoff = 0, number = 0;
-	struct store_counts counts = {};
+	uint64_t backoff = 0;
 
-	for (size_t k = 0; k < n; k++) {
-		messages[k] = message_of(b, from + k);
-		if (b->messages[from + k].number)
-			number = b->messages[from + k].number;
-	}
 	for (;;) {
 		uint64_t begin = now_usec(CLOCK_MONOTONIC);
 
-		if (try_store(i, messages, n, &counts) >= 0) {
-			note_commit(i, &counts, number, now_usec(CLOCK_MONOTONIC) - begin);
+		if (try_store(i, messages, n, counts) >= 0) {
+			*ret_usec = now_usec(CLOCK_MONOTONIC) - begin;
 			if (i->stats.failing_since)
 				set_error(i, NULL);
 			return true;
@@ -308,16 +276,36 @@ static bool apply_chunk(struct ingest *i, const struct ingest_batch *b, size_t f
 	}
 }
 
-static void apply_job(struct ingest *i)
+/* Stores at most STORE_BATCH_MAX messages. False: it was stopped. */
+static bool apply_chunk(struct ingest *i, const struct ingest_batch *b, size_t from, size_t n)
 {
+	struct store_counts counts = {};
+	uint64_t number = 0, took;
+
+	for (size_t k = from; k < from + n; k++)
+		if (b->messages[k].number)
+			number = b->messages[k].number;
+	if (!use_store(i, &b->ready[from], n, &counts, &took))
+		return false;
+	note_commit(i, &counts, number, took);
+	wake_loop(i); /* so that it is acknowledged at once */
+	return true;
+}
+
+static void do_job(struct ingest *i)
+{
+	uint64_t took;
+
+	if (i->to_fill)
+		(void)use_store(i, NULL, 0, NULL, &took);
 	for (size_t from = 0, n; from < i->job.n; from += n) {
 		n = i->job.n - from < STORE_BATCH_MAX ? i->job.n - from : STORE_BATCH_MAX;
 		if (!apply_chunk(i, &i->job, from, n))
 			break;
-		wake_loop(i); /* so that it is acknowledged at once */
 	}
 	batch_clear(&i->job);
 	pthread_mutex_lock(&i->mutex);
+	i->to_fill = NULL;
 	i->has_job = false;
 	pthread_cond_broadcast(&i->wake);
 	pthread_mutex_unlock(&i->mutex);
@@ -376,7 +364,7 @@ static void *run(void *userdata)
 		bool job = wait_for_job(i);
 
 		if (job)
-			apply_job(i);
+			do_job(i);
 		if (!must_stop(i) && now_usec(CLOCK_MONOTONIC) >= prune_due(i))
 			prune(i, job);
 	}
@@ -384,27 +372,54 @@ static void *run(void *userdata)
 	return NULL;
 }
 
-/* What does not fit, or finds no memory, is parsed by the store's thread. */
-static void parse(const struct ingest *i, struct ingest_batch *b)
+/* Waits until the store's thread has nothing to do. The mutex is held. False: it is to stop. */
+static bool store_is_free(struct ingest *i)
 {
-	if (!b->parsed)
-		b->parsed = calloc(STORE_BATCH_MAX, sizeof(*b->parsed));
-	for (size_t k = 0; b->parsed && k < b->n && k < STORE_BATCH_MAX; k++) {
-		struct store_message m = message_of(b, k);
+	while (!i->stop && i->has_job)
+		pthread_cond_wait(&i->wake, &i->mutex);
+	return !i->stop;
+}
 
-		if (store_parse(&i->topics, &m, &b->parsed[k]) < 0)
-			return;
-		b->n_parsed++;
+/* The configuration was loaded, at the start or anew. New verifiers know the certificates that were
+   stored, and all that was taken before them is stored. */
+static void take_verifiers(struct ingest *i)
+{
+	pthread_mutex_lock(&i->mutex);
+	if (i->has_next && store_is_free(i)) {
+		verifiers_free(i->verifiers);
+		i->verifiers = TAKE_PTR(i->next_verifiers);
+		i->has_next = false;
+		i->to_fill = i->verifiers;
+		i->has_job = i->to_fill != NULL;
+		pthread_cond_broadcast(&i->wake);
+		(void)store_is_free(i);
 	}
+	pthread_mutex_unlock(&i->mutex);
+}
+
+static int parse(const struct ingest *i, struct ingest_batch *b)
+{
+	int r;
+
+	r = reserve(&b->ready, &b->allocated_ready, b->n, sizeof(*b->ready));
+	if (r >= 0)
+		r = reserve(&b->parsed, &b->allocated_parsed, b->n, sizeof(*b->parsed));
+	for (size_t k = b->n_parsed; r >= 0 && k < b->n; k++) {
+		const struct message *m = &b->messages[k];
+
+		b->ready[k] = (struct store_message){b->bytes + m->topic, b->bytes + m->payload,
+						     m->size, &b->parsed[k]};
+		r = store_parse(&i->topics, &b->ready[k], &b->parsed[k]);
+		b->n_parsed += r >= 0;
+	}
+	return r;
 }
 
 /* Hands the parsed batch to the store's thread, once that is free. */
 static void hand_to_store(struct ingest *i)
 {
 	pthread_mutex_lock(&i->mutex);
-	while (!i->stop && i->has_job)
-		pthread_cond_wait(&i->wake, &i->mutex);
-	if (!i->stop) {
+	if (store_is_free(i)) {
 		struct ingest_batch empty = i->job;
 
 		i->job = i->unread;
@@ -431,7 +446,13 @@ static void *run_parser(void *userdata)
 		pthread_mutex_unlock(&i->mutex);
 		if (!work)
 			continue;
-		parse(i, &i->unread);
+		take_verifiers(i);
+		while (parse(i, &i->unread) < 0 && !must_stop(i))
+			pause_for(i, RETRY_MIN_USEC); /* for memory */
+		if (must_stop(i))
+			break;
+		if (i->verifiers)
+			verifiers_judge(i->verifiers, i->unread.ready, i->unread.n);
 		hand_to_store(i);
 	}
 	return NULL;
@@ -510,14 +531,13 @@ void ingest_drop(struct ingest *i)
 	batch_clear(&i->filling);
 }
 
-void ingest_verify(struct ingest *i, struct verifiers *verifiers, bool required)
+void ingest_verify(struct ingest *i, struct verifiers *verifiers)
 {
 	struct verifiers *unused;
 
 	pthread_mutex_lock(&i->mutex);
 	unused = i->next_verifiers;
 	i->next_verifiers = verifiers;
-	i->next_verified_only = required;
 	i->has_next = true;
 	pthread_mutex_unlock(&i->mutex);
 	verifiers_free(unused);
@@ -567,8 +587,8 @@ static int ingest_init(struct ingest *i, sd_event *loop, const struct ingest_opt
 	i->status_topic = o->topics.status ? strdup(o->topics.status) : NULL;
 	i->topics = (struct cloudevent_topics){i->events_topic, i->status_topic};
 	i->retention_usec = o->retention_s * USEC_PER_SEC;
-	i->verifiers = o->verifiers;
-	i->verified_only = o->verified_only;
+	i->next_verifiers = o->verifiers;
+	i->has_next = true;
 	i->changed = o->changed;
 	i->changed_userdata = o->changed_userdata;
 	i->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

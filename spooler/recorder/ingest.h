@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * ingest - messages in, acknowledgements out, in three stages with a batch each: the loop fills one,
- * a thread parses the next, and the store's thread commits the one before.
+ * a thread parses the next and has its signatures verified (verifiers.h), and the store's thread
+ * commits the one before.
  *
  *	ingest_new(loop, &options, &handlers, userdata, &i);
  *	ingest_add(i, topic, payload, size, number);	for each message; copies it
@@ -28,13 +29,13 @@
 #include "spooler/recorder/store.h"
 
 struct ingest;
+struct verifiers;
 
 struct ingest_options {
 	const char *store; /* URL; copied, as the templates */
 	struct cloudevent_topics topics;
 	uint64_t retention_s;	     /* 0: keep everything */
 	struct verifiers *verifiers; /* see ingest_verify() */
-	bool verified_only;
 	/* From the store's thread, after a commit; may be NULL. */
 	store_changed_fn changed;
 	void *changed_userdata;
@@ -75,8 +76,8 @@ int ingest_add(struct ingest *i, const char *topic, const void *payload, size_t 
 void ingest_drop(struct ingest *i);
 
 /* Judges signatures with these from the next batch on, and owns them; NULL: they are not looked at.
-   `required`: what is not verified is rejected. */
-void ingest_verify(struct ingest *i, struct verifiers *verifiers, bool required);
+   They learn the certificates that the store has. */
+void ingest_verify(struct ingest *i, struct verifiers *verifiers);
 
 /* From any thread. */
 void ingest_stats(struct ingest *i, struct ingest_stats *ret_stats);

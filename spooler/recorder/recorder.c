@@ -15,6 +15,7 @@
 #include "spooler/recorder/ingest.h"
 #include "spooler/recorder/recorder.h"
 #include "spooler/recorder/subscription.h"
+#include "spooler/recorder/verifiers.h"
 
 #define STOP_PATIENCE_USEC (5 * USEC_PER_SEC) /* for the batch that is being committed */
 #define STATUS_USEC (10 * USEC_PER_SEC) /* `systemctl status` is brought up to date this often */
@@ -46,7 +47,9 @@ static int load_verifiers(const struct config *c, struct verifiers **ret_verifie
 	if (c->recorder.verify == CONFIG_VERIFY_OFF)
 		return 0;
 	if (ca_file)
-		return verifiers_new(ca_file, c->tls.crl_file, ret_verifiers, ret_error);
+		return verifiers_new(ca_file, c->tls.crl_file,
+				     c->recorder.verify == CONFIG_VERIFY_REQUIRED, ret_verifiers,
+				     ret_error);
 	*ret_error =
 		strdup("'verify' needs the CA of the hosts' certificates: set verify_ca_file or "
 		       "tls.ca_file");
@@ -283,7 +286,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 			log_warning("'store' and 'retention' change at the next start only");
 		log_set_level(c->log_level);
 		subscription_configure(r->subscription, c, credentials);
-		ingest_verify(r->ingest, verifiers, c->recorder.verify == CONFIG_VERIFY_REQUIRED);
+		ingest_verify(r->ingest, verifiers);
 		credentials_unref(r->credentials);
 		config_free(r->config);
 		r->config = c;
@@ -318,7 +321,6 @@ static int start_ingest(struct recorder *r, struct verifiers *verifiers)
 		.topics = {r->config->mqtt.topic, r->config->mqtt.status_topic},
 		.retention_s = r->config->recorder.retention_s,
 		.verifiers = verifiers,
-		.verified_only = r->config->recorder.verify == CONFIG_VERIFY_REQUIRED,
 		.changed = on_changed,
 		.changed_userdata = r,
 	};

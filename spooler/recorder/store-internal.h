@@ -38,8 +38,6 @@ struct store {
 	size_t n_hosts;
 	int month; /* PostgreSQL: the last month whose partition is there, since 1970 */
 	unsigned char pruned_to[16]; /* by the last step of store_prune() */
-	struct verifiers *verifiers; /* NULL: signatures are not looked at */
-	bool verified_only;
 	store_changed_fn changed;
 	void *changed_userdata;
 	char error[768];

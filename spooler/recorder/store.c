@@ -22,8 +22,7 @@ struct item {
 	bool owned;   /* the event is this item's, and not the caller's */
 	int64_t host; /* 0: not known */
 	bool rejected, duplicate;
-	bool judged;  /* its signature was looked at */
-	bool learned; /* a report with a new certificate */
+	bool judged, learned; /* as of struct store_parsed */
 	enum verification verification;
 	char why[128]; /* it was rejected */
 };
@@ -145,12 +144,12 @@ static int number_host(struct store *s, const char *name, int64_t *ret_no)
 int store_parse(const struct cloudevent_topics *topics, const struct store_message *m,
 		struct store_parsed *ret_parsed)
 {
-	int r = cloudevent_parse(topics, m->topic, m->payload, m->size, &ret_parsed->event,
-				 ret_parsed->why, sizeof(ret_parsed->why));
+	int r;
 
+	*ret_parsed = (struct store_parsed){};
+	r = cloudevent_parse(topics, m->topic, m->payload, m->size, &ret_parsed->event,
+			     ret_parsed->why, sizeof(ret_parsed->why));
 	ret_parsed->good = r >= 0;
-	if (r < 0)
-		ret_parsed->event = (struct cloudevent){};
 	return r == -EBADMSG ? 0 : r;
 }
 
@@ -176,6 +175,9 @@ static int parse_items(struct store *s, struct batch *b, const struct store_mess
 			parsed = &own;
 		}
 		e->event = parsed->event;
+		e->judged = parsed->judged;
+		e->learned = parsed->learned;
+		e->verification = parsed->verification;
 		e->rejected = !parsed->good;
 		if (e->rejected)
 			memcpy(e->why, parsed->why, sizeof(e->why));
@@ -183,48 +185,7 @@ static int parse_items(struct store *s, struct batch *b, const struct store_mess
 	return 0;
 }
 
-/* --- signatures */
-
-static void take_verdict(const struct store *s, struct item *e, const struct verifiers_item *v)
-{
-	e->learned = v->learned;
-	e->verification = v->result;
-	e->judged = !v->is_status || v->result == VERIFICATION_FORGED; /* events are counted */
-	e->event.flags |= v->result == VERIFICATION_UNSIGNED ? EVENT_UNSIGNED : EVENT_SIGNED;
-	if (v->result == VERIFICATION_VERIFIED)
-		e->event.flags |= EVENT_VERIFIED;
-	e->rejected = v->result == VERIFICATION_FORGED ||
-		      (s->verified_only && v->result != VERIFICATION_VERIFIED);
-	if (e->rejected)
-		(void)snprintf(e->why, sizeof(e->why), "%s: %s", verification_name(v->result),
-			       v->why);
-}
-
-static int verify_items(struct store *s, struct batch *b)
-{
-	_cleanup_(free_memory) struct verifiers_item *items = calloc(b->n + 1, sizeof(*items));
-
-	if (!items)
-		return -ENOMEM;
-	for (size_t i = 0; i < b->n; i++) {
-		const struct item *e = &b->items[i];
-
-		if (!e->rejected)
-			items[i] = (struct verifiers_item){
-				.event = e->event.json,
-				.payload = e->message->payload,
-				.size = e->message->size,
-				.is_status = e->event.kind == CLOUDEVENT_STATUS,
-				.result = VERIFICATION_UNSIGNED, /* it has no tree */
-				.why = "it carries no signature",
-			};
-	}
-	verifiers_judge(s->verifiers, items, b->n);
-	for (size_t i = 0; i < b->n; i++)
-		if (!b->items[i].rejected)
-			take_verdict(s, &b->items[i], &items[i]);
-	return 0;
-}
+/* --- certificates */
 
 static const struct db_statement insert_certificate = {
 	"INSERT INTO certificates (host, digest, learned, certificate) {values} "
@@ -258,22 +219,25 @@ static const struct db_statement select_certificates = {
 	"ORDER BY c.learned",
 	""};
 
+struct certificate_reader {
+	int (*fn)(const char *host, const char *certificate, void *userdata);
+	void *userdata;
+};
+
 static int take_certificate(const struct db_value *v, void *userdata)
 {
-	struct store *s = userdata;
+	const struct certificate_reader *c = userdata;
 
-	return verifiers_add(s->verifiers, db_string(&v[0]), db_string(&v[1]));
+	return c->fn(db_string(&v[0]), db_string(&v[1]), c->userdata);
 }
 
-int store_verify(struct store *s, struct verifiers *v, bool required)
+int store_each_certificate(struct store *s,
+			   int (*fn)(const char *host, const char *certificate, void *userdata),
+			   void *userdata)
 {
-	int r;
+	struct certificate_reader c = {fn, userdata};
+	int r = db_run(s->db, &select_certificates, NULL, 1, take_certificate, &c);
 
-	s->verifiers = v;
-	s->verified_only = required;
-	if (!v)
-		return 0;
-	r = db_run(s->db, &select_certificates, NULL, 1, take_certificate, s);
 	return r < 0 ? store_fail(s, r) : 0;
 }
 
@@ -486,7 +450,8 @@ static void count(const struct batch *b, struct store_counts *c)
 	*c = (struct store_counts){.events = b->n_fresh, .reports = b->n_reports};
 	for (size_t i = 0; i < b->n; i++) {
 		c->rejects += b->items[i].rejected;
-		c->verifications[b->items[i].verification] += b->items[i].judged;
+		if (b->items[i].judged)
+			c->verifications[b->items[i].verification]++;
 		c->duplicates += b->items[i].duplicate;
 	}
 }
@@ -631,8 +596,6 @@ static int apply(struct store *s, const struct store_message *messages, size_t n
 	r = batch_init(&b, n, now);
 	if (r >= 0)
 		r = parse_items(s, &b, messages);
-	if (r >= 0 && s->verifiers)
-		r = verify_items(s, &b);
 	if (r >= 0 && refused) {
 		b.items[0].rejected = true;
 		(void)snprintf(b.items[0].why, sizeof(b.items[0].why),

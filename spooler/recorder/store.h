@@ -20,8 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "spooler/event/verifier.h"
 #include "spooler/recorder/cloudevent.h"
-#include "spooler/recorder/verifiers.h"
 
 #define STORE_BATCH_MAX 1000	       /* messages of one transaction */
 #define STORE_HOSTS_MAX 65536	       /* hosts that are recorded; events of more are rejected */
@@ -33,21 +33,26 @@ struct store;
 
 /* A message as it was understood. */
 struct store_parsed {
-	struct cloudevent event; /* if `good` */
-	bool good;
-	char why[128]; /* else: why it is not an event */
+	struct cloudevent event;
+	bool good;     /* it is to be stored */
+	char why[128]; /* else: why it is a reject */
+
+	/* by verifiers_judge() */
+	bool judged; /* counted among the verifications */
+	enum verification verification;
+	bool learned; /* a report with a certificate that is new */
 };
 
 struct store_message {
 	const char *topic; /* borrowed, as the payload */
 	const void *payload;
 	size_t size;
-	const struct store_parsed *parsed; /* borrowed; NULL: store_apply() parses it */
+	struct store_parsed *parsed; /* borrowed; NULL: store_apply() parses it */
 };
 
 /* What a batch was, or all batches since the store was opened. */
 struct store_counts {
-	uint64_t verifications[N_VERIFICATIONS]; /* if signatures are verified */
+	uint64_t verifications[N_VERIFICATIONS]; /* of messages that were judged */
 	uint64_t events;			 /* new ones */
 	uint64_t duplicates;			 /* that were there already */
 	uint64_t reports;			 /* of hosts' status */
@@ -64,12 +69,11 @@ int store_reopen(const char *url, const struct cloudevent_topics *topics, struct
 		 char **ret_error);
 void store_close(struct store *s); /* NULL is fine */
 
-/*
- * Verifies signatures from now on, with `v` (borrowed), which learns the certificates that the
- * store has; NULL: they are not looked at. Forged events become rejects; if it is required, so do
- * all that are not verified. 0, or a negative errno as store_apply().
- */
-int store_verify(struct store *s, struct verifiers *v, bool required);
+/* Calls fn for each host's certificate that was stored, the oldest first, until it returns a
+   negative number. Returns that, 0, or a negative errno as store_apply(). */
+int store_each_certificate(struct store *s,
+			   int (*fn)(const char *host, const char *certificate, void *userdata),
+			   void *userdata);
 
 /*
  * Parses a message, in any thread: half of what storing it costs, and it needs no database. Returns

@@ -2,8 +2,8 @@
 /*
  * verifiers - see verifiers.h.
  *
- * A batch is a round: the threads take items from `next` until none is left. `round` and `busy` are
- * under the lock; everything else of a round is written before it begins.
+ * A batch is a round: the threads take messages from `next` on until none is left. `round` and
+ * `busy` are under the lock; everything else of a round is written before it begins.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -24,6 +24,7 @@ struct worker {
 struct verifiers {
 	struct worker workers[VERIFIERS_MAX]; /* the first is the caller's */
 	size_t n;
+	bool required;
 
 	pthread_mutex_t lock;
 	pthread_cond_t begin, end;
@@ -31,22 +32,61 @@ struct verifiers {
 	size_t busy; /* threads that are still in it */
 	bool stop;
 
-	struct verifiers_item *items;
-	size_t n_items;
+	const struct store_message *messages;
+	size_t n_messages;
 	atomic_size_t next;
 };
 
-static void judge_items(struct verifiers *v, struct verifier *verifier)
+/* All threads read the reports, each for itself; the first one says what it has found. */
+static void learn(struct worker *w, const struct store_message *m)
 {
+	struct store_parsed *p = m->parsed;
+	_cleanup_free_ char *why = NULL;
+	int r;
+
+	if (p->event.kind != CLOUDEVENT_STATUS)
+		return;
+	r = verifier_learn(w->verifier, p->event.json, &why);
+	if (w != &w->all->workers[0])
+		return;
+	p->learned = r > 0;
+	if (r < 0)
+		log_warning("the certificate that %s reports is not used: %s", p->event.host,
+			    why ? why : strerror(-r));
+}
+
+static void judge(struct worker *w, const struct store_message *m)
+{
+	struct store_parsed *p = m->parsed;
+	const char *why = "it carries no signature";
+	enum verification found = VERIFICATION_UNSIGNED;
+
+	if (!p->good)
+		return;
+	if (p->event.json)
+		found = verifier_check(w->verifier, p->event.json, m->payload, m->size, &why);
+	p->verification = found;
+	p->judged = p->event.kind == CLOUDEVENT_EVENT || found == VERIFICATION_FORGED;
+	p->event.flags |= found == VERIFICATION_UNSIGNED   ? EVENT_UNSIGNED
+			  : found == VERIFICATION_VERIFIED ? EVENT_SIGNED | EVENT_VERIFIED
+							   : EVENT_SIGNED;
+	p->good = found == VERIFICATION_VERIFIED ||
+		  (found != VERIFICATION_FORGED && !w->all->required);
+	if (!p->good)
+		(void)snprintf(p->why, sizeof(p->why), "%s: %s", verification_name(found), why);
+	if (p->event.kind == CLOUDEVENT_EVENT)
+		cloudevent_drop_tree(&p->event);
+}
+
+static void take_part(struct worker *w)
+{
+	struct verifiers *v = w->all;
 	size_t i;
 
-	while ((i = atomic_fetch_add(&v->next, 1)) < v->n_items) {
-		struct verifiers_item *e = &v->items[i];
-
-		if (e->event)
-			e->result =
-				verifier_check(verifier, e->event, e->payload, e->size, &e->why);
-	}
+	for (i = 0; i < v->n_messages; i++)
+		learn(w, &v->messages[i]);
+	while ((i = atomic_fetch_add(&v->next, 1)) < v->n_messages)
+		judge(w, &v->messages[i]);
 }
 
 static void *run(void *userdata)
@@ -63,7 +103,7 @@ static void *run(void *userdata)
 			break;
 		round = v->round;
 		(void)pthread_mutex_unlock(&v->lock);
-		judge_items(v, w->verifier);
+		take_part(w);
 		(void)pthread_mutex_lock(&v->lock);
 		if (--v->busy == 0)
 			(void)pthread_cond_signal(&v->end);
@@ -93,8 +133,8 @@ static int add_worker(struct verifiers *v, const char *ca_file, const char *crl_
 	return r;
 }
 
-int verifiers_new(const char *ca_file, const char *crl_file, struct verifiers **ret_verifiers,
-		  char **ret_error)
+int verifiers_new(const char *ca_file, const char *crl_file, bool required,
+		  struct verifiers **ret_verifiers, char **ret_error)
 {
 	struct verifiers *v = calloc(1, sizeof(*v));
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -103,6 +143,7 @@ int verifiers_new(const char *ca_file, const char *crl_file, struct verifiers **
 
 	*ret_error = NULL;
 	if (v) {
+		v->required = required;
 		v->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 		v->begin = v->end = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	}
@@ -146,34 +187,17 @@ int verifiers_add(struct verifiers *v, const char *host, const char *certificate
 	return r == -ENOMEM ? r : 0;
 }
 
-static void learn(struct verifiers *v, struct verifiers_item *e)
+void verifiers_judge(struct verifiers *v, const struct store_message *messages, size_t n)
 {
-	for (size_t i = 0; i < v->n; i++) {
-		_cleanup_free_ char *why = NULL;
-		int r = verifier_learn(v->workers[i].verifier, e->event, &why);
-
-		if (i == 0 && r < 0)
-			log_warning("the certificate that %s reports is not used: %s",
-				    json_string_value(json_object_get(e->event, "source")),
-				    why ? why : strerror(-r));
-		e->learned = r > 0;
-	}
-}
-
-void verifiers_judge(struct verifiers *v, struct verifiers_item *items, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (items[i].event && items[i].is_status)
-			learn(v, &items[i]);
-	v->items = items;
-	v->n_items = n;
+	v->messages = messages;
+	v->n_messages = n;
 	atomic_store(&v->next, 0);
 	(void)pthread_mutex_lock(&v->lock);
 	v->busy = v->n - 1;
 	v->round++;
 	(void)pthread_cond_broadcast(&v->begin);
 	(void)pthread_mutex_unlock(&v->lock);
-	judge_items(v, v->workers[0].verifier);
+	take_part(&v->workers[0]);
 	(void)pthread_mutex_lock(&v->lock);
 	while (v->busy > 0)
 		(void)pthread_cond_wait(&v->end, &v->lock);
