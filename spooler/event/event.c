@@ -28,8 +28,9 @@
 
 struct builder {
 	struct json_writer out;
-	json_t *exact; /* made when it is needed */
-	bool failed;   /* no memory */
+	json_t *attributes; /* the same once more, if the event will be signed */
+	json_t *exact;	    /* made when it is needed */
+	bool failed;	    /* no memory */
 };
 
 /* --- strings and times */
@@ -85,9 +86,19 @@ static void id_random(char buf[static 37])
 
 /* --- building JSON: a failure is noted and checked once at the end */
 
-static void put_ascii(struct builder *b, const char *key, const char *value)
+/* Text of ours, or text that is known to be UTF-8. */
+static void put_known(struct builder *b, const char *key, const char *value)
 {
 	json_writer_text(&b->out, key, value, strlen(value));
+}
+
+/* A context attribute of the event, as a string. */
+static void put_attribute(struct builder *b, const char *key, const char *value)
+{
+	put_known(b, key, value);
+	if (b->attributes &&
+	    json_object_set_new_nocheck(b->attributes, key, json_string_nocheck(value)) < 0)
+		b->failed = true;
 }
 
 static void put_exact(struct builder *b, const char *key, struct bytes value)
@@ -201,28 +212,35 @@ static void put_attributes(struct builder *b, const struct config *c, const char
 {
 	_cleanup_free_ char *source = source_new(c->host);
 
-	put_ascii(b, "specversion", "1.0");
-	put_ascii(b, "id", id);
-	if (source)
-		put_ascii(b, "source", source);
-	else
+	if (c->events.sign)
+		b->attributes = json_object();
+	if (!source || (c->events.sign && !b->attributes)) {
 		b->failed = true;
-	put_ascii(b, "type", type);
+		return;
+	}
+	json_writer_open(&b->out, NULL);
+	put_attribute(b, "specversion", "1.0");
+	put_attribute(b, "id", id);
+	put_attribute(b, "source", source);
+	put_attribute(b, "type", type);
 }
 
-static void put_times(struct builder *b, const struct record *r, bool replayed)
+static void put_stamp(struct builder *b, const struct record *r, bool replayed)
 {
 	char buf[RFC3339_SIZE];
 
 	time_of_ticks(r->stamp.ticks, buf);
-	put_ascii(b, "time", buf);
-	put_ascii(b, "datacontenttype", "application/json");
+	put_attribute(b, "time", buf);
+	put_attribute(b, "datacontenttype", "application/json");
 	snprintf(buf, sizeof(buf), "%020" PRIu64, r->stamp.sequence); /* sorts as text, too */
-	put_ascii(b, "sequence", buf);
-	put_ascii(b, "epoch", r->stamp.epoch);
+	put_attribute(b, "sequence", buf);
+	put_attribute(b, "epoch", r->stamp.epoch);
 	time_of_ns(r->recorded_ns, buf);
-	put_ascii(b, "recordedtime", buf);
+	put_attribute(b, "recordedtime", buf);
 	json_writer_boolean(&b->out, "replayed", replayed);
+	if (b->attributes &&
+	    json_object_set_new_nocheck(b->attributes, "replayed", json_boolean(replayed)) < 0)
+		b->failed = true;
 }
 
 /* --- data */
@@ -380,6 +398,7 @@ static void put_document(struct builder *b, const struct config *c, const struct
 static void builder_release(struct builder *b)
 {
 	free(b->out.text);
+	json_decref(b->attributes);
 	json_decref(b->exact);
 }
 
@@ -394,6 +413,7 @@ static int builder_finish(struct builder *b, struct event *e)
 		return -ENOMEM;
 	e->payload_size = b->out.size;
 	e->payload = TAKE_PTR(b->out.text);
+	e->attributes = TAKE_PTR(b->attributes);
 	return 0;
 }
 
@@ -450,10 +470,10 @@ static int build(struct builder *b, const struct config *c, const struct record 
 		return q;
 	memcpy(e->uuid, d.uuid, sizeof(e->uuid));
 
-	json_writer_open(&b->out, NULL);
 	put_attributes(b, c, r->stamp.id, type);
-	put_string(b, "subject", e->domain);
-	put_times(b, r, replayed);
+	if (*e->domain)
+		put_attribute(b, "subject", e->domain);
+	put_stamp(b, r, replayed);
 	json_writer_open(&b->out, "data");
 	put_call(b, c, r);
 	put_domain(b, &d);
@@ -538,29 +558,28 @@ int event_build_status(const struct config *c, const struct event_status *s,
 			return r;
 	}
 	id_random(buf);
-	json_writer_open(&b.out, NULL);
 	put_attributes(&b, c, buf,
 		       s->online ? TYPE_PREFIX ".status.online" : TYPE_PREFIX ".status.offline");
 	if (!s->will) { /* when a will is sent is unknown when it is written */
 		(void)clock_gettime(CLOCK_REALTIME, &now);
 		rfc3339_utc(now.tv_sec, (unsigned)now.tv_nsec, 6, buf);
-		put_ascii(&b, "time", buf);
+		put_attribute(&b, "time", buf);
 	}
-	put_ascii(&b, "datacontenttype", "application/json");
+	put_attribute(&b, "datacontenttype", "application/json");
 	json_writer_open(&b.out, "data");
 	put_string(&b, "host", c->host);
-	put_ascii(&b, "status", s->online ? "online" : "offline");
+	put_known(&b, "status", s->online ? "online" : "offline");
 	if (!s->online)
-		put_ascii(&b, "reason", s->will ? "lost" : "stopped");
+		put_known(&b, "reason", s->will ? "lost" : "stopped");
 	if (s->boot_id)
-		put_ascii(&b, "boot_id", s->boot_id);
+		put_known(&b, "boot_id", s->boot_id);
 	if (s->epoch) {
 		snprintf(buf, sizeof(buf), "%020" PRIu64, s->sequence);
 		put_string(&b, "epoch", s->epoch);
-		put_ascii(&b, "sequence", buf);
+		put_known(&b, "sequence", buf);
 	}
 	if (s->certificate)
-		put_ascii(&b, "certificate", s->certificate);
+		put_known(&b, "certificate", s->certificate);
 	put_lost(&b, s);
 	e.domain = strdup("");
 	r = e.domain ? builder_finish(&b, &e) : -ENOMEM;
@@ -582,25 +601,13 @@ void event_release(struct event *e)
 
 /* --- signing */
 
-int event_parts(struct event *e, struct verifiable *ret_parts)
+int event_parts(const struct event *e, struct verifiable *ret_parts)
 {
-	_cleanup_free_ char *attributes = NULL;
 	const char *data;
-	size_t size, n;
+	size_t size;
 	int r = verifiable_data(e->payload, e->payload_size, &data, &size);
 
-	if (r < 0)
-		return r;
-	n = (size_t)(data - e->payload) - strlen(",\"data\":");
-	attributes = strndup(e->payload, n + 1);
-	if (!attributes)
-		return -ENOMEM;
-	attributes[n] = '}';
-	json_decref(e->attributes);
-	e->attributes = json_loadb(attributes, n + 1, 0, NULL);
-	if (!e->attributes)
-		return -ENOMEM;
-	return verifiable_parts(e->attributes, data, size, ret_parts);
+	return r < 0 ? r : verifiable_parts(e->attributes, data, size, ret_parts);
 }
 
 int event_attach(struct event *e, const char *material)

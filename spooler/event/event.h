@@ -27,7 +27,7 @@ struct event {
 	char uuid[37];	    /* of the domain or network; "" if the document has none */
 	bool xml;	    /* the document is in it, as events.xml says */
 	bool xml_omitted;   /* it would be, and was left out */
-	json_t *attributes; /* what event_parts() points into */
+	json_t *attributes; /* the event without its data, if the configuration says events.sign */
 };
 
 /* Builds the event. Returns 0; -EBADMSG with a sentence in *ret_reason (static) if nothing valid
@@ -41,12 +41,11 @@ int event_build_without_xml(const struct config *c, const struct record *r, bool
 void event_release(struct event *e);
 
 /*
- * To sign an event: event_parts() lists what is signed (the parts live until the next call or the
- * event's end), and
+ * To sign an event: event_parts() lists what is signed (the parts live as long as the event), and
  * event_attach() puts the signature into the payload. -EBADMSG does not happen to an event of ours;
  * -ENOMEM.
  */
-int event_parts(struct event *e, struct verifiable *ret_parts);
+int event_parts(const struct event *e, struct verifiable *ret_parts);
 int event_attach(struct event *e, const char *material);
 
 /* Numbers of an epoch, from first to last. */

@@ -321,7 +321,7 @@ static struct bytes b(const char *s)
 static struct event event_at(unsigned number, int64_t time_s)
 {
 	static const char xml[] = "<domain><name>web\"1</name></domain>";
-	const struct config c = {.host = HOST, .mqtt.topic = "t"};
+	const struct config c = {.host = HOST, .mqtt.topic = "t", .events.sign = true};
 	const struct record r = {
 		.stamp = {.epoch = "0123456789abcdef0123456789abcdef",
 			  .sequence = 42 + number,
