@@ -18,7 +18,7 @@
 #include "spooler/event/signature.h"
 
 #define PAYLOAD_TYPE "https://cloudevents.io/verifiability/dsse/v0.1"
-#define DIGEST 32   /* SHA-256 */
+#define DIGEST 32		      /* SHA-256 */
 #define RAW_HALF (SIGNATURE_SIZE / 2) /* of a P-256 signature: r, and s */
 #define DIGEST_BASE64 45
 #define PAE_MAX (SIGNATURE_PAYLOAD_MAX + sizeof(PAYLOAD_TYPE) + 32)
@@ -130,7 +130,8 @@ static int payload_of(const struct verifiable *v, char ret[static SIGNATURE_PAYL
 	for (size_t i = 0; i < v->n_extensions; i++)
 		n += snprintf(ret + n, SIGNATURE_PAYLOAD_MAX - (size_t)n, "%s\"%s\"", i ? "," : "",
 			      v->names[i]);
-	return n + snprintf(ret + n, SIGNATURE_PAYLOAD_MAX - (size_t)n, v->n_extensions > 0 ? "]}" : "}");
+	return n + snprintf(ret + n, SIGNATURE_PAYLOAD_MAX - (size_t)n,
+			    v->n_extensions > 0 ? "]}" : "}");
 }
 
 /* The pre-authentication encoding of a payload. */
@@ -823,7 +824,7 @@ int signature_verify(const struct signature *s, const struct signing_certificate
 		return reject(ret_why, "the certificate was revoked before the event's time");
 	if (!signature_holds(s, c))
 		return reject(ret_why, "the signature is wrong");
-	signed_payload = json_loadb((const char *)s->payload, s->payload_size,
-				    JSON_REJECT_DUPLICATES, NULL);
+	signed_payload =
+		json_loadb((const char *)s->payload, s->payload_size, JSON_REJECT_DUPLICATES, NULL);
 	return compare(signed_payload, event, data, size, ret_why);
 }
