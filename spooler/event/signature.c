@@ -42,6 +42,7 @@ struct signing_trust {
 struct signing_certificate {
 	gnutls_pubkey_t key;
 	struct p256 *p256; /* NULL: the key is an Ed25519 key, and GnuTLS verifies */
+	char *text;
 	int64_t begin_s, end_s;
 	int64_t revoked_s; /* INT64_MAX: it is not */
 	char key_id[SIGNATURE_KEY_ID];
@@ -698,6 +699,8 @@ int signing_certificate_load(const struct signing_trust *a, const char *base64, 
 		r = check_chain(a, certificate, host, ret_why);
 	if (r >= 0)
 		r = take_key(c, certificate, ret_why);
+	if (r >= 0 && !(c->text = strdup(base64)))
+		r = -ENOMEM;
 	if (r >= 0)
 		c->revoked_s = revocation_of(a, certificate);
 	gnutls_x509_crt_deinit(certificate);
@@ -716,6 +719,7 @@ void signing_certificate_free(struct signing_certificate *c)
 	if (c->key)
 		gnutls_pubkey_deinit(c->key);
 	p256_free(c->p256);
+	free(c->text);
 	free(c);
 }
 
@@ -724,14 +728,9 @@ const char *signing_certificate_key_id(const struct signing_certificate *c)
 	return c->key_id;
 }
 
-int64_t signing_certificate_begin(const struct signing_certificate *c)
+const char *signing_certificate_text(const struct signing_certificate *c)
 {
-	return c->begin_s;
-}
-
-int64_t signing_certificate_end(const struct signing_certificate *c)
-{
-	return c->end_s;
+	return c->text;
 }
 
 /* --- verifying */

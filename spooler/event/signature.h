@@ -75,9 +75,8 @@ int signing_certificate_load(const struct signing_trust *a, const char *base64, 
 			     struct signing_certificate **ret_certificate, char **ret_why);
 void signing_certificate_free(struct signing_certificate *c); /* NULL is fine */
 const char *signing_certificate_key_id(const struct signing_certificate *c);
-/* Seconds since 1970. */
-int64_t signing_certificate_begin(const struct signing_certificate *c);
-int64_t signing_certificate_end(const struct signing_certificate *c);
+/* The base64 that it was read from. */
+const char *signing_certificate_text(const struct signing_certificate *c);
 
 /* An envelope as it was read; nothing of it has been verified. */
 struct signature {

@@ -100,41 +100,32 @@ static struct host *add_host(struct verifier *v, const char *name)
 	return &v->hosts[v->n_hosts++];
 }
 
-static bool is_known(const struct host *h, const struct signing_certificate *c)
+static bool is_known(const struct host *h, const char *certificate)
 {
-	for (size_t i = 0; i < h->n; i++) {
-		const struct signing_certificate *k = h->certificates[i];
-
-		if (strcmp(signing_certificate_key_id(k), signing_certificate_key_id(c)) == 0 &&
-		    signing_certificate_begin(k) == signing_certificate_begin(c) &&
-		    signing_certificate_end(k) == signing_certificate_end(c))
+	for (size_t i = 0; i < h->n; i++)
+		if (strcmp(signing_certificate_text(h->certificates[i]), certificate) == 0)
 			return true;
-	}
 	return false;
 }
 
 /* Takes the certificate over. The old ones stay: a key may have several, one after the other. */
 static int keep_certificate(struct host *h, struct signing_certificate *c)
 {
-	struct signing_certificate **larger = NULL;
-	bool known = is_known(h, c);
+	if (h->n < VERIFIER_CERTIFICATES_MAX) {
+		struct signing_certificate **larger =
+			reallocarray(h->certificates, h->n + 1, sizeof(*larger));
 
-	if (!known && h->n < VERIFIER_CERTIFICATES_MAX) {
-		larger = reallocarray(h->certificates, h->n + 1, sizeof(*larger));
-		if (larger) {
-			h->certificates = larger;
-			h->n++;
+		if (!larger) {
+			signing_certificate_free(c);
+			return -ENOMEM;
 		}
-	} else if (!known) {
+		h->certificates = larger;
+		h->n++;
+	} else {
 		signing_certificate_free(h->certificates[h->n - 1]);
-		larger = h->certificates;
 	}
-	if (!larger) {
-		signing_certificate_free(c);
-		return known ? 0 : -ENOMEM;
-	}
-	memmove(&larger[1], &larger[0], (h->n - 1) * sizeof(*larger));
-	larger[0] = c;
+	memmove(&h->certificates[1], &h->certificates[0], (h->n - 1) * sizeof(*h->certificates));
+	h->certificates[0] = c;
 	return 1;
 }
 
@@ -180,10 +171,12 @@ int verifier_add(struct verifier *v, const char *host, const char *certificate, 
 	*ret_why = NULL;
 	if (strlen(certificate) > CERTIFICATE_MAX)
 		return -EKEYREJECTED;
+	h = find_host(v, host);
+	if (h && is_known(h, certificate))
+		return 0;
 	r = signing_certificate_load(v->trust, certificate, host, &c, ret_why);
 	if (r < 0)
 		return r;
-	h = find_host(v, host);
 	if (!h)
 		h = add_host(v, host);
 	if (!h) {

@@ -5,6 +5,7 @@
 #include "spooler/base/util.h"
 #include "spooler/event/topic.h"
 #include "spooler/mqtt/reason.h"
+#include "spooler/recorder/store.h"
 #include "spooler/recorder/subscription.h"
 
 struct subscription {
@@ -170,6 +171,7 @@ static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata)
 		.resume = true,
 		.keep_session = true,
 		.hold = true,
+		.receive_max = 3 * STORE_BATCH_MAX,
 		.first_address = s->address,
 	};
 	int r = client_open(s->loop, &o, &handlers, s, &s->client);
