@@ -19,6 +19,8 @@ struct db_backend {
 	/* The text of {values} or, with `in`, of {in}: rows of parameters of these types. */
 	void (*put_rows)(FILE *f, const char *types, bool in);
 	void (*put_copy)(FILE *f, const char *table, const char *types); /* {copy: table} */
+	void (*put_from)(FILE *f, const char *types);			 /* {from} */
+	const char *parameter; /* {N}: what stands before the number */
 	int (*run)(struct db *db, size_t slot, const struct db_statement *s, const char *sql,
 		   bool many, const struct db_value *params, size_t n_rows, db_row_fn fn,
 		   void *userdata);
@@ -40,7 +42,7 @@ struct db {
 	struct db_prepared {
 		const struct db_statement *statement;
 		char *sql;		   /* with its tokens filled in */
-		bool many;		   /* has {values} or {in} */
+		bool many;		   /* has {values}, {in} or {from} */
 		bool copies;		   /* is {copy: ...} */
 		bool ready;		   /* the backend's: the database knows it */
 	} prepared[DB_STATEMENTS_MAX + 1]; /* the last one is db_query()'s */

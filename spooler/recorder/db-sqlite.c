@@ -38,6 +38,8 @@ static struct sqlite *sqlite_of(struct db *db)
 
 static int translate(int code)
 {
+	if (code == SQLITE_CONSTRAINT_PRIMARYKEY || code == SQLITE_CONSTRAINT_UNIQUE)
+		return -EEXIST;
 	switch (code & 0xff) {
 	case SQLITE_OK:
 	case SQLITE_DONE:
@@ -84,9 +86,11 @@ static int fail(struct sqlite *q, int code)
 /* --- the dialect */
 
 static const struct db_word words[] = {
-	{"int", "INTEGER"}, {"uuid", "BLOB"},
-	{"bytes", "BLOB"},  {"serial", "INTEGER PRIMARY KEY AUTOINCREMENT"},
-	{"lock", ""},	    {0},
+	{"int", "INTEGER"},
+	{"uuid", "BLOB"},
+	{"bytes", "BLOB"},
+	{"serial", "INTEGER PRIMARY KEY AUTOINCREMENT"},
+	{0},
 };
 
 static void put_rows(FILE *f, const char *types, bool in)
@@ -101,6 +105,11 @@ static void put_copy(FILE *f, const char *table, const char *types)
 {
 	fprintf(f, "INSERT INTO %s ", table);
 	put_rows(f, types, false);
+}
+
+/* Parameters can be named at once. */
+static void put_from(FILE *f, const char *types)
+{
 }
 
 /* --- statements */
@@ -293,6 +302,8 @@ static const struct db_backend backend = {
 	.words = words,
 	.put_rows = put_rows,
 	.put_copy = put_copy,
+	.put_from = put_from,
+	.parameter = "$",
 	.run = run,
 	.execute = execute,
 	.begin = begin,

@@ -78,6 +78,12 @@ static void put_token(const struct db *db, FILE *f, const char *token, const cha
 	} else if (strncmp(token, COPY, strlen(COPY)) == 0) {
 		db->backend->put_copy(f, token + strlen(COPY), types);
 		p->copies = true;
+	} else if (strcmp(token, "from") == 0) {
+		db->backend->put_from(f, types);
+		p->many = true;
+	} else if (*token >= '1' && *token <= '9') {
+		fputs(db->backend->parameter, f);
+		fputs(token, f);
 	} else if (strchr(token, ':')) {
 		fputs(conditional(db, token), f);
 	} else {

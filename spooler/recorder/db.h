@@ -10,7 +10,8 @@
  *	{values}		rows to insert: db_run() inserts all rows that it is given
  *	{in}			`(a, b) {in}`: the rows whose columns are one of the rows that it is given
  *	{copy: t (a, b)}	the whole statement: inserts all rows that it is given, the fastest way that there is
- *	{lock}			locks the rows that are read until the transaction ends
+ *	{from}			`UPDATE t SET a = {2} {from} WHERE b = {1}`: updates with each row that it is given
+ *	{1} {2} ...		there: the columns of these rows
  *	{sqlite: ...} {postgresql: ...}	for one of them only
  *
  * Parameters are $1, $2, ... in the order of `types`: i integer, t text, u UUID (16 bytes), b
@@ -66,13 +67,13 @@ int db_open(const char *url, unsigned flags, struct db **ret_db, char **ret_erro
 void db_close(struct db *db); /* rolls back; NULL is fine */
 
 /*
- * Runs a statement once for each of `n_rows` rows of parameters ({values}, {in} and {copy: ...}: for
- * all of them). fn may be NULL. The statement stays prepared: its address is its name. Returns 0 or
+ * Runs a statement once for each of `n_rows` rows of parameters ({values}, {in}, {from} and
+ * {copy: ...}: for all of them). fn may be NULL. The statement stays prepared: its address is its name. Returns 0 or
  *
  *	-EAGAIN		the database is locked by another, or has just ended: the same will succeed later
  *	-ENOTCONN	the connection is lost: db_open() again
  *	-ENOSPC, -EROFS, -EIO, -EACCES	the disk
- *	-EEXIST		{copy: ...}: another connection has just inserted one of the rows
+ *	-EEXIST		{copy: ...}: one of the rows is there already
  *	-EBADMSG	the values are refused: the same will never succeed
  *	-ENOMEM, or what fn returned.
  */

@@ -24,6 +24,7 @@ struct row {
 	unsigned char state[GUEST_ENCODED_MAX];
 	size_t state_size;
 	bool unchanged;
+	bool anew; /* it was folded anew: its operations may be there or not */
 };
 
 struct guests {
@@ -39,9 +40,7 @@ static bool counts(const struct fresh_event *f)
 /* --- reading */
 
 static const struct db_statement select_guests = {
-	"SELECT uuid, state, base_id FROM guests WHERE (uuid) {in} ORDER BY uuid {lock}", "u"};
-static const struct db_statement insert_guests = {
-	"INSERT INTO guests (uuid) {values} ON CONFLICT (uuid) DO NOTHING", "u"};
+	"SELECT uuid, state, base_id FROM guests WHERE (uuid) {in}", "u"};
 
 static int compare_rows(const void *a, const void *b)
 {
@@ -63,26 +62,15 @@ static int take_guest(const struct db_value *v, void *userdata)
 	return guest_decode(v[1].data, v[1].type == DB_NULL ? 0 : v[1].size, &row->guest);
 }
 
-/* Locks the rows; those that are missing are made first, so that they can be. */
 static int read_guests(struct store *s, const struct guests *b)
 {
 	_cleanup_(free_memory) struct db_value *keys = calloc(b->n + 1, sizeof(struct db_value));
-	size_t n = 0;
-	int r;
 
 	if (!keys)
 		return -ENOMEM;
 	for (size_t i = 0; i < b->n; i++)
 		keys[i] = db_uuid(b->list[i].uuid);
-	r = db_run(s->db, &select_guests, keys, b->n, take_guest, (void *)b);
-	for (size_t i = 0; i < b->n; i++)
-		if (!b->list[i].found)
-			keys[n++] = db_uuid(b->list[i].uuid);
-	if (r >= 0)
-		r = db_run(s->db, &insert_guests, keys, n, NULL, NULL);
-	if (r >= 0)
-		r = db_run(s->db, &select_guests, keys, n, take_guest, (void *)b);
-	return r;
+	return db_run(s->db, &select_guests, keys, b->n, take_guest, (void *)b);
 }
 
 /* --- folding anew */
@@ -317,6 +305,7 @@ static int fold_anew(struct store *s, struct row *row, const struct fresh_event 
 	int r;
 
 	memcpy(f.last_new_id, last->event.id, 16);
+	row->anew = true;
 	r = db_run(s->db, &select_start, key, 1, take_start, &f);
 	from[0] = key[0];
 	from[1] = db_uuid(f.from_id);
@@ -346,13 +335,30 @@ static int fold_anew(struct store *s, struct row *row, const struct fresh_event 
 
 /* --- writing */
 
-static const struct db_statement insert_operations = {
-	"INSERT INTO operations (guest, id, host, kind, begun, ended, outcome, reason, from_host, to_host, before) "
-	"{values} ON CONFLICT (guest, id, host) DO UPDATE SET kind = excluded.kind, begun = excluded.begun, "
-	"ended = excluded.ended, outcome = excluded.outcome, reason = excluded.reason, "
-	"from_host = excluded.from_host, to_host = excluded.to_host, before = CASE WHEN length(excluded.before) = 0 "
-	"THEN operations.before ELSE excluded.before END",
-	"uuitiittiib"};
+/* Whether an operation is there already. */
+enum presence {
+	ABSENT,
+	PRESENT,
+	MAYBE_PRESENT,
+	N_PRESENCES,
+};
+
+#define OPERATION_COLUMNS                                                                          \
+	"operations (guest, id, host, kind, begun, ended, outcome, reason, from_host, to_host, before)"
+static const struct db_statement write_operations_of[N_PRESENCES] = {
+	[ABSENT] = {"{copy: " OPERATION_COLUMNS "}", "uuitiittiib"},
+	[PRESENT] =
+		{"UPDATE operations SET kind = {4}, begun = {5}, ended = {6}, outcome = {7}, reason = {8}, "
+		 "from_host = {9}, to_host = {10} {from} WHERE guest = {1} AND id = {2} AND host = {3}",
+		 "uuitiittii"},
+	[MAYBE_PRESENT] =
+		{"INSERT INTO " OPERATION_COLUMNS
+		 " {values} ON CONFLICT (guest, id, host) DO UPDATE SET kind = excluded.kind, begun = excluded.begun, "
+		 "ended = excluded.ended, outcome = excluded.outcome, reason = excluded.reason, "
+		 "from_host = excluded.from_host, to_host = excluded.to_host, before = CASE WHEN length(excluded.before) "
+		 "= 0 THEN operations.before ELSE excluded.before END",
+		 "uuitiittiib"},
+};
 
 static struct db_value number_or_null(int64_t n)
 {
@@ -364,15 +370,23 @@ static struct db_value text_or_null(const char *s)
 	return s && *s ? db_text(s) : db_null();
 }
 
-static int write_operations(struct store *s, const struct guests *b)
+static enum presence presence_of(const struct store *s, const struct row *row,
+				 const struct operation *o)
 {
+	if (row->anew || s->careful)
+		return MAYBE_PRESENT;
+	return o->before_size ? ABSENT : PRESENT; /* it begins in this batch, or not */
+}
+
+static int write_operations(struct store *s, const struct guests *b, enum presence which)
+{
+	size_t columns = strlen(write_operations_of[which].types), n = 0;
 	_cleanup_(free_memory) struct db_value *rows = NULL;
 	struct db_value *v;
-	size_t n = 0;
 
 	for (size_t i = 0; i < b->n; i++)
 		n += b->list[i].operations.n;
-	rows = v = calloc(n + 1, 11 * sizeof(*rows));
+	rows = v = calloc(n + 1, columns * sizeof(*rows));
 	if (!rows)
 		return -ENOMEM;
 	for (size_t i = 0; i < b->n; i++)
@@ -381,6 +395,8 @@ static int write_operations(struct store *s, const struct guests *b)
 
 			if (memcmp(o->id, b->list[i].base_id, 16) < 0)
 				continue; /* pruned */
+			if (presence_of(s, &b->list[i], o) != which)
+				continue;
 			*v++ = db_uuid(b->list[i].uuid);
 			*v++ = db_uuid(o->id);
 			*v++ = db_int(o->host);
@@ -391,25 +407,26 @@ static int write_operations(struct store *s, const struct guests *b)
 			*v++ = text_or_null(o->reason);
 			*v++ = number_or_null(o->from);
 			*v++ = number_or_null(o->to);
-			*v++ = db_bytes(o->before, o->before_size);
+			if (which != PRESENT)
+				*v++ = db_bytes(o->before, o->before_size);
 		}
-	return db_run(s->db, &insert_operations, rows, (size_t)(v - rows) / 11, NULL, NULL);
+	return db_run(s->db, &write_operations_of[which], rows, (size_t)(v - rows) / columns, NULL,
+		      NULL);
 }
 
-static const struct db_statement update_guests = {
-	"INSERT INTO guests (uuid, name, driver, place, host, since, reason, last_id, last_time, place_id, other_place, "
+#define GUEST_TYPES "utttiituiutiuiiiiitb"
+static const struct db_statement copy_guests = {
+	"{copy: guests (uuid, name, driver, place, host, since, reason, last_id, last_time, place_id, other_place, "
 	"other_host, other_id, other_since, migration_from, migration_to, migration_begin, migration_end, "
-	"migration_outcome, state) {values} ON CONFLICT (uuid) DO UPDATE SET "
-	"name = CASE WHEN excluded.name = '' THEN guests.name ELSE excluded.name END, "
-	"driver = CASE WHEN excluded.driver = '' THEN guests.driver ELSE excluded.driver END, "
-	"place = excluded.place, host = excluded.host, since = excluded.since, reason = excluded.reason, "
-	"last_id = excluded.last_id, last_time = excluded.last_time, place_id = excluded.place_id, "
-	"other_place = excluded.other_place, other_host = excluded.other_host, other_id = excluded.other_id, "
-	"other_since = excluded.other_since, migration_from = excluded.migration_from, "
-	"migration_to = excluded.migration_to, migration_begin = excluded.migration_begin, "
-	"migration_end = excluded.migration_end, migration_outcome = excluded.migration_outcome, "
-	"state = excluded.state",
-	"utttiituiutiuiiiiitb"};
+	"migration_outcome, state)}",
+	GUEST_TYPES};
+static const struct db_statement update_guests = {
+	"UPDATE guests SET name = CASE WHEN {2} = '' THEN name ELSE {2} END, driver = CASE WHEN {3} = '' THEN driver ELSE {3} "
+	"END, place = {4}, host = {5}, since = {6}, reason = {7}, last_id = {8}, last_time = {9}, place_id = {10}, "
+	"other_place = {11}, other_host = {12}, other_id = {13}, other_since = {14}, migration_from = {15}, "
+	"migration_to = {16}, migration_begin = {17}, migration_end = {18}, migration_outcome = {19}, state = {20} {from} "
+	"WHERE uuid = {1}",
+	GUEST_TYPES};
 
 static struct db_value *put_guest(struct db_value *v, struct row *row)
 {
@@ -441,7 +458,8 @@ static struct db_value *put_guest(struct db_value *v, struct row *row)
 	return v;
 }
 
-static int write_guests(struct store *s, const struct guests *b)
+/* Those that were found, or those that were not. */
+static int write_guests(struct store *s, const struct guests *b, bool found)
 {
 	_cleanup_(free_memory) struct db_value *rows =
 		calloc(b->n + 1, 20 * sizeof(struct db_value));
@@ -450,9 +468,10 @@ static int write_guests(struct store *s, const struct guests *b)
 	if (!rows)
 		return -ENOMEM;
 	for (size_t i = 0; i < b->n; i++)
-		if (!b->list[i].unchanged)
+		if (!b->list[i].unchanged && b->list[i].found == found)
 			v = put_guest(v, &b->list[i]);
-	return db_run(s->db, &update_guests, rows, (size_t)(v - rows) / 20, NULL, NULL);
+	return db_run(s->db, found ? &update_guests : &copy_guests, rows, (size_t)(v - rows) / 20,
+		      NULL, NULL);
 }
 
 /* --- a batch */
@@ -520,10 +539,12 @@ int store_update_guests(struct store *s, struct fresh_event *events, size_t n)
 		r = read_guests(s, &b);
 	for (size_t i = 0; i < b.n && r >= 0; i++)
 		r = update_guest(s, &b.list[i], sorted);
+	for (enum presence which = 0; which < N_PRESENCES && r >= 0; which++)
+		r = write_operations(s, &b, which);
 	if (r >= 0)
-		r = write_operations(s, &b);
+		r = write_guests(s, &b, false);
 	if (r >= 0)
-		r = write_guests(s, &b);
+		r = write_guests(s, &b, true);
 	for (size_t i = 0; i < b.n; i++) {
 		operations_release(&b.list[i].operations);
 		free(b.list[i].name);

@@ -2,7 +2,7 @@
 /*
  * store-hosts - hosts, epochs and holes of a batch.
  *
- * Of each host that the batch has anything of, the row is read (and locked), its events are shown
+ * Of each host that the batch has anything of, the row is read, its events are shown
  * to the epochs' coverage, reports are applied, and the row is written. Open holes are read only of
  * epochs in which something comes out of order.
  */
@@ -29,7 +29,7 @@ struct host {
 	char name[256];
 	bool has_online, online, has_first, has_epoch, has_boot_id;
 	int64_t status_time, missing, last_time;
-	char *status;
+	char *status; /* of a report in the batch */
 	size_t status_size;
 	char boot[64];
 	unsigned char epoch[16], first_id[16], last_id[16], boot_id[16];
@@ -46,8 +46,8 @@ struct hosts {
 /* --- reading */
 
 static const struct db_statement select_hosts = {
-	"SELECT name, online, status_time, boot, epoch, missing, first_id, last_id, last_time, boot_id, status, no "
-	"FROM hosts WHERE (no) {in} ORDER BY no {lock}",
+	"SELECT name, online, status_time, boot, epoch, missing, first_id, last_id, last_time, boot_id, no "
+	"FROM hosts WHERE (no) {in}",
 	"i"};
 
 static void copy_id(const struct db_value *v, unsigned char ret[16], bool *ret_has)
@@ -61,7 +61,7 @@ static struct host *find_host(const struct hosts *b, int64_t no);
 
 static int take_host(const struct db_value *v, void *userdata)
 {
-	struct host *h = find_host(userdata, v[11].number);
+	struct host *h = find_host(userdata, v[10].number);
 	bool has_last;
 
 	if (!h)
@@ -78,10 +78,6 @@ static int take_host(const struct db_value *v, void *userdata)
 	copy_id(&v[7], h->last_id, &has_last);
 	h->last_time = v[8].number;
 	copy_id(&v[9], h->boot_id, &h->has_boot_id);
-	if (v[10].type != DB_NULL) {
-		h->status = strndup(v[10].data, v[10].size);
-		h->status_size = v[10].size;
-	}
 	return 0;
 }
 
@@ -510,11 +506,13 @@ static int set_boot_id(struct store *s, struct host *h)
 
 /* --- writing */
 
-static const struct db_statement insert_epochs = {
-	"INSERT INTO epochs (host, epoch, first_id, lowest, highest, reported, begin_at, boot) {values} "
-	"ON CONFLICT (host, epoch) DO UPDATE SET first_id = excluded.first_id, lowest = excluded.lowest, "
-	"highest = excluded.highest, reported = excluded.reported, boot = excluded.boot",
-	"iuuiiiit"};
+static const struct db_statement copy_epochs = {
+	"{copy: epochs (host, epoch, first_id, lowest, highest, reported, boot, begin_at)}",
+	"iuuiiiti"};
+static const struct db_statement update_epochs = {
+	"UPDATE epochs SET first_id = {3}, lowest = {4}, highest = {5}, reported = {6}, boot = {7} {from} "
+	"WHERE host = {1} AND epoch = {2}",
+	"iuuiiit"};
 
 static const struct db_statement delete_holes = {
 	"DELETE FROM holes WHERE host = $1 AND epoch = $2 AND filled IS NULL", "iu"};
@@ -551,16 +549,16 @@ static struct db_value id_or_null(bool has, const unsigned char id[16])
 	return has ? db_uuid(id) : db_null();
 }
 
-static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
+/* The epochs that are new, or those that are not. */
+static int write_epoch_rows(struct store *s, const struct hosts *b, bool new)
 {
 	_cleanup_(free_memory) struct db_value *rows = NULL;
+	size_t n = 0, columns = new ? 8 : 7;
 	struct db_value *row;
-	size_t n = 0;
-	int r;
 
 	for (size_t i = 0; i < b->n; i++)
 		n += b->list[i].n_epochs;
-	rows = row = calloc(n + 1, 8 * sizeof(*rows));
+	rows = row = calloc(n + 1, columns * sizeof(*rows));
 	if (!rows)
 		return -ENOMEM;
 	for (size_t i = 0; i < b->n; i++)
@@ -568,7 +566,7 @@ static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
 			const struct epoch *e = &b->list[i].epochs[j];
 			const struct coverage *c = &e->coverage;
 
-			if (!e->changed)
+			if (!e->changed || e->is_new != new)
 				continue;
 			*row++ = db_int(b->list[i].no);
 			*row++ = db_uuid(e->epoch);
@@ -576,10 +574,20 @@ static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
 			*row++ = db_int(c->lowest);
 			*row++ = db_int(c->highest);
 			*row++ = db_int(e->reported);
-			*row++ = db_int(c->begin_at);
 			*row++ = e->boot[0] ? db_text(e->boot) : db_null();
+			if (new)
+				*row++ = db_int(c->begin_at);
 		}
-	r = db_run(s->db, &insert_epochs, rows, (size_t)(row - rows) / 8, NULL, NULL);
+	return db_run(s->db, new ? &copy_epochs : &update_epochs, rows,
+		      (size_t)(row - rows) / columns, NULL, NULL);
+}
+
+static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
+{
+	int r = write_epoch_rows(s, b, true);
+
+	if (r >= 0)
+		r = write_epoch_rows(s, b, false);
 	for (size_t i = 0; i < b->n && r >= 0; i++)
 		for (size_t j = 0; j < b->list[i].n_epochs && r >= 0; j++)
 			if (b->list[i].epochs[j].holes_changed)
@@ -588,17 +596,14 @@ static int write_epochs(struct store *s, const struct hosts *b, int64_t now)
 }
 
 static const struct db_statement update_hosts = {
-	"INSERT INTO hosts (no, name, online, status_time, status, boot, epoch, sequence, reported, missing, first_id, "
-	"last_id, last_time, boot_id, seen) {values} ON CONFLICT (no) DO UPDATE SET online = excluded.online, "
-	"status_time = excluded.status_time, status = excluded.status, boot = excluded.boot, epoch = excluded.epoch, "
-	"sequence = excluded.sequence, reported = excluded.reported, missing = excluded.missing, "
-	"first_id = excluded.first_id, last_id = excluded.last_id, last_time = excluded.last_time, "
-	"boot_id = excluded.boot_id, seen = excluded.seen",
-	"itiittuiiiuuiui"};
+	"UPDATE hosts SET online = {2}, status_time = {3}, status = coalesce({4}, status), boot = {5}, epoch = {6}, "
+	"sequence = {7}, reported = {8}, missing = {9}, first_id = {10}, last_id = {11}, last_time = {12}, "
+	"boot_id = {13}, seen = {14} {from} WHERE no = {1}",
+	"iiittuiiiuuiui"};
 
 static int write_hosts(struct store *s, const struct hosts *b, int64_t now)
 {
-	_cleanup_(free_memory) struct db_value *rows = calloc(b->n, 15 * sizeof(struct db_value));
+	_cleanup_(free_memory) struct db_value *rows = calloc(b->n, 14 * sizeof(struct db_value));
 	struct db_value *row = rows;
 
 	if (!rows)
@@ -608,7 +613,6 @@ static int write_hosts(struct store *s, const struct hosts *b, int64_t now)
 		const struct epoch *e = h->has_epoch ? known_epoch(h, h->epoch) : NULL;
 
 		*row++ = db_int(h->no);
-		*row++ = db_text(h->name);
 		*row++ = h->has_online ? db_int(h->online) : db_null();
 		*row++ = h->status_time ? db_int(h->status_time) : db_null();
 		*row++ = h->status ? db_text_n(h->status, h->status_size) : db_null();

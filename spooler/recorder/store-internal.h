@@ -38,12 +38,17 @@ struct store {
 	size_t n_hosts;
 	int month; /* PostgreSQL: the last month whose partition is there, since 1970 */
 	unsigned char pruned_to[16]; /* by the last step of store_prune() */
+	unsigned careful; /* batches in which rows are looked for before they are inserted */
 	store_changed_fn changed;
 	void *changed_userdata;
 	char error[768];
 };
 
-/* Both are within a transaction, and expect events of one host and guest in any order. */
+/* Of all stores on one database, only the one that holds this lock reads and writes state. It ends with
+   the transaction. */
+int store_lock(struct store *s);
+
+/* Both are within a transaction that holds the lock, and expect events of one host and guest in any order. */
 int store_update_hosts(struct store *s, const struct fresh_event *events, size_t n,
 		       const struct fresh_report *reports, size_t n_reports, int64_t now);
 int store_update_guests(struct store *s, struct fresh_event *events, size_t n);

@@ -219,6 +219,8 @@ int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_remov
 
 	r = db_begin(s->db);
 	if (r >= 0)
+		r = store_lock(s);
+	if (r >= 0)
 		r = prune(s, before, limit, &removed);
 	if (r >= 0)
 		r = db_commit(s->db);
@@ -393,6 +395,8 @@ int store_rebuild(struct store *s, int64_t now, void (*progress)(uint64_t events
 			 .strings = calloc(3 * REBUILD_PAGE + 3, sizeof(char *))};
 	int r = p.events && p.strings ? db_begin(s->db) : -ENOMEM;
 
+	if (r >= 0)
+		r = store_lock(s);
 	if (r >= 0)
 		r = rebuild(s, &p, now, progress, userdata);
 	if (r >= 0)

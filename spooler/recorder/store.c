@@ -9,6 +9,8 @@
 #include "spooler/recorder/store-internal.h"
 
 #define COPY_TRIES 3
+/* Repetitions come together: after a connection was lost, or the recorder was killed. */
+#define CAREFUL_BATCHES 10
 
 struct known_host {
 	char *name;
@@ -313,7 +315,8 @@ static int take_known(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* Looks for the events that are there already, and takes them out of the batch. */
+/* Looks for the events that are there already, and takes them out of the batch. Where no
+   repetition is expected nothing is looked for: inserting fails if there is one all the same. */
 static int drop_known(struct store *s, struct batch *b)
 {
 	_cleanup_(free_memory) struct db_value *keys =
@@ -323,6 +326,8 @@ static int drop_known(struct store *s, struct batch *b)
 
 	if (!keys)
 		return -ENOMEM;
+	if (!s->careful)
+		return 0;
 	for (size_t i = 0; i < b->n_events; i++) {
 		keys[2 * i] = db_uuid(b->events[i]->event.id);
 		keys[2 * i + 1] = db_int(b->events[i]->host);
@@ -331,6 +336,7 @@ static int drop_known(struct store *s, struct batch *b)
 	for (size_t i = 0; i < b->n_events; i++)
 		if (!b->events[i]->duplicate)
 			b->events[n++] = b->events[i];
+	s->careful = n < b->n_events ? CAREFUL_BATCHES : s->careful - 1;
 	b->n_events = n;
 	return r;
 }
@@ -542,6 +548,11 @@ static int add_months(struct store *s, const struct batch *b)
 	return r;
 }
 
+int store_lock(struct store *s)
+{
+	return db_execute(s->db, "{postgresql:SELECT pg_advisory_xact_lock(864002)}");
+}
+
 static int transaction(struct store *s, struct batch *b)
 {
 	int r;
@@ -555,6 +566,8 @@ static int transaction(struct store *s, struct batch *b)
 	}
 	if (r >= 0)
 		r = insert_rows(s, b);
+	if (r >= 0)
+		r = store_lock(s);
 	if (r >= 0) {
 		collect_fresh(b);
 		r = store_update_hosts(s, b->fresh, b->n_fresh, b->reports, b->n_reports, b->now);
@@ -623,15 +636,18 @@ static void add_counts(struct store_counts *sum, const struct store_counts *c)
 		sum->verifications[i] += c->verifications[i];
 }
 
-/* Two recorders may be given the same event, after one of them has lost its connection. Whose COPY
-   comes second fails, and finds the event the next time. */
+/* An event that is there was not expected, or another recorder was given it as well and came first. It
+   is found the next time. */
 static int apply_again(struct store *s, const struct store_message *messages, size_t n, int64_t now,
 		       bool refused, struct store_counts *ret_counts)
 {
 	int r = -EEXIST;
 
-	for (unsigned tries = 0; r == -EEXIST && tries < COPY_TRIES; tries++)
+	for (unsigned tries = 0; r == -EEXIST && tries < COPY_TRIES; tries++) {
 		r = apply(s, messages, n, now, refused, ret_counts);
+		if (r == -EEXIST)
+			s->careful = CAREFUL_BATCHES;
+	}
 	return r == -EEXIST ? -EAGAIN : r;
 }
 
@@ -672,6 +688,7 @@ static int open_with(const char *url, unsigned flags, const struct cloudevent_to
 		return -ENOMEM;
 	s->topics = *topics;
 	s->month = -1;
+	s->careful = CAREFUL_BATCHES;
 	r = db_open(url, flags, &s->db, ret_error);
 	if (r >= 0)
 		r = schema_migrate(s->db, ret_error);

@@ -69,7 +69,7 @@ static int open_database(const char *url, struct db **ret_db)
 
 static int write_rows(struct consumer *x)
 {
-	static const struct db_statement insert = {"INSERT INTO raw (payload) {values}", "t"};
+	static const struct db_statement insert = {"{copy: raw (payload)}", "t"};
 	_cleanup_(free_memory) struct db_value *rows = calloc(x->batch_n, sizeof(*rows));
 	char *line = x->batch, *end;
 	size_t n = 0;
