@@ -42,18 +42,14 @@ static struct iovec part_of(const char *text, size_t size)
 	return (struct iovec){(void *)text, size};
 }
 
-/* Our times are RFC 3339 in UTC: "2026-11-28T08:47:46", perhaps a fraction, "Z". */
-static bool whole_seconds(const char *time, size_t size, char ret[static VERIFIABLE_SECONDS])
+/* A moment in UTC and whole seconds, whatever its offset and fraction. */
+static bool whole_seconds(const char *time, char ret[static RFC3339_SIZE])
 {
-	const size_t n = VERIFIABLE_SECONDS - 2; /* without Z and 0 */
+	int64_t usec;
 
-	if (size <= n || time[size - 1] != 'Z')
+	if (!rfc3339_parse(time, &usec))
 		return false;
-	if (size > n + 1 &&
-	    (time[n] != '.' || n + 1 + strspn(time + n + 1, "0123456789") != size - 1))
-		return false;
-	memcpy(ret, time, n);
-	memcpy(ret + n, "Z", 2);
+	rfc3339_utc(usec / (int64_t)USEC_PER_SEC, 0, 0, ret);
 	return true;
 }
 
@@ -73,9 +69,9 @@ static int value_part(const json_t *value, enum value_type type, char *time, str
 		return -EBADMSG;
 	*ret_part = part_of(json_string_value(value), json_string_length(value));
 	if (type == VALUE_TIME) {
-		if (!whole_seconds(ret_part->iov_base, ret_part->iov_len, time))
+		if (!whole_seconds(ret_part->iov_base, time))
 			return -EBADMSG;
-		*ret_part = part_of(time, VERIFIABLE_SECONDS - 1);
+		*ret_part = part_of(time, strlen(time));
 	}
 	return 0;
 }

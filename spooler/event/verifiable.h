@@ -16,17 +16,18 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
+#include "spooler/base/rfc3339.h"
+
 #define VERIFIABLE_MATERIAL "dssematerial" /* the attribute that carries the signature */
 #define VERIFIABLE_CORE 9
 #define VERIFIABLE_EXTENSIONS 8
-#define VERIFIABLE_SECONDS sizeof("2026-11-28T08:47:46Z")
 
 struct verifiable {
 	struct iovec core[VERIFIABLE_CORE];
 	const char *names[VERIFIABLE_EXTENSIONS]; /* static */
 	struct iovec extensions[VERIFIABLE_EXTENSIONS];
 	size_t n_extensions;
-	char times[2][VERIFIABLE_SECONDS]; /* of time and recordedtime; parts point here */
+	char times[2][RFC3339_SIZE]; /* of time and recordedtime; parts point here */
 };
 
 /*

@@ -312,6 +312,46 @@ static void test_vector(void **state)
 	signer_free(s);
 }
 
+/* Cases 3 and 4 of the specification are one moment, with and without an offset; and the others that
+   it names. */
+static void test_times(void **state)
+{
+	static const struct {
+		const char *time, *counts; /* NULL: it is not a time */
+	} table[] = {
+		{"2020-06-18T17:24:53Z", "2020-06-18T17:24:53Z"},
+		{"2020-06-18T19:24:53+02:00", "2020-06-18T17:24:53Z"},
+		{"2026-05-13T10:49:12.123456+01:00", "2026-05-13T09:49:12Z"},
+		{"2026-05-13T10:49:12.999999999Z", "2026-05-13T10:49:12Z"},
+		{"2026-12-31T22:30:00-01:30", "2027-01-01T00:00:00Z"},
+		{"2024-03-01T00:30:00+01:00", "2024-02-29T23:30:00Z"},
+		{"2026-05-13T10:49:12", NULL},
+		{"2026-05-13T10:49:12+01", NULL},
+		{"2026-05-13T10:49:12Zulu", NULL},
+		{"today", NULL},
+		{"", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		json_t *event = json_pack("{s:s, s:s}", "time", table[i].time, "recordedtime",
+					  table[i].time);
+		struct verifiable v;
+		const struct iovec *core = &v.core[VERIFIABLE_CORE - 2];
+
+		assert_int_equal(verifiable_parts(event, "", 0, &v),
+				 table[i].counts ? 0 : -EBADMSG);
+		if (table[i].counts) {
+			assert_int_equal(core->iov_len, strlen(table[i].counts));
+			assert_memory_equal(core->iov_base, table[i].counts, core->iov_len);
+			assert_int_equal(v.extensions[0].iov_len, core->iov_len);
+			assert_memory_equal(v.extensions[0].iov_base, table[i].counts,
+					    core->iov_len);
+		}
+		json_decref(event);
+	}
+}
+
 static struct bytes b(const char *s)
 {
 	return (struct bytes){s, strlen(s)};
@@ -823,6 +863,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vector),
+		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_signed_events_verify),
 		cmocka_unit_test(test_no_changed_byte_verifies),
 		cmocka_unit_test(test_structural_changes_do_not_verify),
