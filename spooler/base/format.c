@@ -9,9 +9,12 @@
 void format_time(uint64_t ms, char ret[static 32])
 {
 	char text[RFC3339_SIZE];
+	size_t n;
 
 	rfc3339_local(ms, text);
-	(void)snprintf(ret, 32, "%.31s", text);
+	n = strnlen(text, 31);
+	memcpy(ret, text, n);
+	ret[n] = 0;
 }
 
 void format_time_utc(uint64_t ms, char ret[static 32])

@@ -50,16 +50,23 @@ void rfc3339_utc(int64_t seconds, unsigned nsec, unsigned digits, char ret[stati
 	strcpy(ret + n, "Z");
 }
 
+static void write_offset(const struct tm *tm, char ret[static 8])
+{
+	unsigned minutes = (unsigned)labs(tm->tm_gmtoff / 60);
+	char *at = ret;
+
+	*at++ = tm->tm_gmtoff < 0 ? '-' : '+';
+	at = put_digits(at, minutes / 60 % 100, 2, ':');
+	(void)put_digits(at, minutes % 60, 2, '\0');
+}
+
 void rfc3339_offset(uint64_t ms, char ret[static 8])
 {
 	time_t t = (time_t)(ms / 1000);
 	struct tm tm = {0};
-	long minutes;
 
 	(void)localtime_r(&t, &tm);
-	minutes = labs(tm.tm_gmtoff / 60);
-	(void)snprintf(ret, 8, "%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+', minutes / 60 % 100,
-		       minutes % 60);
+	write_offset(&tm, ret);
 }
 
 void rfc3339_local(uint64_t ms, char ret[static RFC3339_SIZE])
@@ -67,14 +74,14 @@ void rfc3339_local(uint64_t ms, char ret[static RFC3339_SIZE])
 	time_t t = (time_t)(ms / 1000);
 	struct tm tm;
 	size_t n = write_date(localtime_r(&t, &tm), ' ', ret);
-	char offset[8];
 
 	if (n == 0) {
 		(void)snprintf(ret, RFC3339_SIZE, "@%" PRIu64, ms / 1000);
 		return;
 	}
-	rfc3339_offset(ms, offset);
-	(void)snprintf(ret + n, RFC3339_SIZE - n, ".%03u%s", (unsigned)(ms % 1000), offset);
+	ret[n] = '.';
+	(void)put_digits(ret + n + 1, (unsigned)(ms % 1000), 3, '\0');
+	write_offset(&tm, ret + n + 4);
 }
 
 /* Takes exactly n digits. */

@@ -130,6 +130,16 @@ static size_t next_piece(const char **s, size_t *size, bool ascii, char ret[stat
 	return n;
 }
 
+/* How many bytes from here on are written as they are. */
+static size_t plain(const char *s, size_t most)
+{
+	size_t n = 0;
+
+	while (n < most && s[n] >= ' ' && s[n] <= '~')
+		n++;
+	return n;
+}
+
 size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t size)
 {
 	bool ascii = f && terminal_ascii(f);
@@ -137,7 +147,15 @@ size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t
 	size_t n = 0;
 
 	while (n_bytes > 0) {
-		size_t length = next_piece(&s, &n_bytes, ascii, piece);
+		size_t length = plain(s, n_bytes < size - n - 1 ? n_bytes : size - n - 1);
+
+		memcpy(buf + n, s, length);
+		n += length;
+		s += length;
+		n_bytes -= length;
+		if (n_bytes == 0)
+			break;
+		length = next_piece(&s, &n_bytes, ascii, piece);
 
 		if (length >= size - n)
 			break;

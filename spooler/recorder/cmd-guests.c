@@ -28,24 +28,19 @@ static void print_json(const struct query_guest *g)
 
 static void print_line(const struct query_guest *g)
 {
+	bool moving = strcmp(g->migration_outcome, "running") == 0;
 	_cleanup_free_ char *note = NULL;
 	char since[32];
-	int n;
 
-	if (*g->also_on)
-		n = asprintf(&note, "also on %s!", g->also_on);
-	else if (strcmp(g->migration_outcome, "running") == 0)
-		n = asprintf(&note, "going to %s", g->migration_to);
-	else
-		n = asprintf(&note, "%s", g->reason);
-	if (n < 0)
+	if ((*g->also_on && asprintf(&note, "also on %s!", g->also_on) < 0) ||
+	    (!*g->also_on && moving && asprintf(&note, "going to %s", g->migration_to) < 0))
 		note = NULL;
 	command_format_time(g->since, false, since);
 	command_cell(*g->name ? g->name : g->uuid, 20);
 	command_cell(g->host, 16);
 	command_cell(g->state, 8);
 	command_cell(since, 19);
-	command_last_cell(note ? note : "", 67);
+	command_last_cell(note ? note : g->reason, 67);
 }
 
 static int on_guest(const struct query_guest *g, void *userdata)

@@ -260,6 +260,12 @@ static bool is_past_limit(struct rows *rows)
 	return true;
 }
 
+/* The next page begins after this row. */
+static bool is_last(const struct rows *rows)
+{
+	return rows->n == rows->limit;
+}
+
 /* Adds SELECT, conditions and order of a query. */
 typedef int (*select_fn)(struct builder *b, const struct query_filter *f);
 
@@ -474,8 +480,9 @@ static int add_id_cursor(struct builder *b, const char *table, const struct quer
 
 static void set_id_cursor(struct rows *rows, const char *id, int64_t host)
 {
-	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%lld", id,
-		       (long long)host);
+	if (is_last(rows))
+		(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%lld", id,
+			       (long long)host);
 }
 
 /* --- hosts */
@@ -501,7 +508,8 @@ static int on_host(const struct db_value *v, void *userdata)
 	if (is_past_limit(rows))
 		return 0;
 	format_epoch(&v[6], h.epoch);
-	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s", h.name);
+	if (is_last(rows))
+		(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s", h.name);
 	return ((query_host_fn)rows->fn)(&h, rows->userdata);
 }
 
@@ -555,7 +563,9 @@ static int on_guest(const struct db_value *v, void *userdata)
 	if (is_past_limit(rows))
 		return 0;
 	format_id(&v[0], g.uuid);
-	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%.580s", g.uuid, g.name);
+	if (is_last(rows))
+		(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%.580s", g.uuid,
+			       g.name);
 	return ((query_guest_fn)rows->fn)(&g, rows->userdata);
 }
 
@@ -802,8 +812,9 @@ static int on_hole(const struct db_value *v, void *userdata)
 	if (is_past_limit(rows))
 		return 0;
 	format_epoch(&v[1], h.epoch);
-	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%lld:%s:%lld",
-		       (long long)v[7].number, h.epoch, (long long)h.first);
+	if (is_last(rows))
+		(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%lld:%s:%lld",
+			       (long long)v[7].number, h.epoch, (long long)h.first);
 	return ((query_hole_fn)rows->fn)(&h, rows->userdata);
 }
 
@@ -872,7 +883,9 @@ static int on_reject(const struct db_value *v, void *userdata)
 
 	if (is_past_limit(rows))
 		return 0;
-	(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%lld", (long long)j.no);
+	if (is_last(rows))
+		(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%lld",
+			       (long long)j.no);
 	return ((query_reject_fn)rows->fn)(&j, rows->userdata);
 }
 

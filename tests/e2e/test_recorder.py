@@ -168,6 +168,21 @@ def test_a_host_says_what_it_has_lost(live):
     assert live.record.rows("hosts")[0]["missing"] == 2
 
 
+def test_an_event_in_failed_is_missing_until_it_is_dropped_as_lost(live):
+    """It can be retried while it is in failed/; once an administrator has dropped it, the host says so."""
+    life(live, "web1", "prepare")
+    live.record.wait_for(1)
+    live.daemon.stop()
+    life(live, "web1", "start", "started")
+    (name, *_) = live.spool.names()
+    os.rename(live.spool.path("new") / name, live.spool.path("failed") / name)
+    live.daemon.start()
+    wait_until(lambda: [h["state"] for h in live.record.rows("holes")] == ["open"], 30, "the hole is found")
+    live.run("virtspool", "drop", "--from", "failed", "--yes", name, check=True)
+    wait_until(lambda: [h["state"] for h in live.record.rows("holes")] == ["lost on the host"], 30, "the host has said so")
+    assert [(h["first"], h["last"]) for h in live.record.rows("holes")] == [(2, 2)]
+
+
 def test_guests_of_a_host_that_booted_are_unknown(live):
     publisher = Publisher(live)
     now = int(time.time() * 1000)
