@@ -7,6 +7,7 @@ of key, and the certificate comes with the host's status.
 import base64
 import json
 import signal
+import sqlite3
 import ssl
 import subprocess
 import time
@@ -475,6 +476,24 @@ def test_the_recorder_takes_no_forgery(bed, mode):
     problems = json.loads(get(recorder, "api/v1/summary"))["problems"]["items"]
     assert [(p["host"], p["count"]) for p in problems if p["kind"] == "event-forged"] == [("host", len(lies))]
     assert recorder.command("log").stdout.count(" verified\n") == 2
+    recorder.stop()
+
+
+def test_what_was_verified_stays_so_until_the_store_takes_it(bed):
+    """A batch is judged once. The certificate that came with it is stored at the second try, too."""
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    recorder = bed.recorder()
+    recorder.config["verify"] = "required"
+    recorder.start()
+    lock = sqlite3.connect(recorder.database, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    two_signed(bed, subscriber)
+    wait_until(lambda: "the store does not take events" in recorder.output(), 20, recorder.output)
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert {e["signature"] for e in recorder.wait_for(2)} == {"verified"}
+    assert recorder.sql("SELECT (SELECT count(*) FROM certificates), (SELECT count(*) FROM rejects)") == [(1, 0)]
     recorder.stop()
 
 
