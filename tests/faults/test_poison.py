@@ -121,7 +121,8 @@ def test_reasons_that_end_the_connection(bed, code):
         return [r for r in daemon.status().get("retried") or [] if f"0x{code:02x}" in r["why"]]
 
     wait_until(retried, 20, lambda: f"the status names the event: {daemon.status()}")
-    assert not bed.spool.failed() and len(bed.spool.waiting()) == 2
+    assert not bed.spool.failed()
+    bed.spool.wait_count(2)
     assert domain_uuid("bad") in retried()[0]["topic"]
     broker.behaviour = Behaviour()
     broker.wait_delivered(4)
@@ -138,7 +139,8 @@ def test_one_of_sixty_ends_the_connection_over_its_rights(bed):
     broker.wait_delivered(59)
     print(f"the others took {time.monotonic() - started:.1f} s, {len(broker.connections)} connections")
     assert len(broker.connections) <= 5
-    assert not bed.spool.failed() and len(bed.spool.waiting()) == 1
+    assert not bed.spool.failed()
+    bed.spool.wait_count(1)
     broker.behaviour = Behaviour()
     broker.wait_delivered(60)
     assert daemon.stop() == 0
