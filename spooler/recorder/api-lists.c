@@ -41,40 +41,52 @@ static int take_count(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* "LIMIT n OFFSET m" of the request. */
-static void add_page(struct api_request *r, struct sql *s)
+static struct sql select_from(const char *columns, const char *tables, const struct sql *where)
 {
-	uint64_t limit = api_number(r, "limit", API_LIMIT_DEFAULT, API_LIMIT_MAX);
+	struct sql s = *where;
 
-	sql_bind(s, "LIMIT", 'i', db_int((int64_t)limit));
-	sql_bind(s, "OFFSET", 'i', db_int((int64_t)api_number(r, "offset", 0, API_OFFSET_MAX)));
+	s.n = 0;
+	sql_add(&s, columns);
+	sql_add(&s, "FROM");
+	sql_add(&s, tables);
+	sql_add(&s, where->text);
+	return s;
 }
 
-/* Counts what `from` has, then reads a page of it. */
-static int run_page(struct api_request *r, const char *columns, const struct sql *from,
-		    const char *order, const char *name, db_row_fn fn, json_t *ret)
+/* What to list. */
+struct listing {
+	const char *name; /* in the answer */
+	const char *columns, *tables, *order;
+	const char *counted; /* the tables that `where` needs; those of columns alone are not */
+	struct sql where;
+};
+
+/*
+ * Reads a page, and how many rows there are in all. A filter that finds less than a page reads its
+ * table once: the total is then known.
+ */
+static int run_page(struct api_request *r, const struct listing *l, db_row_fn fn, json_t *ret)
 {
-	struct sql count = {.n = 0}, page = {.n = 0};
+	uint64_t limit = api_number(r, "limit", API_LIMIT_DEFAULT, API_LIMIT_MAX);
+	uint64_t offset = api_number(r, "offset", 0, API_OFFSET_MAX), found;
+	struct sql count = select_from("SELECT count(*)", l->counted, &l->where);
+	struct sql page = select_from(l->columns, l->tables, &l->where);
 	json_t *rows = json_array();
 	int n;
 
-	(void)json_object_set_new(ret, name, rows);
-	sql_add(&count, "SELECT count(*)");
-	sql_add(&page, columns);
-	memcpy(count.types, from->types, sizeof(count.types));
-	memcpy(count.params, from->params, sizeof(count.params));
-	count.n_params = from->n_params;
-	memcpy(page.types, from->types, sizeof(page.types));
-	memcpy(page.params, from->params, sizeof(page.params));
-	page.n_params = from->n_params;
-	sql_add(&count, from->text);
-	sql_add(&page, from->text);
-	sql_add(&page, order);
-	add_page(r, &page);
+	(void)json_object_set_new(ret, l->name, rows);
 	if (r->answered)
 		return -EINVAL;
-	n = sql_run(r, &count, take_count, ret);
-	return n < 0 ? n : sql_run(r, &page, fn, rows);
+	sql_add(&page, l->order);
+	sql_bind(&page, "LIMIT", 'i', db_int((int64_t)limit));
+	sql_bind(&page, "OFFSET", 'i', db_int((int64_t)offset));
+	n = sql_run(r, &page, fn, rows);
+	if (n < 0)
+		return n;
+	found = json_array_size(rows);
+	if (found == limit || (found == 0 && offset > 0))
+		return sql_run(r, &count, take_count, ret);
+	return json_object_set_new(ret, "total", json_integer((json_int_t)(offset + found)));
 }
 
 /* --- hosts */
@@ -111,22 +123,22 @@ int api_hosts(struct api_request *r, json_t *ret)
 	const char *q = api_text(r, "q"), *state = api_text(r, "state"),
 		   *sort = api_text(r, "sort");
 	_cleanup_free_ char *pattern = q ? search_pattern(q) : NULL;
-	struct sql from = {.n = 0};
+	struct listing l = {.name = "hosts",
+			    .columns = HOST_COLUMNS,
+			    .tables = "hosts h",
+			    .counted = "hosts h",
+			    .order = "ORDER BY h.name"};
 
 	if (sort && strcmp(sort, "name") != 0 && strcmp(sort, "holes") != 0)
 		return api_refuse(r, 400, "sort: expected name or holes");
-	sql_add(&from, "FROM hosts h WHERE 1 = 1");
-	if (pattern) {
-		sql_bind(&from, "AND h.name {sqlite:LIKE}{postgresql:ILIKE}", 't',
-			 db_text(pattern));
-		sql_add(&from, "ESCAPE '\\'");
-	}
+	if (sort && strcmp(sort, "holes") == 0)
+		l.order = "ORDER BY h.missing DESC, h.name";
+	sql_add(&l.where, "WHERE 1 = 1");
+	if (pattern)
+		sql_search(&l.where, "h.name", pattern);
 	if (state)
-		sql_bind(&from, "AND " HOST_STATE " =", 't', db_text(state));
-	return run_page(r, HOST_COLUMNS, &from,
-			sort && strcmp(sort, "holes") == 0 ? "ORDER BY h.missing DESC, h.name"
-							   : "ORDER BY h.name",
-			"hosts", take_host, ret);
+		sql_bind(&l.where, "AND " HOST_STATE " =", 't', db_text(state));
+	return run_page(r, &l, take_host, ret);
 }
 
 static int take_one_host(const struct db_value *v, void *userdata)
@@ -157,9 +169,9 @@ int api_host(struct api_request *r, json_t *ret)
 	"SELECT g.uuid, g.name, g.driver, " GUEST_STATE ", " GUEST_HOST ", " GUEST_SINCE           \
 	", g.reason, " GUEST_ALSO_ON                                                               \
 	", f.name, t.name, g.migration_begin, g.migration_end, g.migration_outcome"
-#define GUEST_FROM                                                                                 \
-	"FROM " GUEST_JOINS " LEFT JOIN hosts f ON f.no = g.migration_from LEFT JOIN hosts t ON "  \
-	"t.no = g.migration_to WHERE g.last_id IS NOT NULL"
+#define GUEST_TABLES                                                                               \
+	GUEST_JOINS " LEFT JOIN hosts f ON f.no = g.migration_from LEFT JOIN hosts t ON "          \
+		    "t.no = g.migration_to"
 
 static json_t *migration_of(const struct db_value *v)
 {
@@ -193,20 +205,27 @@ int api_guests(struct api_request *r, json_t *ret)
 	const char *q = api_text(r, "q"), *state = api_text(r, "state"),
 		   *host = api_text(r, "host");
 	_cleanup_free_ char *pattern = q ? search_pattern(q) : NULL;
+	struct listing l = {.name = "guests",
+			    .columns = GUEST_COLUMNS,
+			    .tables = GUEST_TABLES,
+			    .counted = state || host ? GUEST_JOINS : "guests g",
+			    .order = "ORDER BY g.name, g.uuid"};
 	unsigned char uuid[16];
-	struct sql from = {.n = 0};
 
-	sql_add(&from, GUEST_FROM);
+	sql_add(&l.where, "WHERE g.last_id IS NOT NULL");
 	if (q && uuid_parse(q, uuid))
-		sql_bind(&from, "AND g.uuid =", 'u', db_uuid(uuid));
+		sql_bind(&l.where, "AND g.uuid =", 'u', db_uuid(uuid));
 	else if (q)
-		sql_search(&from, "g.name", pattern);
+		sql_search(&l.where, "g.name", pattern);
+	if (state && strcmp(state, "crashed") != 0 && strcmp(state, "unknown") != 0) {
+		sql_bind(&l.where, "AND", 't', db_text(state)); /* needs no join */
+		sql_add(&l.where, "IN (g.place, g.other_place)");
+	}
 	if (state)
-		sql_bind(&from, "AND (" GUEST_STATE ") =", 't', db_text(state));
+		sql_bind(&l.where, "AND (" GUEST_STATE ") =", 't', db_text(state));
 	if (host)
-		sql_bind(&from, "AND (" GUEST_HOST ") =", 't', db_text(host));
-	return run_page(r, GUEST_COLUMNS, &from, "ORDER BY g.name, g.uuid", "guests", take_guest,
-			ret);
+		sql_bind(&l.where, "AND (" GUEST_HOST ") =", 't', db_text(host));
+	return run_page(r, &l, take_guest, ret);
 }
 
 static int take_one_guest(const struct db_value *v, void *userdata)
@@ -227,7 +246,8 @@ int api_guest(struct api_request *r, json_t *ret)
 	if (n < 0)
 		return n;
 	sql_add(&s, GUEST_COLUMNS);
-	sql_bind(&s, GUEST_FROM " AND g.uuid =", 'u', db_uuid(uuid));
+	sql_bind(&s, "FROM " GUEST_TABLES " WHERE g.last_id IS NOT NULL AND g.uuid =", 'u',
+		 db_uuid(uuid));
 	n = sql_run(r, &s, take_one_guest, ret);
 	if (n >= 0 && json_object_size(ret) == 0)
 		return api_refuse(r, 404, "no guest with this UUID has been seen");

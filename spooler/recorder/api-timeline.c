@@ -667,8 +667,9 @@ static int take_guest(const struct db_value *v, void *userdata)
 static int read_guests(struct timeline *t, int64_t host, struct guest_list *l)
 {
 	static const struct db_statement page = {
-		"SELECT g.uuid, g.name FROM guests g WHERE g.host = $1 OR g.other_host = $1 OR g.uuid IN (SELECT guest FROM "
-		"operations WHERE host = $1 AND id >= $2 AND id < $3) ORDER BY g.name, g.uuid LIMIT $4 OFFSET $5",
+		"SELECT g.uuid, g.name FROM guests g WHERE g.uuid IN (SELECT uuid FROM guests WHERE host = $1 UNION SELECT "
+		"uuid FROM guests WHERE other_host = $1 UNION SELECT guest FROM operations WHERE host = $1 AND id >= $2 AND "
+		"id < $3) ORDER BY g.name, g.uuid LIMIT $4 OFFSET $5",
 		"iuuii"};
 	struct db_value v[5];
 	unsigned char from[16], to[16];

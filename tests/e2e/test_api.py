@@ -164,6 +164,25 @@ def test_pages_are_whole_and_in_order(server):
     assert len(names) == total and names == sorted(names)
 
 
+def test_the_total_is_that_of_all_pages(server):
+    def count(path, **query):
+        """The total, and how many there are: one answer of all of them."""
+        answer = ask(server, f"/api/v1/{path}", limit=500, **query)
+        return answer["total"], len(answer[path])
+
+    guests, hosts = count("guests"), count("hosts")
+    assert guests[0] == guests[1] > 10 and hosts[0] == hosts[1] > 1
+    states = {g["state"] for g in ask(server, "/api/v1/guests", limit=500)["guests"]}
+    each = {s: count("guests", state=s) for s in sorted(states | {"paused", "crashed", "unknown", "nonsense"})}
+    assert all(total == n for total, n in each.values()) and sum(n for _, n in each.values()) == guests[0] and each["nonsense"] == (0, 0)
+    some = count("guests", q="guest1")
+    assert 0 < some[0] == some[1] < guests[0]
+    for path, query, n in [("guests", {}, guests[0]), ("guests", {"q": "guest1"}, some[0]), ("hosts", {}, hosts[0])]:
+        for offset, limit in [(0, n), (0, n - 1), (0, 1), (n - 1, 1), (n - 1, 9), (n, 9), (n + 5, 9)]:
+            answer = ask(server, f"/api/v1/{path}", limit=limit, offset=offset, **query)
+            assert answer["total"] == n and len(answer[path]) == max(0, min(limit, n - offset)), (path, query, offset, limit)
+
+
 def test_a_timeline_agrees_with_the_guest(server):
     """What a guest's timeline says of now is what the guest's row says; intervals of one host do not overlap."""
     for guest in ask(server, "/api/v1/guests", limit=1000)["guests"]:
