@@ -67,7 +67,7 @@ def interactions(page, guest, host):
     total = "document.querySelector('.filters [role=status]').textContent"
     out["filter by state"] = timed(f"window.total = {total}; document.querySelectorAll('.chip')[2].click()", f"{total} !== window.total")
     out["open a host"] = timed(f"location.hash = '#/host/{host}'", BARS)
-    out["open the log"] = timed("location.hash = '#/log'", "document.querySelectorAll('tbody tr').length > 10")
+    out["open the log"] = timed("location.hash = '#/log'", "document.querySelector('form.filters') && document.querySelectorAll('tbody tr').length > 10")
     return out
 
 

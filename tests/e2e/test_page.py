@@ -138,6 +138,29 @@ def test_a_host_shows_its_guests(browser, filled):
     browser.wait(lambda: browser.all("svg.lanes rect.bar"), "states are drawn")
 
 
+ASKED = """
+const [hash, done] = arguments;
+performance.clearResourceTimings();
+location.hash = hash;
+setTimeout(() => done(performance.getEntriesByType("resource").map((e) => e.name.split("/api/v1/")[1].split("?")[0]).sort()), 600);
+"""
+
+
+def test_a_view_asks_each_question_once(browser, filled):
+    browser.open("#/hosts")
+    lists = "return performance.getEntriesByType('resource').filter((e) => e.name.includes('/api/v1/hosts?')).length"
+    browser.wait(lambda: browser.run(lists) >= 2, "the live stream has begun, and the list was read again because of that")
+    guest = max(api(filled, "guests", limit=100)["guests"], key=lambda g: g["since"])["uuid"]
+    for view, questions in [
+        (f"#/guest/{guest}", [f"guests/{guest}", f"guests/{guest}/timeline", "log"]),
+        ("#/host/host1", ["hosts/host1", "hosts/host1/timeline", "log"]),
+        ("#/log", ["log"]),
+        ("#/guests", ["guests"]),
+        ("#/", ["operations", "summary"]),
+    ]:
+        assert browser.driver.execute_async_script(ASKED, view) == questions
+
+
 def test_an_event_can_be_looked_at(browser):
     browser.open("#/log")
     browser.wait(lambda: browser.all("td button.link"), "events are listed")

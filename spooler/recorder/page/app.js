@@ -92,8 +92,7 @@ document.getElementById("skip").addEventListener("click", (e) => {
   e.preventDefault();
   main.focus();
 });
-addEventListener("hashchange", () => show(false));
-addEventListener("popstate", () => show(false));
+addEventListener("hashchange", () => show(false)); // also of the browser's Back: each of our entries has a hash of its own
 show(true);
 listen((change) => view?.changed?.(change), (up) => {
   online = up;

@@ -42,6 +42,7 @@ export class VirtualTable {
     this.pages.clear();
     this.total = null;
     if (this.body.getBoundingClientRect().top < 0) scrollTo(0, 0);
+    this.want(0);
     this.schedule();
   }
 

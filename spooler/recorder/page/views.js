@@ -113,11 +113,10 @@ function filters({ placeholder, states, query, remember, apply }) {
     value.state = s;
     changed();
   } }, s ? word(s) : t("all"))));
-  const typed = debounce(() => {
+  search.addEventListener("input", () => {
     value.q = search.value.trim();
     changed();
-  }, 30);
-  search.addEventListener("input", typed);
+  });
   draw();
   return { value, root: h("div", { class: "filters" }, search, chips, total), total: (n) => (total.textContent = t("count.all", { n: number(n) })),
     navigate: (q) => {
@@ -168,12 +167,16 @@ const guestColumns = (withHost) => [
   { title: t("reason"), cls: "extra", cell: (r) => (r.reason ? shown(word(r.reason)) : "") },
 ].filter(Boolean);
 
+// Since when the guests of the last list have been as they are: whoever opens one asks for the right period at once.
+let listed = new Map();
+
 function guests({ main, query, remember }) {
   const filter = filters({ placeholder: t("search.guests"), states: GUEST_STATES, query, remember, apply: () => table.reset() });
   const table = new VirtualTable({
     label: t("guests"), href: (r) => `#/guest/${encode(r.uuid)}`, columns: guestColumns(true),
     load: async (offset, limit) => {
       const a = await get("guests", { q: filter.value.q, state: filter.value.state, offset, limit });
+      listed = new Map(a.guests.map((g) => [g.uuid, ms(g.since)]));
       return { total: a.total, rows: a.guests };
     },
   });
@@ -247,7 +250,7 @@ const marks = (operations) => operations.filter((o) => o.kind !== "migration").m
 const holeMarks = (list, host) => list.filter((x) => !host || x.host === host).map((x) => ({ ...x, from: ms(x.from), to: ms(x.to) }));
 
 // What guest and host share. lanes(answer) makes the timeline's data; facts(signal) fills the head.
-function detail({ main, query, remember, announce, title, path, lanes, facts, events, mine }) {
+function detail({ main, query, remember, announce, title, path, begin, lanes, facts, events, mine }) {
   const w = windowOf(query), heading = h("div", { class: "head" }), info = h("dl", { class: "facts" });
   const counts = h("span", { class: "quiet" }), betweenTitle = h("h2", {}), point = h("div", { class: "moment", hidden: true });
   let data = null;
@@ -271,7 +274,7 @@ function detail({ main, query, remember, announce, title, path, lanes, facts, ev
   main.append(heading, h("section", { class: "card", "aria-label": t("state") }, info),
     h("section", { class: "card", "aria-label": t("timeline") }, h("header", {}, h("h2", {}, t("timeline"))), bar.bar, timeline.root, point, legend(["running", "paused", "incoming", "stopped", "crashed", "unknown"]),
       h("p", { class: "help keys" }, t("timeline.help")), h("p", { class: "help touch" }, t("timeline.touch"))),
-    h("section", { class: "card", "aria-label": t("between.pick") }, h("header", {}, betweenTitle, counts), log.root));
+    h("section", { class: "card events", "aria-label": t("between.pick") }, h("header", {}, betweenTitle, counts), log.root));
 
   function showMoment(say) {
     const at = timeline.moment;
@@ -306,19 +309,30 @@ function detail({ main, query, remember, announce, title, path, lanes, facts, ev
     }
   }
 
-  let first = true;
-  const load = loader(main, async (signal) => {
-    try {
-      const a = await facts(heading, info, signal);
-      if (first && !w.chosen && !span && a.begin) firstWindow(a);
-      first = false;
-      const [answer, n] = await Promise.all([get(path + "/timeline", { from: iso(timeline.from), to: iso(timeline.to) }, signal), log.load(false, signal)]);
+  // What happened in the window: the time line is shown before the events below it, which come in their own time.
+  async function draw(signal) {
+    const period = { from: iso(timeline.from), to: iso(timeline.to) };
+    log.options.at = timeline.moment;
+    const show = async () => {
+      const answer = await get(path + "/timeline", period, signal);
       data = lanes(answer);
       timeline.setData({ ...data, truncated: answer.truncated });
-      betweenTitle.textContent = t("between", { from: when(timeline.from), to: when(timeline.to) });
-      counts.textContent = t("between.counts", { operations: number(answer.operations.length), events: n });
+      betweenTitle.textContent = t("between", { from: when(ms(period.from)), to: when(ms(period.to)) });
       bar.update();
       showMoment(false);
+      return answer.operations.length;
+    };
+    const [operations, events] = await Promise.all([show(), log.load(false, signal)]);
+    counts.textContent = t("between.counts", { operations: number(operations), events });
+  }
+
+  let first = !w.chosen && !span;
+  if (first && begin) firstWindow(begin);
+  const load = loader(main, async (signal) => {
+    try {
+      const [a] = await Promise.all([facts(heading, info, signal), draw(signal)]);
+      if (first && a.begin && firstWindow(a.begin)) await draw(signal);
+      first = false;
     } catch (e) {
       if (!(e instanceof NotFound)) throw e;
       main.replaceChildren(h("p", { class: "card empty" }, t(path.startsWith("hosts") ? "not.host" : "not.guest")));
@@ -326,10 +340,11 @@ function detail({ main, query, remember, announce, title, path, lanes, facts, ev
   });
 
   // Without a chosen period: the last day, or back to the last event if that was earlier.
-  function firstWindow(a) {
-    if (a.begin > timeline.from) return;
-    const now = Date.now(), s = Math.max(DAY, (now - a.begin) * 1.1);
+  function firstWindow(begin) {
+    if (begin > timeline.from) return false;
+    const now = Date.now(), s = Math.max(DAY, (now - begin) * 1.1);
     timeline.setWindow(now - s, now + s * 0.02, true, true);
+    return true;
   }
 
   load.run();
@@ -359,7 +374,7 @@ const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, val
 
 function guest(frame) {
   const uuid = frame.path[0], path = "guests/" + encode(uuid);
-  return detail({ ...frame, title: uuid, path, events: { query: { guest: uuid } }, mine: (change) => change.guests.has(uuid),
+  return detail({ ...frame, title: uuid, path, begin: listed.get(uuid), events: { query: { guest: uuid } }, mine: (change) => change.guests.has(uuid),
     facts: async (heading, info, signal) => {
       const g = await get(path, {}, signal);
       heading.replaceChildren(h("h1", {}, shown(g.name || g.uuid)), badge(g.state));
