@@ -38,11 +38,14 @@
 __attribute__((used)) static const char mark[] =
 	"virtspool-hook: the mark by which install-hook knows its own";
 
-/* All of the hook's memory, fixed: nothing is allocated. Pages that are not touched cost
-   nothing. */
-static char document[RECORD_DOCUMENT_MAX + 1]; /* one more, to see that there is more */
-static char header[RECORD_HEADER_MAX];
-static struct put_job job;
+/* All of the hook's memory, fixed: nothing is allocated. Pages that are not touched cost nothing;
+   "common" lies behind all other data, so that what is small shares a page. */
+extern struct memory {
+	struct put_job job;
+	char header[RECORD_HEADER_MAX];
+	char document[RECORD_DOCUMENT_MAX + 1]; /* one more, to see that there is more */
+} memory;
+__attribute__((common)) struct memory memory;
 
 /* --- what happened */
 
@@ -98,7 +101,7 @@ static void take_arguments(int argc, char **argv, struct record *r)
 /* Appends what there is on stdin. False when it has ended, or failed. */
 static bool read_more(size_t *size, struct record *r)
 {
-	ssize_t n = read(STDIN_FILENO, document + *size, sizeof(document) - *size);
+	ssize_t n = read(STDIN_FILENO, memory.document + *size, sizeof(memory.document) - *size);
 
 	if (n > 0)
 		*size += (size_t)n;
@@ -119,7 +122,7 @@ static void read_document(struct record *r, long long put_deadline_ms)
 	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
 	size_t size = 0;
 
-	while (size < sizeof(document)) {
+	while (size < sizeof(memory.document)) {
 		unsigned left = clock_ms_until(deadline_ms, STDIN_MS);
 
 		/* When the writer has closed it, a read no longer waits. */
@@ -136,9 +139,9 @@ static void read_document(struct record *r, long long put_deadline_ms)
 		r->flags |= RECORD_DOCUMENT_TRUNCATED;
 		size = RECORD_DOCUMENT_MAX;
 	}
-	r->document.data = document;
+	r->document.data = memory.document;
 	deadline_ms = clock_monotonic_ms() + clock_ms_until(put_deadline_ms, REDACT_MS);
-	r->document.size = redact_until(document, size, deadline_ms, &r->redacted);
+	r->document.size = redact_until(memory.document, size, deadline_ms, &r->redacted);
 }
 
 /* --- when all else failed */
@@ -199,8 +202,9 @@ int main(int argc, char **argv)
 	take_arguments(argc, argv, &r);
 	(void)put_stamp(&p, &r);
 	read_document(&r, p.deadline_ms);
-	put_job_init(&job, &r, header, record_format_header(&r, header, sizeof(header)));
-	if (put_record(&p, &job) == PUT_LOST && !is_without_rights(&p))
+	put_job_init(&memory.job, &r, memory.header,
+		     record_format_header(&r, memory.header, sizeof(memory.header)));
+	if (put_record(&p, &memory.job) == PUT_LOST && !is_without_rights(&p))
 		log_loss(&p, &r);
 	_exit(0);
 }

@@ -7,6 +7,7 @@ record gives back the same bytes or says that it was cut.
 
 import os
 import resource
+import signal
 import shutil
 import subprocess
 import tempfile
@@ -318,6 +319,34 @@ def test_memory_and_descriptors(hook):
     record = only(hook, check_sum=False)
     assert len(record.document) == DOCUMENT_MAX
     assert record.flags == {"document-truncated", "arguments-truncated"}
+
+
+@pytest.mark.parametrize("disposition", [signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
+def test_inherited_signals(hook, disposition):
+    """
+    The end of the hook's child is a signal: it arrives where its parent ignores that, and one that waited already is not
+    taken for the child's end.
+    """
+    stray = signal.SIGUSR1
+
+    def inherit():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [stray])
+        os.kill(os.getpid(), stray)
+        for s in (signal.SIGCHLD, stray):
+            signal.signal(s, disposition)
+
+    done = subprocess.run(
+        [hook.installed(), "vm1", "started", "begin", "-"],
+        input=domain_xml("vm1"),
+        capture_output=True,
+        env=hook.environment,
+        preexec_fn=inherit,
+        timeout=10,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert only(hook).object == b"vm1" and not hook.spool.names("emergency/new")
+    # One that was not reaped would be given up: the mark says so.
+    assert not (hook.spool.rundir / "hook/hung").exists()
 
 
 def test_file_size_limit(hook):
