@@ -525,30 +525,44 @@ static const struct {
 	void (*print)(const struct init *x, FILE *f);
 	const char *directory; /* where the example looks for these files */
 	const char *group;
-	const char *example;  /* of etc/brokers; a copy is in broker/ */
-	const char *to;	      /* where the broker reads it */
-	const char *activate; /* the first time */
-	const char *reload;   /* after hosts were added */
+	const char *examples[2]; /* of etc/brokers; copies are in broker/ */
+	const char *to;		 /* where the broker reads the first */
+	const char *activate;	 /* the first time */
+	const char *reload;	 /* after hosts were added */
 } brokers[] = {
-	{"acl", print_mosquitto, "/etc/mosquitto/virtspool", "mosquitto", "mosquitto.conf",
-	 "/etc/mosquitto/conf.d/virtspool.conf", "systemctl restart mosquitto",
+	{"acl",
+	 print_mosquitto,
+	 "/etc/mosquitto/virtspool",
+	 "mosquitto",
+	 {"mosquitto.conf"},
+	 "/etc/mosquitto/conf.d/virtspool.conf",
+	 "systemctl restart mosquitto",
 	 "systemctl reload mosquitto"},
-	{"definitions.json", print_rabbitmq, "/etc/rabbitmq/virtspool", "rabbitmq", "rabbitmq.conf",
+	{"definitions.json",
+	 print_rabbitmq,
+	 "/etc/rabbitmq/virtspool",
+	 "rabbitmq",
+	 {"rabbitmq.conf"},
 	 "/etc/rabbitmq/rabbitmq.conf",
 	 "rabbitmq-plugins enable rabbitmq_mqtt && systemctl restart rabbitmq-server",
 	 "rabbitmqctl import_definitions /etc/rabbitmq/virtspool/definitions.json"},
-	{"acl.conf", print_emqx, "/etc/emqx/virtspool", "emqx", "emqx.conf",
+	{"acl.conf",
+	 print_emqx,
+	 "/etc/emqx/virtspool",
+	 "emqx",
+	 {"emqx.conf", "emqx-base.hocon"},
 	 "/etc/emqx/virtspool.conf",
-	 "cat /etc/emqx/virtspool.conf >>/etc/emqx/emqx.conf && systemctl restart emqx",
+	 "cat /etc/emqx/virtspool.conf >>/etc/emqx/emqx.conf &&\n"
+	 "    cat /etc/emqx/virtspool/emqx-base.hocon >>/etc/emqx/base.hocon && systemctl restart emqx",
 	 "systemctl restart emqx"},
 };
 
 /* The admin may have edited one that is there. */
-static int make_example(const struct init *x)
+static int make_example(const struct init *x, const char *example)
 {
-	_cleanup_free_ char *name = NULL, *text = example_new(brokers[x->kind].example);
+	_cleanup_free_ char *name = NULL, *text = example_new(example);
 
-	if (!text || asprintf(&name, "broker/%s", brokers[x->kind].example) < 0)
+	if (!text || asprintf(&name, "broker/%s", example) < 0)
 		return EX_OSERR;
 	return exists(x, name) ? EX_OK : write_file(x, name, text, 0644, 0);
 }
@@ -579,8 +593,8 @@ static int make_broker(const struct init *x)
 	r = issue(x, "broker/", "broker", names, x->n_brokers, 0600, 0);
 	if (r == EX_OK)
 		r = write_file(x, "broker/ca.pem", authority_certificate(x->authority), 0644, 0);
-	if (r == EX_OK)
-		r = make_example(x);
+	for (size_t i = 0; i < 2 && brokers[x->kind].examples[i] && r == EX_OK; i++)
+		r = make_example(x, brokers[x->kind].examples[i]);
 	return r == EX_OK ? write_file(x, name, list, 0600, 0) : r;
 }
 
@@ -593,8 +607,9 @@ static void print_broker(const struct init *x, bool first)
 		printf("    install -d -g %s -m 750 %s\n"
 		       "    install -g %s -m 640 %s/broker/* %s\n"
 		       "    cp %s/broker/%s %s\n    %s\n",
-		       group, to, group, x->directory, to, x->directory, brokers[x->kind].example,
-		       brokers[x->kind].to, brokers[x->kind].activate);
+		       group, to, group, x->directory, to, x->directory,
+		       brokers[x->kind].examples[0], brokers[x->kind].to,
+		       brokers[x->kind].activate);
 	else
 		printf("    install -g %s -m 640 %s/broker/%s %s\n    %s\n", group, x->directory,
 		       brokers[x->kind].list, to, brokers[x->kind].reload);

@@ -146,6 +146,23 @@ def test_other_brokers_lists(site):
     assert site.init("node1.example", check=False).returncode == 64, "RabbitMQ takes a dot for a slash"
 
 
+@pytest.mark.parametrize("kind", ["mosquitto", "rabbitmq", "emqx"])
+def test_the_broker_gets_every_file_that_its_configuration_names(site, kind):
+    done = site.init("--broker", site.broker_url, "--broker-kind", kind, "node1")
+    made = site.mgmt / "broker"
+    steps = done.stdout.partition("On the broker's machine")[2].partition("Here:")[0]
+    directory = re.search(r"install -d -g \S+ -m 750 (\S+)\n", steps)[1]
+    named = [p.rpartition("/")[2] for p in re.findall(rf"(?:{re.escape(directory)}|{re.escape(str(made))})/[\w.-]+", steps)]
+    examples = [f for f in sorted((ROOT / "etc/brokers").glob(f"{kind}*")) if f.suffix in (".conf", ".hocon") and "acl" not in f.name]
+    assert sorted(named) == [f.name for f in examples], "each example is put in its place"
+    for example in examples:
+        text = example.read_text()
+        assert (made / example.name).read_text() == text
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        named += re.findall(rf"{re.escape(directory)}/([\w.-]+)", "\n".join(lines))
+    assert len(named) > 4 and not [f for f in named if not (made / f).is_file()]
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
