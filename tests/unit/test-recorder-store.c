@@ -15,6 +15,7 @@
 
 #include "spooler/base/util.h"
 #include "spooler/recorder/db.h"
+#include "spooler/recorder/query.h"
 #include "spooler/recorder/store.h"
 
 #define HOSTS 4
@@ -487,6 +488,64 @@ static void test_newer_schema(void **state)
 	free(error);
 }
 
+static int64_t number(const char *sql)
+{
+	char *error = NULL;
+	int64_t n = -1;
+	struct db *db;
+
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	if (db_query(db, sql, "", NULL, read_number, &n) < 0)
+		fail_msg("%s", db_error(db));
+	db_close(db);
+	return n;
+}
+
+/* A store of version 1 is refused by a reader, and migrated by the writer: its rows are the same. */
+static void test_older_schema(void **state)
+{
+	static const char back[] = "DROP INDEX holes_open;"
+				   "{postgresql:ALTER TABLE hosts RESET (fillfactor);}"
+				   "{postgresql:ALTER TABLE epochs RESET (fillfactor);}"
+				   "{postgresql:ALTER TABLE guests RESET (fillfactor);}"
+				   "UPDATE meta SET number = 1 WHERE name = 'schema'";
+	static const char has_index[] =
+		"SELECT count(*) FROM {sqlite:sqlite_schema WHERE name}{postgresql:pg_indexes WHERE indexname} = "
+		"'holes_open'";
+	struct store *s = open_store(true);
+	char *error = NULL, *before, *after;
+	struct query *q;
+	struct db *db;
+
+	make_messages(7);
+	apply_all(s, true);
+	store_close(s);
+	before = dump(true);
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	assert_int_equal(db_execute(db, back), 0);
+	db_close(db);
+	assert_int_equal(number(has_index), 0);
+	assert_int_equal(query_open(store_url(), &q, &error), -ESTALE);
+	assert_non_null(strstr(error, "version 1"));
+	assert_non_null(strstr(error, "restart virtspool-recorder"));
+	free(error);
+	s = open_store(false);
+	assert_int_equal(number("SELECT number FROM meta WHERE name = 'schema'"), 2);
+	assert_int_equal(number(has_index), 1);
+	after = dump(true);
+	assert_same("rows", before, after);
+	free(after);
+	apply_all(s, true); /* repetitions change nothing */
+	after = dump(true);
+	assert_same("rows", before, after);
+	store_close(s);
+	assert_int_equal(query_open(store_url(), &q, &error), 0);
+	query_close(q);
+	free(before);
+	free(after);
+	free_messages();
+}
+
 struct racer {
 	struct store *store;
 	struct store_message message;
@@ -581,6 +640,7 @@ int main(void)
 		cmocka_unit_test(test_rejects),
 		cmocka_unit_test(test_rejects_are_bounded),
 		cmocka_unit_test(test_newer_schema),
+		cmocka_unit_test(test_older_schema),
 		cmocka_unit_test(test_no_directory),
 		cmocka_unit_test(test_the_same_event_at_once),
 	};
