@@ -24,7 +24,9 @@
 #include "spooler/base/log.h"
 #include "spooler/daemon/metrics.h"
 #include "spooler/daemon/queue.h"
+#include "spooler/daemon/presence.h"
 #include "spooler/daemon/relay.h"
+#include "spooler/daemon/running.h"
 #include "spooler/daemon/status.h"
 #include "spooler/mqtt/transport.h"
 #include "spooler/base/util.h"
@@ -44,6 +46,7 @@ struct daemon {
 	struct watch *watch;
 	struct relay *relay;
 	struct housekeeping *housekeeping;
+	struct running *running;
 	sd_event_source *status_timer;
 	bool status_pending;
 	bool connected; /* as last reported */
@@ -292,6 +295,13 @@ static void on_archived(uint64_t bytes, void *userdata)
 	housekeeping_archived(d->housekeeping, bytes);
 }
 
+static void on_read(const struct record *record, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	running_see(d->running, record);
+}
+
 /* The relay has done something. */
 static void on_relay_changed(void *userdata)
 {
@@ -394,10 +404,22 @@ static int add_signals(struct daemon *d)
 	return loop_add_signals(d->loop, signals, ELEMENTSOF(signals), d);
 }
 
+/* Without a boot id nothing is reported after a boot. */
+static int running_init(struct daemon *d, const char *spool_dir, const char *run_dir)
+{
+	char text[SD_ID128_STRING_MAX] = "";
+	sd_id128_t boot;
+
+	if (presence_boot_id(&boot) >= 0)
+		(void)sd_id128_to_string(boot, text);
+	return running_new(d->loop, spool_dir, run_dir, d->disk, text, &d->running);
+}
+
 static int daemon_init(struct daemon *d)
 {
 	static const struct relay_handlers handlers = {
 		.changed = on_relay_changed,
+		.read = on_read,
 		.archived = on_archived,
 	};
 	const char *spool_dir = spool_directory(), *run_dir = spool_run_directory();
@@ -423,6 +445,8 @@ static int daemon_init(struct daemon *d)
 	if (r >= 0)
 		r = housekeeping_new(d->loop, spool_dir, run_dir, d->disk, &d->housekeeping);
 	if (r >= 0)
+		r = running_init(d, spool_dir, run_dir);
+	if (r >= 0)
 		r = watch_new(d->loop, spool_dir, run_dir, d->disk, on_spool_changed, d, &d->watch);
 	if (r >= 0)
 		r = hook_watch_new(d->loop, hook_directory(), on_hooks_changed, d, &d->hook_watch);
@@ -440,6 +464,7 @@ static void daemon_release(struct daemon *d)
 	write_test_free(d->write_test);
 	relay_free(d->relay);
 	housekeeping_free(d->housekeeping);
+	running_free(d->running);
 	queue_free(d->queue);
 	disk_free(d->disk);
 	sd_event_source_disable_unref(d->status_timer);
@@ -458,6 +483,7 @@ int daemon_run(const char *config_path)
 	} else if (daemon_configure(&d) < 0) {
 		r = EX_CONFIG;
 	} else {
+		running_start(d.running);
 		write_status(&d); /* whoever learns that it is ready can ask for more at once */
 		(void)sd_notify(0, "READY=1");
 		log_about(LOG_INFO, &(struct log_about){.message = LOG_MESSAGE_STARTED},
@@ -468,6 +494,7 @@ int daemon_run(const char *config_path)
 			r = EX_SOFTWARE;
 		}
 		relay_save(d.relay, true);
+		running_save(d.running);
 		status_file_remove(spool_run_directory());
 		remove_metrics(&d);
 		log_about(LOG_INFO, &(struct log_about){.message = LOG_MESSAGE_STOPPED}, "stopped");

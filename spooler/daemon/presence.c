@@ -2,7 +2,6 @@
 /* presence - see presence.h. Values that cannot be read are left out of the report. */
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <systemd/sd-id128.h>
 
 #include "hook/spool.h"
 #include "hook/stamp.h"
@@ -11,7 +10,7 @@
 #include "spooler/spool/dropped.h"
 
 /* Under the unit /proc shows processes only: the boot id comes in the environment. */
-static int get_boot_id(sd_id128_t *ret_id)
+int presence_boot_id(sd_id128_t *ret_id)
 {
 	const char *text = getenv("VIRTSPOOL_BOOT_ID");
 
@@ -99,7 +98,7 @@ int presence_build(const struct config *c, const struct credentials *credentials
 		certificate = credentials_own_certificate(credentials);
 	s.certificate = signing ? signing_certificate(signing) : certificate;
 	run = open(spool_run_directory(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (get_boot_id(&boot) >= 0) {
+	if (presence_boot_id(&boot) >= 0) {
 		s.boot_id = sd_id128_to_string(boot, boot_id);
 		if (placeholder(&boot, run, epoch) >= 0)
 			s.epoch = epoch;

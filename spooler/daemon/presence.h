@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include <systemd/sd-id128.h>
+
 #include "spooler/config/config.h"
 #include "spooler/daemon/completeness.h"
 #include "spooler/daemon/signing.h"
@@ -37,6 +39,9 @@ enum presence {
 	PRESENCE_OFFLINE, /* an orderly end */
 	PRESENCE_WILL,	  /* offline, published by the broker after a lost connection */
 };
+
+/* The id of this boot. Negative errno. */
+int presence_boot_id(sd_id128_t *ret_id);
 
 /* Returns 1, or 0 if the configuration has no status topic (ret_event is empty then), or
    a negative errno. signing: signs the report, which carries its certificate; NULL: it is not

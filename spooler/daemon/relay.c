@@ -398,6 +398,8 @@ static enum feed feed_record(struct relay *r, const struct spool_id *e, struct r
 		return FEED_WAIT;
 	}
 	note_sequence(r, e, record);
+	if (e->source != PLACE_REPLAY && r->handlers.read)
+		r->handlers.read(record, r->userdata);
 	k = event_build(r->config, record, e->source == PLACE_REPLAY, &event, &reason);
 	if (k == -EBADMSG) {
 		delivery_fail(r->delivery, e, RELAY_FAILURE_RECORD, reason);

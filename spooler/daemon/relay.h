@@ -23,11 +23,14 @@
 #include "spooler/daemon/unheard.h"
 #include "spooler/mqtt/transport.h"
 
+struct record;
 struct relay;
 
 typedef void (*relay_stopped)(void *userdata);
 
 struct relay_handlers {
+	/* A record was read, for the first time or again; those that are replayed are not given. */
+	void (*read)(const struct record *record, void *userdata);
 	void (*changed)(void *userdata); /* something that relay_describe() says has changed */
 	void (*archived)(uint64_t bytes, void *userdata); /* one more file in sent/ or skipped/ */
 };

@@ -21,6 +21,7 @@
 #include "spooler/listener/states.h"
 #include "spooler/listener/uri.h"
 #include "spooler/listener/correlate.h"
+#include "spooler/spool/domain-document.h"
 
 #define SETTLE_MS 300	/* how long a difference must stay to count */
 #define ROUNDS_MAX 20	/* of looking at all domains, while events keep coming */
@@ -130,43 +131,6 @@ static struct bytes bytes_of(const char *s)
 	return (struct bytes){s, strlen(s)};
 }
 
-static void add_xml(struct text *t, const char *s)
-{
-	for (; *s; s++)
-		if (*s == '<')
-			text_add(t, "&lt;");
-		else if (*s == '>')
-			text_add(t, "&gt;");
-		else if (*s == '&')
-			text_add(t, "&amp;");
-		else
-			text_add_bytes(t, s, 1);
-}
-
-/* The part of the domain's document that an event knows: readers of records find name and uuid
-   where they always are. */
-static char *document_new(const char *driver, const char *name, const char *uuid, int id)
-{
-	size_t size = 5 * strlen(name) + strlen(driver) + 256;
-	struct text t = {.data = malloc(size), .size = size};
-
-	if (!t.data)
-		return NULL;
-	text_add(&t, "<domain type='");
-	text_add(&t, driver);
-	if (id >= 0) {
-		text_add(&t, "' id='");
-		text_add_number(&t, (uint64_t)id, 1);
-	}
-	text_add(&t, "'>\n  <name>");
-	add_xml(&t, name);
-	text_add(&t, "</name>\n  <uuid>");
-	text_add(&t, uuid);
-	text_add(&t, "</uuid>\n</domain>\n");
-	text_add_bytes(&t, "", 1);
-	return t.data;
-}
-
 static struct record record_of(const struct connection *c, const char *operation,
 			       const char *suboperation, const char *reason)
 {
@@ -184,7 +148,7 @@ static struct record record_of(const struct connection *c, const char *operation
 static void keep_of_domain(struct connection *c, struct record *r, const char *name,
 			   const char *uuid, int id)
 {
-	_cleanup_free_ char *document = document_new(c->driver, name, uuid, id);
+	_cleanup_free_ char *document = domain_document_new(bytes_of(c->driver), bytes_of(name), uuid, id);
 
 	r->object = bytes_of(name);
 	if (document)

@@ -120,6 +120,14 @@ static enum guest_call call_of_api(const char *operation, const char *reason, bo
 	return CALL_NONE;
 }
 
+/* virtspoold's own events. */
+static enum guest_call call_of_spooler(const char *operation, const char *reason)
+{
+	return strcmp(operation, "reconciled") == 0 && strcmp(reason, "host booted") == 0
+		       ? CALL_RELEASE
+		       : CALL_NONE;
+}
+
 static int read_guest(struct reader *r, const json_t *data, struct cloudevent *e)
 {
 	bool domain = strcmp(e->driver, "network") != 0 && strcmp(e->driver, "daemon") != 0;
@@ -131,6 +139,10 @@ static int read_guest(struct reader *r, const json_t *data, struct cloudevent *e
 	if (!uuid_parse(uuid, e->guest))
 		return refuse(r, "'%s' is not a UUID", domain ? "uuid" : "owner_uuid");
 	e->has_guest = true;
+	if (domain && e->flags & EVENT_SPOOLER) { /* its id is its place, before this boot's events */
+		e->call = call_of_spooler(e->operation, e->reason ? e->reason : "");
+		return 0;
+	}
 	if (!domain || e->flags & EVENT_UNORDERED)
 		return 0;
 	e->call = e->flags & EVENT_API ? call_of_api(e->operation, e->reason ? e->reason : "",
@@ -152,6 +164,8 @@ static int read_data(struct reader *r, const json_t *data, struct cloudevent *e)
 		return q;
 	if (origin && strcmp(origin, "api") == 0)
 		e->flags |= EVENT_API;
+	if (origin && strcmp(origin, "spooler") == 0)
+		e->flags |= EVENT_SPOOLER;
 	if (json_is_false(json_object_get(data, "authoritative")))
 		e->flags |= EVENT_SECONDARY;
 	if (json_is_true(json_object_get(data, "unordered")))
