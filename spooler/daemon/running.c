@@ -53,12 +53,13 @@ struct running {
 	void *root;	    /* tsearch() of struct guest */
 	size_t n;
 	bool full_logged;
-	struct spool_id seen; /* the highest id of all records that were seen */
+	struct spool_id seen; /* the highest id of all records that were seen, but for reports */
 
 	/* catching up */
 	bool caught_up;
-	char epoch[33];	   /* the hooks' now; "": no hook has run since the boot */
-	bool boot_passed;  /* what comes now is of this boot */
+	char epoch[33];	      /* the hooks' now; "": no hook has run since the boot */
+	struct spool_id last; /* the last id, of reports too */
+	bool boot_passed;     /* what comes now is of this boot */
 	struct id_list todo;
 	int places[N_PLACES];
 	struct record_buffer buffer;
@@ -116,8 +117,9 @@ static void put_in(struct running *g, const char *uuid, const struct spool_id *i
 
 	if (g->n >= GUESTS_MAX) {
 		if (!g->full_logged)
-			log_warning("more than %d guests run: the rest is not reported after a boot",
-				    GUESTS_MAX);
+			log_warning(
+				"more than %d guests run: the rest is not reported after a boot",
+				GUESTS_MAX);
 		g->full_logged = true;
 		return;
 	}
@@ -159,7 +161,7 @@ static bool is_report(const struct record *r)
 static enum effect effect_of(const struct record *r)
 {
 	static const char *const runs[] = {"started", "prepare", "start",     "restore",
-					   "migrate", "attach",  "reconnect", NULL},
+					   "migrate", "attach",	 "reconnect", NULL},
 				 *const ended[] = {"stopped", "release", NULL},
 				 *const states[] = {"shutoff", "absent", NULL};
 
@@ -285,7 +287,8 @@ static int write_file(const char *spool_dir, const char *text)
 	if (spool_fd < 0)
 		return -spool_fd;
 	(void)snprintf(temporary, sizeof(temporary), SPOOL_TMP "/.guests.%ld", (long)getpid());
-	fd = openat(spool_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+	fd = openat(spool_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		    0640);
 	if (fd < 0)
 		return errno;
 	errno = 0;
@@ -301,7 +304,8 @@ static int write_file(const char *spool_dir, const char *text)
 static void note_saved(struct running *g, int error)
 {
 	if (error && !g->save_error)
-		log_warning("cannot write '%s/" RUNNING_FILE "': %s; after a boot of the host, guests "
+		log_warning("cannot write '%s/" RUNNING_FILE
+			    "': %s; after a boot of the host, guests "
 			    "that it ended may not be reported",
 			    g->spool_dir, strerror(error));
 	g->save_error = error;
@@ -337,8 +341,7 @@ static int on_save(sd_event_source *s, uint64_t usec, void *userdata)
 		(void)close_range(0, ~0U, 0);
 		_exit(write_file(g->spool_dir, text));
 	}
-	if (g->pid < 0 ||
-	    sd_event_add_child(g->loop, &g->child, g->pid, WEXITED, on_saved, g) < 0)
+	if (g->pid < 0 || sd_event_add_child(g->loop, &g->child, g->pid, WEXITED, on_saved, g) < 0)
 		schedule_save(g);
 	return 0;
 }
@@ -382,8 +385,7 @@ static bool load_table(struct running *g, const char *text, size_t size)
 	bool good = json_unpack(o, "{s:s, s:s, s:o}", "boot", &boot, "seen", &seen, "guests",
 				&list) == 0 &&
 		    strlen(boot) < sizeof(g->file_boot) &&
-		    (!*seen || spool_id_parse(seen, &g->seen)) &&
-		    json_is_array(list);
+		    (!*seen || spool_id_parse(seen, &g->seen)) && json_is_array(list);
 	size_t i;
 
 	if (good) {
@@ -460,6 +462,7 @@ static int write_record(struct running *g, const struct record *r)
 	k = spool_fd < 0 ? spool_fd : spool_open(spool_fd, &spool);
 	if (k < 0)
 		return k;
+	spool_discard(&spool, r->stamp.id); /* ours, of a daemon that was killed */
 	k = spool_put(&spool, r->stamp.id, parts, 2);
 	spool_close(&spool);
 	return k;
@@ -514,14 +517,14 @@ static void list_place(struct running *g, enum place p)
 		return;
 	}
 	for (const struct dirent *e; (e = readdir(d));)
-		if (spool_id_parse(e->d_name, &id) && spool_id_compare(&id, &g->seen) > 0) {
+		if (spool_id_parse(e->d_name, &id) && spool_id_compare(&id, &g->last) > 0) {
 			id.source = (unsigned char)p;
 			(void)id_list_add(&g->todo, &id, CATCH_UP_MAX);
 		}
 	(void)closedir(d);
 }
 
-/* Lists the records above the highest one that was seen. */
+/* Lists the records above the last one. */
 static void list_records(struct running *g)
 {
 	_cleanup_close_ int spool_fd = place_open_top(g->spool_dir),
@@ -627,8 +630,7 @@ static int catch_up(struct running *g, uint64_t until_usec)
 			}
 			apply(g, id, &record);
 		}
-		if (spool_id_compare(id, &g->seen) > 0 && !is_report(&record))
-			g->seen = *id;
+		g->last = *id;
 		g->todo.position++;
 	}
 	return 1;
@@ -636,14 +638,14 @@ static int catch_up(struct running *g, uint64_t until_usec)
 
 static void take_turn(struct running *g, uint64_t usec)
 {
-	int r = disk_check(g->disk) == DISK_HANGS
-			? -ETIMEDOUT
-			: catch_up(g, now_usec(CLOCK_MONOTONIC) + usec);
+	int r = disk_check(g->disk) == DISK_HANGS ? -ETIMEDOUT
+						  : catch_up(g, now_usec(CLOCK_MONOTONIC) + usec);
 
 	if (r < 0 && r != g->error)
-		log_warning("cannot report in '%s' the guests that a boot of the host ended: %s; trying "
-			    "again",
-			    g->spool_dir, strerror(-r));
+		log_warning(
+			"cannot report in '%s' the guests that a boot of the host ended: %s; trying "
+			"again",
+			g->spool_dir, strerror(-r));
 	g->error = r;
 	if (g->caught_up)
 		return;
@@ -661,6 +663,7 @@ void running_start(struct running *g)
 {
 	if (disk_check(g->disk) != DISK_HANGS)
 		load(g);
+	g->last = g->seen;
 	take_turn(g, same_boot(g) ? TURN_USEC : START_USEC);
 }
 

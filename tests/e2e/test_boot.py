@@ -159,3 +159,56 @@ def test_the_recorder_shows_them_as_stopped(host):
     assert guests["vm1"]["reason"] == "host booted"
     assert [h["missing"] for h in recorder.rows("hosts")] == [0]
     assert recorder.rows("holes") == []
+
+
+def test_killed_while_it_reports(host):
+    """Each guest is reported once: the records that are in the spool already say that it has ended."""
+    guests = [f"vm{i:02}" for i in range(40)]
+    host.daemon.start()
+    for guest in guests:
+        host.hook("started", domain=guest)
+    host.subscribed.wait_for(40)
+    host.boot()
+    host.broker.stop()
+    kills = 0
+    while len(host.spool.names()) < 40:
+        before = len(host.spool.names())
+        host.daemon.start(ready=False)
+        wait_until(lambda: len(host.spool.names()) > before, 15, host.daemon.output)
+        host.daemon.kill()
+        kills += 1
+    host.daemon.start()
+    host.broker.start()
+    host.subscribed.wait_for(80)
+    host.hook("started", domain="last")
+    host.subscribed.wait_for(81)
+    assert kills > 0
+    assert names(host.subscribed.events) == guests, "each once"
+
+
+def test_a_spool_that_takes_nothing(host):
+    """The reports are written when it takes records again, and the daemon goes on meanwhile."""
+    host.daemon.start()
+    host.hook("started", domain="vm1")
+    host.subscribed.wait_for(1)
+    host.boot()
+    host.spool.path("tmp").rename(host.spool.spooldir / "away")
+    host.daemon.start()
+    wait_until(lambda: "cannot report in" in host.daemon.output(), 15, host.daemon.output)
+    (host.spool.spooldir / "away").rename(host.spool.path("tmp"))
+    assert names(host.subscribed.wait_for(2)) == ["vm1"]
+    assert host.daemon.output().count("cannot report in") == 1
+
+
+def test_a_boot_id_that_is_the_same(host):
+    """The run directory was emptied, and the host was not booted."""
+    host.daemon.start()
+    host.hook("started", domain="vm1")
+    host.subscribed.wait_for(1)
+    host.daemon.stop()
+    host.spool.boot()
+    host.daemon.start()
+    host.hook("started", domain="vm2")
+    host.subscribed.wait_for(2)
+    assert names(host.subscribed.events) == []
+    assert sorted(e["subject"] for e in host.subscribed.events) == ["vm1", "vm2"]
