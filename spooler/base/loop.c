@@ -6,15 +6,19 @@
 
 #include "spooler/base/loop.h"
 
+int loop_add_timer(sd_event *loop, sd_event_source **ret_source, uint64_t accuracy_usec,
+		   sd_event_time_handler_t handler, void *userdata)
+{
+	int r = sd_event_add_time(loop, ret_source, CLOCK_MONOTONIC, 0, accuracy_usec, handler,
+				  userdata);
+
+	return r < 0 ? r : sd_event_source_set_enabled(*ret_source, SD_EVENT_OFF);
+}
+
 int loop_add_turn(sd_event *loop, sd_event_source **ret_source, sd_event_time_handler_t handler,
 		  void *userdata)
 {
-	int r;
-
-	r = sd_event_add_time(loop, ret_source, CLOCK_MONOTONIC, 0, 1, handler, userdata);
-	if (r < 0)
-		return r;
-	return sd_event_source_set_enabled(*ret_source, SD_EVENT_OFF);
+	return loop_add_timer(loop, ret_source, 1, handler, userdata);
 }
 
 int loop_add_signals(sd_event *loop, const struct loop_signal *signals, size_t n, void *userdata)

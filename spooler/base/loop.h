@@ -3,7 +3,13 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
+
+/* Adds a timer of CLOCK_MONOTONIC, which is made off: set its time and enable it. accuracy_usec: how
+   late it may be; 0: sd-event's default, 250 ms. */
+int loop_add_timer(sd_event *loop, sd_event_source **ret_source, uint64_t accuracy_usec,
+		   sd_event_time_handler_t handler, void *userdata);
 
 /*
  * Adds one more turn of the loop, after all others that are due have had theirs. Enable it,

@@ -782,10 +782,7 @@ static int client_init(struct client *c)
 	r = loop_add_turn(c->loop, &c->kick, on_kick, c);
 	if (r < 0)
 		return r;
-	r = sd_event_add_time(c->loop, &c->timer, CLOCK_MONOTONIC, 0, 0, on_timer, c);
-	if (r < 0)
-		return r;
-	r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+	r = loop_add_timer(c->loop, &c->timer, 0, on_timer, c);
 	if (r < 0)
 		return r;
 	return transport_open(c->loop, c->options.broker, &c->options.config->tls,

@@ -227,10 +227,7 @@ static int dial_init(struct dial *d)
 {
 	int r;
 
-	r = sd_event_add_time(d->loop, &d->timer, CLOCK_MONOTONIC, 0, 0, on_timer, d);
-	if (r < 0)
-		return r;
-	r = sd_event_source_set_enabled(d->timer, SD_EVENT_OFF);
+	r = loop_add_timer(d->loop, &d->timer, 0, on_timer, d);
 	if (r < 0)
 		return r;
 	r = loop_add_turn(d->loop, &d->kick, on_kick, d);

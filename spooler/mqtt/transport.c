@@ -228,10 +228,7 @@ static int transport_init(struct transport *t, const struct broker *broker,
 		return -ENOMEM;
 	remove_last_dot(t->name);
 	(void)snprintf(t->peer, sizeof(t->peer), "%s (port %u)", t->host, broker->port);
-	r = sd_event_add_time(t->loop, &t->timer, CLOCK_MONOTONIC, 0, 0, on_timer, t);
-	if (r < 0)
-		return r;
-	r = sd_event_source_set_enabled(t->timer, SD_EVENT_OFF);
+	r = loop_add_timer(t->loop, &t->timer, 0, on_timer, t);
 	if (r < 0)
 		return r;
 	r = loop_add_turn(t->loop, &t->kick, on_kick, t);
