@@ -78,7 +78,8 @@ class Spool:
         }
 
     def waiting(self):
-        return [n for d in ("new", "emergency/new", "replay") for n in self.names(d)]
+        """Each once: one that moves while the directories are read is seen in both."""
+        return list(dict.fromkeys(n for d in ("new", "emergency/new", "replay") for n in self.names(d)))
 
     def wait_empty(self, deadline=15.0):
         """Everything was drained."""
