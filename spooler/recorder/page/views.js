@@ -150,10 +150,10 @@ function hosts({ main, query, remember }) {
     columns: [
       { title: t("host"), cls: "wide", cell: (r) => hostLink(r.host) },
       { title: t("state"), cell: (r) => badge(r.state) },
-      { title: t("last seen"), cell: (r) => moment(r.last_seen, ago) },
+      { title: t("last seen"), cls: "extra", cell: (r) => moment(r.last_seen, ago) },
       { title: t("lag"), cls: "end extra", help: t("lag.help"), cell: (r) => lag(r.lag) },
       { title: t("holes"), help: t("holes.help"), cell: (r) => holes(r.missing) },
-      { title: t("guests.running"), cls: "end narrow", cell: (r) => number(r.running) },
+      { title: t("guests.running"), cls: "end narrow extra", cell: (r) => number(r.running) },
     ],
   });
   return list({ main, title: t("hosts"), filter, table });
@@ -163,7 +163,7 @@ const guestColumns = (withHost) => [
   { title: t("name"), cls: "wide", cell: (r) => guestLink(r.uuid, r.name) },
   { title: t("state"), cell: (r) => [badge(r.state), r.also.length ? h("span", { class: "count-bad" }, " ×", number(r.also.length + 1)) : ""] },
   withHost && { title: t("host"), cell: (r) => hostLink(r.host) },
-  { title: t("since"), cell: (r) => moment(r.since) },
+  { title: t("since"), cls: "extra", cell: (r) => moment(r.since) },
   { title: t("reason"), cls: "extra", cell: (r) => (r.reason ? shown(word(r.reason)) : "") },
 ].filter(Boolean);
 
@@ -189,7 +189,7 @@ function eventRows(events, { withGuest, withHost, openEvent, at }) {
   return events.map((e) => h("tr", at !== null && ms(e.time) === at ? { class: "now" } : {},
     h("td", {}, moment(e.time)), withHost && h("td", {}, hostLink(e.host)),
     withGuest && h("td", {}, e.guest ? guestLink(e.guest, e.name, around(e.time)) : shown(e.name || "–")),
-    h("td", {}, h("button", { type: "button", class: "link", title: t("expand"), onclick: () => openEvent(e) }, shown(word(e.operation)))),
+    h("td", {}, h("button", { type: "button", class: "link", title: t("expand"), onclick: () => openEvent(e) }, shown(e.operation))),
     h("td", {}, e.reason ? shown(word(e.reason)) : "", e.replayed ? h("small", { class: "quiet" }, " " + t("replayed")) : "",
       e.signature === "unchecked" ? "" : h("small", { class: "signature " + plain(e.signature), title: t("signature.title." + e.signature) }, t("signature." + e.signature))),
     h("td", { class: "extra quiet" }, e.origin === "api" ? t("api") : e.origin === "hook" ? t("hook") : shown(e.origin))));
@@ -317,7 +317,7 @@ function detail({ main, query, remember, announce, title, path, begin, lanes, fa
       const answer = await get(path + "/timeline", period, signal);
       data = lanes(answer);
       timeline.setData({ ...data, truncated: answer.truncated });
-      betweenTitle.textContent = t("between", { from: when(ms(period.from)), to: when(ms(period.to)) });
+      betweenTitle.textContent = t("between", { from: full(ms(period.from)), to: full(ms(period.to)) });
       bar.update();
       showMoment(false);
       return answer.operations.length;
@@ -419,7 +419,7 @@ function host(frame) {
 function logView({ main, query, remember }) {
   const value = Object.fromEntries(["host", "guest", "operation", "from", "to"].map((k) => [k, query.get(k) || ""]));
   const local = (time) => (time ? new Date(Date.parse(time) - new Date(time).getTimezoneOffset() * 60000).toISOString().slice(0, 19) : "");
-  const input = (name, type, attributes = {}) => h("label", { class: "quiet" }, t(name) + " ", h("input", { type, name, value: type === "search" ? value[name] : local(value[name]), ...attributes }));
+  const input = (name, type, attributes = {}) => h("label", { class: "quiet" }, t(name), h("input", { type, name, value: type === "search" ? value[name] : local(value[name]), ...attributes }));
   const events = new EventList({ withGuest: true, main, query: () => value });
   const apply = () => {
     for (const i of form.querySelectorAll("input")) value[i.name] = i.type === "search" ? i.value.trim() : i.value ? iso(Date.parse(i.value)) : "";
