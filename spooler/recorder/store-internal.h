@@ -38,6 +38,7 @@ struct store {
 	size_t n_hosts;
 	int month; /* PostgreSQL: the last month whose partition is there, since 1970 */
 	unsigned char pruned_to[16]; /* by the last step of store_prune() */
+	unsigned char based_to[16]; /* operations before this id have been looked at by set_bases */
 	unsigned careful; /* batches in which rows are looked for before they are inserted */
 	store_changed_fn changed;
 	void *changed_userdata;

@@ -29,12 +29,14 @@ static int count_row(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* A guest's memory as it was at its last operation before the limit. */
+/* A guest's memory as it was at its last operation before the limit; $3: from where the last step has come
+   to. */
 static const struct db_statement set_bases = {
 	"UPDATE guests SET (base_id, base) = (SELECT o.id, o.before FROM operations o WHERE o.guest = guests.uuid AND "
-	"o.id < $1 ORDER BY o.id DESC, o.host DESC LIMIT 1) WHERE uuid IN (SELECT o.guest FROM operations o JOIN guests g "
-	"ON g.uuid = o.guest WHERE o.id < $1 AND (g.base_id IS NULL OR o.id > g.base_id) LIMIT $2) RETURNING 1",
-	"ui"};
+	"o.id < $1 ORDER BY o.id DESC, o.host DESC LIMIT 1) WHERE uuid IN (SELECT DISTINCT o.guest FROM operations o JOIN guests g "
+	"ON g.uuid = o.guest WHERE o.id >= $3 AND o.id < $1 AND (g.base_id IS NULL OR o.id > g.base_id) LIMIT $2) "
+	"RETURNING uuid, base_id",
+	"uiu"};
 /* The oldest events that may go; $3: from where the last step has come to. */
 static const struct db_statement delete_events = {
 	"DELETE FROM events WHERE (id, host) IN (SELECT e.id, e.host FROM events e LEFT JOIN guests g ON g.uuid = "
@@ -64,9 +66,9 @@ static const struct db_statement delete_guest_operations = {
 	"DELETE FROM operations WHERE guest = $1", "u"};
 static const struct db_statement delete_guest = {"DELETE FROM guests WHERE uuid = $1", "u"};
 static const struct db_statement delete_operations = {
-	"DELETE FROM operations WHERE (guest, id, host) IN (SELECT o.guest, o.id, o.host FROM operations o JOIN guests g "
-	"ON g.uuid = o.guest WHERE o.id < $1 AND o.id < g.base_id LIMIT $2) RETURNING 1",
-	"ui"};
+	"DELETE FROM operations WHERE (guest, id, host) IN (SELECT p.guest, p.id, p.host {sqlite:FROM operations p WHERE} "
+	"{from} {postgresql:JOIN operations p ON} p.guest = {1} AND p.id < {2})",
+	"uu"};
 static const struct db_statement delete_holes = {
 	"DELETE FROM holes WHERE (host, epoch, first) IN (SELECT host, epoch, first FROM holes WHERE filled < $1 LIMIT $2) "
 	"RETURNING 1",
@@ -178,6 +180,48 @@ static int prune_guests(struct store *s, const struct db_value *limits, struct p
 	return r;
 }
 
+/* Guests whose memory was moved forward. */
+struct bases {
+	struct base {
+		unsigned char guest[16], id[16];
+	} * list;
+	size_t n, most;
+};
+
+static int take_base(const struct db_value *v, void *userdata)
+{
+	struct bases *b = userdata;
+
+	if (b->n < b->most && v[1].type != DB_NULL) {
+		memcpy(b->list[b->n].guest, v[0].data, 16);
+		memcpy(b->list[b->n++].id, v[1].data, 16);
+	}
+	return 0;
+}
+
+/* Moves at most `limit` guests' memory forward, and removes what they did before. */
+static int move_bases(struct store *s, const unsigned char id[16], size_t limit, size_t *ret_moved)
+{
+	struct bases b = {.list = calloc(limit, sizeof(struct base)), .most = limit};
+	_cleanup_(free_memory) struct db_value *rows = calloc(2 * limit, sizeof(*rows));
+	struct db_value key[3] = {db_uuid(id), db_int((int64_t)limit), db_uuid(s->based_to)};
+	int r = b.list && rows ? 0 : -ENOMEM;
+
+	if (r >= 0)
+		r = db_run(s->db, &set_bases, key, 1, take_base, &b);
+	for (size_t i = 0; i < b.n && r >= 0; i++) {
+		rows[2 * i] = db_uuid(b.list[i].guest);
+		rows[2 * i + 1] = db_uuid(b.list[i].id);
+	}
+	if (r >= 0)
+		r = db_run(s->db, &delete_operations, rows, b.n, NULL, NULL);
+	if (r >= 0 && b.n < limit)
+		memcpy(s->based_to, id, 16);
+	*ret_moved = b.n;
+	free(b.list);
+	return r;
+}
+
 static int prune(struct store *s, int64_t before, size_t limit, size_t *removed)
 {
 	unsigned char id[16], from[16];
@@ -189,7 +233,7 @@ static int prune(struct store *s, int64_t before, size_t limit, size_t *removed)
 
 	id_of_time(before, id);
 	memcpy(from, s->pruned_to, 16);
-	r = db_run(s->db, &set_bases, by_id, 1, count_row, &others);
+	r = move_bases(s, id, limit, &others);
 	if (r < 0 || others == limit) { /* their events can go when all have one */
 		*removed = others;
 		return r;
@@ -201,8 +245,6 @@ static int prune(struct store *s, int64_t before, size_t limit, size_t *removed)
 		r = prune_guests(s, by_id, &p);
 	if (r >= 0)
 		r = raise_begins(s, &p);
-	if (r >= 0)
-		r = db_run(s->db, &delete_operations, by_id, 1, count_row, &others);
 	if (r >= 0)
 		r = db_run(s->db, &delete_holes, by_time, 1, count_row, &others);
 	if (r >= 0)
