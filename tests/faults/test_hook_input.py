@@ -41,12 +41,21 @@ def only(hook, check_sum=True):
     return record
 
 
+def large(hook, document, check_sum=False):
+    """The record of a call in which the machine was fast enough for the hook's own limits of time: two seconds to read."""
+    for _ in range(20):
+        if hook.raw(["vm1", "started", "begin", "-"], document=document) < 2:
+            return only(hook, check_sum)
+        for directory in ("new", "emergency/new"):
+            for name in hook.spool.names(directory):
+                (hook.spool.path(directory) / name).unlink()
+    raise AssertionError("20 calls took two seconds or more")
+
+
 def test_megabytes(hook):
     """100 MiB: the first eight are kept, and that is said."""
     document = b"<domain>" + b"x" * (100 << 20)
-    took = hook.raw(["vm1", "started", "begin", "-"], document=document)
-    record = only(hook, check_sum=False)
-    assert took < 5
+    record = large(hook, document)
     assert record.document == document[:DOCUMENT_MAX] and record.flags == {"document-truncated"}
 
 
@@ -54,8 +63,7 @@ def test_megabytes(hook):
 def test_sizes(hook, size):
     document = bytes(range(1, 60)) * (size // 59 + 1)
     document = document[:size]
-    hook.raw(["vm1", "started", "begin", "-"], document=document)
-    record = only(hook, check_sum=size < 100000)
+    record = large(hook, document, check_sum=size < 100000)
     assert record.document == document[:DOCUMENT_MAX]
     assert record.flags == ({"document-truncated"} if size > DOCUMENT_MAX else set())
 
