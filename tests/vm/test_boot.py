@@ -77,16 +77,58 @@ def test_an_idle_libvirtd(host):
     host.check()
 
 
+def start_web1(host):
+    host.run("virsh -q start web1")
+    wait_until(lambda: host.operations("web1")[-3:] == LIFE, 60, "the guest's start")
+
+
 def test_a_clean_reboot_reports_the_guests_that_it_ends(host):
     """Guests that do not answer the power button, with libvirt-guests that runs into its time-out."""
-    host.run("""echo SHUTDOWN_TIMEOUT=10 >>/etc/default/libvirt-guests
-        virsh -q start web1""")
-    wait_until(lambda: host.operations("web1")[-3:] == LIFE, 60, "the guest's start")
+    host.run("echo SHUTDOWN_TIMEOUT=10 >>/etc/default/libvirt-guests")
+    start_web1(host)
     lives = len(host.operations("web1"))
     host.reboot()
     host.settled()
     wait_until(lambda: host.operations("auto1")[-3:] == LIFE, 120, lambda: str(host.operations("auto1")))
     wait_until(lambda: host.operations("web1")[lives:] == DEATH, 60, lambda: str(host.operations("web1")))
+    host.check()
+
+
+def ended_by_boot(host, name):
+    """Ids of the events that report, after a boot of the host, that the guest ended with the boot before it."""
+    return {e["id"] for e in host.received() if e["data"].get("name") == name and e["data"].get("reason") == "host booted"}
+
+
+def test_a_reboot_that_gives_up_on_a_guest(host):
+    """Without our drop-in systemd kills the guest while libvirtd stops, too: no hook may be called for it."""
+    host.run("""mkdir -p /etc/systemd/system/libvirt-guests.service.d
+        ln -s /dev/null /etc/systemd/system/libvirt-guests.service.d/virtspool.conf
+        systemctl daemon-reload""")
+    start_web1(host)
+    lives = len(host.operations("web1"))
+    host.reboot()
+    host.settled()
+    wait_until(
+        lambda: "stopped" in host.operations("web1")[lives:] or len(ended_by_boot(host, "web1")) == 1,
+        60,
+        lambda: str(host.operations("web1")[lives:]),
+    )
+    host.run("rm -r /etc/systemd/system/libvirt-guests.service.d; systemctl daemon-reload")
+    host.check()
+
+
+def test_a_power_cut_while_a_guest_runs(host):
+    """The guest's end is reported after the boot, once, without the listener."""
+    start_web1(host)
+    before = ended_by_boot(host, "web1")
+    host.cut()
+    host.boot()
+    host.settled()
+    wait_until(lambda: ended_by_boot(host, "web1") > before, 60, lambda: str(host.operations("web1")))
+    host.run("systemctl restart virtspool")
+    host.hook("after-the-cut")
+    host.delivered("after-the-cut")
+    assert len(ended_by_boot(host, "web1") - before) == 1
     host.check()
 
 
