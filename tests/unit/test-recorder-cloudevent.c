@@ -141,6 +141,35 @@ static void test_status(void **state)
 	cloudevent_release(&e);
 }
 
+/* A guest that a boot ended: its id is its place, although it has no number in the sequence. */
+static void test_host_booted(void **state)
+{
+	static const struct {
+		const char *origin, *reason;
+		enum guest_call call;
+	} rows[] = {
+		{"spooler", "host booted", CALL_RELEASE},
+		{"spooler", "another", CALL_NONE},
+		{"api", "host booted", CALL_NONE},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+		char payload[1024], why[128] = "";
+		struct cloudevent e;
+
+		(void)snprintf(payload, sizeof(payload),
+			       HEAD "{\"origin\":\"%s\",\"driver\":\"qemu\",\"uuid\":\"" UUID
+				    "\",\"operation\":\"reconciled\",\"suboperation\":\"shutoff\","
+				    "\"reason\":\"%s\",\"unordered\":true}}",
+			       rows[i].origin, rows[i].reason);
+		assert_int_equal(cloudevent_parse(&topics, TOPIC, payload, strlen(payload), &e, why,
+						  sizeof(why)),
+				 0);
+		assert_int_equal(e.call, rows[i].call);
+		cloudevent_release(&e);
+	}
+}
+
 /* What the event API's events say; the hooks' count where both report a transition. */
 static void test_calls(void **state)
 {
@@ -183,9 +212,8 @@ static void test_calls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),
-		cmocka_unit_test(test_event),
-		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_table),  cmocka_unit_test(test_event),
+		cmocka_unit_test(test_status), cmocka_unit_test(test_host_booted),
 		cmocka_unit_test(test_calls),
 	};
 
