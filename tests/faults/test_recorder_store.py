@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The store fails in every way that it can: the recorder stays connected, acknowledges nothing, says why, and goes on."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -80,13 +81,9 @@ def test_full_and_back(bed):
     try:
         rig, recorder = start(bed, store=f"sqlite://{path}/recorder.db")
         filler = path / "filler"
-        with open(filler, "wb") as f:
-            try:
-                while True:
-                    f.write(b"x" * 65536)
-                    f.flush()
-            except OSError:
-                pass
+        with open(filler, "wb", buffering=0) as f, contextlib.suppress(OSError):
+            while True:
+                f.write(b"x" * 4096)
         publish(rig, range(5, 600))
         recorder.process.wait_output("the store does not take events", 30)
         assert "full" in recorder.output()
