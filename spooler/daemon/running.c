@@ -21,6 +21,7 @@
 #include "hook/text.h"
 #include "spooler/base/hex.h"
 #include "spooler/base/log.h"
+#include "spooler/base/loop.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
 #include "spooler/spool/document-uuid.h"
@@ -56,7 +57,7 @@ struct running {
 	struct spool_id seen; /* the highest id of all records that were seen, but for reports */
 
 	/* catching up */
-	bool caught_up;
+	bool loaded, caught_up;
 	char epoch[33];	      /* the hooks' now; "": no hook has run since the boot */
 	struct spool_id last; /* the last id, of reports too */
 	bool boot_passed;     /* what comes now is of this boot */
@@ -406,8 +407,11 @@ static void load(struct running *g)
 			     : safe_read(spool_fd, RUNNING_FILE, FILE_SIZE_MAX, &text, &size);
 	const char *why = r < 0 ? safe_read_error(r) : "it is damaged";
 
-	if (r == -ENOENT || (r == 0 && load_table(g, text, size)))
+	g->loaded = true;
+	if (r == -ENOENT || (r == 0 && load_table(g, text, size))) {
+		g->last = g->seen;
 		return;
+	}
 	log_warning("cannot use '%s/" RUNNING_FILE "': %s; guests that a boot of the host ended "
 		    "before now are not reported",
 		    g->spool_dir, why);
@@ -638,9 +642,13 @@ static int catch_up(struct running *g, uint64_t until_usec)
 
 static void take_turn(struct running *g, uint64_t usec)
 {
-	int r = disk_check(g->disk) == DISK_HANGS ? -ETIMEDOUT
-						  : catch_up(g, now_usec(CLOCK_MONOTONIC) + usec);
+	int r = -ETIMEDOUT;
 
+	if (disk_check(g->disk) != DISK_HANGS) {
+		if (!g->loaded)
+			load(g);
+		r = catch_up(g, now_usec(CLOCK_MONOTONIC) + (same_boot(g) ? TURN_USEC : usec));
+	}
 	if (r < 0 && r != g->error)
 		log_warning(
 			"cannot report in '%s' the guests that a boot of the host ended: %s; trying "
@@ -661,20 +669,10 @@ static int on_turn(sd_event_source *s, uint64_t usec, void *userdata)
 
 void running_start(struct running *g)
 {
-	if (disk_check(g->disk) != DISK_HANGS)
-		load(g);
-	g->last = g->seen;
-	take_turn(g, same_boot(g) ? TURN_USEC : START_USEC);
+	take_turn(g, START_USEC);
 }
 
 /* --- making and ending it */
-
-static int add_timer(struct running *g, sd_event_time_handler_t handler, sd_event_source **ret)
-{
-	int r = sd_event_add_time_relative(g->loop, ret, CLOCK_MONOTONIC, 0, 0, handler, g);
-
-	return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
-}
 
 int running_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
 		const char *boot, struct running **ret_running)
@@ -691,9 +689,9 @@ int running_new(sd_event *loop, const char *spool_dir, const char *run_dir, stru
 	g->spool_dir = strdup(spool_dir);
 	g->run_dir = strdup(run_dir);
 	(void)snprintf(g->boot, sizeof(g->boot), "%s", boot);
-	r = g->spool_dir && g->run_dir ? add_timer(g, on_turn, &g->turn) : -ENOMEM;
+	r = g->spool_dir && g->run_dir ? loop_add_timer(g->loop, &g->turn, 0, on_turn, g) : -ENOMEM;
 	if (r >= 0)
-		r = add_timer(g, on_save, &g->save);
+		r = loop_add_timer(g->loop, &g->save, 0, on_save, g);
 	if (r < 0) {
 		running_free(g);
 		return r;

@@ -44,7 +44,9 @@ def only(hook, check_sum=True):
 def large(hook, document, check_sum=False):
     """The record of a call in which the machine was fast enough for the hook's own limits of time: two seconds to read."""
     for _ in range(20):
-        if hook.raw(["vm1", "started", "begin", "-"], document=document) < 2:
+        took = hook.raw(["vm1", "started", "begin", "-"], document=document)
+        assert took < 5
+        if took < 2:
             return only(hook, check_sum)
         for directory in ("new", "emergency/new"):
             for name in hook.spool.names(directory):
