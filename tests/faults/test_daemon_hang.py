@@ -65,6 +65,28 @@ def test_what_waits_on_the_disk_follows(bed, mounts, ledger):
     bed.spool.wait_empty()
 
 
+def test_guests_that_a_boot_ended(bed, mounts):
+    """The table of the guests that ran is on the disk that hangs; it is read when that answers, and not replaced before."""
+    on_disk_of_its_own(bed, mounts)
+    bed.broker.start()
+    subscriber = bed.subscriber()
+    bed.daemon.environment["VIRTSPOOL_BOOT_ID"] = "1" * 32
+    bed.daemon.start()
+    bed.hook.start("vm1")
+    subscriber.wait_for(3)
+    bed.daemon.stop()
+    bed.spool.boot()
+    bed.daemon.environment["VIRTSPOOL_BOOT_ID"] = "2" * 32
+    with mounts.frozen(bed.spool.spooldir, limit=60):
+        bed.hook.start("vm2")
+        bed.daemon.start()
+        subscriber.wait_for(6)
+        bed.daemon.wait_quiet()
+    subscriber.wait_for(7)
+    report = subscriber.events[-1]
+    assert (report["subject"], report["data"]["operation"], report["data"]["reason"]) == ("vm1", "reconciled", "host booted")
+
+
 def test_dead_server(bed, mounts, ledger):
     """A network file system whose server is gone before the daemon starts: each look at it would hang."""
     bed.hook("prepare")
