@@ -24,7 +24,9 @@
 
 #define STACK_SIZE (64 * 1024)
 #define PAGE 4096
-#define ENDED SIGUSR1 /* blocked, as all signals are: what the child's end sends */
+/* What the child's end sends. It is blocked, as all signals are; if it is not, it is ignored. */
+#define ENDED SIGURG
+#define LOOK_NS 50000000 /* a look without a signal, should that be ignored */
 
 struct call {
 	int (*function)(void *argument);
@@ -88,14 +90,14 @@ static bool wait_for_end(pid_t pid, long long deadline)
 	(void)sigaddset(&ended, ENDED);
 	for (;;) {
 		long long left = deadline - now_ns();
-		long wait[2] = {(long)(left / 1000000000),
-				(long)(left % 1000000000)}; /* the call takes no time64 */
+		/* As the kernel takes it, which knows no 64-bit time here. */
+		long wait[2] = {0, (long)(left < LOOK_NS ? left : LOOK_NS)};
 
 		if (left <= 0)
 			return false;
 		/* Not sigtimedwait(), which goes on after EINTR, without end and deadline. */
 		(void)syscall(SYS_rt_sigtimedwait, &ended, NULL, wait, _NSIG / 8);
-		/* Others may send the signal, too: it only says that it is worth looking. */
+		/* The signal only says that it is worth looking: others may send it, too. */
 		if (waitpid(pid, NULL, WNOHANG | __WALL) != 0)
 			return true;
 	}

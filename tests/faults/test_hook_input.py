@@ -337,7 +337,7 @@ def test_inherited_signals(hook, disposition):
     The end of the hook's child is a signal: it arrives where its parent ignores that, and one that waited already is not
     taken for the child's end.
     """
-    stray = signal.SIGUSR1
+    stray = signal.SIGURG
 
     def inherit():
         signal.pthread_sigmask(signal.SIG_BLOCK, [stray])
