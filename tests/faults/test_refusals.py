@@ -61,7 +61,11 @@ def test_want_of_rights_deletes_nothing_spins_nowhere_and_heals(bed, domains, qu
     assert bed.daemon.output().count("refuses event") <= domains, "one line for each domain"
 
     bed.broker.acl = rights(GRANTED, *[f"{FORBIDDEN}{i}" for i in range(domains)])
-    bed.broker.reload()
+    if queue:
+        bed.broker.reload()
+    else:  # mosquitto 2.0.11 may crash some events after a reload, and lose what it has acknowledged
+        bed.broker.stop()
+        bed.broker.start()
     granted = time.monotonic()
     wait_until(lambda: not ledger.missing(subscriber), 15, lambda: f"{len(ledger.missing(subscriber))} are missing")
     print(f"{attempts} attempts in {seconds:g} s, the others took {usual:.2f} s, healed in "
