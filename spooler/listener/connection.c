@@ -148,7 +148,8 @@ static struct record record_of(const struct connection *c, const char *operation
 static void keep_of_domain(struct connection *c, struct record *r, const char *name,
 			   const char *uuid, int id)
 {
-	_cleanup_free_ char *document = domain_document_new(bytes_of(c->driver), bytes_of(name), uuid, id);
+	_cleanup_free_ char *document =
+		domain_document_new(bytes_of(c->driver), bytes_of(name), uuid, id);
 
 	r->object = bytes_of(name);
 	if (document)

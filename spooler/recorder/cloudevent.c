@@ -139,7 +139,8 @@ static int read_guest(struct reader *r, const json_t *data, struct cloudevent *e
 	if (!uuid_parse(uuid, e->guest))
 		return refuse(r, "'%s' is not a UUID", domain ? "uuid" : "owner_uuid");
 	e->has_guest = true;
-	if (domain && e->flags & EVENT_SPOOLER) { /* its id is its place, before this boot's events */
+	if (domain &&
+	    e->flags & EVENT_SPOOLER) { /* its id is its place, before this boot's events */
 		e->call = call_of_spooler(e->operation, e->reason ? e->reason : "");
 		return 0;
 	}

@@ -137,7 +137,8 @@ static int raise_begins(struct store *s, struct pruned *p)
 {
 	int r = 0;
 
-	qsort(p->list, p->n, sizeof(p->list[0]), compare_pruned);
+	if (p->n > 0)
+		qsort(p->list, p->n, sizeof(p->list[0]), compare_pruned);
 	for (size_t i = 0; i < p->n && r >= 0; i++) {
 		const struct pruned_number *x = &p->list[i];
 		struct db_value row[3] = {db_int(x->host), db_uuid(x->epoch),
