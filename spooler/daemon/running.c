@@ -58,6 +58,7 @@ struct running {
 
 	/* catching up */
 	bool loaded, caught_up;
+	bool shown; /* what waits is of this boot: running_see() shows it, and nothing else reads it */
 	char epoch[33];	      /* the hooks' now; "": no hook has run since the boot */
 	struct spool_id last; /* the last id, of reports too */
 	bool boot_passed;     /* what comes now is of this boot */
@@ -215,7 +216,7 @@ void running_see(struct running *g, const struct record *r)
 {
 	struct spool_id id;
 
-	if (g->caught_up && spool_id_parse(r->stamp.id, &id))
+	if ((g->caught_up || g->shown) && spool_id_parse(r->stamp.id, &id))
 		apply(g, &id, r);
 }
 
@@ -398,6 +399,11 @@ static bool load_table(struct running *g, const char *text, size_t size)
 	return good;
 }
 
+static bool same_boot(const struct running *g)
+{
+	return *g->boot && strcmp(g->boot, g->file_boot) == 0;
+}
+
 static void load(struct running *g)
 {
 	_cleanup_close_ int spool_fd = place_open_top(g->spool_dir);
@@ -410,6 +416,7 @@ static void load(struct running *g)
 	g->loaded = true;
 	if (r == -ENOENT || (r == 0 && load_table(g, text, size))) {
 		g->last = g->seen;
+		g->shown = same_boot(g);
 		return;
 	}
 	log_warning("cannot use '%s/" RUNNING_FILE "': %s; guests that a boot of the host ended "
@@ -543,6 +550,8 @@ static void list_records(struct running *g)
 	for (enum place p = 0; p < N_PLACES; p++) {
 		if (place_table[p].kind == PLACE_KIND_SCRATCH || p == PLACE_REPLAY)
 			continue;
+		if (g->shown && place_table[p].kind == PLACE_KIND_WAITING)
+			continue;
 		g->places[p] = place_open(spool_fd, run_fd, p);
 		list_place(g, p);
 	}
@@ -564,11 +573,6 @@ static int read_record(struct running *g, const struct spool_id *id, struct reco
 		if (g->places[p] >= 0)
 			r = record_file_read(g->places[p], name, &g->buffer, &size, &reason);
 	return r < 0 ? r : record_parse(g->buffer.data, size, ret, &reason);
-}
-
-static bool same_boot(const struct running *g)
-{
-	return *g->boot && strcmp(g->boot, g->file_boot) == 0;
 }
 
 /* Negative errno: the spool does not take a report. 1: there are more; 0: done. */
