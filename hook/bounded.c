@@ -82,9 +82,10 @@ static void stay_on_this_processor(void)
 }
 
 /* Reaps the child: process 1 is not guaranteed to. False at the deadline. */
-static bool wait_for_end(pid_t pid, long long deadline)
+static bool wait_for_end(const struct call *c, pid_t pid, long long deadline)
 {
 	sigset_t ended;
+	pid_t reaped;
 
 	(void)sigemptyset(&ended);
 	(void)sigaddset(&ended, ENDED);
@@ -98,7 +99,8 @@ static bool wait_for_end(pid_t pid, long long deadline)
 		/* Not sigtimedwait(), which goes on after EINTR, without end and deadline. */
 		(void)syscall(SYS_rt_sigtimedwait, &ended, NULL, wait, _NSIG / 8);
 		/* The signal only says that it is worth looking: others may send it, too. */
-		if (waitpid(pid, NULL, WNOHANG | __WALL) != 0)
+		reaped = waitpid(pid, NULL, WNOHANG | __WALL);
+		if (reaped == pid || (reaped < 0 && atomic_load(&c->done)))
 			return true;
 	}
 }
@@ -120,7 +122,7 @@ int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_
 	pid = clone(child, (void *)stack_end, CLONE_VM | CLONE_FS | CLONE_SIGHAND | ENDED, c);
 	if (pid < 0)
 		return -errno;
-	if (!wait_for_end(pid, deadline))
+	if (!wait_for_end(c, pid, deadline))
 		return -ETIMEDOUT;
 	return atomic_load(&c->done) ? c->result : -ECHILD;
 }
