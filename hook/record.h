@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "hook/stamp.h"
 
@@ -36,6 +37,16 @@ struct bytes {
 	const char *data;
 	size_t size;
 };
+
+static inline struct bytes bytes_of(const char *text)
+{
+	return (struct bytes){text, strlen(text)};
+}
+
+static inline bool bytes_are(struct bytes b, const char *text)
+{
+	return b.size == strlen(text) && memcmp(b.data, text, b.size) == 0;
+}
 
 enum record_flags {
 	/* the document was longer than kept, or stdin did not end in time */

@@ -4,8 +4,8 @@
  *
  *	{"boot": BOOT-ID, "seen": ID, "guests": [{"uuid": UUID, "id": ID, "driver": D, "name": N}]}
  *
- * "seen" is "" before the first record; "id" is that of the guest's last record; driver and name are percent-escaped, as they may be any
- * bytes.
+ * "seen" is "" before the first record; "id" is that of the guest's last record; driver and name
+ * are percent-escaped, as they may be any bytes.
  */
 #include "spooler/daemon/running.h"
 
@@ -19,7 +19,6 @@
 #include "hook/place.h"
 #include "hook/spool.h"
 #include "hook/text.h"
-#include "spooler/base/hex.h"
 #include "spooler/base/log.h"
 #include "spooler/base/loop.h"
 #include "spooler/base/safe-read.h"
@@ -58,7 +57,6 @@ struct running {
 
 	/* catching up */
 	bool loaded, caught_up;
-	bool shown; /* what waits is of this boot: running_see() shows it, and nothing else reads it */
 	char epoch[33];	      /* the hooks' now; "": no hook has run since the boot */
 	struct spool_id last; /* the last id, of reports too */
 	bool boot_passed;     /* what comes now is of this boot */
@@ -138,25 +136,33 @@ static void put_in(struct running *g, const char *uuid, const struct spool_id *i
 		free(guest);
 }
 
+/* --- the boot */
+
+static bool same_boot(const struct running *g)
+{
+	return *g->boot && strcmp(g->boot, g->file_boot) == 0;
+}
+
+/* What waits is of this boot: the relay shows it to running_see(), and nothing else reads it. */
+static bool is_restart(const struct running *g)
+{
+	return same_boot(g) && !g->boot_passed;
+}
+
 /* --- what a record says */
 
 enum effect { EFFECT_NONE, EFFECT_RUNS, EFFECT_ENDED };
 
-static bool is(struct bytes b, const char *word)
-{
-	return b.size == strlen(word) && memcmp(b.data, word, b.size) == 0;
-}
-
 static bool is_one_of(struct bytes b, const char *const *words)
 {
-	while (*words && !is(b, *words))
+	while (*words && !bytes_are(b, *words))
 		words++;
 	return *words;
 }
 
 static bool is_report(const struct record *r)
 {
-	return is(r->origin, "spooler");
+	return bytes_are(r->origin, "spooler");
 }
 
 /* A guest that is being started has resources and perhaps a process, which a boot ends as well. */
@@ -167,19 +173,19 @@ static enum effect effect_of(const struct record *r)
 				 *const ended[] = {"stopped", "release", NULL},
 				 *const states[] = {"shutoff", "absent", NULL};
 
-	if (is(r->driver, "network") || is(r->driver, "daemon"))
+	if (bytes_are(r->driver, "network") || bytes_are(r->driver, "daemon"))
 		return EFFECT_NONE;
 	if (!r->origin.size)
 		return is_one_of(r->operation, runs)	? EFFECT_RUNS
 		       : is_one_of(r->operation, ended) ? EFFECT_ENDED
 							: EFFECT_NONE;
-	if (is(r->operation, "reconciled"))
+	if (bytes_are(r->operation, "reconciled"))
 		return is_one_of(r->suboperation, states) ? EFFECT_ENDED : EFFECT_RUNS;
 	if (!(r->flags & RECORD_NO_HOOK)) /* the hook's record counts */
 		return EFFECT_NONE;
-	return is(r->operation, "lifecycle-started")   ? EFFECT_RUNS
-	       : is(r->operation, "lifecycle-stopped") ? EFFECT_ENDED
-						       : EFFECT_NONE;
+	return bytes_are(r->operation, "lifecycle-started")   ? EFFECT_RUNS
+	       : bytes_are(r->operation, "lifecycle-stopped") ? EFFECT_ENDED
+							      : EFFECT_NONE;
 }
 
 static void schedule_save(struct running *g)
@@ -216,7 +222,7 @@ void running_see(struct running *g, const struct record *r)
 {
 	struct spool_id id;
 
-	if ((g->caught_up || g->shown) && spool_id_parse(r->stamp.id, &id))
+	if ((g->caught_up || is_restart(g)) && spool_id_parse(r->stamp.id, &id))
 		apply(g, &id, r);
 }
 
@@ -233,20 +239,6 @@ static json_t *escaped(struct bytes b)
 	s = json_stringn(t.data, t.length);
 	free(t.data);
 	return s;
-}
-
-/* Takes the escapes out, in place. */
-static struct bytes unescape(char *s)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; s[i]; i++) {
-		int byte = s[i] == '%' && s[i + 1] && s[i + 2] ? hex_byte(&s[i + 1]) : -1;
-
-		s[n++] = byte < 0 ? s[i] : (char)byte;
-		i += byte < 0 ? 0 : 2;
-	}
-	return (struct bytes){s, n};
 }
 
 static void add_guest(const void *node, VISIT visit, void *userdata)
@@ -365,7 +357,9 @@ static bool load_guest(struct running *g, json_t *o)
 {
 	const char *uuid, *id, *driver, *name;
 	struct spool_id parsed;
+	struct bytes driver_bytes, name_bytes;
 	char *d, *n;
+	bool good = true;
 
 	if (json_unpack(o, "{s:s, s:s, s:s, s:s}", "uuid", &uuid, "id", &id, "driver", &driver,
 			"name", &name) < 0 ||
@@ -373,11 +367,15 @@ static bool load_guest(struct running *g, json_t *o)
 		return false;
 	d = strdup(driver);
 	n = strdup(name);
-	if (d && n)
-		put_in(g, uuid, &parsed, unescape(d), unescape(n));
+	if (d && n) {
+		good = record_unescape(d, strlen(d), &driver_bytes) &&
+		       record_unescape(n, strlen(n), &name_bytes);
+		if (good)
+			put_in(g, uuid, &parsed, driver_bytes, name_bytes);
+	}
 	free(d);
 	free(n);
-	return true;
+	return good;
 }
 
 static bool load_table(struct running *g, const char *text, size_t size)
@@ -399,11 +397,6 @@ static bool load_table(struct running *g, const char *text, size_t size)
 	return good;
 }
 
-static bool same_boot(const struct running *g)
-{
-	return *g->boot && strcmp(g->boot, g->file_boot) == 0;
-}
-
 static void load(struct running *g)
 {
 	_cleanup_close_ int spool_fd = place_open_top(g->spool_dir);
@@ -416,7 +409,6 @@ static void load(struct running *g)
 	g->loaded = true;
 	if (r == -ENOENT || (r == 0 && load_table(g, text, size))) {
 		g->last = g->seen;
-		g->shown = same_boot(g);
 		return;
 	}
 	log_warning("cannot use '%s/" RUNNING_FILE "': %s; guests that a boot of the host ended "
@@ -477,11 +469,6 @@ static int write_record(struct running *g, const struct record *r)
 	k = spool_put(&spool, r->stamp.id, parts, 2);
 	spool_close(&spool);
 	return k;
-}
-
-static struct bytes bytes_of(const char *s)
-{
-	return (struct bytes){s, strlen(s)};
 }
 
 static int report(struct running *g, const struct guest *guest)
@@ -550,7 +537,7 @@ static void list_records(struct running *g)
 	for (enum place p = 0; p < N_PLACES; p++) {
 		if (place_table[p].kind == PLACE_KIND_SCRATCH || p == PLACE_REPLAY)
 			continue;
-		if (g->shown && place_table[p].kind == PLACE_KIND_WAITING)
+		if (is_restart(g) && place_table[p].kind == PLACE_KIND_WAITING)
 			continue;
 		g->places[p] = place_open(spool_fd, run_fd, p);
 		list_place(g, p);

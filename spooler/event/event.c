@@ -35,20 +35,10 @@ struct builder {
 
 /* --- strings and times */
 
-static struct bytes bytes_of(const char *s)
-{
-	return (struct bytes){s, strlen(s)};
-}
-
-static bool bytes_equal(struct bytes b, const char *s)
-{
-	return b.size == strlen(s) && memcmp(b.data, s, b.size) == 0;
-}
-
 /* libvirt writes "-" for an absent value. */
 static bool said(struct bytes b)
 {
-	return b.size && !bytes_equal(b, "-");
+	return b.size && !bytes_are(b, "-");
 }
 
 /* The stamp's time. A forged one beyond the calendar becomes the last that RFC 3339 can write. */
@@ -204,7 +194,7 @@ static char *source_new(const char *host)
 /* Has the record a domain or network? The daemon hook is called with "-". */
 static bool has_subject(const struct record *r)
 {
-	return r->object.size && !(bytes_equal(r->driver, "daemon") && !said(r->object));
+	return r->object.size && !(bytes_are(r->driver, "daemon") && !said(r->object));
 }
 
 static void put_attributes(struct builder *b, const struct config *c, const char *id,
@@ -253,9 +243,9 @@ static struct bytes transition_of(const struct record *r)
 {
 	if (r->origin.size)
 		return r->transition;
-	if (bytes_equal(r->driver, "network") || bytes_equal(r->driver, "daemon"))
+	if (bytes_are(r->driver, "network") || bytes_are(r->driver, "daemon"))
 		return (struct bytes){};
-	if (bytes_equal(r->operation, "started") || bytes_equal(r->operation, "stopped"))
+	if (bytes_are(r->operation, "started") || bytes_are(r->operation, "stopped"))
 		return bytes_of(r->stamp.id);
 	return (struct bytes){};
 }

@@ -126,11 +126,6 @@ static void failed(struct connection *c, const char *what, const char *why)
 
 /* --- records */
 
-static struct bytes bytes_of(const char *s)
-{
-	return (struct bytes){s, strlen(s)};
-}
-
 static struct record record_of(const struct connection *c, const char *operation,
 			       const char *suboperation, const char *reason)
 {

@@ -39,20 +39,15 @@ static void skip_tag(struct scan *c)
 			return;
 }
 
-static bool is_named(struct bytes name, const char *text)
-{
-	return name.size == strlen(text) && memcmp(name.data, text, name.size) == 0;
-}
-
 static bool is_uuid_element(const struct scan *c)
 {
 	const struct bytes *p = c->path;
 
 	if (c->depth == 2)
-		return is_named(p[1], "uuid") &&
-		       (is_named(p[0], "domain") || is_named(p[0], "network"));
-	return c->depth == 3 && is_named(p[2], "uuid") && is_named(p[1], "network") &&
-	       is_named(p[0], "hookData");
+		return bytes_are(p[1], "uuid") &&
+		       (bytes_are(p[0], "domain") || bytes_are(p[0], "network"));
+	return c->depth == 3 && bytes_are(p[2], "uuid") && bytes_are(p[1], "network") &&
+	       bytes_are(p[0], "hookData");
 }
 
 static bool read_uuid(const struct scan *c, char ret_uuid[static UUID_TEXT])

@@ -10,8 +10,7 @@
 
 #define CHECKSUM_LINE (sizeof(RECORD_CHECKSUM_KEY) - 1 + 8 + 1)
 
-/* Takes the escapes out of the value where it stands. */
-static bool unescape(char *data, size_t size, struct bytes *ret_value)
+bool record_unescape(char *data, size_t size, struct bytes *ret_value)
 {
 	size_t n = 0;
 
@@ -211,27 +210,27 @@ static bool parse_value(enum key key, char *value, size_t size, struct record *r
 	case KEY_RECORDED:
 		return parse_time(value, size, &r->recorded_ns);
 	case KEY_DRIVER:
-		return unescape(value, size, &r->driver);
+		return record_unescape(value, size, &r->driver);
 	case KEY_ARGUMENTS:
 		return parse_unsigned(value, size, &r->argc);
 	case KEY_OBJECT:
-		return unescape(value, size, &r->object);
+		return record_unescape(value, size, &r->object);
 	case KEY_OPERATION:
-		return unescape(value, size, &r->operation);
+		return record_unescape(value, size, &r->operation);
 	case KEY_SUBOPERATION:
-		return unescape(value, size, &r->suboperation);
+		return record_unescape(value, size, &r->suboperation);
 	case KEY_EXTRA:
-		return unescape(value, size, &r->extra);
+		return record_unescape(value, size, &r->extra);
 	case KEY_ARGUMENT:
 		return r->n_arguments < RECORD_ARGUMENTS_MAX &&
-		       unescape(value, size, &r->arguments[r->n_arguments++]);
+		       record_unescape(value, size, &r->arguments[r->n_arguments++]);
 	case KEY_ORIGIN:
-		return unescape(value, size, &r->origin);
+		return record_unescape(value, size, &r->origin);
 	case KEY_TRANSITION:
-		return unescape(value, size, &r->transition);
+		return record_unescape(value, size, &r->transition);
 	case KEY_DETAIL:
 		return r->n_details < RECORD_DETAILS_MAX &&
-		       unescape(value, size, &r->details[r->n_details++]);
+		       record_unescape(value, size, &r->details[r->n_details++]);
 	case KEY_FLAGS:
 		r->flags = parse_flags(value, size);
 		return true;

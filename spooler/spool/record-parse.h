@@ -12,3 +12,7 @@
  * Returns 0, or -EBADMSG with *ret_reason set to a constant sentence that says what is wrong.
  */
 int record_parse(char *data, size_t size, struct record *ret_record, const char **ret_reason);
+
+/* Takes the escapes of text_add_escaped() out, in place: *ret_value points into data. False if one
+   is not whole. */
+bool record_unescape(char *data, size_t size, struct bytes *ret_value);

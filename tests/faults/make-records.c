@@ -20,11 +20,6 @@
 
 static const char epoch[] = "ba0c10900000000000000000000c0ffe";
 
-static struct bytes bytes_of(const char *s)
-{
-	return (struct bytes){s, strlen(s)};
-}
-
 static void set_id(struct stamp *s)
 {
 	uint64_t ms = s->ticks / STAMP_TICKS_PER_MS, fraction = s->ticks % STAMP_TICKS_PER_MS;
