@@ -36,6 +36,7 @@ export class Timeline {
     this.lanes = [];
     this.links = [];
     this.stops = [];
+    this.filled = false;
     this.build(label);
   }
 
@@ -74,6 +75,7 @@ export class Timeline {
       lane.bars.sort((a, b) => a.from - b.from);
       lane.marks?.sort((a, b) => a.from - b.from);
     }
+    this.filled = true; // nothing is drawn before
     this.lanes = lanes;
     this.links = links;
     this.stops = [...new Set(stops)].sort((a, b) => a - b);
@@ -114,7 +116,7 @@ export class Timeline {
   // --- drawing
 
   redraw() {
-    if (this.frame) return;
+    if (this.frame || !this.filled) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
       this.draw();
@@ -373,14 +375,15 @@ export function controls(timeline) {
     e.preventDefault();
     const a = Date.parse(from.value), b = Date.parse(to.value);
     if (a < b) timeline.setWindow(a, b);
-  } }, h("label", {}, t("from") + " ", from), h("label", {}, t("to") + " ", to), h("button", { type: "submit" }, t("apply")));
+  } });
+  // The first call puts the fields in: making them takes a browser longer than drawing a time line.
   const update = () => {
+    if (!form.hasChildNodes()) form.append(h("label", {}, t("from") + " ", from), h("label", {}, t("to") + " ", to), h("button", { type: "submit" }, t("apply")));
     if (!form.contains(document.activeElement)) {
       from.value = local(timeline.from);
       to.value = local(timeline.to);
     }
   };
-  update();
   const bar = h("div", { class: "toolbar", role: "toolbar", "aria-label": t("period") },
     h("span", { class: "group" }, preset("hour", HOUR), preset("hours6", 6 * HOUR), preset("day", DAY), preset("week", 7 * DAY), preset("month", 30 * DAY)),
     h("span", { class: "group" }, button("earlier", "‹", () => timeline.pan(-0.5)), button("zoom.out", "−", () => timeline.zoom(2)),

@@ -27,6 +27,9 @@ const holes = (n) => (n ? h("span", { class: "count-bad" }, t("holes.open", { n:
 const card = (title, ...content) => h("section", { class: "card", "aria-label": title }, h("header", {}, h("h2", {}, title)), content);
 const around = (time, span = 1800000) => `?from=${iso(ms(time) - span)}&to=${iso(ms(time) + span)}&at=${iso(ms(time))}`;
 
+// The browser has drawn what is there. Where it does not say when it is idle, the next frame will do.
+const drawn = () => new Promise((done) => (window.requestIdleCallback ?? requestAnimationFrame)(done, { timeout: 100 }));
+
 function debounce(f, pause) {
   let timer = 0;
   return (...args) => {
@@ -270,11 +273,36 @@ function detail({ main, query, remember, announce, title, path, begin, lanes, fa
   } });
   const span = Number(query.get("span")) * 1000;
   if (w.following && span > 0) timeline.setWindow(Date.now() - span, Date.now() + span * 0.02, true, true);
-  const bar = controls(timeline), log = new EventList({ ...events, main, query: () => ({ ...events.query, from: iso(timeline.from), to: iso(timeline.to) }) });
-  main.append(heading, h("section", { class: "card", "aria-label": t("state") }, info),
+  const log = new EventList({ ...events, main, query: () => ({ ...events.query, from: iso(timeline.from), to: iso(timeline.to) }) });
+
+  let first = !w.chosen && !span;
+  if (first && begin) firstWindow(begin);
+  const load = loader(main, async (signal) => {
+    try {
+      const [a] = await Promise.all([facts(heading, info, signal), draw(signal)]);
+      if (first && a.begin && firstWindow(a.begin)) await draw(signal);
+      first = false;
+    } catch (e) {
+      if (!(e instanceof NotFound)) throw e;
+      clearTimeout(patience);
+      main.replaceChildren(h("p", { class: "card empty" }, t(path.startsWith("hosts") ? "not.host" : "not.guest")));
+    }
+  });
+  let patience = setTimeout(place, 150);
+  load.run(); // what stands around the answer is built while it is on its way
+
+  const bar = controls(timeline);
+  const parts = [heading, h("section", { class: "card", "aria-label": t("state") }, info),
     h("section", { class: "card", "aria-label": t("timeline") }, h("header", {}, h("h2", {}, t("timeline"))), bar.bar, timeline.root, point, legend(["running", "paused", "incoming", "stopped", "crashed", "unknown"]),
       h("p", { class: "help keys" }, t("timeline.help")), h("p", { class: "help touch" }, t("timeline.touch"))),
-    h("section", { class: "card events", "aria-label": t("between.pick") }, h("header", {}, betweenTitle, counts), log.root));
+    h("section", { class: "card events", "aria-label": t("between.pick") }, h("header", {}, betweenTitle, counts), log.root)];
+
+  // An answer that comes soon is shown in one frame with all around it: a frame without it costs as much.
+  function place() {
+    if (patience) main.prepend(...parts);
+    clearTimeout(patience);
+    patience = 0;
+  }
 
   function showMoment(say) {
     const at = timeline.moment;
@@ -309,35 +337,20 @@ function detail({ main, query, remember, announce, title, path, begin, lanes, fa
     }
   }
 
-  // What happened in the window: the time line is shown before the events below it, which come in their own time.
+  // What happened in the window: first the time line, then the events below it.
   async function draw(signal) {
     const period = { from: iso(timeline.from), to: iso(timeline.to) };
-    log.options.at = timeline.moment;
-    const show = async () => {
-      const answer = await get(path + "/timeline", period, signal);
-      data = lanes(answer);
-      timeline.setData({ ...data, truncated: answer.truncated });
-      betweenTitle.textContent = t("between", { from: full(ms(period.from)), to: full(ms(period.to)) });
-      bar.update();
-      showMoment(false);
-      return answer.operations.length;
-    };
-    const [operations, events] = await Promise.all([show(), log.load(false, signal)]);
-    counts.textContent = t("between.counts", { operations: number(operations), events });
+    const answer = await get(path + "/timeline", period, signal);
+    data = lanes(answer);
+    timeline.setData({ ...data, truncated: answer.truncated });
+    place();
+    betweenTitle.textContent = t("between", { from: full(ms(period.from)), to: full(ms(period.to)) });
+    showMoment(false);
+    await drawn();
+    bar.update();
+    const events = await log.load(false, signal);
+    counts.textContent = t("between.counts", { operations: number(answer.operations.length), events });
   }
-
-  let first = !w.chosen && !span;
-  if (first && begin) firstWindow(begin);
-  const load = loader(main, async (signal) => {
-    try {
-      const [a] = await Promise.all([facts(heading, info, signal), draw(signal)]);
-      if (first && a.begin && firstWindow(a.begin)) await draw(signal);
-      first = false;
-    } catch (e) {
-      if (!(e instanceof NotFound)) throw e;
-      main.replaceChildren(h("p", { class: "card empty" }, t(path.startsWith("hosts") ? "not.host" : "not.guest")));
-    }
-  });
 
   // Without a chosen period: the last day, or back to the last event if that was earlier.
   function firstWindow(begin) {
@@ -347,7 +360,6 @@ function detail({ main, query, remember, announce, title, path, begin, lanes, fa
     return true;
   }
 
-  load.run();
   const clock = setInterval(() => {
     if (!timeline.following) return;
     const s = timeline.to - timeline.from, now = Date.now();
@@ -364,6 +376,7 @@ function detail({ main, query, remember, announce, title, path, begin, lanes, fa
     },
     destroy: () => {
       clearInterval(clock);
+      clearTimeout(patience);
       timeline.destroy();
       load.destroy();
     },
