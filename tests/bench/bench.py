@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -749,28 +750,40 @@ def record_lines(path, count, name="host"):
             f.write(f"{name}{host} {json.dumps(event, separators=(',', ':'))}\n")
 
 
-def queue_for(b, client_id, path, count):
-    """The events wait in the session of this client."""
+def make_session(b, client_id, topic):
+    d = b.certs_directory
+    run(["mosquitto_sub", "-V", "mqttv5", "-c", "-x", "7200", "-i", client_id, "-q", "1", "-t", topic, "-E", "-h", "localhost", "-p",
+         str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem", "--key", f"{d}/consumer.key"])
+
+
+def queue_for(b, client_ids, path):
+    """The events, published once, wait in the session of each of these clients."""
     import paho.mqtt.client as mqtt
 
+    for client_id in client_ids:
+        make_session(b, client_id, EVENTS)
     d = b.certs_directory
-    run(["mosquitto_sub", "-V", "mqttv5", "-c", "-x", "3600", "-i", client_id, "-q", "1", "-t", "virtspool/v1/+/+/+/+", "-E", "-h",
-         "localhost", "-p", str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem", "--key",
-         f"{d}/consumer.key"])
-    done = []
-    client = mqtt.Client(client_id=f"publisher{b.n}", protocol=mqtt.MQTTv5)
+    unacknowledged = threading.BoundedSemaphore(WINDOW)
+    client = mqtt.Client(client_id="publisher", protocol=mqtt.MQTTv5)
     client.tls_set(f"{d}/ca.pem", f"{d}/host.pem", f"{d}/host.key", tls_version=ssl.PROTOCOL_TLS_CLIENT)
-    client.on_publish = lambda *_: done.append(1)
-    client.max_inflight_messages_set(1000)
+    client.on_publish = lambda *_: unacknowledged.release()
+    client.max_inflight_messages_set(WINDOW)
     client.connect("localhost", b.broker.port)
     client.loop_start()
+
+    def acquire():
+        if not unacknowledged.acquire(timeout=60):
+            raise RuntimeError("the broker acknowledges nothing")
+
     with open(path) as f:
         for line in f:
             host, payload = line.rstrip("\n").split(" ", 1)
+            acquire()
             client.publish(f"virtspool/v1/{host}/qemu/u/x", payload, 1)
-    wait_until(lambda: len(done) >= count, 300, "all is queued")
-    client.loop_stop()
+    for _ in range(WINDOW):
+        acquire()
     client.disconnect()
+    client.loop_stop()
 
 
 def recorder_yaml(b, client_id, store, more=""):
@@ -784,24 +797,23 @@ def recorder_yaml(b, client_id, store, more=""):
     return path
 
 
+EVENTS = "virtspool/v1/+/+/+/+"
 RAW, RAW_POSTGRESQL = "raw payload", "raw payload, PostgreSQL"
 PROBES = ("nothing", RAW, RAW_POSTGRESQL)
 
 
-def consume(b, kind, path, count, server):
-    """(events/s, CPU s, peak KiB) from start to the last commit."""
-    b.n += 1
-    client_id, out = f"bench{b.n}", b.directory / f"out{b.n}"
-    queue_for(b, client_id, path, count)
+def consume(b, kind, client_id, count, server):
+    """(events/s, CPU s, peak KiB) from start to the last commit of the events that wait in this client's session."""
+    out = b.directory / client_id
     if kind in PROBES:
         config = recorder_yaml(b, client_id, None)
         hold = ["--no-hold", "--batch", "1000"] if kind == "nothing" else ["--batch", "1000"]
         store = {"nothing": lambda: "/dev/null", RAW: lambda: f"sqlite://{out}", RAW_POSTGRESQL: lambda: server.url(client_id)}[kind]()
-        command = [BUILD / "tests/net/consumer-probe", *hold, config, store, "virtspool/v1/+/+/+/+"]
+        command = [BUILD / "tests/net/consumer-probe", *hold, config, store, EVENTS]
     elif kind == "task-log recipe":
         d = b.certs_directory
         command = [ROOT / "tests/bench/task-log", "--port", b.broker.port, "--ca", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem",
-                   "--key", f"{d}/consumer.key", "--client-id", client_id, "--topic", "virtspool/v1/+/+/+/+", "localhost", out]
+                   "--key", f"{d}/consumer.key", "--client-id", client_id, "--topic", EVENTS, "localhost", out]
         rows = lambda: sqlite_rows(out)  # noqa: E731
     else:
         store = f"sqlite://{out}" if kind == "SQLite" else server.url(client_id)
@@ -848,9 +860,11 @@ def section_record(report, arguments):
         server = PostgreSQL({"fsync": "on"}).start()
         path = b.directory / "events"
         record_lines(path, count)
-        for _ in range(rounds):
-            for kind in kinds:
-                figures[kind].append(consume(b, kind, path, count, server))
+        for turn in range(rounds):
+            sessions = {kind: f"bench{turn}-{n}" for n, kind in enumerate(kinds)}
+            queue_for(b, sessions.values(), path)
+            for kind, client_id in sessions.items():
+                figures[kind].append(consume(b, kind, client_id, count, server))
         server.close()
     base = [x[0] for x in figures["nothing"]]
     rows = [[kind, f"{median([x[0] for x in f]):,.0f}", f"{ratio([x[0] for x in f], base):.2f}",
@@ -881,10 +895,7 @@ def signing(b, kind):
 def drain_signed(b, kind, count, document, sessions=()):
     """As drain_ours(). The events, and the report with the certificate, wait in these sessions as well."""
     for client_id in sessions:
-        d = b.certs_directory
-        run(["mosquitto_sub", "-V", "mqttv5", "-c", "-x", "3600", "-i", client_id, "-q", "1", "-t", "virtspool/v1/#", "-E", "-h",
-             "localhost", "-p", str(b.broker.port), "--cafile", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem", "--key",
-             f"{d}/consumer.key"])
+        make_session(b, client_id, "virtspool/v1/#")
     spool = b.spool()
     b.backlog(spool, count, document)
     daemon = Daemon(b.directory / f"daemon{b.n}", spool, b.broker, b.certs)
@@ -929,7 +940,6 @@ def section_sign(report, arguments):
     drains = {name: [] for name in kinds}
     records = {store: {name: [] for name in modes} for store in ("SQLite", "PostgreSQL")}
     with bed("/var/tmp") as b:
-        b.broker.options += ["max_queued_messages 0"]
         b.broker.start()
         server = PostgreSQL({"fsync": "on"}).start()
         document = b.document(600)
@@ -988,10 +998,7 @@ QUERIES = (["guests", "--limit", "100"], ["guests"], ["hosts"], ["holes"], ["tim
 class Drained:
     """A recorder drains a queue into a store that has events already: events/s of all, of the first and of the last fifth, peak MiB."""
 
-    def __init__(self, b, path, count, store, rows, more=""):
-        b.n += 1
-        client_id = f"drained{b.n}"
-        queue_for(b, client_id, path, count)
+    def __init__(self, b, client_id, count, store, rows, more=""):
         samples, log = [(time.monotonic(), 0)], b.directory / f"{client_id}.log"
         process = Process([BUILD / "virtspool-recorder", "run", "-c", recorder_yaml(b, client_id, store, more)], log)
 
@@ -1023,10 +1030,10 @@ def rows_of_sqlite(path):
         return db.execute(NEW_EVENTS).fetchone()[0]
 
 
-def drains(report, b, kind, store, rows, path, count):
+def drains(report, b, kind, store, rows, count):
     """On copies of the large store: without retention, and while all of what was there is being removed."""
-    plain = Drained(b, path, count, store("plain"), lambda: rows("plain"), "retention: 3650d\n")
-    pruned = Drained(b, path, count, store("pruned"), lambda: rows("pruned"), "retention: 1d\n")
+    plain = Drained(b, f"{kind}-plain", count, store("plain"), lambda: rows("plain"), "retention: 3650d\n")
+    pruned = Drained(b, f"{kind}-pruned", count, store("pruned"), lambda: rows("pruned"), "retention: 1d\n")
     report.figure(f"{kind}: a queue of {count:,}, the last fifth / the first", plain.last / plain.first, ">=", 0.8)
     report.figure(f"{kind}: with retention / without", pruned.all / plain.all, ">=", 0.9)
     report.figure(f"{kind}: peak MiB", max(plain.peak, pruned.peak), "<=", 64)
@@ -1041,10 +1048,10 @@ def section_recorded(report, arguments):
     report.say()
     server = PostgreSQL({"fsync": "on"}).start()
     with bed("/var/tmp") as b:
-        b.broker.options += ["max_queued_messages 0"]
         b.broker.start()
         path = b.directory / "events"
         record_lines(path, queue, "new")
+        queue_for(b, [f"{kind}-{what}" for kind in ("SQLite", "PostgreSQL") for what in ("plain", "pruned")], path)
 
         def sqlite_copy(name):
             shutil.copy(b.directory / "large", b.directory / name)
@@ -1068,7 +1075,7 @@ def section_recorded(report, arguments):
             config = recorder_yaml(b, kind, url("large"))
             for words in QUERIES:
                 report.figure(f"{kind}: {' '.join(words)}, ms", timed_command(config, *words), "<=", 50)
-            drains(report, b, kind, copy, rows, path, queue)
+            drains(report, b, kind, copy, rows, queue)
         server.close()
     report.say()
 
