@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* atomic-file - see atomic-file.h. Nothing is synced: what is written so lies in /run, or is
-   written again soon, and what is moved and comes back after a power cut is moved again. */
+/* atomic-file - see atomic-file.h. What is not synced lies in /run, or is written again soon; what
+   is moved and comes back after a power cut is moved again. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "spooler/base/atomic-file.h"
 #include "spooler/base/util.h"
 
-int atomic_file_write(const char *dir, const char *name, const char *text, size_t size,
-		      unsigned mode)
+static int write_beside(const char *dir, const char *name, const char *text, size_t size,
+			unsigned mode, bool sync)
 {
 	_cleanup_close_ int dir_fd = -1, fd = -1;
 	char temporary[NAME_MAX + 1];
@@ -23,13 +23,26 @@ int atomic_file_write(const char *dir, const char *name, const char *text, size_
 	fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
-	if (write(fd, text, size) != (ssize_t)size)
-		r = errno ? -errno : -EIO;
+	errno = ENOSPC; /* if not all is written */
+	if (write(fd, text, size) != (ssize_t)size || (sync && fsync(fd) < 0))
+		r = -errno;
 	if (r == 0 && renameat(dir_fd, temporary, dir_fd, name) < 0)
 		r = -errno;
 	if (r < 0)
 		(void)unlinkat(dir_fd, temporary, 0);
 	return r;
+}
+
+int atomic_file_write(const char *dir, const char *name, const char *text, size_t size,
+		      unsigned mode)
+{
+	return write_beside(dir, name, text, size, mode, false);
+}
+
+int atomic_file_write_synced(const char *dir, const char *name, const char *text, size_t size,
+			     unsigned mode)
+{
+	return write_beside(dir, name, text, size, mode, true);
 }
 
 int atomic_file_move(int from_fd, const char *name, int to_fd)

@@ -1,30 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * running - see running.h. The file is JSON:
- *
- *	{"boot": BOOT-ID, "seen": ID, "guests": [{"uuid": UUID, "id": ID, "driver": D, "name": N}]}
- *
- * "seen" is "" before the first record; "id" is that of the guest's last record; driver and name
- * are percent-escaped, as they may be any bytes.
- */
+/* running - see running.h. */
 #include "spooler/daemon/running.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <jansson.h>
-#include <search.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include "hook/place.h"
 #include "hook/spool.h"
-#include "hook/text.h"
+#include "spooler/base/atomic-file.h"
 #include "spooler/base/log.h"
 #include "spooler/base/loop.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
-#include "spooler/spool/document-uuid.h"
-#include "spooler/spool/domain-document.h"
+#include "spooler/daemon/boot-report.h"
+#include "spooler/daemon/running-table.h"
 #include "spooler/spool/record-parse.h"
 #include "spooler/spool/recordfile.h"
 #include "spooler/spool/spoolid.h"
@@ -34,26 +25,14 @@
 #define START_USEC (2 * USEC_PER_SEC) /* for catching up before the daemon is ready */
 #define TURN_USEC UINT64_C(20000)     /* for catching up, before others get their turn */
 #define FILE_SIZE_MAX (64 * 1024 * 1024)
-#define GUESTS_MAX 20000
 #define CATCH_UP_MAX 100000 /* ids that are listed at a time */
-
-struct guest {
-	char uuid[37]; /* first: the key */
-	struct spool_id id;
-	struct bytes driver, name; /* in data */
-	char data[];
-};
 
 struct running {
 	sd_event *loop;
 	char *spool_dir, *run_dir;
 	struct disk *disk;
 	char boot[33];
-	char file_boot[33]; /* whose guests the table has; "": not known */
-	void *root;	    /* tsearch() of struct guest */
-	size_t n;
-	bool full_logged;
-	struct spool_id seen; /* the highest id of all records that were seen, but for reports */
+	struct running_table table; /* of the guests of table.boot, until the boot is passed */
 
 	/* catching up */
 	bool loaded, caught_up;
@@ -72,120 +51,17 @@ struct running {
 	sd_event_source *turn, *save, *child;
 };
 
-/* --- the table */
-
-static int compare_guests(const void *a, const void *b)
-{
-	return strcmp(((const struct guest *)a)->uuid, ((const struct guest *)b)->uuid);
-}
-
-static struct guest *find(const struct running *g, const char *uuid)
-{
-	struct guest key;
-	void *node;
-
-	(void)snprintf(key.uuid, sizeof(key.uuid), "%s", uuid);
-	node = g->n ? tfind(&key, (void *const *)&g->root, compare_guests) : NULL;
-	return node ? *(struct guest **)node : NULL;
-}
-
-static void take_out(struct running *g, struct guest *guest)
-{
-	(void)tdelete(guest, &g->root, compare_guests);
-	free(guest);
-	g->n--;
-}
-
-static void clear(struct running *g)
-{
-	tdestroy(g->root, free);
-	g->root = NULL;
-	g->n = 0;
-}
-
-static struct bytes copy_bytes(char *to, struct bytes from)
-{
-	if (from.size)
-		memcpy(to, from.data, from.size);
-	return (struct bytes){to, from.size};
-}
-
-static void put_in(struct running *g, const char *uuid, const struct spool_id *id,
-		   struct bytes driver, struct bytes name)
-{
-	struct guest *guest;
-
-	if (g->n >= GUESTS_MAX) {
-		if (!g->full_logged)
-			log_warning(
-				"more than %d guests run: the rest is not reported after a boot",
-				GUESTS_MAX);
-		g->full_logged = true;
-		return;
-	}
-	guest = malloc(sizeof(*guest) + driver.size + name.size);
-	if (!guest)
-		return;
-	(void)snprintf(guest->uuid, sizeof(guest->uuid), "%s", uuid);
-	guest->id = *id;
-	guest->driver = copy_bytes(guest->data, driver);
-	guest->name = copy_bytes(guest->data + driver.size, name);
-	if (tsearch(guest, &g->root, compare_guests))
-		g->n++;
-	else
-		free(guest);
-}
-
 /* --- the boot */
 
 static bool same_boot(const struct running *g)
 {
-	return *g->boot && strcmp(g->boot, g->file_boot) == 0;
+	return *g->boot && strcmp(g->boot, g->table.boot) == 0;
 }
 
 /* What waits is of this boot: the relay shows it to running_see(), and nothing else reads it. */
 static bool is_restart(const struct running *g)
 {
 	return same_boot(g) && !g->boot_passed;
-}
-
-/* --- what a record says */
-
-enum effect { EFFECT_NONE, EFFECT_RUNS, EFFECT_ENDED };
-
-static bool is_one_of(struct bytes b, const char *const *words)
-{
-	while (*words && !bytes_are(b, *words))
-		words++;
-	return *words;
-}
-
-static bool is_report(const struct record *r)
-{
-	return bytes_are(r->origin, "spooler");
-}
-
-/* A guest that is being started has resources and perhaps a process, which a boot ends as well. */
-static enum effect effect_of(const struct record *r)
-{
-	static const char *const runs[] = {"started", "prepare", "start",     "restore",
-					   "migrate", "attach",	 "reconnect", NULL},
-				 *const ended[] = {"stopped", "release", NULL},
-				 *const states[] = {"shutoff", "absent", NULL};
-
-	if (bytes_are(r->driver, "network") || bytes_are(r->driver, "daemon"))
-		return EFFECT_NONE;
-	if (!r->origin.size)
-		return is_one_of(r->operation, runs)	? EFFECT_RUNS
-		       : is_one_of(r->operation, ended) ? EFFECT_ENDED
-							: EFFECT_NONE;
-	if (bytes_are(r->operation, "reconciled"))
-		return is_one_of(r->suboperation, states) ? EFFECT_ENDED : EFFECT_RUNS;
-	if (!(r->flags & RECORD_NO_HOOK)) /* the hook's record counts */
-		return EFFECT_NONE;
-	return bytes_are(r->operation, "lifecycle-started")   ? EFFECT_RUNS
-	       : bytes_are(r->operation, "lifecycle-stopped") ? EFFECT_ENDED
-							      : EFFECT_NONE;
 }
 
 static void schedule_save(struct running *g)
@@ -199,23 +75,8 @@ static void schedule_save(struct running *g)
 
 static void apply(struct running *g, const struct spool_id *id, const struct record *r)
 {
-	enum effect effect = effect_of(r);
-	struct guest *guest;
-	char uuid[37];
-
-	if (!is_report(r) && spool_id_compare(id, &g->seen) > 0)
-		g->seen = *id;
+	running_table_apply(&g->table, id, r);
 	schedule_save(g);
-	if (effect == EFFECT_NONE)
-		return;
-	document_uuid(r->document, uuid);
-	guest = find(g, uuid);
-	if (!*uuid || (guest && spool_id_compare(id, &guest->id) <= 0))
-		return;
-	if (guest)
-		take_out(g, guest);
-	if (effect == EFFECT_RUNS)
-		put_in(g, uuid, id, r->driver, r->object);
 }
 
 void running_see(struct running *g, const struct record *r)
@@ -228,71 +89,9 @@ void running_see(struct running *g, const struct record *r)
 
 /* --- the file */
 
-static json_t *escaped(struct bytes b)
-{
-	struct text t = {.data = malloc(3 * b.size + 1), .size = 3 * b.size};
-	json_t *s;
-
-	if (!t.data)
-		return NULL;
-	text_add_escaped(&t, b.data, b.size);
-	s = json_stringn(t.data, t.length);
-	free(t.data);
-	return s;
-}
-
-static void add_guest(const void *node, VISIT visit, void *userdata)
-{
-	const struct guest *guest = *(struct guest *const *)node;
-	char id[37];
-
-	if (visit != postorder && visit != leaf)
-		return;
-	spool_id_name(&guest->id, id);
-	(void)json_array_append_new(userdata, json_pack("{s:s, s:s, s:o, s:o}", "uuid", guest->uuid,
-							"id", id, "driver", escaped(guest->driver),
-							"name", escaped(guest->name)));
-}
-
-/* Text to be freed; NULL without memory. */
-static char *table_text(const struct running *g)
-{
-	static const struct spool_id none;
-	json_t *list = json_array(), *o;
-	char seen[37] = "", *text;
-
-	if (spool_id_compare(&g->seen, &none) > 0)
-		spool_id_name(&g->seen, seen);
-	twalk_r(g->root, add_guest, list);
-	o = json_pack("{s:s, s:s, s:o}", "boot", g->file_boot, "seen", seen, "guests", list);
-	text = o && json_array_size(list) == g->n ? json_dumps(o, JSON_INDENT(1)) : NULL;
-	json_decref(o);
-	return text;
-}
-
-/* 0 or a positive errno. */
 static int write_file(const char *spool_dir, const char *text)
 {
-	char temporary[64];
-	_cleanup_close_ int spool_fd = place_open_top(spool_dir), fd = -1;
-	size_t size = strlen(text);
-	int r = 0;
-
-	if (spool_fd < 0)
-		return -spool_fd;
-	(void)snprintf(temporary, sizeof(temporary), SPOOL_TMP "/.guests.%ld", (long)getpid());
-	fd = openat(spool_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		    0640);
-	if (fd < 0)
-		return errno;
-	errno = 0;
-	if (write(fd, text, size) != (ssize_t)size)
-		r = errno ? errno : ENOSPC;
-	else if (fsync(fd) < 0 || renameat(spool_fd, temporary, spool_fd, RUNNING_FILE) < 0)
-		r = errno;
-	if (r)
-		(void)unlinkat(spool_fd, temporary, 0);
-	return r;
+	return atomic_file_write_synced(spool_dir, RUNNING_FILE, text, strlen(text), 0640);
 }
 
 static void note_saved(struct running *g, int error)
@@ -329,11 +128,11 @@ static int on_save(sd_event_source *s, uint64_t usec, void *userdata)
 		schedule_save(g);
 		return 0;
 	}
-	text = table_text(g);
+	text = running_table_text(&g->table);
 	g->pid = text ? fork() : -1;
 	if (g->pid == 0) {
 		(void)close_range(0, ~0U, 0);
-		_exit(write_file(g->spool_dir, text));
+		_exit(-write_file(g->spool_dir, text));
 	}
 	if (g->pid < 0 || sd_event_add_child(g->loop, &g->child, g->pid, WEXITED, on_saved, g) < 0)
 		schedule_save(g);
@@ -346,55 +145,11 @@ void running_save(struct running *g)
 
 	if (!g->save_pending || !g->caught_up || disk_check(g->disk) == DISK_HANGS)
 		return;
-	text = table_text(g);
+	text = running_table_text(&g->table);
 	g->save_pending = false;
 	(void)sd_event_source_set_enabled(g->save, SD_EVENT_OFF);
 	if (text)
-		note_saved(g, write_file(g->spool_dir, text));
-}
-
-static bool load_guest(struct running *g, json_t *o)
-{
-	const char *uuid, *id, *driver, *name;
-	struct spool_id parsed;
-	struct bytes driver_bytes, name_bytes;
-	char *d, *n;
-	bool good = true;
-
-	if (json_unpack(o, "{s:s, s:s, s:s, s:s}", "uuid", &uuid, "id", &id, "driver", &driver,
-			"name", &name) < 0 ||
-	    strlen(uuid) != 36 || !spool_id_parse(id, &parsed) || find(g, uuid))
-		return false;
-	d = strdup(driver);
-	n = strdup(name);
-	if (d && n) {
-		good = record_unescape(d, strlen(d), &driver_bytes) &&
-		       record_unescape(n, strlen(n), &name_bytes);
-		if (good)
-			put_in(g, uuid, &parsed, driver_bytes, name_bytes);
-	}
-	free(d);
-	free(n);
-	return good;
-}
-
-static bool load_table(struct running *g, const char *text, size_t size)
-{
-	json_t *o = json_loadb(text, size, 0, NULL), *list, *guest;
-	const char *boot, *seen;
-	bool good = json_unpack(o, "{s:s, s:s, s:o}", "boot", &boot, "seen", &seen, "guests",
-				&list) == 0 &&
-		    strlen(boot) < sizeof(g->file_boot) &&
-		    (!*seen || spool_id_parse(seen, &g->seen)) && json_is_array(list);
-	size_t i;
-
-	if (good) {
-		(void)snprintf(g->file_boot, sizeof(g->file_boot), "%s", boot);
-		json_array_foreach (list, i, guest)
-			good = good && load_guest(g, guest);
-	}
-	json_decref(o);
-	return good;
+		note_saved(g, -write_file(g->spool_dir, text));
 }
 
 static void load(struct running *g)
@@ -407,93 +162,13 @@ static void load(struct running *g)
 	const char *why = r < 0 ? safe_read_error(r) : "it is damaged";
 
 	g->loaded = true;
-	if (r == -ENOENT || (r == 0 && load_table(g, text, size))) {
-		g->last = g->seen;
+	if (r == -ENOENT || (r == 0 && running_table_parse(&g->table, text, size))) {
+		g->last = g->table.seen;
 		return;
 	}
 	log_warning("cannot use '%s/" RUNNING_FILE "': %s; guests that a boot of the host ended "
 		    "before now are not reported",
 		    g->spool_dir, why);
-	clear(g);
-	g->file_boot[0] = '\0';
-	g->seen = (struct spool_id){0};
-}
-
-/* --- reports */
-
-static uint64_t hash_of(const char *s, uint64_t hash)
-{
-	for (; *s; s++)
-		hash = (hash ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
-	return hash;
-}
-
-/* An id one tick above the last one that was seen. The same again for the same guest and boot. */
-static void report_stamp(const struct running *g, const struct guest *guest, struct stamp *ret)
-{
-	uint64_t hash = hash_of(g->boot, hash_of(guest->uuid, UINT64_C(0xcbf29ce484222325)));
-	struct spool_id id;
-	char seen[37];
-
-	spool_id_name(&g->seen, seen);
-	ret->ticks = stamp_id_ticks(seen) + 1;
-	ret->sequence = 1;
-	for (unsigned i = 0; i < 6; i++)
-		id.id[i] = (unsigned char)(ret->ticks / STAMP_TICKS_PER_MS >> (40 - 8 * i));
-	id.id[6] = (unsigned char)(0x70 | (ret->ticks % STAMP_TICKS_PER_MS >> 8));
-	id.id[7] = (unsigned char)ret->ticks;
-	for (unsigned i = 0; i < 8; i++)
-		id.id[8 + i] = (unsigned char)(hash >> (56 - 8 * i));
-	id.id[8] = 0x80 | (id.id[8] & 0x3f);
-	spool_id_name(&id, ret->id);
-	(void)snprintf(ret->epoch, sizeof(ret->epoch), "%016llx%016llx", (unsigned long long)hash,
-		       (unsigned long long)hash_of(seen, hash));
-}
-
-static int write_record(struct running *g, const struct record *r)
-{
-	_cleanup_close_ int spool_fd = place_open_top(g->spool_dir);
-	_cleanup_free_ char *header = malloc(RECORD_HEADER_MAX);
-	struct iovec parts[2] = {{.iov_base = header}};
-	struct spool spool;
-	int k;
-
-	if (!header)
-		return -ENOMEM;
-	parts[0].iov_len = record_format_header(r, header, RECORD_HEADER_MAX);
-	parts[1] = (struct iovec){(char *)r->document.data, r->document.size};
-	k = spool_fd < 0 ? spool_fd : spool_open(spool_fd, &spool);
-	if (k < 0)
-		return k;
-	spool_discard(&spool, r->stamp.id); /* ours, of a daemon that was killed */
-	k = spool_put(&spool, r->stamp.id, parts, 2);
-	spool_close(&spool);
-	return k;
-}
-
-static int report(struct running *g, const struct guest *guest)
-{
-	_cleanup_free_ char *document =
-		domain_document_new(guest->driver, guest->name, guest->uuid, -1);
-	struct record r = {
-		.driver = guest->driver,
-		.object = guest->name,
-		.operation = bytes_of("reconciled"),
-		.suboperation = bytes_of("shutoff"),
-		.extra = bytes_of("host booted"),
-		.argc = 4,
-		.flags = RECORD_UNORDERED | RECORD_NO_HOOK,
-		.origin = bytes_of("spooler"),
-		.details = {bytes_of("previous=running")},
-		.n_details = 1,
-		.recorded_ns = (int64_t)now_usec(CLOCK_REALTIME) * 1000,
-	};
-
-	if (!document)
-		return -ENOMEM;
-	r.document = bytes_of(document);
-	report_stamp(g, guest, &r.stamp);
-	return write_record(g, &r);
 }
 
 /* --- catching up */
@@ -565,13 +240,13 @@ static int read_record(struct running *g, const struct spool_id *id, struct reco
 /* Negative errno: the spool does not take a report. 1: there are more; 0: done. */
 static int pass_boot(struct running *g, uint64_t until_usec)
 {
-	while (*g->boot && *g->file_boot && g->n > 0) {
-		struct guest *guest = *(struct guest **)g->root;
-		int r = report(g, guest);
+	while (*g->boot && *g->table.boot && g->table.n > 0) {
+		struct running_guest *guest = running_table_any(&g->table);
+		int r = boot_report_put(g->spool_dir, g->boot, &g->table, guest);
 
 		if (r < 0)
 			return r;
-		take_out(g, guest);
+		running_table_remove(&g->table, guest);
 		g->reported++;
 		if (now_usec(CLOCK_MONOTONIC) >= until_usec)
 			return 1;
@@ -580,9 +255,9 @@ static int pass_boot(struct running *g, uint64_t until_usec)
 		log_notice("the host was booted while %llu guests ran; each is reported as ended",
 			   (unsigned long long)g->reported);
 	g->reported = 0;
-	if (!*g->file_boot) /* nothing is known of an earlier boot */
-		clear(g);
-	(void)snprintf(g->file_boot, sizeof(g->file_boot), "%s", g->boot);
+	if (!*g->table.boot) /* nothing is known of an earlier boot */
+		running_table_clear(&g->table);
+	(void)snprintf(g->table.boot, sizeof(g->table.boot), "%s", g->boot);
 	g->boot_passed = true;
 	return 0;
 }
@@ -695,7 +370,7 @@ void running_free(struct running *g)
 {
 	if (!g)
 		return;
-	clear(g);
+	running_table_clear(&g->table);
 	id_list_clear(&g->todo);
 	close_places(g);
 	record_buffer_release(&g->buffer);

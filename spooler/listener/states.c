@@ -12,15 +12,13 @@
  */
 #include "spooler/listener/states.h"
 
-#include <ctype.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "hook/place.h"
 #include "hook/spool.h"
 #include "hook/text.h"
+#include "spooler/base/atomic-file.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
+#include "spooler/spool/record-parse.h"
 
 #define FIRST_LINE "virtspool-listen 1\n"
 #define PREFIX "listen."
@@ -124,34 +122,19 @@ static int path_of(const char *uri, char **ret_path)
 	return asprintf(ret_path, "%s/" PREFIX "%s", spool_directory(), name) < 0 ? -ENOMEM : 0;
 }
 
-static void unescape(char *s)
-{
-	char *to = s;
-	unsigned byte;
-
-	for (; *s; s++)
-		if (*s == '%' && isxdigit((unsigned char)s[1]) && isxdigit((unsigned char)s[2]) &&
-		    sscanf(s + 1, "%2x", &byte) == 1 && byte) {
-			*to++ = (char)byte;
-			s += 2;
-		} else {
-			*to++ = *s;
-		}
-	*to = '\0';
-}
-
 static bool parse_line(struct states *k, char *line)
 {
 	struct domain_state *d;
 	char uuid[STATES_UUID];
 	int state, id, persistent, at = 0;
+	struct bytes name;
 
 	line[strcspn(line, "\n")] = '\0';
 	if (sscanf(line, "%36[0-9a-f-] %d %d %d%n", uuid, &state, &id, &persistent, &at) != 4 ||
-	    line[at] != ' ')
+	    line[at] != ' ' || !record_unescape(line + at + 1, strlen(line + at + 1), &name))
 		return false;
-	unescape(line + at + 1);
-	d = states_put(k, uuid, line + at + 1);
+	line[at + 1 + name.size] = '\0';
+	d = states_put(k, uuid, name.data);
 	if (!d)
 		return false;
 	d->state = state;
@@ -176,14 +159,18 @@ bool states_parse(struct states *k, FILE *f)
 	return false;
 }
 
+static const char *file_name(const struct states *k)
+{
+	return strrchr(k->path, '/') + 1;
+}
+
 /* Others of the spool's group can put something there. */
-static int read_safely(const char *path, char **ret_text, size_t *ret_size)
+static int read_safely(const struct states *k, char **ret_text, size_t *ret_size)
 {
 	_cleanup_close_ int spool_fd = place_open_top(spool_directory());
 
 	return spool_fd < 0 ? spool_fd
-			    : safe_read(spool_fd, strrchr(path, '/') + 1, FILE_SIZE_MAX, ret_text,
-					ret_size);
+			    : safe_read(spool_fd, file_name(k), FILE_SIZE_MAX, ret_text, ret_size);
 }
 
 int states_load(struct states *k, const char *uri)
@@ -197,7 +184,7 @@ int states_load(struct states *k, const char *uri)
 	*k = (struct states){};
 	if (path_of(uri, &k->path) < 0)
 		return -ENOMEM;
-	r = read_safely(k->path, &text, &size);
+	r = read_safely(k, &text, &size);
 	if (r < 0)
 		return r != -ENOENT;
 	f = size > 0 ? fmemopen(text, size, "r") : NULL;
@@ -233,33 +220,21 @@ int states_print(const struct states *k, FILE *f)
 
 int states_save(struct states *k)
 {
-	_cleanup_free_ char *temporary = NULL;
-	_cleanup_fclose_ FILE *f = NULL;
-	int fd, r;
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	FILE *f;
+	int r;
 
 	if (!k->changed)
 		return 0;
-	if (asprintf(&temporary, "%s.new", k->path) < 0) {
-		temporary = NULL;
+	f = open_memstream(&text, &size);
+	if (!f)
 		return -ENOMEM;
-	}
-	(void)unlink(temporary); /* ours, of a listener that was killed */
-	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
-	if (fd < 0)
-		return -errno;
-	f = fdopen(fd, "w");
-	if (!f) {
-		(void)close(fd);
-		return -ENOMEM;
-	}
 	r = states_print(k, f);
-	if (r == 0 && fsync(fileno(f)) < 0)
-		r = -errno;
-	if (r == 0 && rename(temporary, k->path) < 0)
-		r = -errno;
-	if (r < 0)
-		(void)unlink(temporary);
-	else
+	(void)fclose(f);
+	if (r == 0)
+		r = atomic_file_write_synced(spool_directory(), file_name(k), text, size, 0640);
+	if (r == 0)
 		k->changed = false;
 	return r;
 }
