@@ -15,7 +15,7 @@
 #define PROGRESS_STEPS 20000 /* of SQLite's machine, between two looks at the clock */
 #define BUSY_TIMEOUT_MS 2000 /* then -EAGAIN: the caller retries, and can be stopped in between */
 #define CACHE_KIB "16384"
-#define WAL_PAGES "1000"	   /* a checkpoint after so many pages */
+#define WAL_PAGES "4000"	   /* a checkpoint after so many pages */
 #define WAL_LIMIT_BYTES "67108864" /* the WAL file is cut back to this after a checkpoint */
 
 struct sqlite {
@@ -361,7 +361,7 @@ static char *explain_open(const struct sqlite *q, int code)
 
 static int set_up(struct sqlite *q, unsigned flags)
 {
-	static const char writer[] = "PRAGMA page_size = 16384;"
+	static const char writer[] = "PRAGMA page_size = 4096;"
 				     "PRAGMA journal_mode = WAL;"
 				     "PRAGMA synchronous = FULL;"
 				     "PRAGMA journal_size_limit = " WAL_LIMIT_BYTES ";"
@@ -379,7 +379,7 @@ static int set_up(struct sqlite *q, unsigned flags)
 	if (code == SQLITE_OK) /* the first look into the file */
 		code = sqlite3_exec(q->handle, "SELECT 1 FROM sqlite_schema LIMIT 1", NULL, NULL,
 				    NULL);
-	if (code == SQLITE_OK) /* counted in pages: of 4 KiB until that look has shown their size */
+	if (code == SQLITE_OK) /* counted in pages, whose size that look has shown */
 		code = sqlite3_exec(q->handle, "PRAGMA cache_size = -" CACHE_KIB, NULL, NULL, NULL);
 	return code;
 }
