@@ -18,7 +18,8 @@
 #define RETRY_MAX_USEC (5 * USEC_PER_SEC)
 #define PRUNE_PERIOD_USEC (600 * USEC_PER_SEC)
 #define PRUNE_STEP 500			    /* rows, some milliseconds */
-#define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4) /* between steps while there is work */
+#define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4) /* between steps while there is work, */
+#define PRUNE_PAUSE_STEPS 16		    /* and so many times what a step took */
 
 /* Messages, and their bytes one after the other. */
 struct ingest_batch {
@@ -320,7 +321,7 @@ static uint64_t prune_due(const struct ingest *i)
 
 static void prune(struct ingest *i, bool has_work)
 {
-	uint64_t now = now_usec(CLOCK_MONOTONIC);
+	uint64_t begin = now_usec(CLOCK_MONOTONIC), now, pause;
 	size_t removed = 0;
 	int r = -ENOTCONN;
 
@@ -333,8 +334,10 @@ static void prune(struct ingest *i, bool has_work)
 	pthread_mutex_lock(&i->mutex);
 	i->stats.pruned += removed;
 	pthread_mutex_unlock(&i->mutex);
+	now = now_usec(CLOCK_MONOTONIC);
+	pause = PRUNE_PAUSE_STEPS * (now - begin);
 	i->pruning = r >= 0 && removed >= PRUNE_STEP;
-	i->next_step = now + (has_work ? PRUNE_PAUSE_USEC : 0);
+	i->next_step = now + (!has_work ? 0 : pause > PRUNE_PAUSE_USEC ? pause : PRUNE_PAUSE_USEC);
 	i->next_prune = now + (r < 0 ? 10 * USEC_PER_SEC : PRUNE_PERIOD_USEC);
 }
 
