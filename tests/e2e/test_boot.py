@@ -6,11 +6,12 @@ before everything of the new boot, whatever happened to the daemon meanwhile.
 
 import json
 import os
+import re
 import uuid
 
 import pytest
 
-from lib import schema, wait_until
+from lib import ROOT, schema, wait_until
 
 BOOTS = [uuid.uuid4().hex for _ in range(4)]
 
@@ -84,6 +85,25 @@ def test_guests_that_ran_are_reported(host):
     host.hook.start("vm9")
     host.subscribed.wait_for(21)
     assert names(host.subscribed.events) == ["vm1", "vm2"]
+
+
+def test_a_filter_that_names_them_lets_them_pass(host):
+    """Reports are filtered like other events, so the example of the configuration names them, as its manual page says."""
+    example = re.search(r"^ *#operations: \[(.*)\]$", (ROOT / "etc/virtspool.yaml").read_text(), re.M)[1]
+    operations = example.split(", ")
+    host.daemon.config["events"] = {"operations": [o for o in operations if o != "reconciled"]}
+    host.daemon.start()
+    host.hook.start("vm1")
+    host.subscribed.wait_for(1)
+    host.boot()
+    host.daemon.start()
+    wait_until(lambda: len(host.spool.names("skipped")) == 3, what="prepare, start and the report are filtered out")
+    host.hook("started", domain="vm1")
+    host.subscribed.wait_for(2)
+    host.boot()
+    host.daemon.config["events"] = {"operations": operations}
+    host.daemon.start()
+    assert names(host.subscribed.wait_for(3)) == ["vm1"]
 
 
 def test_events_that_wait_are_read_first(host):
