@@ -309,6 +309,11 @@ int api_operations(struct api_request *r, json_t *ret)
 	return r->answered ? -EINVAL : end_page(r, n, &page, ret);
 }
 
+static const char *origin(unsigned flags)
+{
+	return flags & EVENT_API ? "api" : flags & EVENT_SPOOLER ? "spooler" : "hook";
+}
+
 static int add_event(const struct query_event *e, void *userdata)
 {
 	return json_array_append_new(
@@ -319,8 +324,8 @@ static int add_event(const struct query_event *e, void *userdata)
 			  json_or_null(e->name), "driver", e->driver, "operation", e->operation,
 			  "reason", json_or_null(e->reason), "replayed",
 			  (e->flags & EVENT_REPLAYED) != 0, "epoch", e->epoch, "sequence",
-			  (json_int_t)e->sequence, "origin", e->flags & EVENT_API ? "api" : "hook",
-			  "signature", cloudevent_signature(e->flags)));
+			  (json_int_t)e->sequence, "origin", origin(e->flags), "signature",
+			  cloudevent_signature(e->flags)));
 }
 
 int api_log(struct api_request *r, json_t *ret)

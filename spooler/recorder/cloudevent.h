@@ -27,8 +27,8 @@ enum event_flags {
 	EVENT_UNORDERED = 1 << 3, /* its epoch is its own */
 	EVENT_SIGNED = 1 << 4,	  /* it carries a signature */
 	EVENT_VERIFIED = 1 << 5,  /* which was its host's, when it arrived */
-	EVENT_SPOOLER = 1 << 7,	  /* of virtspoold itself */
 	EVENT_UNSIGNED = 1 << 6,  /* it carried none, when signatures were looked at */
+	EVENT_SPOOLER = 1 << 7,	  /* of virtspoold itself */
 };
 
 /* verified, unsigned, unknown (no certificate of its host had the key), unchecked (signatures were

@@ -331,8 +331,7 @@ static void judge_daemon(const struct verdict_facts *f, struct verdict *v)
 	if (s->status_topic_error)
 		remedy(find(v, VERDICT_STATUS_TOPIC, VERDICT_WARNING, "mqtt.status_topic", "%s",
 			    s->status_topic_error),
-		       "grant this host its status topic, retained; or set mqtt.status_topic to "
-		       "an empty string");
+		       "grant this host its status topic, retained; or set mqtt.status_topic: none");
 }
 
 /* It is silent for the same time whenever it ends, and for less than we let it be. */

@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from pathlib import Path
 
 import jsonschema
@@ -414,6 +415,35 @@ def test_a_client_that_sends_nothing_is_left(server):
             except OSError:
                 return
         raise AssertionError("it is still connected")
+
+
+# --- events as they come
+
+
+def test_the_origin_of_an_event_is_that_of_the_event(bed):
+    """That of a hook, and of virtspoold's report of a guest that a boot ended."""
+    bed.broker.start()
+    server = bed.recorder().start()
+    bed.daemon.environment["VIRTSPOOL_BOOT_ID"] = uuid.uuid4().hex
+    bed.daemon.start()
+    bed.hook.start("vm1")
+    bed.spool.wait_empty()
+    bed.daemon.kill()
+    bed.spool.boot()
+    bed.daemon.environment["VIRTSPOOL_BOOT_ID"] = uuid.uuid4().hex
+    bed.daemon.start()
+    events = []
+
+    def four():
+        events[:] = ask(server, "/api/v1/log")["events"]
+        return len(events) == 4
+
+    wait_until(four, 20, lambda: events)
+    assert [(e["operation"], e["origin"]) for e in events] == [
+        ("reconciled", "spooler"), ("started", "hook"), ("start", "hook"), ("prepare", "hook")
+    ]  # fmt: skip
+    for event in events:
+        validate(event, API["components"]["schemas"]["Event"])
 
 
 # --- live

@@ -263,7 +263,7 @@ static const struct {
 	 VERDICT_CERTIFICATE_EXPIRES, VERDICT_WARNING, "the authority's certificate", "expires",
 	 "renew it"},
 	{"no will", status_topic, VERDICT_STATUS_TOPIC, VERDICT_WARNING, "mqtt.status_topic",
-	 "refuses the will", "grant"},
+	 "refuses the will", "or set mqtt.status_topic: none"},
 	{"another version", version, VERDICT_OTHER_VERSION, VERDICT_WARNING, "virtspoold", "0.1",
 	 "restart"},
 	{"another host name", renamed, VERDICT_HOST_CHANGED, VERDICT_WARNING, "kvm2",
