@@ -142,6 +142,6 @@ char *broker_trial_remedy(const struct broker_trial *t, const struct config *c,
 			     t->topic ? t->topic : "its topics");
 	else if (t->outcome == TRIAL_NOT_CONNECTED)
 		r = asprintf(&text, "see the broker's log; does it know this host's certificate, "
-				    "password and client id, and has it room for a connection?");
+				    "password and client id, and does it accept more connections?");
 	return r < 0 ? NULL : text;
 }

@@ -127,8 +127,8 @@ static void check_configuration(struct doctor *d)
 	finding(d, GRADE_OK, "configuration", NULL, "'%s' is valid", d->config_path);
 	if (d->config->mqtt.version == 3)
 		finding(d, GRADE_WARNING, "mqtt",
-			"set mqtt.version to 5 if the broker can; else watch its log for denied publishes",
-			"MQTT 3.1.1: a broker may acknowledge what its ACL refuses, and the event is lost in silence");
+			"set mqtt.version to 5 if the broker supports it; otherwise watch its log for denied publishes",
+			"MQTT 3.1.1: a broker may acknowledge what its ACL refuses, and the event is lost without a trace");
 	for (size_t i = 0; i < d->config->n_brokers; i++)
 		if (!d->config->brokers[i].tls)
 			finding(d, GRADE_WARNING, "mqtt", "use mqtts://",
@@ -158,8 +158,8 @@ static void check_certificates(struct doctor *d)
 	}
 	if (r < 0) {
 		finding(d, GRADE_BAD, "certificates",
-			"certificate and key must belong together, and be readable for the user virtspool, the key for "
-			"no other",
+			"certificate and key must belong together; the user virtspool must be able to read both, and "
+			"nobody else the key",
 			"%s", error ? error : "no memory");
 		return;
 	}

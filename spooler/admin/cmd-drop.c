@@ -230,9 +230,9 @@ int cmd_drop(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.args_doc = "[ID|FILE...]",
-		.doc = "Removes events that wait or failed, by id (any unique prefix) or by filters, and files that are "
-		       "not events, by the name that `virtspool list` shows. Each removal is logged, with "
-		       "who and what.",
+		.doc = "Removes waiting or failed events, by id (any unique prefix) or by filters, and files that are "
+		       "not events, by the name that `virtspool list` shows. Each removal is written to the "
+		       "system log, with the user and the event.",
 		.children = children,
 	};
 	const unsigned undelivered = PLACES_WAITING | PLACE_BIT(PLACE_FAILED);

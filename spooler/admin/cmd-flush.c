@@ -112,7 +112,7 @@ int cmd_flush(int argc, char **argv)
 {
 	static const struct argp argp = {
 		.parser = parse,
-		.doc = "Asks the daemon to try everything that waits now: it connects without waiting for its "
+		.doc = "Asks the daemon to retry everything that waits now: it connects without waiting for its "
 		       "back-off, and publishes refused events again.",
 	};
 

@@ -409,10 +409,10 @@ static int edit_file(const struct arguments *a, const struct bundle *b, const ch
 	if (!(a->sign_only ? config_signs : config_says)(new, b, dir)) {
 		log_error(
 			a->sign_only
-				? "cannot edit '%s' by itself: set events.sign, sign_key_file and "
+				? "cannot edit '%s' automatically: set events.sign, sign_key_file and "
 				  "sign_certificate_file as `virtspool join` would, see virtspool(1), and "
 				  "check with virtspoold --check-config"
-				: "cannot edit '%s' by itself: set host, brokers and the files of tls as "
+				: "cannot edit '%s' automatically: set host, brokers and the files of tls as "
 				  "`virtspool join` would, see virtspool(1), and check with virtspoold "
 				  "--check-config",
 			a->config);

@@ -184,7 +184,7 @@ int cmd_purge(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Removes delivered events from the archive (sent/), by age or size. The daemon keeps to "
+		.doc = "Removes delivered events from the archive (sent/), by age or size. The daemon enforces "
 		       "spool.sent_age and spool.sent_size by itself.",
 	};
 	struct arguments a = {.places = PLACE_BIT(PLACE_SENT)};

@@ -390,7 +390,7 @@ static int show(struct shower *s, const struct arguments *a, const char *prefix)
 	int r = lookup_find_stray(&s->lookup, PLACES_ALL, prefix);
 
 	if (r < 0)
-		return command_failure("cannot look for it", r);
+		return command_failure("cannot search the spool", r);
 	if (r == 1)
 		return show_stray(s, a->form, &s->lookup.strays.entries[s->lookup.strays.n - 1]);
 	r = lookup_find(&s->lookup, PLACES_ALL, prefix, &id);

@@ -89,7 +89,8 @@ static const struct argp_option options[] = {
 	{"hooksdir", OPTION_HOOKSDIR, "DIR", 0, "libvirt's hooks [" HOOKSDIR "]", 0},
 	{"timeout", 't', "SECONDS", 0, "give up after SECONDS [10]", 0},
 	{"back", OPTION_BACK, NULL, 0,
-	 "wait for the event through a subscription as well; always so with MQTT 3.1.1", 0},
+	 "also wait for the event to come back through a subscription; always done with MQTT 3.1.1",
+	 0},
 	{"json", 'j', NULL, 0, "one JSON object", 0},
 	{0},
 };
@@ -388,13 +389,13 @@ static void blame_way_back(struct prober *p)
 {
 	if (p->config->mqtt.version == 5)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL,
-			"nothing came from %s; the broker's ACL will not let us read it",
+			"nothing arrived on %s; the broker's ACL probably does not let us read it",
 			p->filter);
 	else
 		end_leg(p, LEG_BACK, FAILED, 0,
 			"MQTT 3.1.1 cannot report a refusal: check this host's ACL for the topic, or set "
 			"mqtt.version to 5",
-			"acknowledged, but nothing came from %s", p->filter);
+			"acknowledged, but nothing arrived on %s", p->filter);
 }
 
 static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
@@ -620,7 +621,7 @@ static void start(struct prober *p, bool back)
 
 	if (!back && p->config->mqtt.version == 5)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL,
-			"the broker's acknowledgement says it; --back waits for the event too");
+			"the acknowledgement says that the broker took it; --back also waits for the event");
 	else if ((r = subscribe(p)) < 0)
 		end_leg(p, LEG_BACK, LEFT_OUT, 0, NULL, "no subscription: %s", strerror(-r));
 	if (!p->client)

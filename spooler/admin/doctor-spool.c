@@ -31,8 +31,8 @@ static void check_owner(struct doctor *d, const char *path, mode_t mode)
 	struct stat st;
 
 	if (stat(path, &st) < 0 && doctor_is_hidden(-errno)) {
-		finding(d, GRADE_WARNING, "spool", DOCTOR_AS_ROOT, "'%s' cannot be looked at: %s",
-			path, strerror(errno));
+		finding(d, GRADE_WARNING, "spool", DOCTOR_AS_ROOT, "cannot examine '%s': %s", path,
+			strerror(errno));
 		return;
 	}
 	if (stat(path, &st) < 0 && d->facts->of_verdict.spool_error == -errno &&
@@ -67,7 +67,7 @@ static void check_hook_directory(struct doctor *d)
 		return;
 	if (asprintf(&how, "rm -r '%s'; systemd-tmpfiles --create virtspool.conf", path) >= 0)
 		finding(d, GRADE_BAD, "spool", how,
-			"others than root can write to '%s'; events are spooled without their order",
+			"users other than root can write to '%s'; events are spooled without their order",
 			path);
 }
 
@@ -201,7 +201,7 @@ void doctor_spool(struct doctor *d)
 	(void)doctor_print_verdict(d, "spool");
 	if (!answers) {
 		finding(d, GRADE_WARNING, "spool", NULL,
-			"not looked at: the spool's directories, its space, and whether it can be "
+			"not checked: the spool's directories, its space, and whether it can be "
 			"written to");
 		return;
 	}

@@ -99,7 +99,7 @@ static int find_ids(struct lookup *l, const struct selection *s, struct id_list 
 		int r = find_id(l, s, s->ids[i], list);
 
 		if (r < 0)
-			return command_failure("cannot note an id", r);
+			return command_failure("cannot remember an id", r);
 		if (r == 0)
 			code = COMMAND_FAILED;
 	}

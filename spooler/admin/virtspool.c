@@ -17,7 +17,7 @@ static const struct {
 	{"status", cmd_status, "show the overall health"},
 	{"list", cmd_list, "list the events in the spool"},
 	{"show", cmd_show, "show everything known about an event"},
-	{"flush", cmd_flush, "try everything that waits now"},
+	{"flush", cmd_flush, "retry everything that waits now"},
 	{"replay", cmd_replay, "put events back into the queue"},
 	{"drop", cmd_drop, "remove waiting or failed events"},
 	{"purge", cmd_purge, "remove old events from the archive"},

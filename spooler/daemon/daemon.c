@@ -373,11 +373,11 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 	if (daemon_configure(d) < 0)
 		log_about(LOG_ERR,
 			  &(struct log_about){.message = LOG_MESSAGE_CONFIGURATION_REFUSED},
-			  "'%s' is refused; the configuration that was in force stays",
+			  "'%s' is refused; the previous configuration stays in force",
 			  d->config_path);
 	else
 		log_about(LOG_NOTICE, &(struct log_about){.message = LOG_MESSAGE_CONFIGURED},
-			  "configuration and certificates loaded anew from '%s'", d->config_path);
+			  "reloaded configuration and certificates from '%s'", d->config_path);
 	write_status(d);
 	(void)sd_notify(0, "READY=1");
 	return 0;

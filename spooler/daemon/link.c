@@ -328,7 +328,7 @@ static void on_connected(struct client *c, void *userdata)
 	if (l->without_will && l->refusal[0]) {
 		note_topic_error(l,
 				 "refuses to connect with a will on mqtt.status_topic, and is used "
-				 "without: %s",
+				 "without a will: %s",
 				 l->refusal);
 		l->refusal[0] = '\0';
 	}
@@ -434,7 +434,7 @@ static void judge_report(struct link *l)
 		give_up_retaining(l, "it closed the connection");
 	if (l->mute == MUTE_MAX)
 		note_topic_error(l, "ends the connection over the online report, and is used "
-				    "without; see mqtt.status_topic");
+				    "without reports; see mqtt.status_topic");
 }
 
 /* A broker without QoS 2 may close without saying why. Returns whether that is the suspicion. After

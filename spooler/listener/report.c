@@ -55,7 +55,7 @@ static const struct field connection_fields[] = {
 	{NULL, "attempts_failed", FIELD_COUNT, AT(attempts_failed), "attempts_failed_total", NULL, METRIC_COUNTER,
 	 "Attempts to connect that failed.", false},
 	{NULL, "reconciled", FIELD_COUNT, AT(reconciled), "reconciled_total", NULL, METRIC_COUNTER,
-	 "Domains whose state had changed unheard.", false},
+	 "Domains whose state had changed while nothing listened.", false},
 	{NULL, "domains", FIELD_COUNT, AT(domains), "domains", NULL, METRIC_GAUGE, "Domains whose state is known.", false},
 	{NULL, "last_event", FIELD_TIME, AT(last_event_usec), NULL, NULL, 0, NULL, false},
 };

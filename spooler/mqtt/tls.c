@@ -317,7 +317,7 @@ static bool session_is_trusted(struct tls *s)
 					: type == GNUTLS_CRD_CERTIFICATE && s->verified;
 	if (!authentic)
 		transport_loss_set(s->loss, TRANSPORT_FAILURE_VERIFICATION,
-				   "%s: the broker has not proven who it is", s->peer);
+				   "%s: the broker has not authenticated itself", s->peer);
 	return authentic;
 }
 

@@ -191,7 +191,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	struct transport *t = userdata;
 
 	transport_loss_set(&t->loss, TRANSPORT_FAILURE_NETWORK,
-			   "%s: the TLS handshake was not done within %llu s", t->peer,
+			   "%s: the TLS handshake did not finish within %llu s", t->peer,
 			   (unsigned long long)(t->timeout_us / USEC_PER_SEC));
 	lost(t);
 	t->changed(t, t->userdata);

@@ -128,7 +128,7 @@ int cmd_export(int argc, char **argv)
 		{"to", OPTION_UNTIL, "TIME", 0, "older than TIME", 2},
 		{"until", 0, NULL, OPTION_ALIAS, NULL, 2},
 		{"cafile", OPTION_CAFILE, "FILE", 0,
-		 "CA certificates (PEM) to write along [those that the configuration verifies with]",
+		 "CA certificates (PEM) to include [those that the configuration verifies with]",
 		 2},
 		COMMAND_COMMON,
 		{0}};

@@ -75,8 +75,8 @@ int cmd_guests(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = command_option,
-		.doc = "Shows where each virtual machine is, or was last, its state and since when. 'unknown': its host was "
-		       "booted since, and has reported nothing of it; 'incoming': a migration from a host that is not known.",
+		.doc = "Shows where each virtual machine is, or was last, its state and since when. 'unknown': its host has "
+		       "been booted since, and has not reported it yet; 'incoming': a migration from an unknown host.",
 	};
 	struct command c = {0};
 	struct output o = {.command = &c};

@@ -69,7 +69,7 @@ int cmd_hosts(int argc, char **argv)
 	if (r == COMMAND_OK) {
 		c.filter.limit = command_limit(&c);
 		r = query_hosts(c.query, &c.filter, on_host, &o, &page);
-		r = command_footer(&c, r, o.shown, page.cursor[0], "no host was heard of yet");
+		r = command_footer(&c, r, o.shown, page.cursor[0], "no host has reported yet");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -269,7 +269,7 @@ static const char *check_host(const struct init *x, const char *host)
 	    *host == '-')
 		return "a host name is at most 64 letters, digits, '-', '_' and '.'";
 	if (strcmp(host, NAME) == 0 || strcmp(host, "broker") == 0)
-		return "this name is taken: it is another certificate's";
+		return "this name is already used by another certificate";
 	if (x->kind == BROKER_RABBITMQ && strchr(host, '.'))
 		return "RabbitMQ takes a dot in a topic for a slash: use the name without its domain";
 	return NULL;
@@ -409,7 +409,7 @@ static char *config_text(const struct init *x)
 
 	if (!f)
 		return NULL;
-	fputs("# virtspool-recorder: every key is described in virtspool-recorder(8). Made by `virtspool-recorder init`.\n",
+	fputs("# virtspool-recorder: keys are documented in recorder.yaml(5). Made by `virtspool-recorder init`.\n",
 	      f);
 	if (x->store)
 		fprintf(f, "store: \"%s\"\n", x->store);
@@ -696,7 +696,7 @@ static int ask_hosts(struct init *x)
 
 	if (x->n_hosts || !x->ask)
 		return EX_OK;
-	line = ask("Hosts that shall report, separated by blanks", NULL);
+	line = ask("Names of the hosts that will report, separated by blanks", NULL);
 	x->hosts = calloc(HOSTS_MAX, sizeof(*x->hosts));
 	while (x->hosts && line && (word = strsep(&line, " \t,")) && x->n_hosts < HOSTS_MAX)
 		if (*word)

@@ -146,7 +146,7 @@ int cmd_forget(int argc, char **argv)
 		.options = options,
 		.parser = command_option,
 		.doc = "Ends the recorder's session at the brokers: they keep no more events for it, and drop those that wait. "
-		       "Stop the recorder before. Nothing else ends the session.",
+		       "Stop the recorder first. Nothing else ends the session.",
 	};
 	struct credentials *credentials = NULL;
 	_cleanup_free_ char *error = NULL;

@@ -115,7 +115,8 @@ static void on_message(const struct client_message *m, void *userdata)
 	if (ingest_add(r->ingest, m->topic, m->payload, m->size, m->number) >= 0)
 		return;
 	/* No later message may be acknowledged before this one. */
-	log_error("out of memory for an event of %zu bytes; it is taken again", m->size);
+	log_error("out of memory for an event of %zu bytes; the broker will send it again",
+		  m->size);
 	subscription_restart(r->subscription);
 }
 
@@ -179,7 +180,7 @@ static void write_metrics(FILE *f, void *userdata)
 		     (double)s.counts.events);
 	write_metric(f, "duplicates_total", "counter", "Events that were stored already.",
 		     (double)s.counts.duplicates);
-	write_metric(f, "rejects_total", "counter", "Messages that were not taken.",
+	write_metric(f, "rejects_total", "counter", "Messages that were rejected.",
 		     (double)s.counts.rejects);
 	write_verifications(f, &s.counts);
 	write_metric(f, "commits_total", "counter", "Transactions.", (double)s.batches);
@@ -278,7 +279,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 
 	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_usec(CLOCK_MONOTONIC));
 	if (load(r->config_path, &c, &credentials, &verifiers) < 0) {
-		log_error("'%s' is refused; the configuration that was in force stays",
+		log_error("'%s' is refused; the previous configuration stays in force",
 			  r->config_path);
 	} else {
 		if (strcmp(c->recorder.store, r->config->recorder.store) != 0 ||
@@ -373,7 +374,8 @@ static void stop(struct recorder *r)
 	subscription_free(r->subscription);
 	stop_http(r);
 	if (!ingest_free(r->ingest, STOP_PATIENCE_USEC)) {
-		log_warning("the store does not answer; the batch that it holds comes again");
+		log_warning(
+			"the store does not answer; the broker will send the unfinished batch again");
 		_exit(EX_OK);
 	}
 	credentials_unref(r->credentials);

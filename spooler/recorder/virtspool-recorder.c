@@ -25,7 +25,7 @@ static const struct {
 	{"holes", cmd_holes, "show which events have not arrived"},
 	{"rejects", cmd_rejects, "show messages that were not recorded, and why"},
 	{"prune", cmd_prune, "remove old events now"},
-	{"rebuild", cmd_rebuild, "make all state anew from the events"},
+	{"rebuild", cmd_rebuild, "rebuild all state from the events"},
 	{"forget", cmd_forget, "end the session at the broker"},
 	{"export", cmd_export, "write events, certificates and holes to a file: evidence"},
 	{"verify", cmd_verify, "verify such a file, without the store"},
@@ -35,7 +35,7 @@ static const struct {
 static void print_help(FILE *f)
 {
 	fputs("Usage: virtspool-recorder COMMAND [OPTION...]\n\n"
-	      "Keeps and shows what happens to virtual machines on all hosts.\n\n",
+	      "Stores and shows the events of virtual machines on all hosts.\n\n",
 	      f);
 	for (size_t i = 0; i < ELEMENTSOF(commands); i++)
 		fprintf(f, "  %-16s %s\n", commands[i].name, commands[i].help);

@@ -192,7 +192,7 @@ static const struct {
 	[KEY_ORIGIN] = {"origin", false, "the origin is badly escaped"},
 	[KEY_TRANSITION] = {"transition", false, "the transition is badly escaped"},
 	[KEY_DETAIL] = {"detail", false, "there are too many details, or one is badly escaped"},
-	[KEY_FLAGS] = {"flags", false, "the flags are bad"},
+	[KEY_FLAGS] = {"flags", false, "the flags are invalid"},
 	[KEY_REDACTED] = {"redacted", false, "the count of secrets is not a number"},
 	[KEY_LENGTH] = {"length", true, "the length is not a number"},
 };
@@ -303,7 +303,7 @@ static char *check_first_line(char *data, size_t size, const char **ret_reason)
 		 memcmp(data, RECORD_FORMAT, sizeof(RECORD_FORMAT) - 1) == 0)
 		*ret_reason = "the record has a version that this program does not know";
 	else
-		*ret_reason = "this is not a record: its first line is another";
+		*ret_reason = "this is not a record: its first line is wrong";
 	return NULL;
 }
 

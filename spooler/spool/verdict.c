@@ -214,7 +214,7 @@ static void judge_listener(const struct verdict_facts *f, struct verdict *v)
 {
 	if (f->listener && f->listener->pid && !f->listener->listening)
 		remedy(find(v, VERDICT_LISTENER, VERDICT_WARNING, "virtspool-listen",
-			    "virtspool-listen is not connected to each libvirt that it was given"),
+			    "virtspool-listen is not connected to every libvirt that it is configured for"),
 		       "journalctl -u virtspool-listen; is libvirtd running?");
 }
 

@@ -302,7 +302,7 @@ def test_doctor_of_owners_and_modes(bed):
     (bed.spool.rundir / "hook").mkdir()
     os.chown(bed.spool.rundir / "hook", uid, uid)
     findings = examine()
-    grade, how = found(findings, "spool", "others than root can write to")
+    grade, how = found(findings, "spool", "users other than root can write to")
     assert grade == "bad" and "systemd-tmpfiles" in how
     assert not any(str(key) in f["text"] for f in findings)
     grade, how = found(findings, "spool", f"'{new}' belongs to")
