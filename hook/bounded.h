@@ -14,8 +14,8 @@
 #define BOUNDED_CALLS_MAX 5
 
 /*
- * Returns what function(argument) returned. -ETIMEDOUT: it still runs, and what it uses must stay
- * as it is; -ECHILD: the child was killed; other negative errnos: it was not begun. No signal may
- * be caught meanwhile (block them all).
+ * Returns the result of function(argument). -ETIMEDOUT: the function still runs, and must keep
+ * everything that it uses; -ECHILD: the child was killed; other negative errnos: it did not begin.
+ * No signal may be caught meanwhile (block them all).
  */
 int bounded_call(int (*function)(void *argument), void *argument, unsigned wait_ms);

@@ -4,9 +4,9 @@
  * into the spool.
  *
  * It must never harm a guest: it always exits 0, prints nothing, and ends within five seconds,
- * whatever its arguments, its stdin and the machine's state are. libvirt aborts a start, or kills a
- * running guest, for any other outcome, and waits without a time-out. So all signals are blocked,
- * stdin is read within bounds, and the disk is touched only by a child that can be left behind
+ * whatever its arguments, its stdin and the machine's state are. On any other outcome libvirt
+ * aborts a start or kills a running guest, and it waits without a time-out. So all signals are
+ * blocked, stdin is read within bounds, and only a child that can be abandoned touches the disk
  * (bounded.h). An event that no spool took is one line in the system log.
  *
  * The stamp comes first, so that any later failure shows as a hole in the sequence.
@@ -38,8 +38,8 @@
 __attribute__((used)) static const char mark[] =
 	"virtspool-hook: the mark by which install-hook knows its own";
 
-/* All of the hook's memory, fixed: nothing is allocated. Pages that are not touched cost nothing;
-   "common" lies behind all other data, so that what is small shares a page. */
+/* All of the hook's memory, of fixed size: nothing is allocated. Pages that are not touched cost
+   nothing; "common" places it after all other data, so that small data share a page. */
 extern struct memory {
 	struct put_job job;
 	char header[RECORD_HEADER_MAX];

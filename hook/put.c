@@ -36,7 +36,7 @@ enum job_state {
 	JOB_GIVEN_UP,
 };
 
-/* Where an epoch begins. Static, as a search that was given up may still be writing to it. */
+/* Where an epoch begins. Static, because an abandoned search may still be writing to it. */
 static struct {
 	gid_t gid; /* of the spool; (gid_t)-1 if it is not there */
 	uint64_t now, limit, high_water, waiting;
@@ -119,7 +119,7 @@ static uint64_t above_high_water(void)
 }
 
 /* A record that another hook is still writing is not seen. Its id is not above the clock, unless
-   the clock is behind; so this matters only if, then, the run directory is emptied under hooks. */
+   the clock is behind; so it matters only if the run directory is emptied at such a moment. */
 static uint64_t find_floor(void *userdata)
 {
 	struct put *p = userdata;
@@ -149,9 +149,9 @@ static int make_run_directory(struct put *p)
 /* --- a disk that hangs */
 
 /*
- * While a disk hangs, each hook that tries it takes seconds and leaves a process behind. So the one
- * that gave it up leaves a mark, and until that is HUNG_S old the others use the emergency spool at
- * once; then one tries again.
+ * While a disk hangs, each hook that tries it takes seconds and leaves a process behind. So the
+ * hook that gave the disk up leaves a mark. Until the mark is HUNG_S old, the others use the
+ * emergency spool at once; then one of them tries the disk again.
  */
 static void look_for_hung_disk(struct put *p)
 {

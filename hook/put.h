@@ -10,9 +10,9 @@
  *	put_record(&p, &job);                disk, or emergency spool, or nowhere
  *	put_end(&p);
  *
- * One deadline covers everything from put_begin() on, also what the writer does in between:
- * whatever hangs, and in whatever combination, put_record() returns within PUT_MS of put_begin(),
- * provided that the writer's own waits end with p.deadline_ms.
+ * One deadline covers everything from put_begin() on, including the writer's own work in between.
+ * Whatever hangs, put_record() returns within PUT_MS of put_begin(), provided that the writer's own
+ * waits end at p.deadline_ms.
  */
 #pragma once
 
@@ -36,8 +36,8 @@ typedef int (*put_call)(int (*function)(void *argument), void *argument, unsigne
 struct put {
 	put_call call;
 	const char *high_water; /* of this writer: see spool.h */
-	long long deadline_ms;	/* of all waits but the emergency spool's (clock.h) */
-	long long last_ms;	/* of that one */
+	long long deadline_ms;	/* of all waits except the emergency spool's (clock.h) */
+	long long last_ms;	/* of the emergency spool's */
 	int hook_fd;		/* negative errno: cannot be opened */
 	enum { PUT_DISK_ANSWERS, PUT_DISK_MAY_ANSWER, PUT_DISK_HANGS } disk;
 	/* Why the record is not there; 0: it is, or was not tried. */
@@ -69,8 +69,8 @@ int put_stamp(struct put *p, struct record *r);
    process ends. */
 void put_job_init(struct put_job *j, const struct record *r, char *header, size_t header_size);
 
-/* Writes it, durably. Where it went; p->disk_error and p->emergency_error say why not to the disk,
-   and why not to the emergency spool. Releases the job. */
+/* Writes the record durably and returns where it went. p->disk_error and p->emergency_error say why
+   it is not on the disk, and why not in the emergency spool. Releases the job. */
 enum put_result put_record(struct put *p, struct put_job *j);
 void put_end(struct put *p);
 

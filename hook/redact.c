@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * redact - one pass over the markup. Each tag is read as a whole, as its last attribute may be the
- * one that names what the others hold; then it is copied down, usually in one piece.
+ * redact - one pass over the markup. Each tag is read as a whole, because its last attribute may
+ * name what the others hold; then it is copied down, usually in one piece.
  *
- * The elements that are open are known, and where in the copy they begin. So a text that names a
- * secret takes the rest of its element with it; and where the value stands before its name, what
- * was copied is taken back.
+ * The scanner knows which elements are open, and where in the copy they begin. So a text that names
+ * a secret removes the rest of its element; and if the value stands before its name, the part that
+ * was already copied is removed again.
  *
- * Where the text is not XML: an attribute's value without quotes ends at the next blank or '>', and
- * a secret one whose quote is never closed takes the rest of the document with it.
+ * If the text is not XML: an attribute's value without quotes ends at the next blank or '>', and a
+ * secret value whose quote is never closed takes the rest of the document with it.
  */
 #include "hook/redact.h"
 
@@ -817,8 +817,8 @@ static bool may_be_key(const struct redact *r, size_t from, size_t end)
 	return false;
 }
 
-/* Does the word that the text before stops in go on here? A comment may have split it. Then what
-   holds it goes, as it could name a secret. */
+/* Does the word in which the previous text stops go on here? A comment may have split it. Then the
+   element that holds it is blanked, because the word could name a secret. */
 static bool drop_split_word(struct redact *r, size_t from)
 {
 	if (r->word_depth == 0 || from >= r->size || !is_word_byte(r->data[from]))
@@ -927,7 +927,7 @@ static size_t end_of_literal(const struct redact *r, size_t from)
 /*
  * <!DOCTYPE ...>, which libvirt never writes: it may have a subset in brackets with declarations,
  * comments and instructions. Values go. One whose end is in doubt takes the rest of the document
- * with it, as a quote in it may hide a tag.
+ * with it, because a quote in it may hide a tag.
  */
 static void declaration(struct redact *r)
 {

@@ -9,7 +9,7 @@
  *   hook/hung    the disk did not answer lately
  *
  * and the spool has one file of each writer (the hook, virtspool-listen) whose modification time is
- * the highest time of an id that it has spooled. Ids are above it after a boot, also if the clock
+ * the highest time of an id that it has spooled. After a boot ids are above it, even if the clock
  * starts in the past and everything was delivered. Setting the time is cheap, and the sync of the
  * record that follows makes it durable: ext4 and xfs commit in order.
  */
@@ -89,5 +89,5 @@ uint64_t spool_highest_ticks(int dir_fd, const char *path, uint64_t limit, long 
 /* Raises the time of the writer's file, and makes it if there is none. A file that is not the
    writer's own, or has a second name, is left alone. */
 void spool_raise_high_water(int spool_fd, const char *file, uint64_t ticks);
-/* The larger value of both files, in ticks; 0: neither can be trusted. */
+/* The larger value of the two files, in ticks; 0: neither can be trusted. */
 uint64_t spool_high_water(int spool_fd);

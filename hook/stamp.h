@@ -31,8 +31,8 @@ struct stamp {
 	char id[37]; /* UUIDv7 from ticks, lower case */
 };
 
-/* Called, usually with the lock held, when a new epoch begins: the ticks that all earlier ids of
-   this host are at or below; 0 if there are none. */
+/* Called, usually with the lock held, when a new epoch begins. Returns the highest ticks that an
+   earlier id of this host can have; 0 if there is no earlier id. */
 typedef uint64_t (*stamp_floor)(void *userdata);
 
 /*

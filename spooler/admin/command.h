@@ -127,8 +127,7 @@ char *command_text(FILE *f, const char *format, va_list ap) __attribute__((forma
 void command_print_wrapped(const char *indent, const char *begin, const char *text);
 
 /* Flushes stdout, and waits for the pager. A reader that is gone (`| head`) is not an error; a full
-   disk is. Returns an exit
-   code. */
+   disk is. Returns an exit code. */
 int command_finish(int code);
 /* Can stdout no longer be written (its reader is gone, the disk is full)? Call it right after a
    write. */

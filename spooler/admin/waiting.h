@@ -3,8 +3,8 @@
  * waiting - why an event waits, how often it was tried, and when it is tried next.
  *
  * Attempts and connection are in the daemon's status file. An event that follows a refused one of
- * the same domain was not tried itself: it waits for the earlier one, as a domain's events keep
- * their order.
+ * the same domain was not tried itself: it waits for the earlier one, because a domain's events
+ * keep their order.
  */
 #pragma once
 

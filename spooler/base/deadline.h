@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * deadline - a look, in bounded time, at something that may hang without end.
+ * deadline - looks, in bounded time, at something that may hang for ever.
  *
- * A disk or a server that does not answer holds every process that touches it, and no signal helps.
- * So a child looks, and leaves what it saw in memory that both share.
+ * A disk or a server that does not answer blocks every process that touches it, and no signal
+ * helps. So a child looks, and leaves its result in memory that both share.
  */
 #pragma once
 
@@ -12,13 +12,13 @@
 
 /*
  * Runs look(argument, result, progress) in a child, with result[0..size) zeroed before and shared.
- * A long look counts *progress up, and is waited for while it does. Returns what look returned;
- * -ETIMEDOUT if nothing moved for timeout_ms (the child is killed, and gone when the disk lets it
- * go); -EPROTO if it crashed; or another negative errno. Whatever the child wrote until then is
- * copied to ret_result.
+ * A long look counts *progress up; the caller waits while it grows. Returns the result of look;
+ * -ETIMEDOUT if *progress did not grow for timeout_ms (the child is killed, and ends as soon as the
+ * disk answers); -EPROTO if the child crashed; or another negative errno. Whatever the child wrote
+ * until then is copied to ret_result.
  *
- * The child has none of our descriptors: whoever waits for the end of our output does not wait for
- * it.
+ * The child has none of our descriptors, so that a reader of our output does not wait for the
+ * child.
  */
 typedef int (*deadline_look)(void *argument, void *result, uint64_t *progress);
 int deadline_call(deadline_look look, void *argument, void *ret_result, size_t size,

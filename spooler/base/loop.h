@@ -15,9 +15,9 @@ int loop_add_timer(sd_event *loop, sd_event_source **ret_source, uint64_t accura
  * Adds one more turn of the loop, after all others that are due have had theirs. Enable it,
  * SD_EVENT_ONESHOT or SD_EVENT_ON, to be called; it is made off.
  *
- * It is a timer that is always due, and no deferred source: sd-event counts those as pending since
- * they were made, so that one that enables itself again and again would come before signals, timers
- * and sockets for as long as it does.
+ * It is a timer that is always due, not a deferred source. sd-event treats deferred sources as
+ * pending since they were made, so one that enables itself again and again would run before all
+ * signals, timers and sockets.
  */
 int loop_add_turn(sd_event *loop, sd_event_source **ret_source, sd_event_time_handler_t handler,
 		  void *userdata);

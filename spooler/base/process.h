@@ -5,6 +5,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Does this process run, and does its name begin so? A pid that was given to another program since
-   does not count. True if it runs and /proc hides its name. */
+/* Does this process run, and does its name begin with `name`? False if the pid now belongs to
+   another program. True if it runs and /proc hides its name. */
 bool process_is(uint64_t pid, const char *name);

@@ -31,7 +31,7 @@
 		_taken;                                                                            \
 	})
 
-/* CLOCK_REALTIME: microseconds since 1970. CLOCK_MONOTONIC: of use as a difference only. */
+/* CLOCK_REALTIME: microseconds since 1970. CLOCK_MONOTONIC: only differences have a meaning. */
 static inline uint64_t now_usec(clockid_t clock)
 {
 	struct timespec t;

@@ -24,7 +24,7 @@ struct config_reader {
 	bool given[CONFIG_N_KEYS];
 };
 
-/* Reports an error. Returns -EINVAL, or -EBADMSG after so many errors that reading should stop. */
+/* Reports an error. Returns -EINVAL, or -EBADMSG if there were too many errors to read on. */
 int config_error(struct config_reader *rd, const yaml_mark_t *at, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Reports a value that is allowed but hardly meant. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* backlog - how much waits while there is no connection: the queue does not look then, so the
-   directories are counted, a large spool more seldom. */
+/* backlog - how much waits while there is no connection. The queue does not scan then, so backlog
+   counts the directories; a large spool less often. */
 #pragma once
 
 #include "spooler/spool/status-file.h"

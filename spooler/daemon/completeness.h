@@ -70,10 +70,10 @@ enum seen {
 
 /* What would it mean? Changes nothing. */
 enum seen completeness_peek(const struct completeness *c, const char *epoch, uint64_t sequence);
-/* Notes it. A gap that lies before an event of this age is waited for so much less. */
+/* Notes it. The wait for a gap before this event is shorter by the event's age. */
 enum seen completeness_see(struct completeness *c, const char *epoch, uint64_t sequence,
 			   const struct spool_id *id, uint64_t now_usec, uint64_t age_usec);
-/* The one that was begun last; never NULL. */
+/* The epoch that began last; never NULL. */
 const struct epoch *completeness_latest(const struct completeness *c);
 struct epoch *completeness_find(const struct completeness *c, const char *epoch);
 

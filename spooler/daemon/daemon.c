@@ -2,7 +2,7 @@
 /*
  * daemon - see daemon.h.
  *
- * SIGHUP loads configuration and certificates anew; what cannot be loaded is refused, and the old
+ * SIGHUP reloads configuration and certificates; an invalid configuration is refused, and the old
  * goes on. SIGTERM stops feeding, waits a bounded time for what is in flight, and exits; the rest
  * stays in the spool.
  */

@@ -60,7 +60,7 @@ enum admission {
 
 struct delivery_handlers {
 	void (*feed)(void *userdata);	  /* something may be published again */
-	void (*released)(void *userdata); /* everything that was held is given again */
+	void (*released)(void *userdata); /* everything that was held is handed out again */
 	void (*archived)(uint64_t bytes, void *userdata); /* one more file in sent/ or skipped/ */
 	/* Makes the event of an entry in sent/ once more, as it was delivered. Negative errno: it
 	   cannot be made. */
@@ -81,7 +81,7 @@ bool delivery_is_ready(const struct delivery *d);
 enum admission delivery_admit(struct delivery *d, const struct offer *o);
 /* After ADMISSION_GO. Returns false if nothing more can be published now. */
 bool delivery_publish(struct delivery *d, const struct offer *o);
-/* There is nothing else than what is held: returns whether some of it may be tried. */
+/* Nothing waits except held events. Returns whether some of these may be tried. */
 bool delivery_nothing_else(struct delivery *d);
 
 /* Ends without a broker. */
@@ -104,8 +104,8 @@ bool delivery_lost(struct delivery *d, const struct link_loss *loss);
 
 unsigned delivery_in_flight(const struct delivery *d);
 bool delivery_has_attempted(const struct delivery *d, const struct spool_id *e);
-/* Forgets attempts at events that are gone, as an administrator may have dropped them, and counts
-   what waits for the others. Looks at the disk. */
+/* Forgets attempts at events that are gone, for example because an administrator dropped them, and
+   counts the events that wait for the others. Looks at the disk. */
 void delivery_prune_attempts(struct delivery *d);
 
 struct delivery_description {

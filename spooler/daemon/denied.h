@@ -6,8 +6,8 @@
  * All events of one domain have one ordering key and are delivered in their order. When one of them
  * is denied (not authorized; or nobody has subscribed, where mqtt.require_subscriber is set), later
  * ones wait for it, and those of other domains go on. After a back-off one event is sent to see
- * whether the reason is gone; when it is taken the key is forgotten. A leaky bucket bounds all
- * refused attempts together.
+ * whether the reason is gone; when the broker takes it, the key is forgotten. A leaky bucket bounds
+ * the number of all refused attempts.
  *
  * Times are CLOCK_MONOTONIC microseconds, given by the caller; nothing here waits.
  */
@@ -30,7 +30,7 @@ struct denied_key {
 	bool ends_connection;  /* its refusal does: it is tried when nothing else is left */
 	bool trying;	       /* one is in flight to see whether it is taken */
 	uint64_t waiting;      /* events that are held; none goes before the first of them */
-	uint64_t known;	       /* how many were when they were last given again */
+	uint64_t known;	       /* how many were held when they were last handed out again */
 };
 
 /* A zeroed struct has no key. */
@@ -48,19 +48,20 @@ uint64_t ordering_key(const struct record *record);
 struct denied_key *denied_find(const struct denied *d, uint64_t key);
 /* Adds one that is not there; NULL if there are DENIED_MAX. */
 struct denied_key *denied_add(struct denied *d, uint64_t key);
-/* An event of it was taken. With one right, others may have been granted: those are due at once. */
+/* The broker took an event of this key. If one right was granted, others may have been, too: all
+   keys are due at once. */
 void denied_remove(struct denied *d, struct denied_key *k);
 /* All keys are due, as soon as the bucket has room. */
 void denied_retry_soon(struct denied *d);
 /* All keys are due at once: an administrator has changed something. */
 void denied_retry_all(struct denied *d);
 
-/* Is one that ends the connection due? */
+/* Is a key due whose refusal ends the connection? */
 bool denied_last_is_due(const struct denied *d, uint64_t now_usec);
 
 /* May we risk another refusal now? */
 bool denied_may_try(struct denied *d, uint64_t now_usec);
-/* An attempt is made, or was, that is refused or likely to be. */
+/* Counts an attempt that was refused, or is likely to be. */
 void denied_count_attempt(struct denied *d);
 
 /* The attempts that were in flight have got no answer. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* hook-watch - the daemon's eye on libvirt's hooks: they are looked at again when their
-   directory has changed, as another package may put its own over ours. */
+/* hook-watch - watches libvirt's hooks: examines them again when their directory has changed,
+   because another package may have replaced ours with its own. */
 #pragma once
 
 #include <systemd/sd-event.h>

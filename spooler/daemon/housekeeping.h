@@ -27,14 +27,13 @@ struct disk;
 
 /* Nothing is swept while the disk hangs. */
 int housekeeping_new(sd_event *loop, const char *spool_dir, const char *run_dir, struct disk *disk,
-		     struct housekeeping **ret_archive);
-void housekeeping_free(struct housekeeping *a); /* NULL is fine */
+		     struct housekeeping **ret_housekeeping);
+void housekeeping_free(struct housekeeping *h); /* NULL is fine */
 /* Uses these limits (copied), and sweeps. */
-void housekeeping_configure(struct housekeeping *a, const struct config_spool *limits);
-/* A file of this size has come into sent/ or skipped/: sweeps when that may have crossed a
-   limit. */
-void housekeeping_archived(struct housekeeping *a, uint64_t file_size);
-/* new/ has grown, or the emergency spool is in use, perhaps for want of room: sweeps, though not
-   all the time. */
-void housekeeping_spool_changed(struct housekeeping *a);
-const struct housekeeping_counts *housekeeping_counts(const struct housekeeping *a);
+void housekeeping_configure(struct housekeeping *h, const struct config_spool *limits);
+/* A file of this size has arrived in sent/ or skipped/: sweeps if that may have crossed a limit. */
+void housekeeping_archived(struct housekeeping *h, uint64_t file_size);
+/* new/ has grown, or the emergency spool is in use, perhaps because the disk is full: sweeps, but
+   not every time. */
+void housekeeping_spool_changed(struct housekeeping *h);
+const struct housekeeping_counts *housekeeping_counts(const struct housekeeping *h);

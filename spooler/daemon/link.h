@@ -47,8 +47,8 @@ struct link_handlers {
 	/* The broker has answered a probe; the size of its packet. Some brokers end the connection
 	   after an answer that refuses. */
 	void (*probed)(size_t packet_size, bool refused, void *userdata);
-	/* Unanswered events have to be published again. Returns whether this loss was worth a
-	   connection: then the next one is not put off for longer than this one was. */
+	/* Unanswered events have to be published again. Returns whether this loss brought the
+	   search for a poison message further: then the back-off does not grow. */
 	bool (*lost)(const struct link_loss *loss, void *userdata);
 };
 
@@ -118,7 +118,7 @@ int link_publish(struct link *l, const char *topic, const char *payload, size_t 
  */
 int link_probe(struct link *l, size_t packet_size);
 
-/* Publishes an event that this broker has taken once more, as a probe. */
+/* Publishes, as a probe, an event that this broker has already taken. */
 int link_repeat(struct link *l, const char *topic, const char *payload, size_t size);
 
 void link_describe(const struct link *l, struct link_description *ret_description);

@@ -32,7 +32,7 @@ struct losses_summary {
 	uint64_t count, taken_over, idle;
 	uint64_t span_usec; /* in which they happened: an hour, or less if not all are remembered */
 	uint64_t lasted_usec, silence_usec; /* the medians; 0 without a loss */
-	bool steady; /* the silences last about as long: something ends a connection after that */
+	bool steady; /* the silences were equally long: something ends connections after that */
 };
 
 void losses_note(struct losses *l, const struct loss *loss);

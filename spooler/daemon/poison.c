@@ -199,7 +199,7 @@ enum poison_verdict poison_lost(struct poison *p, const struct poison_event *una
 		if (probing && evidence != POISON_EVIDENCE_BROKER)
 			lost_over_probe(p);
 		else
-			p->sizes->limit = 0; /* it may have been started anew, with another limit */
+			p->sizes->limit = 0; /* it may have been restarted, with another limit */
 		return POISON_INNOCENT;
 	}
 	if (p->doubtful > 0 || evidence == POISON_EVIDENCE_RIGHTS)

@@ -5,12 +5,12 @@
  *
  * A pure state machine: connections, answers and losses in; what to do with the next event out.
  *
- * A connection that is lost with events unanswered proves nothing. When the next one is lost as
- * well before these events are answered, they are given singly, oldest first, each on a connection
- * on which the broker has just answered a control: the online report, or a probe (the same message
- * once more). An event larger than anything this broker has answered is preceded by a probe that is
- * padded to its size. A broker that ends the connection over the report is given the event that it
- * took last once more, as the control. So each loss has one cause:
+ * A connection that is lost with unanswered events proves nothing. If the next one is lost as well
+ * before these events are answered, they are sent singly, oldest first, each on a connection on
+ * which the broker has just answered a control: the online report, or a probe (the same message
+ * once more). Before an event that is larger than anything this broker has answered, the probe is
+ * padded to its size. For a broker that ends the connection over the report, the control is the
+ * event that it took last, sent once more. So each loss has one cause:
  *
  *   over the small control    the broker, or the connection: nobody is suspected
  *   over the padded probe     the size: after two losses the broker's limit is known, and events of
@@ -21,8 +21,8 @@
  * with another one, whatever their order and their domains; each new limit costs two. The events
  * around it are delivered meanwhile, one at a time, in their order.
  *
- * Where there is neither, an event of another domain is given first, as the control; if there is
- * none, the suspect is tried without being convicted: this broker has not taken anything yet.
+ * If the report ends the connection and the broker has not taken any event yet, an event of another
+ * domain is the control. If there is no such event, the suspect is tried, but cannot be convicted.
  *
  * A broker that ends the connection with a reason that lies in itself (busy, a quota) convicts
  * nobody. If it does so over one event alone three times, that event is held back, and tried again
@@ -91,7 +91,7 @@ enum poison_evidence {
 enum poison_verdict {
 	POISON_INNOCENT,
 	POISON_CONVICTED, /* the only unanswered event is a poison message */
-	POISON_DENIED, /* the only unanswered event is refused for now, as it is not authorized */
+	POISON_DENIED, /* the only unanswered event is treated as not authorized: refused for now */
 };
 
 /* An event, as far as this is concerned. */
@@ -111,12 +111,12 @@ void poison_connected(struct poison *p, struct poison_sizes *sizes, bool can_pro
 /* May this one be published now, with so many unanswered? */
 enum poison_advice poison_admit(const struct poison *p, const struct poison_event *e,
 				size_t in_flight, size_t *ret_probe_size);
-/* Is there no use in asking poison_admit() now, as it would say POISON_WAIT? */
+/* Would poison_admit() return POISON_WAIT for every event now? */
 bool poison_is_waiting(const struct poison *p, size_t in_flight);
 /* A probe of this size (0: any) has been published, or cannot be. */
 void poison_probing(struct poison *p, size_t size);
 void poison_cannot_probe(struct poison *p);
-/* There is no other event than those that are held: they may be tried without a control. */
+/* Nothing waits except held events: they may be tried without a control. */
 bool poison_release(struct poison *p);
 
 /* The broker has answered a control (event NULL) or an event, of this size. Returns whether events
@@ -130,5 +130,5 @@ enum poison_verdict poison_lost(struct poison *p, const struct poison_event *una
 /* Has the last loss brought the search further? Then the next connection need not wait longer
    than the one before. */
 bool poison_progress(const struct poison *p);
-/* Begins anew: an administrator has changed something. */
+/* Starts over: an administrator has changed something. */
 void poison_forget(struct poison *p);

@@ -4,13 +4,13 @@
  * orderly end) offline; with its boot id, how far its sequence has come, and its certificate.
  *
  * A report always carries an epoch, so that a consumer sees a boot even if no hook has run since.
- * Before the first event of a boot there is none, and a placeholder stands for it: the same in each
- * report of this boot, different from every epoch that an event has, with sequence 0.
+ * Before the first event of a boot there is no epoch, and a placeholder stands for it, with
+ * sequence 0: the same in each report of this boot, and different from every epoch of an event.
  *
  * It also lists the numbers that will never come, as ranges: those that never reached the spool
  * (completeness.h) and those that were dropped from it on purpose (dropped.h). So a consumer does not
- * wait for them. Bounded to the last PRESENCE_LOST_MAX; and not in the will, which is written too
- * early.
+ * wait for them. At most the last PRESENCE_LOST_MAX ranges are listed, and none in the will, which
+ * is written too early.
  */
 #pragma once
 

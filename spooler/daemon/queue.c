@@ -198,7 +198,7 @@ static void note_identity(struct queue *q)
 	q->inode = st.st_ino;
 }
 
-/* Opens all directories anew. The descriptor of a missing one stays negative. */
+/* Opens all directories again. The descriptor of a missing one stays negative. */
 static void open_directories(struct queue *q)
 {
 	_cleanup_close_ int spool_fd = -1, run_fd = -1;

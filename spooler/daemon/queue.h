@@ -8,10 +8,9 @@
  * again. An entry's source is its place. Each entry that was given is ended by exactly one of
  * queue_done(), queue_fail(), queue_skip(), queue_hold() or queue_put_back().
  *
- * Directories are opened anew at each scan, so a spool that was unmounted, or mounted over, is
- * found again, and none is open while nothing is taken, so that it can be unmounted. A spool that
- * is not there is empty, and queue_error() says why: then a later scan may find what this one could
- * not see.
+ * Directories are opened at each scan, so a spool that was unmounted, or mounted over, is found
+ * again. No directory is open while nothing is taken, so the file system can be unmounted. A spool
+ * that is missing counts as empty, and queue_error() says why; a later scan may find its events.
  */
 #pragma once
 
@@ -32,8 +31,8 @@ struct queue;
 int queue_new(const char *spool_dir, const char *run_dir, struct queue **ret_queue);
 void queue_free(struct queue *q); /* NULL is fine */
 
-/* A disk that hangs is not touched, and what waits on it is not given. The disk must live as
-   long as the queue. */
+/* A disk that hangs is not touched, and events that wait on it are not handed out. The disk must
+   live as long as the queue. */
 void queue_use_disk(struct queue *q, struct disk *disk);
 enum disk_state queue_check_disk(struct queue *q);
 /* Instead of QUEUE_STUCK_MAX. */
@@ -52,8 +51,8 @@ int queue_next(struct queue *q, struct spool_id *ret_entry);
 
 /*
  * Reads the entry's file into the queue's buffer, which is valid until the next call. 0; -ENOENT if
- * it is gone; -EBADMSG with *ret_reason if it is nothing that could be a record (a link, a device,
- * too large); any other errno lies in the surroundings.
+ * it is gone; -EBADMSG with *ret_reason if it cannot be a record (a link, a device, too large); any
+ * other errno is not the fault of the file.
  */
 int queue_read(struct queue *q, const struct spool_id *e, char **ret_data, size_t *ret_size,
 	       const char **ret_reason);
@@ -75,7 +74,7 @@ int queue_skip(struct queue *q, const struct spool_id *e, bool keep);
 int queue_hold(struct queue *q, const struct spool_id *e);
 void queue_release_held(struct queue *q);
 size_t queue_held(const struct queue *q);
-/* Given too early: it is given again, in its order. */
+/* Was handed out too early: will be handed out again, in its order. */
 void queue_put_back(struct queue *q, const struct spool_id *e);
 
 /* How much waits, by the last scan and what came since; *ret_oldest_ms is the oldest's
@@ -90,15 +89,15 @@ uint64_t queue_emergency_length(const struct queue *q);
 /* Why the spool on disk cannot be read, or why delivered events cannot be removed from it; or NULL.
    Valid until the next call. */
 const char *queue_error(struct queue *q);
-/* May there be events that cannot be seen, as a directory cannot be read? */
+/* Can there be events that were not seen because a directory cannot be read? */
 bool queue_is_blind(const struct queue *q);
-/* Are there delivered events that could not be removed, as the disk is read-only, say? They are not
-   given again. When there are QUEUE_STUCK_MAX, no more events are given from the disk; those of the
-   emergency spool are. */
+/* Are there delivered events that could not be removed, for example because the disk is read-only?
+   They are not handed out again. When there are QUEUE_STUCK_MAX, no more events are taken from the
+   disk; those in the emergency spool are. */
 bool queue_is_stuck(const struct queue *q);
 /* Tries to remove them, for a short time. 1: some are left, call again; 0: none is; negative errno:
    the disk still refuses. */
 int queue_remove_stuck(struct queue *q);
-/* Is that because it is not there, or does not answer? Then watch, or disk, reports when it does.
-   */
+/* Is the spool on disk missing, or does its disk not answer? watch.h and disk.h then report when
+   that changes. */
 bool queue_is_missing(const struct queue *q);

@@ -261,7 +261,7 @@ static enum feed shortage(struct relay *r, const struct spool_id *e, const char 
 /*
  * A record that cannot be read may be of any domain, so nothing may go before it: everything waits
  * for UNREADABLE_USEC. Then the next ones are tried. If one of them can be read, the fault lies in
- * the records that cannot: they are set aside. If none can, it lies in the surroundings.
+ * the records that cannot: they are set aside. If none can, it lies elsewhere.
  */
 static enum feed unreadable(struct relay *r, const struct spool_id *e, int error)
 {
@@ -509,9 +509,9 @@ static bool may_feed(const struct relay *r)
 }
 
 /*
- * A directory that could not be read may hold events, and nothing says when it can be read again
- * (unless it is missing: its coming is seen). What is seen beside it waits for one more look, for
- * the order's sake, and no longer.
+ * A directory that could not be read may hold events, and nothing reports when it can be read again
+ * (except for a missing one, which is watched for). To keep the order, events from the other
+ * directories wait for one more scan, and no longer.
  */
 static void rescan_later(struct relay *r, int error)
 {

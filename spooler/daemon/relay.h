@@ -88,7 +88,7 @@ struct relay_description {
 	/* what is under way, and what waits for more than its turn */
 	unsigned in_flight;
 	uint64_t held; /* events that wait for a refused, a suspected or an unreadable one */
-	uint64_t paused_until_usec;	/* nothing is published before, as the broker is busy */
+	uint64_t paused_until_usec;	/* nothing is published before: the broker is busy */
 	const struct attempt *attempts; /* events that were published without success, and wait */
 	size_t n_attempts;
 	bool searching; /* events go one by one, to find the one over which the connection ends */
@@ -111,6 +111,6 @@ struct relay_description {
 void relay_save(struct relay *r, bool clean);
 
 void relay_describe(const struct relay *r, struct relay_description *ret_description);
-/* Brings the attempts up to date: forgets those at events that are gone, as an administrator may
-   have dropped them, and counts what waits for the others. Looks at the disk. */
+/* Brings the attempts up to date: forgets those at events that are gone, for example because an
+   administrator dropped them, and counts the events that wait for the others. Looks at the disk. */
 void relay_prune_attempts(struct relay *r);

@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 		.options = options,
 		.parser = parse,
 		.doc = "Publishes the events in virtspool's spool over MQTT.\v"
-		       "SIGHUP loads configuration and certificates anew. See virtspoold(8), virtspool.yaml(5).",
+		       "SIGHUP reloads configuration and certificates. See virtspoold(8), virtspool.yaml(5).",
 	};
 	struct arguments a = {.config = CONFIG_FILE};
 

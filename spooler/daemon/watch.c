@@ -111,7 +111,7 @@ static void watch_arm(struct watch *w)
 	}
 }
 
-static void watch_arm_anew(struct watch *w)
+static void watch_rearm(struct watch *w)
 {
 	for (enum place p = 0; p < N_PLACES; p++)
 		w->directories[p].inotify =
@@ -146,7 +146,7 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct watch *w = userdata;
 
-	watch_arm_anew(w);
+	watch_rearm(w);
 	w->changed(w->userdata);
 	return 0;
 }
@@ -156,7 +156,7 @@ static int on_mounts(sd_event_source *s, int fd, uint32_t revents, void *userdat
 {
 	struct watch *w = userdata;
 
-	watch_arm_anew(w);
+	watch_rearm(w);
 	w->changed(w->userdata);
 	return 0;
 }

@@ -2,10 +2,10 @@
 /*
  * watch - the hint that something came into the spool.
  *
- * inotify on new/, emergency/new/ and replay/. A hint only: the truth comes from the queue's
- * scan. Directories that are missing, vanish, or are mounted over are found again, by a watch on
- * what lies above and by changes of the mount table. Nothing is polled, unless one is there and
- * cannot be watched.
+ * inotify on new/, emergency/new/ and replay/. It is only a hint: the queue's scan has the truth.
+ * Directories that are missing, vanish, or are mounted over are found again, by a watch on their
+ * parent directories and by changes of the mount table. Nothing is polled, except a directory that
+ * exists and cannot be watched.
  */
 #pragma once
 

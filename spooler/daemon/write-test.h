@@ -2,8 +2,8 @@
 /*
  * write-test - why do the hooks' records not reach the disk?
  *
- * When an event came through the emergency spool, a child writes, syncs and removes a file in tmp/
- * as a hook does. It may hang with the disk; the daemon does not.
+ * When an event came through the emergency spool, a child process writes, syncs and removes a file
+ * in tmp/ as a hook does. The child may hang with the disk; the daemon does not.
  */
 #pragma once
 

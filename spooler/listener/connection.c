@@ -4,10 +4,10 @@
  *
  * After each connect all domains are compared with what was last recorded of them, and each
  * difference is spooled as a `reconciled` record: the state now, the state before, and the reason
- * if libvirt knows one. Events come meanwhile; a comparison counts only if no event came while the
- * domains were looked at, and if the difference was still there some moments later, as events may
- * be on their way. A domain that cannot be asked stays as it is: that a daemon or a domain cannot
- * be reached never reads as that it has stopped.
+ * if libvirt knows one. Events arrive meanwhile. A comparison therefore counts only if no event
+ * arrived while the domains were examined, and if the difference was still there some moments
+ * later, because events may be on their way. A domain that cannot be queried stays as it is: a
+ * daemon or a domain that cannot be reached is never reported as stopped.
  */
 #include "spooler/listener/connection.h"
 
@@ -610,7 +610,7 @@ static bool session(struct connection *c)
 		set_phase(c, CONNECTION_LISTENING);
 		listen_until_lost(c, conn);
 	} else {
-		if (!pause_ms(c, 0)) /* it answers, but not this: begin anew */
+		if (!pause_ms(c, 0)) /* it answers, but not this: start over */
 			failed(c, "cannot list the domains", libvirt_error());
 		on_closed(conn, VIR_CONNECT_CLOSE_REASON_ERROR, c);
 	}

@@ -3,7 +3,7 @@
  * connection - one libvirt, named by a URI: connect, listen, reconcile, and again when it went
  * away.
  *
- * Each has a thread of its own, as libvirt's calls can hang for as long as its daemon does. The
+ * Each has a thread of its own, because libvirt's calls can hang as long as its daemon does. The
  * events themselves come on the thread that runs libvirt's event loop, and are recorded there. All
  * functions may be called from any thread.
  */

@@ -129,7 +129,7 @@ static uint64_t loop_usec(const struct client *c)
 	return usec;
 }
 
-/* Under load the timer is only ever set earlier; when it comes too early it is set anew. That
+/* Under load the timer is only ever set earlier; when it comes too early it is set again. That
    spares a system call each turn. With nothing in flight it is set exactly, so that an idle
    daemon is woken by nothing but keep-alives. */
 static void set_timer(struct client *c)

@@ -3,9 +3,10 @@
  * client - one MQTT connection: libmosquitto on our event loop, over a transport.
  *
  * One struct client is one connection attempt: transport, then CONNECT and CONNACK, then publishes
- * and messages until it is lost. Then it is closed and a new one is made; nothing is carried over
- * in memory (DESIGN: what the library holds is dropped with the connection). Between libmosquitto
- * and the transport runs a unix socket that nobody else can reach, see bridge.h.
+ * and messages until it is lost. Then it is closed and a new one is made. Nothing is carried over
+ * in memory: what the library holds is dropped with the connection, and published again from the
+ * spool. Between libmosquitto and the transport is a unix socket that nobody else can reach, see
+ * bridge.h.
  *
  * A publisher:
  *

@@ -2,9 +2,10 @@
 /*
  * held - the QoS 1 messages of one connection that wait for their PUBACK, in order of arrival.
  *
- * A queue and not a table by packet identifier: a broker that violates the receive maximum reuses
- * identifiers that are still held (seen with mosquitto 2.0.11), and MQTT wants the PUBACKs in the
- * order of the PUBLISHes (MQTT 5 section 4.6). It grows as needed; the caller bounds it.
+ * It is a queue, not a table by packet identifier, because a broker that violates the receive
+ * maximum reuses identifiers that are still held (seen with mosquitto 2.0.11), and because MQTT
+ * wants the PUBACKs in the order of the PUBLISHes (MQTT 5 section 4.6). It grows as needed; the
+ * caller bounds it.
  *
  *	held_add(&h, packet_id, number, size);		a message arrived; numbers must grow
  *	while (held_take(&h, committed, &packet_id))	the messages up to `committed`, oldest first

@@ -4,8 +4,8 @@
  *
  * getaddrinfo() has no non-blocking form and may take minutes, so each question is asked by a
  * thread of its own, which notifies the loop through an eventfd. A question that is no longer
- * wanted is left to finish by itself; so that a name server that is down cannot pile up threads,
- * only a few may be open at a time.
+ * wanted is left to finish by itself. Only a few may be open at a time, so that a name server that
+ * is down cannot pile up threads.
  */
 #pragma once
 

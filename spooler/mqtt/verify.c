@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * verify - is the server who it must be, and if not, why not in words that an administrator can act
- * upon.
+ * verify - is the peer the right server, and if not, why not, in words that an administrator can
+ * act upon.
  *
- * Chain, dates, revocation and host name are GnuTLS's judgement (gnutls_certificate_verify_peers);
- * a stapled OCSP response is part of it. Here it is put into a sentence, revocation lists that do
- * not tell are refused (see check_lists()), and the pins are compared. With pins and no CA the
- * pinned key takes the chain's place, while name and dates are still checked.
+ * GnuTLS judges chain, dates, revocation and host name (gnutls_certificate_verify_peers), including
+ * a stapled OCSP response. This file puts the judgement into a sentence, refuses revocation lists
+ * that are missing or out of date (see check_lists()), and compares the pins. With pins and no CA,
+ * the pinned key replaces the chain, while name and dates are still checked.
  */
 #include <arpa/inet.h>
 #include <gnutls/x509.h>

@@ -13,7 +13,7 @@
 
 struct api {
 	struct query *query;
-	struct db *db; /* its connection; NULL: it is to be opened anew */
+	struct db *db; /* its connection; NULL: it has to be opened again */
 	char *store;
 	unsigned long long queries;
 	void (*metrics)(FILE *f, void *userdata);

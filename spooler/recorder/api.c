@@ -80,7 +80,7 @@ static void answer_failure(struct api_request *r, int error)
 			  "a shorter time, or try again");
 	else
 		api_error(r->answer, 503, "the store cannot be read: %s", db_error(a->db));
-	if (error == -ENOTCONN || error == -EIO) { /* the next request opens it anew */
+	if (error == -ENOTCONN || error == -EIO) { /* the next request opens it again */
 		log_warning("the web server lost the store: %s", db_error(a->db));
 		query_close(a->query);
 		a->query = NULL;

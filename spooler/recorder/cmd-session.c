@@ -18,7 +18,7 @@ int cmd_run(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = command_option,
-		.doc = "Records the events of all hosts. SIGHUP loads configuration and certificates anew.",
+		.doc = "Records the events of all hosts. SIGHUP reloads configuration and certificates.",
 	};
 	struct command c = {0};
 

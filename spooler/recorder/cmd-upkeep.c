@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* virtspool-recorder prune, rebuild - retention by hand, and state made anew from the events. */
+/* virtspool-recorder prune, rebuild - retention by hand, and rebuilding state from the events. */
 #include <inttypes.h>
 
 #include "spooler/base/util.h"
@@ -92,7 +92,7 @@ int cmd_rebuild(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = command_option,
-		.doc = "Makes hosts, guests, operations and holes anew from the events, in one transaction. A recorder that runs "
+		.doc = "Rebuilds hosts, guests, operations and holes from the events, in one transaction. A recorder that runs "
 		       "meanwhile waits, and loses nothing.",
 	};
 	struct command c = {0};

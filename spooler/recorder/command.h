@@ -126,11 +126,11 @@ int command_failure(int error, const char *text);
 
 /* --- output */
 
-/* Have we to be brief: a person reads, and did not ask for a number? */
+/* How many lines to show: few if a person reads and did not give a limit. */
 uint64_t command_limit(const struct command *c);
-/* After the rows, of which a query returned r: says on stderr what failed, or that there are more,
-   or that there is nothing (nothing = NULL: neither). That nobody reads any more (-EPIPE) is no
-   failure. Returns an exit code. */
+/* After the rows of a query that returned r: says on stderr what failed, or that there are more
+   rows, or that there are none (`nothing` is the text; NULL: says neither). A reader that is gone
+   (-EPIPE) is not a failure. Returns an exit code. */
 int command_footer(const struct command *c, int r, uint64_t shown, bool more, const char *nothing);
 /* Columns of a terminal; 0: it is not one, nothing is cut off. */
 unsigned command_columns(void);
@@ -144,7 +144,7 @@ void command_print_json(json_t *o);
 json_t *command_json_text(const char *s); /* null for "" */
 /* "2026-11-21 08:00:00" in local time, or "-" for 0; with_ms: ".250" as well. */
 void command_format_time(int64_t usec, bool with_ms, char ret[static 32]);
-/* Nobody reads any more, or the disk is full. */
+/* Is the reader of stdout gone, or the disk full? */
 bool command_output_ended(void);
 /* Flushes, and turns a failure of that into an exit code. */
 int command_finish(int code);

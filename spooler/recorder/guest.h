@@ -31,7 +31,7 @@ enum guest_call {
 	CALL_MOVED = 11, /* its CPUs run on the destination of a migration */
 	CALL_CRASHED = 12,
 	CALL_STOP_REASON = 13, /* why it stopped, after the hook's `stopped` */
-	CALL_NAMED = 14,       /* defined anew, perhaps under another name */
+	CALL_NAMED = 14,       /* defined again, perhaps under another name */
 };
 
 enum guest_phase {

@@ -6,7 +6,7 @@
  * stream's timers, its suspended connections and the requests need no locks between them. Other
  * threads only add to `pending` and wake the loop.
  *
- * libmicrohttpd's time-out starts anew with every byte. A client that sends or reads one byte a
+ * libmicrohttpd's time-out starts again with every byte. A client that sends or reads one byte a
  * minute would keep its connection for days, so each connection has a deadline of ours, too.
  */
 #include <microhttpd.h>

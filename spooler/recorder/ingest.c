@@ -205,7 +205,7 @@ static int fill(const char *host, const char *certificate, void *userdata)
 }
 
 /* Stores the messages; or, if that is the job, loads the certificates that were stored. A lost or
-   broken database is opened anew at the next attempt. */
+   broken database is opened again at the next attempt. */
 static int try_store(struct ingest *i, const struct store_message *messages, size_t n,
 		     struct store_counts *counts)
 {
@@ -383,7 +383,7 @@ static bool store_is_free(struct ingest *i)
 	return !i->stop;
 }
 
-/* The configuration was loaded, at the start or anew. New verifiers know the certificates that were
+/* The configuration was loaded, at start or again. New verifiers know the certificates that were
    stored, and all that was taken before them is stored. */
 static void take_verifiers(struct ingest *i)
 {

@@ -9,8 +9,8 @@
  *	handlers.committed(number):			all messages up to this one are on the disk
  *
  * A batch is handed over when it has STORE_BATCH_MAX messages and the parser is free; or, if nothing
- * is being parsed or committed, when the loop's other sources have had their turn: the input is dry
- * then, or the client has read for its share of a turn, 50 ms. So a batch is as large as the store
+ * is being parsed or committed, when the loop's other sources have had their turn: then there is no
+ * more input, or the client has read for its share of a turn, 50 ms. So batches grow when the store
  * is slow, and the loop never waits for the store.
  *
  * A batch that cannot be committed (locked, full, read-only or lost database) is kept and tried
@@ -65,8 +65,8 @@ struct ingest_stats {
  */
 int ingest_new(sd_event *loop, const struct ingest_options *o, const struct ingest_handlers *h,
 	       void *userdata, struct ingest **ret_ingest, char **ret_error);
-/* Waits at most this long for the batch that is being committed. Returns false if the store did not
-   let go of the thread: the process should end without more ado. */
+/* Waits at most this long for the batch that is being committed. Returns false if the thread is
+   still in the store: the process should then exit at once. */
 bool ingest_free(struct ingest *i, uint64_t patience_usec); /* NULL is fine */
 
 /* Takes a copy. number: of client.h; 0: it needs no acknowledgement. -ENOMEM. */

@@ -3,8 +3,8 @@
  * recorder - the daemon: what the subscription takes goes to ingest, what ingest has committed is
  * acknowledged, and the web server shows it.
  *
- * SIGHUP loads configuration and certificates anew; one that is not valid is refused, and the old
- * one stays in force. SIGTERM stops at once: what is not committed comes again.
+ * SIGHUP reloads configuration and certificates; an invalid configuration is refused, and the old
+ * one stays in force. SIGTERM stops at once: messages that are not committed come again.
  */
 #pragma once
 

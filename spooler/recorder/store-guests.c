@@ -2,11 +2,11 @@
 /*
  * store-guests - guests and operations of a batch.
  *
- * Where a guest's new events come after all that it has, they are folded into its memory. Where one
- * comes late, folding begins anew: from the memory that the last operation before it began with,
- * over the stored events, until an operation begins with the memory that is stored for it: from
- * there on nothing can be different. So a late event costs as much as there is between two starts,
- * and not the guest's whole past.
+ * If a guest's new events come after all of its stored ones, they are folded into its memory. If
+ * one arrives late, the stored events are folded again, from the memory with which the last
+ * operation before it began, until an operation begins with the memory that is stored for it: from
+ * there on nothing can differ. So a late event costs the events between two starts, not the guest's
+ * whole past.
  */
 #include "spooler/base/util.h"
 #include "spooler/recorder/store-internal.h"
@@ -24,7 +24,7 @@ struct row {
 	unsigned char state[GUEST_ENCODED_MAX];
 	size_t state_size;
 	bool unchanged;
-	bool anew; /* it was folded anew: its operations may be there or not */
+	bool refolded; /* its operations may be there or not */
 };
 
 struct guests {
@@ -73,7 +73,7 @@ static int read_guests(struct store *s, const struct guests *b)
 	return db_run(s->db, &select_guests, keys, b->n, take_guest, (void *)b);
 }
 
-/* --- folding anew */
+/* --- folding again */
 
 struct refold {
 	struct store *s;
@@ -295,8 +295,8 @@ static void restore_operations(struct refold *f)
 		guest_report(&f->guest.places[i], &f->row->operations);
 }
 
-static int fold_anew(struct store *s, struct row *row, const struct fresh_event *first,
-		     const struct fresh_event *last)
+static int fold_again(struct store *s, struct row *row, const struct fresh_event *first,
+		      const struct fresh_event *last)
 {
 	struct refold f = {.s = s, .row = row, .last_new_host = last->event.host};
 	struct db_value key[3] = {db_uuid(row->uuid), db_uuid(first->event.id),
@@ -305,7 +305,7 @@ static int fold_anew(struct store *s, struct row *row, const struct fresh_event 
 	int r;
 
 	memcpy(f.last_new_id, last->event.id, 16);
-	row->anew = true;
+	row->refolded = true;
 	r = db_run(s->db, &select_start, key, 1, take_start, &f);
 	from[0] = key[0];
 	from[1] = db_uuid(f.from_id);
@@ -373,7 +373,7 @@ static struct db_value text_or_null(const char *s)
 static enum presence presence_of(const struct store *s, const struct row *row,
 				 const struct operation *o)
 {
-	if (row->anew || s->careful)
+	if (row->refolded || s->careful)
 		return MAYBE_PRESENT;
 	return o->before_size ? ABSENT : PRESENT; /* it begins in this batch, or not */
 }
@@ -514,7 +514,7 @@ static int update_guest(struct store *s, struct row *row, const struct fresh_eve
 	first = events[row->first];
 	if (guest_event_compare(first->event.id, first->event.host, row->guest.last_id,
 				row->guest.last_host) < 0)
-		return fold_anew(s, row, first, events[row->first + row->n - 1]);
+		return fold_again(s, row, first, events[row->first + row->n - 1]);
 	for (size_t i = 0; i < row->n; i++)
 		guest_fold(&row->guest, &events[row->first + i]->event, &row->operations);
 	return row->operations.failed ? -ENOMEM : 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * store-upkeep - retention, and making all state anew.
+ * store-upkeep - retention, and rebuilding all state.
  *
  * What pruned events said of a guest is kept as the memory that the last operation before the limit
  * began with (guests.base): rebuilding begins there, and gives the same rows. Numbers that were
@@ -29,15 +29,14 @@ static int count_row(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* A guest's memory as it was at its last operation before the limit; $3: from where the last step has come
-   to. */
+/* A guest's memory as it was at its last operation before the limit; $3: where the last step ended. */
 static const struct db_statement set_bases = {
 	"UPDATE guests SET (base_id, base) = (SELECT o.id, o.before FROM operations o WHERE o.guest = guests.uuid AND "
 	"o.id < $1 ORDER BY o.id DESC, o.host DESC LIMIT 1) WHERE uuid IN (SELECT DISTINCT o.guest FROM operations o JOIN guests g "
 	"ON g.uuid = o.guest WHERE o.id >= $3 AND o.id < $1 AND (g.base_id IS NULL OR o.id > g.base_id) LIMIT $2) "
 	"RETURNING uuid, base_id",
 	"uiu"};
-/* The oldest events that may go; $3: from where the last step has come to. */
+/* The oldest events that may go; $3: where the last step ended. */
 static const struct db_statement delete_events = {
 	"DELETE FROM events WHERE (id, host) IN (SELECT e.id, e.host FROM events e LEFT JOIN guests g ON g.uuid = "
 	"e.guest WHERE e.id >= $3 AND e.id < $1 AND (g.uuid IS NULL OR e.call = 0 OR e.id < g.base_id) ORDER BY e.id "
@@ -275,7 +274,7 @@ int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_remov
 	return 0;
 }
 
-/* --- making state anew */
+/* --- rebuilding state */
 
 struct page {
 	struct fresh_event *events;

@@ -63,8 +63,8 @@ struct store_counts {
    permission, server or version stands in the way. The templates are borrowed. */
 int store_open(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
 	       char **ret_error);
-/* The same for a store that was open before. A file that has gone is not created anew: it may lie on
-   a disk that is not mounted now, and would be hidden when it is. */
+/* The same for a store that was open before. A file that is gone is not created again: it may be on
+   a disk that is not mounted now, and the new file would be hidden once it is. */
 int store_reopen(const char *url, const struct cloudevent_topics *topics, struct store **ret_store,
 		 char **ret_error);
 void store_close(struct store *s); /* NULL is fine */
@@ -86,7 +86,7 @@ void store_parsed_release(struct store_parsed *p);
 /*
  * Applies at most STORE_BATCH_MAX messages, received at `now` (us since 1970). Returns 0, or a
  * negative errno as db_run() does, and nothing has changed: the same batch can be applied again,
- * after -ENOTCONN with a store that was opened anew. A value that the database refuses becomes a
+ * after -ENOTCONN with a store that was opened again. A value that the database refuses becomes a
  * reject and is not a failure.
  */
 int store_apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
@@ -100,7 +100,8 @@ struct store_change {
 	size_t n_guests;
 };
 typedef void (*store_changed_fn)(const struct store_change *change, void *userdata);
-/* Called after each commit that changed anything, from within store_apply(). NULL: not any more. */
+/* Calls fn from within store_apply(), after each commit that changed anything. NULL: no more
+   calls. */
 void store_on_change(struct store *s, store_changed_fn fn, void *userdata);
 
 /* What the last failure was, with the store's name and what to do; never NULL. */
@@ -113,7 +114,7 @@ const char *store_error(const struct store *s);
  */
 int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_removed);
 
-/* Makes all state anew from the events, in one transaction. progress may be NULL. */
+/* Rebuilds all state from the events, in one transaction. progress may be NULL. */
 int store_rebuild(struct store *s, int64_t now, void (*progress)(uint64_t events, void *userdata),
 		  void *userdata);
 

@@ -3,10 +3,9 @@
  * subscription - the recorder's session at the broker: connected as long as any broker can be
  * reached, subscribed to all hosts' events and status reports, acknowledged by hand.
  *
- * The session is persistent: it ends by `virtspool-recorder forget` only, not when the program
- * stops.
- * Brokers and their addresses are tried in turn, with a back-off. Messages that were not
- * acknowledged when a connection is lost come again.
+ * The session is persistent: only `virtspool-recorder forget` ends it, not the end of the program.
+ * Brokers and their addresses are tried in turn, with a back-off. If a connection is lost, messages
+ * that were not acknowledged come again.
  */
 #pragma once
 
@@ -29,7 +28,7 @@ struct subscription_handlers {
 int subscription_new(sd_event *loop, const struct config *config, struct credentials *credentials,
 		     const struct subscription_handlers *h, void *userdata,
 		     struct subscription **ret_subscription);
-/* Connects anew, with another configuration. */
+/* Reconnects, with another configuration. */
 void subscription_configure(struct subscription *s, const struct config *config,
 			    struct credentials *credentials);
 /* Ends the connection and makes a new one: what was not acknowledged comes again. Also from a

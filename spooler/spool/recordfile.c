@@ -44,7 +44,7 @@ static int read_all(int fd, char *buffer, size_t size)
 	return 0;
 }
 
-/* Why it cannot be a record; NULL if the error lies in the surroundings. */
+/* Why it cannot be a record; NULL if the error is not the fault of the file. */
 static const char *refusal(int error)
 {
 	switch (error) {
