@@ -1,10 +1,10 @@
 #!/usr/bin/node
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// verify-event.js CERTIFICATE.pem <events: is each event, one a line as it was received, signed with this certificate's key?
+// verify-event.js CERTIFICATE.pem <events: is each event, one per line as it was received, signed with this certificate's key?
 //
-// What virtspool-events(7), "Verifiable events", describes, in twenty lines and with nothing but that page. Whoever uses it
-// also checks what does not concern the bytes: the certificate's chain, host and dates.
+// This is virtspool-events(7), "Verifiable events", in twenty lines, written from that page alone. A consumer must also check
+// what is not in the bytes: the certificate's chain, host and dates.
 const { createHash, X509Certificate, verify } = require("node:crypto");
 const { readFileSync } = require("node:fs");
 
