@@ -310,7 +310,7 @@ static bool may_be_free_name(uint32_t s)
 	       (HAS(s, 'i') && ((HAS(s, 's') && HAS(s, 'd')) || (HAS(s, 'w') && HAS(s, 'f'))));
 }
 
-/* Where anything may be written, more names count; but `key` names what is beside it. */
+/* In free text more names count; but `key` names what stands beside it. */
 static bool is_free_name(struct name n)
 {
 	char plain[64];
@@ -567,7 +567,7 @@ static size_t content_end(const struct redact *r, struct name n, unsigned depth)
 	return r->size;
 }
 
-/* What is left of the element at this depth goes, and with it what lies deeper. */
+/* Drops the rest of the element at this depth, with all that is inside it. */
 static void drop_rest(struct redact *r, unsigned depth)
 {
 	struct name n = open_name(r, depth);
@@ -1304,11 +1304,11 @@ static bool is_foreign_encoding(const char *data, size_t size)
 }
 
 /*
- * Most documents hold nothing that a rule is about, and that is found out at a fraction of the
- * price. Each rule needs one of the words below, unless '-', '_' or '.' splits the word (then a
- * document without metadata and the like keeps it: virtspool-hook(8) says so). Of each word two or
- * three bytes are looked for, at 16 places at a time. A test holds what this lets pass against the
- * pass over the markup.
+ * Most documents hold nothing that a rule matches, and this look finds that out at a fraction of
+ * the cost. Each rule needs one of the words below, unless '-', '_' or '.' splits the word (then a
+ * document without metadata and the like keeps it: virtspool-hook(8) says so). The look searches
+ * for two or three bytes of each word, at 16 places at a time. A test compares the documents that
+ * it lets pass with the pass over the markup.
  */
 #define BLOCK 64
 #define MARGIN 4 /* bytes that are read beyond a block */

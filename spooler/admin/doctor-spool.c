@@ -55,7 +55,7 @@ static void check_owner(struct doctor *d, const char *path, mode_t mode)
 		(unsigned)st.st_gid, (unsigned)st.st_mode & 07777);
 }
 
-/* Where others can write, the hook does not trust the stamp: each event has an epoch of its own. */
+/* If others can write there, the hook does not trust the stamp: each event gets its own epoch. */
 static void check_hook_directory(struct doctor *d)
 {
 	_cleanup_free_ char *path = NULL, *how = NULL;

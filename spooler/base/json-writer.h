@@ -27,8 +27,8 @@ void json_writer_open(struct json_writer *w, const char *key);
 /* Ends it. */
 void json_writer_close(struct json_writer *w);
 
-/* The text is valid UTF-8 (utf8_valid()). What RFC 8259 section 7 demands is escaped, in the way
-   that jansson does it. */
+/* The text must be valid UTF-8 (utf8_valid()). It is escaped as RFC 8259 section 7 demands, in the
+   same way as by jansson. */
 void json_writer_text(struct json_writer *w, const char *key, const char *text, size_t size);
 void json_writer_integer(struct json_writer *w, const char *key, int64_t value);
 void json_writer_boolean(struct json_writer *w, const char *key, bool value);

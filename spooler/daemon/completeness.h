@@ -53,8 +53,8 @@ struct completeness {
 	size_t n;
 	bool changed; /* since it was last saved */
 
-	/* What begins with the daemon: the hooks' own stamp then, and whether an earlier daemon's
-	   knowledge was loaded that ended in good order. */
+	/* From the daemon's start: the hooks' own stamp then, and whether it loaded the knowledge
+	   of an earlier daemon that ended in good order. */
 	char start_epoch[33];
 	uint64_t start_sequence;
 	uint64_t start_ms; /* since 1970 */

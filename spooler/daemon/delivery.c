@@ -888,8 +888,8 @@ bool delivery_has_attempted(const struct delivery *d, const struct spool_id *e)
 	return attempts_find(&d->attempts, e);
 }
 
-/* Of the refused events of one domain the oldest counts those that wait; the others wait for it,
-   like all later ones. */
+/* The oldest of a domain's refused events counts those that wait; the others wait for it, like all
+   later ones. */
 static bool is_first_of_key(const struct attempts *all, const struct attempt *a)
 {
 	for (size_t i = 0; i < all->n; i++)
@@ -929,7 +929,7 @@ static uint64_t due(sd_event_source *s)
 	return now_usec(CLOCK_REALTIME) + usec - now_usec(CLOCK_MONOTONIC);
 }
 
-/* What reached nobody is worth a word as long as it can be replayed, and for a day. */
+/* Events that reached nobody are reported while they can be replayed, and for a day at least. */
 static struct unheard describe_unheard(const struct delivery *d)
 {
 	uint64_t kept_s = d->config && d->config->spool.sent_age_s > UNHEARD_KNOWN_S

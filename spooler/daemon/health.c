@@ -5,7 +5,7 @@
 #include "spooler/base/util.h"
 #include "spooler/daemon/health.h"
 
-/* Where it happens these have a line of their own, with more detail. */
+/* These are logged where they happen, in more detail. */
 static bool is_logged_elsewhere(enum verdict_kind kind)
 {
 	return kind == VERDICT_DISCONNECTED || kind == VERDICT_REFUSED ||

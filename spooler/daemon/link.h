@@ -9,8 +9,8 @@
  * good is lost, the list begins at its top.
  *
  * When a connection has lasted for a moment, the online report is published on mqtt.status_topic,
- * and before an orderly end the offline report, whose acknowledgement is waited for. Of a broker
- * that refuses the will, retained reports or any report, the rest is used.
+ * and before an orderly end the offline report, whose acknowledgement is waited for. If a broker
+ * refuses the will, retained reports or all reports, the link does without them.
  */
 #pragma once
 
@@ -66,7 +66,7 @@ struct link_description {
 	uint64_t renewal_refused_usec;
 };
 
-/* What `completeness` (borrowed) says is lost stands in the reports. */
+/* The reports list the numbers that are lost according to `completeness` (borrowed). */
 int link_new(sd_event *loop, struct relay_stats *stats, const struct completeness *completeness,
 	     const struct link_handlers *h, void *userdata, struct link **ret_link);
 void link_free(struct link *l); /* NULL is fine */
@@ -105,7 +105,7 @@ const char *link_broker_url(const struct link *l);
 unsigned link_room(const struct link *l);
 /* May the online report serve as a probe, or does this broker end the connection over it? */
 bool link_can_probe(const struct link *l);
-/* Of a whole PUBLISH packet, and how large the broker says that one may be. */
+/* The size of a whole PUBLISH packet, and the broker's maximum for one. */
 size_t link_packet_size(const struct link *l, const char *topic, size_t payload_size);
 size_t link_packet_max(const struct link *l);
 

@@ -34,12 +34,12 @@ struct running_table {
 };
 
 /*
- * What the record says of its guest: it runs, and is put in; it has ended, and is taken out. An
- * older record than the guest's last one says nothing.
+ * Applies a record: puts its guest in if it runs, and takes it out if it has ended. A record that
+ * is older than the guest's last one changes nothing.
  */
 void running_table_apply(struct running_table *t, const struct spool_id *id,
 			 const struct record *r);
-/* Some guest; NULL if there is none. */
+/* Any guest; NULL if the table is empty. */
 struct running_guest *running_table_any(const struct running_table *t);
 void running_table_remove(struct running_table *t, struct running_guest *guest);
 /* All guests; boot and seen stay. */

@@ -58,7 +58,7 @@ static bool same_boot(const struct running *g)
 	return *g->boot && strcmp(g->boot, g->table.boot) == 0;
 }
 
-/* What waits is of this boot: the relay shows it to running_see(), and nothing else reads it. */
+/* All waiting records are of this boot: the relay shows them to running_see(). */
 static bool is_restart(const struct running *g)
 {
 	return same_boot(g) && !g->boot_passed;

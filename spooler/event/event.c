@@ -236,8 +236,8 @@ static void put_stamp(struct builder *b, const struct record *r, bool replayed)
 /* --- data */
 
 /*
- * The same for all events that report one transition: the id of the hook's event that counts. Of a
- * hook's events one of each start and one of each end counts, because only these come exactly once.
+ * The same for all events that report one transition: the id of the hook's event that counts. For
+ * each start and each end one of the hook's events counts, because only these come exactly once.
  */
 static struct bytes transition_of(const struct record *r)
 {

@@ -152,7 +152,7 @@ static void keep_of_domain(struct connection *c, struct record *r, const char *n
 	(void)writer_put(r); /* what it loses it logs */
 }
 
-/* That it begins to listen, or no longer does: in between nothing is missed. */
+/* Records that it begins to listen, or no longer does: in between no event is missed. */
 static void keep_listen(struct connection *c, const char *suboperation, const char *reason)
 {
 	struct record r = record_of(c, "listen", suboperation, reason);

@@ -4,8 +4,8 @@
  *
  * Nothing is stored for this. guest.h's memory before an operation is kept with the operation, so a
  * window begins with the memory before the last operation that began before it, and the events from
- * there to the window's end are folded in. What changes between two events is an interval. The
- * rules are guest.c's alone.
+ * there to the window's end are folded in. The state between two changes is an interval. All rules
+ * are in guest.c.
  *
  * Bounded: EVENTS_MAX events of a guest, GUESTS_MAX guests of a host; `truncated` says so.
  */
@@ -196,7 +196,7 @@ static void compare(struct timeline *t, int64_t at)
 	}
 }
 
-/* What ran on a host that was booted is unknown from then on, until an event says otherwise. */
+/* After a boot the state of the host's guests is unknown, until an event shows it. */
 static void pass_boots(struct timeline *t, int64_t until)
 {
 	for (; t->next_boot < t->n_boots && t->boots[t->next_boot].time <= until; t->next_boot++) {

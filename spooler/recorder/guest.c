@@ -152,7 +152,7 @@ static void remove_place(struct guest *g, unsigned i)
 	g->n_places--;
 }
 
-/* Of the hosts where it has stopped only the last is remembered, until it is somewhere else. */
+/* Only the last host where it has stopped is remembered, until it is on another one. */
 static void forget_stopped(struct guest *g)
 {
 	const struct guest_place *last = NULL;
@@ -303,7 +303,7 @@ static void fold_reconnect(struct guest *g, struct guest_place *p, const struct 
 	p->released = false;
 }
 
-/* Where it was going to when it stopped here, it is now. */
+/* It stopped here while it was migrating to another host: now it is there. */
 static void leave(struct guest *g, const struct guest_place *p, const struct guest_event *e,
 		  struct operations *ops)
 {

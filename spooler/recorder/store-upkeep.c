@@ -339,8 +339,8 @@ static int rebuild_page(struct store *s, struct page *p, int64_t now)
 	return r;
 }
 
-/* What is not in the events stays: names, reports, when a host was last heard of, what was found
-   and filled when. */
+/* Everything that is not in the events stays: names, reports, when a host was last heard of, and
+   when holes were found and filled. */
 static const char clear_state[] =
 	"CREATE TEMPORARY TABLE old_holes AS SELECT * FROM holes WHERE filled IS NULL;"
 	"CREATE TEMPORARY TABLE old_hosts AS SELECT no, seen FROM hosts;"

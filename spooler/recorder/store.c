@@ -315,8 +315,8 @@ static int take_known(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-/* Looks for the events that are there already, and takes them out of the batch. Where no
-   repetition is expected nothing is looked for: inserting fails if there is one all the same. */
+/* Looks for the events that are there already, and takes them out of the batch. Does not
+   look if no repetition is expected: if there is one all the same, inserting fails. */
 static int drop_known(struct store *s, struct batch *b)
 {
 	_cleanup_(free_memory) struct db_value *keys =

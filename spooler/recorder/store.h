@@ -50,7 +50,7 @@ struct store_message {
 	struct store_parsed *parsed; /* borrowed; NULL: store_apply() parses it */
 };
 
-/* What a batch was, or all batches since the store was opened. */
+/* Messages of a batch, or of all batches since the store was opened, by what they were. */
 struct store_counts {
 	uint64_t verifications[N_VERIFICATIONS]; /* of messages that were judged */
 	uint64_t events;			 /* new ones */
