@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* atomic-file - see atomic-file.h. Files that are not synced are in /run, or are written again soon.
-   A file that was moved and comes back after a power cut is moved again. */
+/* atomic-file - see atomic-file.h. Files that are not synced are in /run, or are written again
+   soon. A file that was moved and comes back after a power cut is moved again. */
 #include <fcntl.h>
 #include <sys/stat.h>
 

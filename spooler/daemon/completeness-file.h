@@ -17,8 +17,8 @@ struct spool_identity {
 };
 
 /*
- * Loads it at start. Numbers that the hooks have taken meanwhile are in doubt unless the last daemon
- * ended in good order. All numbers are in doubt if new/ is another directory than it was then.
+ * Loads it at start. Numbers that the hooks have taken meanwhile are in doubt unless the last
+ * daemon ended in good order. All numbers are in doubt if new/ is another directory than then.
  */
 void completeness_load(struct completeness *c, const char *run_dir,
 		       const struct spool_identity *spool);

@@ -16,8 +16,8 @@
    delay, this keeps a connection that flaps from reading as one change of the host's status
    after another. */
 #define BIRTH_USEC (1500 * 1000)
-/* An attempt while no broker listens costs the broker nothing, so it is repeated soon: the hosts of a
-   fleet come back soon after their broker, and scattered. If a broker answers and the attempt
+/* An attempt while no broker listens costs the broker nothing, so it is repeated soon: the hosts of
+   a fleet come back soon after their broker, and scattered. If a broker answers and the attempt
    fails, too many hosts may be trying, and the back-off grows to mqtt.retry_max. */
 #define NOBODY_USEC (3 * USEC_PER_SEC)
 #define MUTE_MAX 2    /* connections lost over the online report before it is left out */
