@@ -264,7 +264,7 @@ static int check(struct bundle *b, const char *name, char **ret_error)
 								   0);
 	if (r < 0 || status)
 		r = fail(ret_error, -EINVAL,
-			 "'%s': its certificate is not good: %s; make a new bundle", name,
+			 "'%s': its certificate is not valid: %s; make a new bundle", name,
 			 r < 0	     ? gnutls_strerror(r)
 			 : text.data ? (char *)text.data
 				     : "not verified");

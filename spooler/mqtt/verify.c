@@ -225,7 +225,7 @@ static int check_pins(gnutls_x509_crt_t crt, const struct credentials *c, char *
 
 	if (gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, id, &length) < 0 ||
 	    length != PIN_SIZE) {
-		(void)snprintf(why, size, "its public key cannot be read, so that no pin fits");
+		(void)snprintf(why, size, "its public key cannot be read, so no pin can match");
 		return -EKEYREJECTED;
 	}
 	for (i = 0; i < c->n_pins; i++)

@@ -266,7 +266,7 @@ static void judge_spool(const struct verdict_facts *f, struct verdict *v)
 	else if (f->spool_error == -EACCES)
 		remedy(find(v, VERDICT_SPOOL_MISSING, VERDICT_DOWN, f->spool_dir,
 			    "cannot open the spool '%s': %s", f->spool_dir, strerror(EACCES)),
-		       "virtspool doctor, as root, says whose it should be");
+		       "virtspool doctor, run as root, shows who should own it");
 	else if (f->spool_error < 0)
 		remedy(find(v, VERDICT_SPOOL_MISSING, VERDICT_DOWN, f->spool_dir,
 			    "cannot open the spool '%s': %s; is its file system mounted?",

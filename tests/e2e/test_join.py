@@ -196,7 +196,7 @@ def test_another_authoritys_bundle_is_refused(site, bed):
     second.init("--broker", site.broker_url, "x")
     site.bundle().write_text(text.replace(mine, (second.mgmt / "ca.pem").read_text()))
     done = site.join(site.bundle())
-    assert done.returncode == 1 and "its certificate is not good" in done.stderr
+    assert done.returncode == 1 and "its certificate is not valid" in done.stderr
 
 
 def test_what_is_wrong_is_one_line(site):
