@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * bounded - the child is made by clone(CLONE_VM): a process of its own, so that the caller's exit
- * does not wait for it, and cheaper than fork() since the caller's page tables stay. The two share
- * errno; they are never both at work but when the caller has given up, and then a wrong errno can
- * only be another errno, not a success.
+ * does not wait for it, and cheaper than fork(), because the page tables are not copied. The two
+ * share errno. They run at the same time only after the caller has given up; then errno may be
+ * another error's, but never a success.
  *
  * Both stay on the caller's processor, so that they take turns and neither wakes another processor:
- * on a virtual machine that costs up to 30 us, twice a call. The child's end is a signal of its own
- * choice, which arrives also where SIGCHLD is ignored. tests/bench/README.md has what was tried.
+ * on a virtual machine that costs up to 30 us, twice a call. The child ends with a signal other
+ * than SIGCHLD, which arrives even if SIGCHLD is ignored. tests/bench/README.md lists what was
+ * tried.
  */
 #include "hook/bounded.h"
 
@@ -24,7 +25,7 @@
 
 #define STACK_SIZE (64 * 1024)
 #define PAGE 4096
-/* What the child's end sends. It is blocked, as all signals are; if it is not, it is ignored. */
+/* Sent at the child's end. Blocked like all signals; otherwise ignored by default. */
 #define ENDED SIGURG
 #define LOOK_NS 50000000 /* a look without a signal, should that be ignored */
 
@@ -37,7 +38,7 @@ struct call {
 
 static struct call calls[BOUNDED_CALLS_MAX];
 static unsigned n_calls;
-/* "common" lies behind all other data, so that what is small shares a page. */
+/* "common" places it after all other data, so that small data share a page. */
 extern char bounded_stacks[BOUNDED_CALLS_MAX][STACK_SIZE];
 __attribute__((common, aligned(16))) char bounded_stacks[BOUNDED_CALLS_MAX][STACK_SIZE];
 

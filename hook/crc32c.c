@@ -2,9 +2,9 @@
 /*
  * crc32c - the checksum of records and of the stamp file. Eight bytes a step, by eight tables: 2 us
  * for a guest's document of 6 KiB (byte by byte it was 12 us, a fifth of what the daemon spent on
- * an event). The processor's own instruction would have to be asked for, and cpuid is trapped on
- * virtual machines. The compiler makes the tables: to fill them costs the hook, which lives for
- * some 300 us, 3 us and two pages.
+ * an event). The processor's own instruction would need a check with cpuid, which virtual machines
+ * trap. The compiler makes the tables: filling them would cost the hook, which lives for some
+ * 300 us, 3 us and two pages.
  */
 #include "hook/crc32c.h"
 

@@ -2,8 +2,8 @@
 /*
  * put - see put.h.
  *
- * The disk is touched only by p->call. Two things tie what it runs to us: an atomic state says
- * which of us publishes the record, and a count of users who frees the job.
+ * The disk is touched only by functions that p->call runs. An atomic state decides whether such a
+ * function or its caller publishes the record, and a count of users who frees the job.
  */
 #include "hook/put.h"
 
@@ -86,7 +86,7 @@ static int search_disk(void *unused)
 	if (fstat(fd, &st) == 0)
 		found.gid = st.st_gid;
 	found.high_water = spool_high_water(fd);
-	/* Only now: else a hook that has just raised it would look like a clock that is behind. */
+	/* Read after it: otherwise a hook that has just raised it would look like a slow clock. */
 	found.now = stamp_now();
 	found.limit = plausible_limit(found.high_water, found.now);
 	found.waiting = spool_highest_ticks(fd, SPOOL_NEW, found.limit, found.deadline_ms);

@@ -163,7 +163,7 @@ static int install_file(const char *dir, const char *name, const char *text, uns
 	if (asprintf(&file, ".%s.new", name) < 0 || asprintf(&new, "%s/%s", dir, file) < 0 ||
 	    asprintf(&path, "%s/%s", dir, name) < 0)
 		return -ENOMEM;
-	/* Closed until it belongs to whom it shall; only then it gets its name. */
+	/* Closed to others until it has its owner; only then does it get its name. */
 	r = atomic_file_write(dir, file, text, strlen(text), 0600);
 	if (r < 0)
 		return r;
@@ -317,7 +317,7 @@ static char *broker_lines(const struct bundle *b)
 	return fclose(f) == 0 ? text : NULL;
 }
 
-/* The configuration in this text, or NULL if it is none; what is wrong is not said. */
+/* The configuration in this text; NULL if it is not valid. Errors are not printed. */
 static struct config *parse_quietly(const char *text)
 {
 	_cleanup_fclose_ FILE *null = fopen("/dev/null", "w");
@@ -392,7 +392,7 @@ static bool is_config_of(const struct arguments *a, const char *host)
 	return same;
 }
 
-/* Makes the edits, of which it frees the texts, and looks whether the file says then what it shall. */
+/* Makes the edits, frees their texts, and checks that the file then says what it should. */
 static int edit_file(const struct arguments *a, const struct bundle *b, const char *dir,
 		     struct edit *edits, size_t n)
 {

@@ -252,8 +252,8 @@ static void print_json(const struct shower *s, const struct found *f, const stru
 
 /* --- one event */
 
-/* As it is; but a terminal gets escapes for whatever drives it, as a guest's document may hold
-   anything. */
+/* As it is, except that a terminal gets escapes for bytes that drive it: a guest's document may
+   hold anything. */
 static void write_bytes(const char *data, size_t size)
 {
 	bool unfinished = size > 0 && data[size - 1] != '\n';

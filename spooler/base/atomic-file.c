@@ -51,8 +51,8 @@ int atomic_file_move(int from_fd, const char *name, int to_fd)
 
 	if (r != -EINVAL && r != -ENOSYS)
 		return r;
-	/* NFS, for one, has no rename that does not replace: then we look, as nobody else puts
-	   files there. */
+	/* NFS, for example, has no rename that does not replace. Looking first is enough, because
+	   nobody else puts files there. */
 	if (faccessat(to_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return -EEXIST;
 	return renameat(from_fd, name, to_fd, name) < 0 ? -errno : 0;

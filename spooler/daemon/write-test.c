@@ -62,7 +62,7 @@ void write_test_start(struct write_test *t, uint64_t min_age_usec)
 		return;
 	t->pid = fork();
 	if (t->pid == 0) {
-		(void)close_range(0, ~0U, 0); /* no peer is to see our end of a connection in it */
+		(void)close_range(0, ~0U, 0); /* it must not keep our connections open */
 		_exit(try_to_write(t->spool_dir));
 	}
 	if (t->pid > 0)

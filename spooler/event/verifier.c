@@ -2,8 +2,8 @@
 /*
  * verifier - see verifier.h.
  *
- * The hosts are a jansson object from name to a list of certificates, as its hash table is one that
- * an attacker cannot make slow. A host that is not in our CA's certificates takes no room.
+ * The hosts are a jansson object from name to a list of certificates, because an attacker cannot
+ * slow its hash table down. A host without a certificate of our CA takes no room.
  */
 #include <time.h>
 

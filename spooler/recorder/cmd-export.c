@@ -36,7 +36,7 @@ static int on_authority(const char *base64, const char *fingerprint, void *userd
 	return written();
 }
 
-/* It comes along for the record; whoever verifies trusts a copy of his own. */
+/* Included for the record only: whoever verifies uses a trusted copy of their own. */
 static int write_authority(struct command *c)
 {
 	_cleanup_free_ char *error = NULL;

@@ -599,7 +599,7 @@ int store_fail(struct store *s, int error)
 	return error;
 }
 
-/* `refused`: the message's values do not go into the database: it is a reject. */
+/* `refused`: the database refuses the message's values, so it becomes a reject. */
 static int apply(struct store *s, const struct store_message *messages, size_t n, int64_t now,
 		 bool refused, struct store_counts *ret_counts)
 {

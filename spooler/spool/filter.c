@@ -316,7 +316,7 @@ bool filter_needs_uuid(const struct filter *f)
 	return strpbrk(f->vm, "*?[") || strlen(f->vm) == UUID_LENGTH;
 }
 
-/* A glob matches itself as well, as a guest may be called "a[1]". */
+/* A glob matches itself as well, because a guest may be called "a[1]". */
 static bool glob_matches(const char *glob, const char *value, int flags)
 {
 	return strcmp(glob, value) == 0 || fnmatch(glob, value, flags) == 0;

@@ -334,14 +334,14 @@ static void judge_daemon(const struct verdict_facts *f, struct verdict *v)
 		       "grant this host its status topic, retained; or set mqtt.status_topic: none");
 }
 
-/* It is silent for the same time whenever it ends, and for less than we let it be. */
+/* Do connections end after the same time of silence, which is shorter than the keep-alive? */
 static bool is_idle_cut(const struct status_file *s)
 {
 	return s->losses_steady && s->loss_silence_ms >= IDLE_CUT_MS &&
 	       (s->keep_alive_s == 0 || s->loss_silence_ms < s->keep_alive_s * 1000 + 500);
 }
 
-/* The present connection has lasted for so much longer than those that were lost. */
+/* Has the current connection lasted much longer than those that were lost? */
 static bool has_settled(const struct verdict_facts *f)
 {
 	uint64_t lasted_s = age_s(f, f->status->connected_since_usec);
