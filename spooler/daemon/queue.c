@@ -99,7 +99,7 @@ static void idset_clear(struct idset *s)
 	s->n = 0;
 }
 
-/* --- events that were delivered and cannot be removed: a sorted array, because there may be many */
+/* --- events that were delivered and cannot be removed: sorted, because there may be many */
 
 static size_t stuck_position(const struct queue *q, const struct spool_id *e)
 {
