@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * virtspool doctor - examines an installation from the hook to the broker, and says how to mend
+ * virtspool doctor - examines an installation from the hook to the broker, and says how to fix
  * what it finds.
  *
  * It changes nothing, but tries what only a trial shows: it writes and removes a file in the spool,
@@ -454,7 +454,7 @@ int cmd_doctor(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.doc = "Examines an installation from the hook to the broker and says how to mend what it finds. "
+		.doc = "Examines an installation from the hook to the broker and says how to fix what it finds. "
 		       "It writes and removes a file in the spool, and may publish a probe event.\v"
 		       "Exit code: 0 if nothing is bad, 1 otherwise.",
 	};

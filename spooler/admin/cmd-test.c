@@ -55,7 +55,7 @@ struct result {
 	enum outcome outcome;
 	uint64_t usec;
 	char *text; /* what was seen */
-	char *how;  /* to mend it */
+	char *how;  /* to fix it */
 };
 
 struct prober {

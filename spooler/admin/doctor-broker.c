@@ -13,7 +13,7 @@ static void on_transport(struct transport *t, void *userdata)
 		(void)sd_event_exit(userdata, 0);
 }
 
-static const char *mend_transport(enum transport_failure failure)
+static const char *remedy_of(enum transport_failure failure)
 {
 	switch (failure) {
 	case TRANSPORT_FAILURE_VERIFICATION:
@@ -92,8 +92,8 @@ static void check_broker(struct doctor *d, const struct broker *b)
 		peer = strdup(transport_peer(t));
 		protocol = strdup(transport_protocol(t));
 	} else {
-		finding(d, GRADE_BAD, "broker", mend_transport(transport_failure(t)), "%s: %s",
-			b->url, transport_error(t));
+		finding(d, GRADE_BAD, "broker", remedy_of(transport_failure(t)), "%s: %s", b->url,
+			transport_error(t));
 	}
 	transport_close(t);
 	sd_event_unref(loop);

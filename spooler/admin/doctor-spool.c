@@ -145,7 +145,7 @@ static int write_probe(void *argument, void *result, uint64_t *progress)
 	return r;
 }
 
-static const char *mend_writing(int error)
+static const char *remedy_of(int error)
 {
 	switch (error) {
 	case -EROFS:
@@ -186,7 +186,7 @@ static void check_writing(struct doctor *d)
 	}
 	r = deadline_call(write_probe, NULL, none, sizeof(none), write_ms());
 	if (r < 0)
-		finding(d, GRADE_BAD, "spool", mend_writing(r),
+		finding(d, GRADE_BAD, "spool", remedy_of(r),
 			"cannot write to the spool '%s': %s; new events go through memory",
 			spool_directory(), strerror(-r));
 	else

@@ -30,7 +30,7 @@ struct doctor {
 	unsigned warnings, bad;
 };
 
-/* check: what was looked at, in a word; how: how to mend it, or NULL. */
+/* check: what was looked at, in a word; how: how to fix it, or NULL. */
 void finding(struct doctor *d, enum grade grade, const char *check, const char *how,
 	     const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Prints the verdict's findings that belong to this check. True if there is one. */

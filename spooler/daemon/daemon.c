@@ -60,7 +60,7 @@ struct daemon {
 	bool hung;	   /* the disk, since the last write test */
 	char write_error[128];
 	/* Events from the emergency spool when the disk took writes again. */
-	uint64_t emergency_mended;
+	uint64_t emergency_fixed;
 	uint64_t reload_refused_usec; /* CLOCK_REALTIME; 0: the last reload was taken */
 	char *reload_error;
 	char *metrics_file; /* that was written last */
@@ -219,7 +219,7 @@ static void write_again_later(struct daemon *d, const struct status_file *status
 /* An event came through memory: is it the disk? Asked again until it can be written to. */
 static void check_writing(struct daemon *d, bool hangs, struct status_file *status)
 {
-	if (status->emergency_taken <= d->emergency_mended)
+	if (status->emergency_taken <= d->emergency_fixed)
 		status->emergency_run = 0;
 	d->hung = d->hung || hangs;
 	if ((status->emergency_run > 0 || d->write_failed) && !hangs)
@@ -235,7 +235,7 @@ static void on_write_test(void *userdata)
 	relay_describe(d->relay, &rd);
 	/* Else the reason is not known: the hook may lack rights that the daemon has. */
 	if (error == 0 && (d->write_failed || d->hung))
-		d->emergency_mended = rd.stats->emergency;
+		d->emergency_fixed = rd.stats->emergency;
 	d->hung = false;
 	d->write_failed = error < 0;
 	(void)snprintf(d->write_error, sizeof(d->write_error), "%s", strerror(-error));
@@ -311,7 +311,7 @@ static void on_relay_changed(void *userdata)
 
 	relay_describe(d->relay, &rd);
 	if (error && !d->spool_error_logged)
-		log_error("%s; events go to the emergency spool in '%s' until it is mended", error,
+		log_error("%s; events go to the emergency spool in '%s' until it is fixed", error,
 			  spool_run_directory());
 	else if (!error && d->spool_error_logged)
 		log_notice("the spool '%s' can be read again", spool_directory());

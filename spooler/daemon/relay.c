@@ -291,7 +291,7 @@ static void set_unreadable_aside(struct relay *r)
 	char reason[256];
 
 	(void)snprintf(reason, sizeof(reason),
-		       "it cannot be read (%s); mend that, then `virtspool replay` it",
+		       "it cannot be read (%s); fix that, then `virtspool replay` it",
 		       r->unreadable_error);
 	for (size_t i = 0; i < r->n_unreadable; i++)
 		delivery_fail(r->delivery, &r->unreadable[i], RELAY_FAILURE_RECORD, reason);

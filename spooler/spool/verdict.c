@@ -314,7 +314,7 @@ static void judge_daemon(const struct verdict_facts *f, struct verdict *v)
 			    "from before it stay in force: %s",
 			    clock_text(s->reload_refused_usec, when),
 			    s->reload_error ? s->reload_error : "see the log"),
-		       "virtspoold --check-config says what is wrong; mend it, then systemctl "
+		       "virtspoold --check-config says what is wrong; fix it, then systemctl "
 		       "reload virtspool");
 	}
 	if (s->version && strcmp(s->version, PACKAGE_VERSION) != 0)
