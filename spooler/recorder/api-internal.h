@@ -6,6 +6,7 @@
 
 #include "spooler/recorder/api.h"
 #include "spooler/recorder/cloudevent.h"
+#include "spooler/recorder/intervals.h"
 #include "spooler/recorder/query-sql.h"
 #include "spooler/recorder/query.h"
 
@@ -65,8 +66,6 @@ json_t *json_when_usec(int64_t usec);
 json_t *json_text(const struct db_value *v); /* null for NULL */
 json_t *json_id(const struct db_value *v);   /* a UUID */
 json_t *json_epoch(const struct db_value *v);
-/* The least id that an event of this moment can have (UUIDv7 begins with milliseconds). */
-void id_at(int64_t usec, unsigned char ret_id[16]);
 
 /* Texts of query.h: null for "". */
 json_t *json_or_null(const char *text);

@@ -1,343 +1,36 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * api-timeline - a guest's, or a host's, states as intervals of time.
+ * api-timeline - a guest's, or a host's, states as intervals of time: intervals.h, and what else lies
+ * in the window.
  *
- * Nothing is stored for this. guest.h's memory before an operation is kept with the operation, so a
- * window begins with the memory before the last operation that began before it, and the events from
- * there to the window's end are folded in. The state between two changes is an interval. All rules
- * are in guest.c.
- *
- * Bounded: EVENTS_MAX events of a guest, GUESTS_MAX guests of a host; `truncated` says so.
+ * Bounded: GUESTS_MAX guests of a host; `truncated` says so.
  */
 #include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/api-internal.h"
 
-#define EVENTS_MAX 5000
 #define OPERATIONS_MAX 2000
 #define HOLES_MAX 100
 #define EPOCHS_MAX 200
 #define GUESTS_MAX 200
 #define GUESTS_DEFAULT 60
-#define HOSTS_MAX 64 /* of one guest's timeline */
-
-struct host_name {
-	int64_t no;
-	char *name;
-};
-
-/* A boot of a host: guests that ran before did not survive it. */
-struct boot {
-	int64_t host, time;
-	unsigned char epoch[16];
-};
-
-struct interval {
-	bool open;
-	int64_t host, from;
-	const char *state;
-	char reason[GUEST_REASON_MAX];
-	unsigned char epoch[16]; /* of the host when it began */
-};
 
 struct timeline {
 	struct api_request *r;
-	int64_t from, to; /* the window, us */
-	int64_t only;	  /* this host's intervals; 0: all */
-	struct host_name hosts[HOSTS_MAX];
-	size_t n_hosts;
-	struct boot boots[EPOCHS_MAX]; /* by time */
-	size_t n_boots, next_boot;
-	struct interval intervals[GUEST_PLACES_MAX];
-	struct guest guest;
-	struct operations ops;
-	unsigned char start[16]; /* the first event to fold */
-	size_t n_events;
+	struct intervals i;
 	json_t *states;
 	bool truncated;
 };
 
-/* --- hosts' names */
-
-static const char *host_name(struct timeline *t, int64_t no)
-{
-	for (size_t i = 0; i < t->n_hosts; i++)
-		if (t->hosts[i].no == no)
-			return t->hosts[i].name;
-	return NULL;
-}
-
-static int take_host(const struct db_value *v, void *userdata)
+static void on_interval(const struct interval *x, void *userdata)
 {
 	struct timeline *t = userdata;
 
-	if (t->n_hosts < HOSTS_MAX)
-		t->hosts[t->n_hosts++] = (struct host_name){v[0].number, strdup(db_string(&v[1]))};
-	return 0;
-}
-
-static void release_hosts(struct timeline *t)
-{
-	for (size_t i = 0; i < t->n_hosts; i++)
-		free(t->hosts[i].name);
-	t->n_hosts = 0;
-}
-
-/* --- intervals */
-
-static void write_interval(struct timeline *t, const struct interval *x, int64_t to)
-{
-	if (x->from > t->to || (to && to <= t->from) || (to && to <= x->from) ||
-	    (t->only && x->host != t->only))
-		return;
-	(void)json_array_append_new(
-		t->states,
-		json_pack("{s:s?, s:s, s:o, s:o, s:o}", "host", host_name(t, x->host), "state",
-			  x->state, "from", json_when_usec(x->from), "to", json_when_usec(to),
-			  "reason", x->reason[0] ? json_string(x->reason) : json_null()));
-}
-
-static void close_interval(struct timeline *t, struct interval *x, int64_t at)
-{
-	if (x->open)
-		write_interval(t, x, at);
-	x->open = false;
-}
-
-static struct interval *find_interval(struct timeline *t, int64_t host)
-{
-	for (size_t i = 0; i < GUEST_PLACES_MAX; i++)
-		if (t->intervals[i].open && t->intervals[i].host == host)
-			return &t->intervals[i];
-	return NULL;
-}
-
-static void open_interval(struct timeline *t, const struct guest_place *p, int64_t at,
-			  const char *state, const char *reason)
-{
-	for (size_t i = 0; i < GUEST_PLACES_MAX; i++) {
-		struct interval *x = &t->intervals[i];
-
-		if (x->open)
-			continue;
-		*x = (struct interval){.open = true, .host = p->host, .from = at, .state = state};
-		memcpy(x->epoch, p->epoch, 16);
-		(void)snprintf(x->reason, sizeof(x->reason), "%s", reason);
-		return;
-	}
-}
-
-/* A start that failed, or a migration to here, is not a crash of the guest. */
-static bool is_crash(const struct guest_place *p)
-{
-	const char *reason = p->operation.reason;
-
-	return p->phase == PHASE_STOPPED && p->operation.kind == OPERATION_STOP &&
-	       (strcmp(reason, "crashed") == 0 || strcmp(reason, "panicked") == 0 ||
-		strcmp(reason, "failed") == 0);
-}
-
-static const char *state_of(const struct guest_place *p)
-{
-	return is_crash(p) ? "crashed" : guest_phase_name(p->phase);
-}
-
-/* It runs on another host, or was stopped there later. */
-static bool is_elsewhere(const struct guest *g, const struct guest_place *p)
-{
-	for (const struct guest_place *q = g->places; q < g->places + g->n_places; q++)
-		if (q != p && (q->phase != PHASE_STOPPED || q->since > p->since))
-			return true;
-	return false;
-}
-
-/* On a host where it never was, or is no longer, it has no state. */
-static bool is_shown(const struct guest *g, const struct guest_place *p)
-{
-	return p->phase != PHASE_STOPPED ||
-	       (strcmp(p->operation.reason, "migrated") != 0 &&
-		p->operation.kind != OPERATION_MIGRATION && !is_elsewhere(g, p));
-}
-
-/* Brings the open intervals in line with the guest's places, as of an event at `at`. */
-static void compare(struct timeline *t, int64_t at)
-{
-	for (size_t i = 0; i < GUEST_PLACES_MAX; i++) {
-		struct interval *x = &t->intervals[i];
-		bool there = false;
-
-		for (unsigned k = 0; k < t->guest.n_places; k++)
-			there |= t->guest.places[k].host == x->host &&
-				 is_shown(&t->guest, &t->guest.places[k]);
-		if (x->open && !there)
-			close_interval(t, x, at);
-	}
-	for (unsigned k = 0; k < t->guest.n_places; k++) {
-		const struct guest_place *p = &t->guest.places[k];
-		struct interval *x = find_interval(t, p->host);
-		const char *state = state_of(p),
-			   *reason = p->phase == PHASE_STOPPED ? p->operation.reason : "";
-
-		if (!is_shown(&t->guest, p))
-			continue;
-		if (x && p->phase == PHASE_STOPPED && at - x->from < 60 * (int64_t)USEC_PER_SEC &&
-		    (strcmp(x->state, "stopped") == 0 || strcmp(x->state, "crashed") == 0)) {
-			x->state = state; /* the reason of a stop comes after it */
-			(void)snprintf(x->reason, sizeof(x->reason), "%s", reason);
-		} else if (!x || strcmp(x->state, state) != 0) {
-			if (x)
-				close_interval(t, x, at);
-			open_interval(t, p,
-				      p->phase == PHASE_STOPPED || !x
-					      ? (p->since && p->since < at ? p->since : at)
-					      : at,
-				      state, reason);
-		}
-	}
-}
-
-/* After a boot the state of the host's guests is unknown, until an event shows it. */
-static void pass_boots(struct timeline *t, int64_t until)
-{
-	for (; t->next_boot < t->n_boots && t->boots[t->next_boot].time <= until; t->next_boot++) {
-		const struct boot *b = &t->boots[t->next_boot];
-		struct interval *x = find_interval(t, b->host);
-
-		if (!x || memcmp(x->epoch, b->epoch, 16) == 0 || strcmp(x->state, "stopped") == 0 ||
-		    strcmp(x->state, "crashed") == 0 || x->from >= b->time)
-			continue;
-		close_interval(t, x, b->time);
-		*x = (struct interval){
-			.open = true, .host = b->host, .from = b->time, .state = "unknown"};
-		memcpy(x->epoch, b->epoch, 16);
-	}
-}
-
-/* --- what the store has */
-
-static int take_start(const struct db_value *v, void *userdata)
-{
-	struct timeline *t = userdata;
-
-	if (v[1].size && guest_decode(v[1].data, v[1].size, &t->guest) < 0)
-		return 0;
-	memcpy(t->start, v[0].data, 16);
-	return 0;
-}
-
-/* The memory that the window begins with. */
-static int read_start(struct timeline *t, const unsigned char uuid[16])
-{
-	static const struct db_statement s = {
-		"SELECT id, before FROM operations WHERE guest = $1 AND id < $2 "
-		"ORDER BY id DESC LIMIT 1",
-		"uu"};
-	struct db_value v[2];
-	unsigned char from[16];
-
-	id_at(t->from, from);
-	v[0] = db_uuid(uuid);
-	v[1] = db_uuid(from);
-	return db_run(t->r->api->db, &s, v, 1, take_start, t);
-}
-
-static int take_event(const struct db_value *v, void *userdata)
-{
-	struct timeline *t = userdata;
-	struct guest_event e = {
-		.host = v[1].number, .time = v[2].number, .call = (enum guest_call)v[4].number};
-
-	if (++t->n_events > EVENTS_MAX) {
-		t->truncated = true;
-		return 0;
-	}
-	memcpy(e.id, v[0].data, 16);
-	memcpy(e.epoch, v[3].data, 16);
-	e.reason = v[5].type == DB_NULL ? NULL : db_string(&v[5]);
-	pass_boots(t, e.time);
-	guest_fold(&t->guest, &e, &t->ops);
-	operations_release(&t->ops);
-	for (size_t i = 0; i < GUEST_PLACES_MAX; i++) /* it is alive in this epoch */
-		if (t->intervals[i].open && t->intervals[i].host == e.host)
-			memcpy(t->intervals[i].epoch, e.epoch, 16);
-	compare(t, e.time);
-	return 0;
-}
-
-static int read_events(struct timeline *t, const unsigned char uuid[16])
-{
-	static const struct db_statement s = {
-		"SELECT id, host, time, epoch, call, reason FROM events WHERE guest = $1 AND id >= $2 AND id < $3 AND "
-		"call <> 0 ORDER BY id, host LIMIT $4",
-		"uuui"};
-	struct db_value v[4];
-	unsigned char to[16];
-
-	id_at(t->to + 1000, to);
-	v[0] = db_uuid(uuid);
-	v[1] = db_uuid(t->start);
-	v[2] = db_uuid(to);
-	v[3] = db_int(EVENTS_MAX + 1);
-	return db_run(t->r->api->db, &s, v, 1, take_event, t);
-}
-
-static int take_boot(const struct db_value *v, void *userdata)
-{
-	struct timeline *t = userdata;
-	struct boot *b = &t->boots[t->n_boots];
-	const unsigned char *id = v[2].data;
-
-	if (t->n_boots == EPOCHS_MAX)
-		return 0;
-	b->host = v[0].number;
-	memcpy(b->epoch, v[1].data, 16);
-	b->time = 0;
-	for (int i = 0; i < 6; i++)
-		b->time = b->time << 8 | id[i];
-	b->time *= 1000;
-	t->n_boots++;
-	return 0;
-}
-
-/* The guest's intervals in the window, into t->states. */
-static int read_states(struct timeline *t, const unsigned char uuid[16])
-{
-	int n;
-
-	memset(&t->guest, 0, sizeof(t->guest));
-	memset(t->intervals, 0, sizeof(t->intervals));
-	memset(t->start, 0, sizeof(t->start));
-	t->n_events = t->next_boot = 0;
-	n = read_start(t, uuid);
-	if (n < 0)
-		return n;
-	compare(t, t->guest.last_time);
-	n = read_events(t, uuid);
-	if (n < 0)
-		return n;
-	pass_boots(t, t->to);
-	for (size_t i = 0; i < GUEST_PLACES_MAX; i++)
-		close_interval(t, &t->intervals[i], 0);
-	return 0;
-}
-
-/* Names of the hosts that a guest's events are of, and their boots. */
-static int read_hosts(struct timeline *t, const unsigned char uuid[16])
-{
-	static const struct db_statement names = {
-		"SELECT no, name FROM hosts WHERE no IN (SELECT host FROM operations WHERE guest = $1 UNION SELECT from_host "
-		"FROM operations WHERE guest = $1 UNION SELECT host FROM guests WHERE uuid = $1 UNION SELECT other_host FROM "
-		"guests WHERE uuid = $1)",
-		"u"};
-	static const struct db_statement boots = {
-		"SELECT e.host, e.epoch, e.first_id FROM epochs e WHERE e.first_id IS NOT NULL AND e.host IN (SELECT host "
-		"FROM operations WHERE guest = $1 UNION SELECT host FROM guests WHERE uuid = $1) AND EXISTS (SELECT 1 FROM "
-		"epochs p WHERE p.host = e.host AND p.first_id < e.first_id) ORDER BY e.first_id",
-		"u"};
-	struct db_value v = db_uuid(uuid);
-	int n = db_run(t->r->api->db, &names, &v, 1, take_host, t);
-
-	return n < 0 ? n : db_run(t->r->api->db, &boots, &v, 1, take_boot, t);
+	(void)json_array_append_new(t->states,
+				    json_pack("{s:s?, s:s, s:o, s:o, s:o}", "host", x->host,
+					      "state", x->state, "from", json_when_usec(x->from),
+					      "to", json_when_usec(x->to), "reason",
+					      x->reason[0] ? json_string(x->reason) : json_null()));
 }
 
 /* --- operations and holes */
@@ -363,14 +56,14 @@ static int read_operations(struct timeline *t, const char *where, char type, str
 	json_t *list = json_array();
 	int n;
 
-	id_at(t->to + 1000, to);
+	id_at(t->i.to + 1000, to);
 	sql_add(&s,
 		"SELECT o.id, o.kind, o.guest, g.name, h.name, t.name, f.name, o.begun, o.ended, o.outcome, o.reason "
 		"FROM operations o JOIN hosts h ON h.no = o.host LEFT JOIN guests g ON g.uuid = o.guest LEFT JOIN hosts f "
 		"ON f.no = o.from_host LEFT JOIN hosts t ON t.no = o.to_host WHERE");
 	sql_bind(&s, where, type, value);
 	sql_bind(&s, "AND o.id <", 'u', db_uuid(to));
-	sql_bind(&s, "AND (o.ended IS NULL OR o.ended >=", 'i', db_int(t->from));
+	sql_bind(&s, "AND (o.ended IS NULL OR o.ended >=", 'i', db_int(t->i.from));
 	sql_add(&s, ") ORDER BY o.id DESC");
 	sql_bind(&s, "LIMIT", 'i', db_int(OPERATIONS_MAX + 1));
 	n = sql_run(t->r, &s, take_operation, list);
@@ -468,14 +161,14 @@ static int read_holes(struct timeline *t, int64_t host, json_t *ret)
 			o->from = o->to = o->found;
 		if (o->to == 0)
 			o->to = o->found > o->from ? o->found : o->from;
-		if (o->from > t->to || o->to < t->from)
+		if (o->from > t->i.to || o->to < t->i.from)
 			continue;
 		(void)json_array_append_new(
 			ret, json_pack("{s:s?, s:o, s:o, s:I, s:I, s:I, s:s}", "host",
-				       host_name(t, o->host), "from", json_when_usec(o->from), "to",
-				       json_when_usec(o->to), "first", (json_int_t)o->first, "last",
-				       (json_int_t)o->last, "missing",
-				       (json_int_t)(o->last - o->first + 1), "status",
+				       intervals_host_name(&t->i, o->host), "from",
+				       json_when_usec(o->from), "to", json_when_usec(o->to),
+				       "first", (json_int_t)o->first, "last", (json_int_t)o->last,
+				       "missing", (json_int_t)(o->last - o->first + 1), "status",
 				       o->lost ? "lost" : "open"));
 	}
 	return n;
@@ -488,18 +181,21 @@ static int read_window(struct api_request *r, struct timeline *t)
 	int64_t now = (int64_t)now_usec(CLOCK_REALTIME);
 
 	t->r = r;
-	t->to = api_time(r, "to", now);
-	t->from = api_time(r, "from", t->to - 86400 * (int64_t)USEC_PER_SEC);
-	if (!r->answered && t->from >= t->to)
+	t->i.db = r->api->db;
+	t->i.fn = on_interval;
+	t->i.userdata = t;
+	t->i.to = api_time(r, "to", now);
+	t->i.from = api_time(r, "from", t->i.to - 86400 * (int64_t)USEC_PER_SEC);
+	if (!r->answered && t->i.from >= t->i.to)
 		return api_refuse(r, 400, "from must be before to");
 	return r->answered ? -EINVAL : 0;
 }
 
 static void write_window(const struct timeline *t, json_t *ret)
 {
-	(void)json_object_set_new(ret, "from", json_when_usec(t->from));
-	(void)json_object_set_new(ret, "to", json_when_usec(t->to));
-	(void)json_object_set_new(ret, "truncated", json_boolean(t->truncated));
+	(void)json_object_set_new(ret, "from", json_when_usec(t->i.from));
+	(void)json_object_set_new(ret, "to", json_when_usec(t->i.to));
+	(void)json_object_set_new(ret, "truncated", json_boolean(t->truncated || t->i.truncated));
 }
 
 static int take_anything(const struct db_value *v, void *userdata)
@@ -526,15 +222,15 @@ static int guest_timeline(struct api_request *r, struct timeline *t, json_t *ret
 	if (n >= 0)
 		n = read_window(r, t);
 	if (n >= 0)
-		n = read_hosts(t, uuid);
+		n = intervals_find_hosts(&t->i, uuid);
 	t->states = json_array();
 	(void)json_object_set_new(ret, "states", t->states);
 	if (n >= 0)
-		n = read_states(t, uuid);
+		n = intervals_read(&t->i, uuid);
 	if (n >= 0)
 		n = read_operations(t, "o.guest =", 'u', v, ret);
-	for (size_t i = 0; i < t->n_hosts && n >= 0; i++)
-		n = read_holes(t, t->hosts[i].no, holes);
+	for (size_t i = 0; i < t->i.n_hosts && n >= 0; i++)
+		n = read_holes(t, t->i.hosts[i].no, holes);
 	write_window(t, ret);
 	return n;
 }
@@ -545,7 +241,7 @@ int api_guest_timeline(struct api_request *r, json_t *ret)
 	int n = t ? guest_timeline(r, t, ret) : -ENOMEM;
 
 	if (t)
-		release_hosts(t);
+		intervals_release(&t->i);
 	free(t);
 	return n;
 }
@@ -596,9 +292,14 @@ static int take_now(const struct db_value *v, void *userdata)
 
 static void add_state(struct timeline *t, int64_t host, const char *state, int64_t from, int64_t to)
 {
-	struct interval x = {.host = host, .from = from, .state = state};
-
-	write_interval(t, &x, to);
+	if (from > t->i.to || (to && (to <= t->i.from || to <= from)))
+		return;
+	on_interval(&(struct interval){.host = intervals_host_name(&t->i, host),
+				       .state = state,
+				       .reason = "",
+				       .from = from,
+				       .to = to},
+		    t);
 }
 
 /* 0: it is there. */
@@ -674,8 +375,8 @@ static int read_guests(struct timeline *t, int64_t host, struct guest_list *l)
 	struct db_value v[5];
 	unsigned char from[16], to[16];
 
-	id_at(t->from, from);
-	id_at(t->to + 1000, to);
+	id_at(t->i.from, from);
+	id_at(t->i.to + 1000, to);
 	v[0] = db_int(host);
 	v[1] = db_uuid(from);
 	v[2] = db_uuid(to);
@@ -698,7 +399,7 @@ static int host_guests(struct timeline *t, const struct guest_list *l, json_t *g
 		(void)json_array_append_new(guests,
 					    json_pack("{s:s, s:s?, s:o}", "uuid", text, "name",
 						      l->list[i].name, "states", t->states));
-		n = read_states(t, l->list[i].uuid);
+		n = intervals_read(&t->i, l->list[i].uuid);
 	}
 	return n;
 }
@@ -706,10 +407,6 @@ static int host_guests(struct timeline *t, const struct guest_list *l, json_t *g
 static int host_timeline(struct api_request *r, struct timeline *t, struct guest_list *l,
 			 json_t *ret)
 {
-	static const struct db_statement boots = {
-		"SELECT e.host, e.epoch, e.first_id FROM epochs e WHERE e.host = $1 AND e.first_id IS NOT NULL AND EXISTS "
-		"(SELECT 1 FROM epochs p WHERE p.host = e.host AND p.first_id < e.first_id) ORDER BY e.first_id",
-		"i"};
 	json_t *guests = json_array(), *holes = json_array();
 	struct db_value v;
 	int64_t host;
@@ -721,12 +418,11 @@ static int host_timeline(struct api_request *r, struct timeline *t, struct guest
 		n = read_window(r, t);
 	if (n < 0)
 		return n;
-	t->only = host;
-	t->hosts[t->n_hosts++] = (struct host_name){host, strdup(r->key)};
+	t->i.only = host;
 	v = db_int(host);
-	n = read_host_states(t, host, ret);
+	n = intervals_add_host(&t->i, host, r->key);
 	if (n >= 0)
-		n = db_run(r->api->db, &boots, &v, 1, take_boot, t);
+		n = read_host_states(t, host, ret);
 	if (n >= 0)
 		n = read_guests(t, host, l);
 	if (n >= 0)
@@ -748,7 +444,7 @@ int api_host_timeline(struct api_request *r, json_t *ret)
 	for (size_t i = 0; l && i < l->n; i++)
 		free(l->list[i].name);
 	if (t)
-		release_hosts(t);
+		intervals_release(&t->i);
 	free(t);
 	free(l);
 	return n;

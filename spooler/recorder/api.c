@@ -276,15 +276,6 @@ json_t *json_epoch(const struct db_value *v)
 	return json_string(text);
 }
 
-void id_at(int64_t usec, unsigned char ret_id[16])
-{
-	uint64_t ms = usec > 0 ? (uint64_t)usec / 1000 : 0;
-
-	memset(ret_id, 0, 16);
-	for (int i = 0; i < 6; i++)
-		ret_id[i] = (unsigned char)(ms >> (40 - 8 * i));
-}
-
 static int take_number(const struct db_value *v, void *userdata)
 {
 	*(int64_t *)userdata = v[0].number;

@@ -111,6 +111,7 @@ static int write_all(struct command *c, struct export *e)
 		r = query_log(c->query, &f, on_event, e, &page);
 		memcpy(cursor, page.cursor, sizeof(cursor));
 		f.cursor = cursor;
+		command_flush();
 	} while (r >= 0 && cursor[0]);
 	f.limit = QUERY_LIMIT_MAX;
 	f.cursor = NULL;

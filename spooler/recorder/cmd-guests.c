@@ -2,9 +2,19 @@
 /* virtspool-recorder guests - where each guest is, in which state, since when and why. */
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
+#include "spooler/recorder/table.h"
+
+#define PAGE 10000
+
+static const struct table_column columns[] = {{"VM", TABLE_TEXT, 20, 40},
+					      {"HOST", TABLE_TEXT, 16, 40},
+					      {"STATE", TABLE_TEXT, 8, 0},
+					      {"SINCE", TABLE_TIME, 0, 0},
+					      {"REASON", TABLE_REST, 0, 0}};
 
 struct output {
 	const struct command *command;
+	struct table table;
 	uint64_t shown;
 };
 
@@ -26,37 +36,36 @@ static void print_json(const struct query_guest *g)
 		"also_on", command_json_text(g->also_on), "migration", migration));
 }
 
-static void print_line(const struct query_guest *g)
+static void print_line(struct table *t, const struct query_guest *g)
 {
 	bool moving = strcmp(g->migration_outcome, "running") == 0;
 	_cleanup_free_ char *note = NULL;
-	char since[32];
 
 	if ((*g->also_on && asprintf(&note, "also on %s!", g->also_on) < 0) ||
 	    (!*g->also_on && moving && asprintf(&note, "going to %s", g->migration_to) < 0))
 		note = NULL;
-	command_format_time(g->since, false, since);
-	command_cell(*g->name ? g->name : g->uuid, 20);
-	command_cell(g->host, 16);
-	command_cell(g->state, 8);
-	command_cell(since, 19);
-	command_last_cell(note ? note : g->reason, 67);
+	table_text(t, *g->name ? g->name : g->uuid);
+	table_text(t, g->host);
+	table_text(t, g->state);
+	table_time(t, g->since);
+	table_end(t, note ? note : g->reason);
 }
 
 static int on_guest(const struct query_guest *g, void *userdata)
 {
 	struct output *o = userdata;
 
-	if (o->command->json) {
+	if (o->command->json)
 		print_json(g);
-	} else {
-		if (o->shown == 0)
-			command_header(
-				"VM                   HOST             STATE    SINCE               REASON");
-		print_line(g);
-	}
+	else
+		print_line(&o->table, g);
 	o->shown++;
 	return command_output_ended() ? -EPIPE : 0;
+}
+
+static int ask(struct command *c, void *userdata, struct query_page *ret_page)
+{
+	return query_guests(c->query, &c->filter, on_guest, userdata, ret_page);
 }
 
 int cmd_guests(int argc, char **argv)
@@ -79,17 +88,16 @@ int cmd_guests(int argc, char **argv)
 		       "been booted since, and has not reported it yet; 'incoming': a migration from an unknown host.",
 	};
 	struct command c = {0};
-	struct output o = {.command = &c};
-	struct query_page page = {.cursor = ""};
+	struct output o = {.command = &c, .table = {.columns = columns, .n = ELEMENTSOF(columns)}};
+	bool more = false;
 	int r;
 
 	if (!command_parse(&argp, argc, argv, &c))
 		return COMMAND_USAGE;
 	r = command_open(&c);
 	if (r == COMMAND_OK) {
-		c.filter.limit = command_limit(&c);
-		r = query_guests(c.query, &c.filter, on_guest, &o, &page);
-		r = command_footer(&c, r, o.shown, page.cursor[0], "no such guest is known");
+		r = command_pages(&c, command_limit(&c), PAGE, ask, &o, &more);
+		r = command_footer(&c, r, o.shown, more, "no such guest is known");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -4,9 +4,25 @@
 
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
+#include "spooler/recorder/table.h"
+
+#define HOLES_PAGE 10000
+#define REJECTS_PAGE 100 /* each with up to STORE_FORGED_PAYLOAD_MAX bytes of its payload */
+
+static const struct table_column hole_columns[] = {{"HOST", TABLE_TEXT, 14, 40},
+						   {"NUMBERS", TABLE_TEXT, 19, 28},
+						   {"EPOCH", TABLE_TEXT, 8, 0},
+						   {"FOUND", TABLE_TIME, 0, 0},
+						   {"STATE", TABLE_REST, 0, 0}};
+static const struct table_column reject_columns[] = {{"LAST TIME", TABLE_TIME, 0, 0},
+						     {"TIMES", TABLE_NUMBER, 6, 0},
+						     {"TOPIC", TABLE_TEXT, 20, 80},
+						     {"REASON", TABLE_REST, 0, 0}};
 
 struct output {
 	const struct command *command;
+	struct table table;
+	bool rejects;
 	uint64_t shown;
 };
 
@@ -18,7 +34,7 @@ static const char *state_of(const struct query_hole *h)
 static int on_hole(const struct query_hole *h, void *userdata)
 {
 	struct output *o = userdata;
-	char numbers[64], found[32];
+	char numbers[64], epoch[9];
 
 	if (o->command->json) {
 		command_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:s}", "host",
@@ -28,18 +44,15 @@ static int on_hole(const struct query_hole *h, void *userdata)
 					     "found", json_time((uint64_t)h->found), "filled",
 					     json_time((uint64_t)h->filled), "state", state_of(h)));
 	} else {
-		if (o->shown == 0)
-			command_header(
-				"HOST               NUMBERS             EPOCH    FOUND               STATE");
 		(void)snprintf(numbers, sizeof(numbers),
 			       h->first == h->last ? "%" PRId64 : "%" PRId64 "-%" PRId64, h->first,
 			       h->last);
-		command_format_time(h->found, false, found);
-		command_cell(h->host, 18);
-		command_cell(numbers, 19);
-		printf("%.8s ", h->epoch);
-		command_cell(found, 19);
-		command_last_cell(state_of(h), 68);
+		(void)snprintf(epoch, sizeof(epoch), "%.8s", h->epoch);
+		table_text(&o->table, h->host);
+		table_text(&o->table, numbers);
+		table_text(&o->table, epoch);
+		table_time(&o->table, h->found);
+		table_end(&o->table, state_of(h));
 	}
 	o->shown++;
 	return command_output_ended() ? -EPIPE : 0;
@@ -48,47 +61,50 @@ static int on_hole(const struct query_hole *h, void *userdata)
 static int on_reject(const struct query_reject *j, void *userdata)
 {
 	struct output *o = userdata;
-	char when[32], times[32];
 
 	if (o->command->json) {
-		command_print_json(
-			json_pack("{s:o, s:I, s:s, s:o, s:s, s:I, s:o}", "time",
-				  json_time((uint64_t)j->received), "times", (json_int_t)j->times,
-				  "topic", j->topic, "host", command_json_text(j->host), "reason",
-				  j->reason, "size", (json_int_t)j->size, "payload",
-				  json_stringn(j->payload, j->payload_size) ?: json_null()));
+		command_print_json(json_pack("{s:o, s:I, s:o, s:o, s:o, s:I, s:o}", "time",
+					     json_time((uint64_t)j->received), "times",
+					     (json_int_t)j->times, "topic",
+					     command_json_bytes(j->topic, strlen(j->topic)), "host",
+					     command_json_text(j->host), "reason",
+					     command_json_bytes(j->reason, strlen(j->reason)),
+					     "size", (json_int_t)j->size, "payload",
+					     command_json_bytes(j->payload, j->payload_size)));
 	} else {
-		if (o->shown == 0)
-			command_header(
-				"LAST TIME           TIMES  TOPIC                              REASON");
-		command_format_time(j->received, false, when);
-		(void)snprintf(times, sizeof(times), "%" PRId64, j->times);
-		command_cell(when, 19);
-		command_cell(times, 6);
-		command_cell(j->topic, 34);
-		command_last_cell(j->reason, 62);
+		table_time(&o->table, j->received);
+		table_number(&o->table, j->times);
+		table_text(&o->table, j->topic);
+		table_end(&o->table, j->reason);
 	}
 	o->shown++;
 	return command_output_ended() ? -EPIPE : 0;
 }
 
-static int show(const struct argp *argp, int argc, char **argv, bool rejects)
+static int ask(struct command *c, void *userdata, struct query_page *ret_page)
+{
+	const struct output *o = userdata;
+
+	return o->rejects ? query_rejects(c->query, &c->filter, on_reject, userdata, ret_page)
+			  : query_holes(c->query, &c->filter, on_hole, userdata, ret_page);
+}
+
+static int show(const struct argp *argp, int argc, char **argv, struct output *o)
 {
 	struct command c = {0};
-	struct output o = {.command = &c};
-	struct query_page page = {.cursor = ""};
+	bool more = false;
 	int r;
 
+	o->command = &c;
 	if (!command_parse(argp, argc, argv, &c))
 		return COMMAND_USAGE;
 	r = command_open(&c);
 	if (r == COMMAND_OK) {
-		c.filter.limit = command_limit(&c);
 		c.filter.all = c.all;
-		r = rejects ? query_rejects(c.query, &c.filter, on_reject, &o, &page)
-			    : query_holes(c.query, &c.filter, on_hole, &o, &page);
-		r = command_footer(&c, r, o.shown, page.cursor[0],
-				   rejects ? "nothing was rejected" : "nothing is missing");
+		r = command_pages(&c, command_limit(&c), o->rejects ? REJECTS_PAGE : HOLES_PAGE,
+				  ask, o, &more);
+		r = command_footer(&c, r, o->shown, more,
+				   o->rejects ? "nothing was rejected" : "nothing is missing");
 	}
 	command_release(&c);
 	return command_finish(r);
@@ -113,7 +129,9 @@ int cmd_holes(int argc, char **argv)
 		       "from it. On the host, `virtspool replay --from sent` sends archived events again.",
 	};
 
-	return show(&argp, argc, argv, false);
+	struct output o = {.table = {.columns = hole_columns, .n = ELEMENTSOF(hole_columns)}};
+
+	return show(&argp, argc, argv, &o);
 }
 
 int cmd_rejects(int argc, char **argv)
@@ -126,5 +144,8 @@ int cmd_rejects(int argc, char **argv)
 		.doc = "Shows messages that were not recorded, and why; the newest first.",
 	};
 
-	return show(&argp, argc, argv, true);
+	struct output o = {.table = {.columns = reject_columns, .n = ELEMENTSOF(reject_columns)},
+			   .rejects = true};
+
+	return show(&argp, argc, argv, &o);
 }

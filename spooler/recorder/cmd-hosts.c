@@ -3,15 +3,28 @@
    and how complete its events are. */
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
+#include "spooler/recorder/table.h"
+
+#define PAGE 10000
+
+static const struct table_column columns[] = {
+	{"HOST", TABLE_TEXT, 24, 64},	  {"STATE", TABLE_TEXT, 7, 0},
+	{"LAST HEARD", TABLE_TIME, 0, 0}, {"GUESTS", TABLE_NUMBER, 6, 0},
+	{"MISSING", TABLE_NUMBER, 7, 0},  {"BEHIND", TABLE_NUMBER, 6, 0}};
 
 struct output {
 	const struct command *command;
+	struct table table;
 	uint64_t shown;
 };
 
+/* As in query-sql.h: silent, if the broker reported in its place; its will has no time. */
 static const char *state_of(const struct query_host *h)
 {
-	return h->online < 0 ? "unknown" : h->online ? "online" : "offline";
+	return h->online < 0	     ? "unknown"
+	       : h->online	     ? "online"
+	       : h->status_time == 0 ? "silent"
+				     : "offline";
 }
 
 static void print_json(const struct query_host *h)
@@ -25,27 +38,32 @@ static void print_json(const struct query_host *h)
 		(json_int_t)h->behind, "guests", (json_int_t)h->guests));
 }
 
+static void print_line(struct table *t, const struct query_host *h)
+{
+	table_text(t, h->name);
+	table_text(t, state_of(h));
+	table_time(t, h->seen);
+	table_number(t, h->guests);
+	table_number(t, h->missing);
+	table_number(t, h->behind);
+	table_end(t, NULL);
+}
+
 static int on_host(const struct query_host *h, void *userdata)
 {
 	struct output *o = userdata;
-	char seen[32], counts[96];
 
-	if (o->command->json) {
+	if (o->command->json)
 		print_json(h);
-	} else {
-		if (o->shown == 0)
-			command_header(
-				"HOST                     STATE   LAST HEARD           GUESTS MISSING BEHIND");
-		command_format_time(h->seen, false, seen);
-		(void)snprintf(counts, sizeof(counts), "%6lld %7lld %6lld", (long long)h->guests,
-			       (long long)h->missing, (long long)h->behind);
-		command_cell(h->name, 24);
-		command_cell(state_of(h), 7);
-		command_cell(seen, 20);
-		puts(counts);
-	}
+	else
+		print_line(&o->table, h);
 	o->shown++;
 	return command_output_ended() ? -EPIPE : 0;
+}
+
+static int ask(struct command *c, void *userdata, struct query_page *ret_page)
+{
+	return query_hosts(c->query, &c->filter, on_host, userdata, ret_page);
 }
 
 int cmd_hosts(int argc, char **argv)
@@ -59,17 +77,18 @@ int cmd_hosts(int argc, char **argv)
 		       "many of its events are missing or still on their way (behind).",
 	};
 	struct command c = {0};
-	struct output o = {.command = &c};
-	struct query_page page = {.cursor = ""};
+	struct output o = {.command = &c, .table = {.columns = columns, .n = ELEMENTSOF(columns)}};
+	bool more = false;
 	int r;
 
 	if (!command_parse(&argp, argc, argv, &c))
 		return COMMAND_USAGE;
 	r = command_open(&c);
 	if (r == COMMAND_OK) {
-		c.filter.limit = command_limit(&c);
-		r = query_hosts(c.query, &c.filter, on_host, &o, &page);
-		r = command_footer(&c, r, o.shown, page.cursor[0], "no host has reported yet");
+		r = command_pages(&c, command_limit(&c), PAGE, ask, &o, &more);
+		r = command_footer(&c, r, o.shown, more,
+				   c.filter.host ? "no such host has reported"
+						 : "no host has reported yet");
 	}
 	command_release(&c);
 	return command_finish(r);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* command - see command.h. */
-#include <sys/ioctl.h>
-
 #include "spooler/base/format.h"
 #include "spooler/base/log.h"
 #include "spooler/base/number.h"
@@ -12,6 +10,8 @@
 #include "spooler/spool/filter.h"
 
 #define TERMINAL_LIMIT 100
+#define OUTPUT_BUFFER                                                                              \
+	(8 * 1024 * 1024) /* a page, see command_pages(); touched only as it is used */
 
 /* --- the command line */
 
@@ -24,7 +24,39 @@ static int64_t parse_time(const struct argp_state *state, const char *option, co
 			state,
 			"%s: '%s' is not a time; try 2h, yesterday, 14:00, 2026-11-21 or 2026-11-21T08:00:00Z",
 			option, text);
-	return (int64_t)ms * 1000;
+	return ms ? (int64_t)ms * 1000 : 1; /* 0: not given */
+}
+
+static const char *const states[] = {"running",	 "stopped",  "paused", "crashed",
+				     "starting", "incoming", "unknown"};
+
+static void check_state(const struct argp_state *state, const char *text)
+{
+	for (size_t i = 0; i < ELEMENTSOF(states); i++)
+		if (strcmp(text, states[i]) == 0)
+			return;
+	argp_error(state, "--state: '%s' is not a state; see --help", text);
+}
+
+/* The last of two would win, and nobody would notice that the first is ignored. */
+static void set_pattern(const struct argp_state *state, const char *option, const char **to,
+			const char *text)
+{
+	if (*to)
+		argp_error(state, "%s is given twice; a glob takes several, like 'web*'", option);
+	if (!*text)
+		argp_error(state, "%s: '' matches nothing", option);
+	*to = text;
+}
+
+static void check_together(const struct argp_state *state, const struct command *c)
+{
+	if (c->argument_name && !c->argument)
+		argp_error(state, "missing %s", c->argument_name);
+	if (c->filter.since && c->filter.until && c->filter.since >= c->filter.until)
+		argp_error(state, "--since is not before --until: nothing is in between");
+	if (c->follow && c->filter.until)
+		argp_error(state, "--follow shows what arrives; it does not go with --until");
 }
 
 static error_t command_argument(char *arg, struct argp_state *state)
@@ -74,18 +106,19 @@ error_t command_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--limit: '%s' is not a number from 1", arg);
 		return 0;
 	case 'v':
-		c->filter.vm = arg;
+		set_pattern(state, "--vm", &c->filter.vm, arg);
 		return 0;
 	case 'H':
-		c->filter.host = arg;
+		set_pattern(state, "--host", &c->filter.host, arg);
 		return 0;
 	case 'o':
-		c->filter.operation = arg;
+		set_pattern(state, "--op", &c->filter.operation, arg);
 		return 0;
 	case 'd':
-		c->filter.driver = arg;
+		set_pattern(state, "--driver", &c->filter.driver, arg);
 		return 0;
 	case OPTION_STATE:
+		check_state(state, arg);
 		c->filter.state = arg;
 		return 0;
 	case OPTION_SINCE:
@@ -114,8 +147,7 @@ error_t command_option(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_ARG:
 		return command_argument(arg, state);
 	case ARGP_KEY_END:
-		if (c->argument_name && !c->argument)
-			argp_error(state, "missing %s", c->argument_name);
+		check_together(state, c);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -133,6 +165,11 @@ int command_load(struct command *c)
 {
 	if (c->loaded)
 		return COMMAND_OK;
+	if (access(c->config, R_OK) < 0 && errno == EACCES) {
+		log_error("cannot read '%s': %s; this needs root, or the user virtspool-recorder",
+			  c->config, strerror(errno));
+		return COMMAND_RIGHTS;
+	}
 	return config_load_for(CONFIG_RECORDER, c->config, stderr, &c->loaded) < 0 ? COMMAND_CONFIG
 										   : COMMAND_OK;
 }
@@ -159,22 +196,39 @@ const char *command_ca_file(struct command *c)
 int command_failure(int error, const char *text)
 {
 	log_error("%s", text && *text ? text : strerror(-error));
-	return error == -EACCES || error == -EPERM	       ? COMMAND_RIGHTS
-	       : error == -ENOTCONN || error == -EAGAIN	       ? COMMAND_UNAVAILABLE
-	       : error == -EPROTONOSUPPORT || error == -EPROTO ? COMMAND_CONFIG
-							       : COMMAND_FAILED;
+	return error == -EACCES || error == -EPERM			    ? COMMAND_RIGHTS
+	       : error == -ENOTCONN || error == -EAGAIN || error == -ENOENT ? COMMAND_UNAVAILABLE
+	       : error == -EPROTONOSUPPORT || error == -EPROTO		    ? COMMAND_CONFIG
+									    : COMMAND_FAILED;
 }
 
 int command_open(struct command *c)
 {
+	static char output_buffer[OUTPUT_BUFFER];
 	_cleanup_free_ char *error = NULL;
 	int code, r;
 	const char *url = command_store(c, &code);
 
 	if (!url)
 		return code;
+	(void)setvbuf(stdout, output_buffer, _IOFBF, sizeof(output_buffer));
 	r = query_open(url, &c->query, &error);
 	return r < 0 ? command_failure(r, error) : COMMAND_OK;
+}
+
+int command_reopen(struct command *c)
+{
+	_cleanup_free_ char *error = NULL;
+	struct query *query;
+	int code, r;
+	const char *url = command_store(c, &code);
+
+	r = url ? query_open(url, &query, &error) : -EINVAL;
+	if (r < 0)
+		return r;
+	query_close(c->query);
+	c->query = query;
+	return 0;
 }
 
 void command_release(struct command *c)
@@ -185,18 +239,27 @@ void command_release(struct command *c)
 
 /* --- output */
 
+static int output_error; /* the first; errno may be of something else at the end */
+
 bool command_output_ended(void)
 {
+	if (ferror(stdout) && output_error == 0)
+		output_error = errno;
 	return ferror(stdout);
+}
+
+void command_flush(void)
+{
+	(void)fflush(stdout);
+	(void)command_output_ended();
 }
 
 int command_finish(int code)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	command_flush();
+	if (!command_output_ended() || output_error == EPIPE)
 		return code;
-	if (errno == EPIPE)
-		return code;
-	log_error("cannot write the output: %m");
+	log_error("cannot write the output: %s", strerror(output_error));
 	return COMMAND_FAILED;
 }
 
@@ -207,13 +270,36 @@ uint64_t command_limit(const struct command *c)
 	return !c->all && !c->json && isatty(STDOUT_FILENO) ? TERMINAL_LIMIT : UINT64_MAX;
 }
 
+int command_pages(struct command *c, uint64_t limit, uint64_t page, command_page_fn ask,
+		  void *userdata, bool *ret_more)
+{
+	struct query_page this = {.cursor = ""};
+	char cursor[QUERY_CURSOR_SIZE] = "";
+	uint64_t left = limit;
+	int r;
+
+	do {
+		c->filter.limit = left < page ? left : page;
+		c->filter.cursor = cursor;
+		r = ask(c, userdata, &this);
+		if (r < 0)
+			break;
+		left -= this.rows;
+		memcpy(cursor, this.cursor, sizeof(cursor));
+		command_flush();
+	} while (cursor[0] && left > 0 && !command_output_ended());
+	c->filter.cursor = NULL;
+	*ret_more = cursor[0];
+	return r;
+}
+
 int command_footer(const struct command *c, int r, uint64_t shown, bool more, const char *nothing)
 {
 	if (r < 0 && r != -EPIPE)
 		return command_failure(r, query_error(c->query));
 	if (!nothing)
 		return COMMAND_OK;
-	(void)fflush(stdout);
+	command_flush();
 	if (shown == 0 && !c->json)
 		fprintf(stderr, "%s\n", nothing);
 	else if (more && !c->limit)
@@ -222,77 +308,10 @@ int command_footer(const struct command *c, int r, uint64_t shown, bool more, co
 	return COMMAND_OK;
 }
 
-unsigned command_columns(void)
-{
-	static int columns = -1; /* it is asked for each cell */
-	struct winsize w;
-
-	if (columns < 0 && (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0))
-		columns = 0;
-	else if (columns < 0)
-		columns = w.ws_col >= 40 ? w.ws_col : 80;
-	return (unsigned)columns;
-}
-
-/* Characters of a UTF-8 string, and where the n-th ends. */
-static unsigned characters(const char *s, unsigned most, size_t *ret_bytes)
-{
-	unsigned n = 0;
-	size_t i = 0;
-
-	while (s[i] && n < most) {
-		i++;
-		while (((unsigned char)s[i] & 0xc0) == 0x80)
-			i++;
-		n++;
-	}
-	*ret_bytes = i;
-	return n;
-}
-
-void command_cell(const char *text, unsigned width)
-{
-	_cleanup_free_ char *safe = terminal_text(stdout, text, strlen(text));
-	bool cut;
-	size_t bytes;
-	unsigned n;
-
-	if (!safe)
-		return;
-	n = characters(safe, UINT_MAX, &bytes);
-	cut = n > width && command_columns();
-	if (cut)
-		n = characters(safe, width - 1, &bytes) + 1;
-	(void)fwrite(safe, 1, bytes, stdout);
-	if (cut)
-		(void)putchar('~');
-	for (; n < width; n++)
-		(void)putchar(' ');
-	(void)putchar(' ');
-}
-
-void command_last_cell(const char *text, unsigned used)
-{
-	_cleanup_free_ char *safe = terminal_text(stdout, text, strlen(text));
-	unsigned columns = command_columns();
-	size_t bytes = safe ? strlen(safe) : 0;
-
-	if (safe && columns > used)
-		(void)characters(safe, columns - used, &bytes);
-	(void)fwrite(safe ? safe : "", 1, bytes, stdout);
-	(void)putchar('\n');
-}
-
-void command_header(const char *line)
-{
-	bool colour = terminal_colour(stdout);
-
-	printf("%s%s%s\n", colour ? TERMINAL_BOLD : "", line, colour ? TERMINAL_RESET : "");
-}
-
 void command_print_json(json_t *o)
 {
-	_cleanup_free_ char *text = json_dumps(o, JSON_COMPACT),
+	size_t ascii = terminal_ascii(stdout) ? JSON_ENSURE_ASCII : 0;
+	_cleanup_free_ char *text = json_dumps(o, JSON_COMPACT | ascii),
 			    *safe = text ? terminal_json(text) : NULL;
 
 	puts(safe ? safe : "{}");
@@ -304,13 +323,20 @@ json_t *command_json_text(const char *s)
 	return s && *s ? json_string(s) : json_null();
 }
 
-void command_format_time(int64_t usec, bool with_ms, char ret[static 32])
+json_t *command_json_bytes(const void *data, size_t size)
+{
+	_cleanup_free_ char *text = malloc(3 * size + 1);
+
+	return text ? json_stringn(text, utf8_replace(data, size, text)) : json_null();
+}
+
+void command_format_time(int64_t usec, char ret[static 32])
 {
 	if (usec <= 0) {
 		strcpy(ret, "-");
 		return;
 	}
 	format_time((uint64_t)usec / 1000, ret);
-	if (!with_ms && strlen(ret) > 19)
-		ret[19] = 0;
+	if (ret[0] != '@') /* without the milliseconds */
+		memmove(ret + 19, ret + 23, strlen(ret + 23) + 1);
 }

@@ -120,6 +120,8 @@ const char *command_store(struct command *c, int *ret_exit);
 const char *command_ca_file(struct command *c);
 /* Opens the store for reading. */
 int command_open(struct command *c);
+/* Closes it and opens it again; on failure the query stays as it was. A negative errno. */
+int command_reopen(struct command *c);
 void command_release(struct command *c);
 /* Says what failed, and returns the exit code for this errno. */
 int command_failure(int error, const char *text);
@@ -128,23 +130,29 @@ int command_failure(int error, const char *text);
 
 /* How many lines to show: few if a person reads and did not give a limit. */
 uint64_t command_limit(const struct command *c);
+/* One page of a query with c->filter; returns what the query does. */
+typedef int (*command_page_fn)(struct command *c, void *userdata, struct query_page *ret_page);
+/*
+ * Asks page after page of `page` rows until there are `limit` rows, or no more; ret_more: there are.
+ * A page is written when it was read as a whole: a pager that waits holds no statement open, which
+ * would keep SQLite's WAL growing, and which PostgreSQL ends after a time.
+ */
+int command_pages(struct command *c, uint64_t limit, uint64_t page, command_page_fn ask,
+		  void *userdata, bool *ret_more);
 /* After the rows of a query that returned r: says on stderr what failed, or that there are more
    rows, or that there are none (`nothing` is the text; NULL: says neither). A reader that is gone
    (-EPIPE) is not a failure. Returns an exit code. */
 int command_footer(const struct command *c, int r, uint64_t shown, bool more, const char *nothing);
-/* Columns of a terminal; 0: it is not one, nothing is cut off. */
-unsigned command_columns(void);
-/* A cell of this width: text that is safe for a terminal, cut off on one if it is longer. */
-void command_cell(const char *text, unsigned width);
-/* The same for the last cell of a line, with the line's end; `used`: columns before it. */
-void command_last_cell(const char *text, unsigned used);
-void command_header(const char *line);
 /* Frees it. */
 void command_print_json(json_t *o);
 json_t *command_json_text(const char *s); /* null for "" */
-/* "2026-11-21 08:00:00" in local time, or "-" for 0; with_ms: ".250" as well. */
-void command_format_time(int64_t usec, bool with_ms, char ret[static 32]);
+/* Bytes as a string; those that are not UTF-8 become U+FFFD. */
+json_t *command_json_bytes(const void *data, size_t size);
+/* "2026-11-21 08:00:00+01:00" in local time, or "-" for 0. */
+void command_format_time(int64_t usec, char ret[static 32]);
 /* Is the reader of stdout gone, or the disk full? */
 bool command_output_ended(void);
+/* Writes what was printed; a failure is seen by command_output_ended(). */
+void command_flush(void);
 /* Flushes, and turns a failure of that into an exit code. */
 int command_finish(int code);

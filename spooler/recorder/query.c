@@ -10,6 +10,7 @@
 #include "spooler/base/hex.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/db.h"
+#include "spooler/recorder/intervals.h"
 #include "spooler/recorder/query-sql.h"
 #include "spooler/recorder/query.h"
 #include "spooler/recorder/schema.h"
@@ -146,21 +147,43 @@ static void where(struct builder *b)
 
 static bool is_glob(const char *s)
 {
-	return s[strcspn(s, "*?[")];
+	return s[strcspn(s, "*?[\\")];
 }
 
-/* SQLite's GLOB negates a set with ^, the shell's with ! as well. */
-static char *glob_for_sqlite(const char *glob)
+/* The end of the set that begins here, its ']'; NULL: it is a plain '['. */
+static const char *end_of_set(const char *s)
 {
-	char *copy = strdup(glob);
+	const char *first = s + 1 + (s[1] == '!' || s[1] == '^');
 
-	for (char *s = copy; s && *s; s++)
-		if (s[0] == '[' && s[1] == '!')
-			s[1] = '^';
-	return copy;
+	return *first ? strchr(first + 1, ']') : NULL;
 }
 
-static char *glob_for_postgresql(const char *glob)
+static bool is_negated(const char *set)
+{
+	return set[1] == '!' || set[1] == '^';
+}
+
+/* SQLite's GLOB has no backslash. */
+static void put_for_sqlite(FILE *f, char c)
+{
+	fprintf(f, strchr("*?[", c) ? "[%c]" : "%c", c);
+}
+
+static void put_for_postgresql(FILE *f, char c)
+{
+	fprintf(f, strchr("\\^$.|+*?(){}[]", c) ? "\\%c" : "%c", c);
+}
+
+static void put_set(FILE *f, const char *set, const char *end, bool postgresql)
+{
+	fputs(is_negated(set) ? "[^" : "[", f);
+	for (set += 1 + is_negated(set); set < end; set++)
+		fprintf(f, postgresql && *set == '\\' ? "\\%c" : "%c", *set);
+	fputc(']', f);
+}
+
+/* The shell's glob as the database has it: SQLite's GLOB, or a regular expression. */
+static char *translate_glob(const char *glob, bool postgresql)
 {
 	char *out = NULL;
 	size_t size;
@@ -168,36 +191,73 @@ static char *glob_for_postgresql(const char *glob)
 
 	if (!f)
 		return NULL;
-	fputc('^', f);
+	fputs(postgresql ? "^" : "", f);
 	for (; *glob; glob++) {
-		const char *end = *glob == '[' && glob[1] ? strchr(glob + 2, ']') : NULL;
+		const char *end = *glob == '[' ? end_of_set(glob) : NULL;
 
-		if (*glob == '*' || *glob == '?') {
-			fputs(*glob == '*' ? ".*" : ".", f);
-		} else if (end) { /* a set: only its first character may mean "not" */
-			fputs(glob[1] == '!' ? "[^" : "[", f);
-			for (glob += 1 + (glob[1] == '!'); glob < end; glob++)
-				fprintf(f, *glob == '\\' ? "\\%c" : "%c", *glob);
-			fputc(']', f);
+		if (end) {
+			put_set(f, glob, end, postgresql);
+			glob = end;
+		} else if (*glob == '*' || *glob == '?') {
+			fprintf(f, "%s%s", postgresql ? "." : "",
+				*glob == '*'  ? "*"
+				: !postgresql ? "?"
+					      : "");
 		} else {
-			if (strchr("\\^$.|+(){}[]", *glob))
-				fputc('\\', f);
-			fputc(*glob, f);
+			if (*glob == '\\' && glob[1])
+				glob++;
+			(postgresql ? put_for_postgresql : put_for_sqlite)(f, *glob);
 		}
 	}
-	fputc('$', f);
+	fputs(postgresql ? "$" : "", f);
 	return fclose(f) == 0 ? out : NULL;
 }
 
-/* The condition "column matches this name or glob", without WHERE. */
+static void add_glob(struct builder *b, const char *column, const char *glob)
+{
+	bool postgresql = db_is_postgresql(b->q->db);
+
+	add(b, "%s %s $%zu", column, postgresql ? "~" : "GLOB",
+	    param_text(b, translate_glob(glob, postgresql)));
+}
+
+/* The condition "column matches this name or glob", without WHERE. A glob matches itself as well, as
+   a guest may be called "a[1]". */
 static void add_match(struct builder *b, const char *column, const char *text)
 {
-	if (!is_glob(text))
-		add(b, "%s = $%zu", column, param_text(b, strdup(text)));
-	else if (db_is_postgresql(b->q->db))
-		add(b, "%s ~ $%zu", column, param_text(b, glob_for_postgresql(text)));
-	else
-		add(b, "%s GLOB $%zu", column, param_text(b, glob_for_sqlite(text)));
+	size_t p = param_text(b, strdup(text));
+
+	if (!is_glob(text)) {
+		add(b, "%s = $%zu", column, p);
+		return;
+	}
+	add(b, "(%s = $%zu OR ", column, p);
+	add_glob(b, column, text);
+	add(b, ")");
+}
+
+/* A guest's name or, of a glob that could be one's, its UUID. */
+static void add_guest_match(struct builder *b, const char *table, const char *text)
+{
+	_cleanup_free_ char *low = strdup(text), *column = NULL;
+
+	add(b, "(");
+	if (asprintf(&column, "%s.name", table) >= 0)
+		add_match(b, column, text);
+	free(TAKE_PTR(column));
+	if (low && is_glob(text) && !text[strspn(text, "0123456789abcdefABCDEF-*?[]!^")] &&
+	    asprintf(
+		    &column,
+		    "{postgresql:%1$s.uuid::text}{sqlite:lower(substr(hex(%1$s.uuid), 1, 8) || '-' || "
+		    "substr(hex(%1$s.uuid), 9, 4) || '-' || substr(hex(%1$s.uuid), 13, 4) || '-' || "
+		    "substr(hex(%1$s.uuid), 17, 4) || '-' || substr(hex(%1$s.uuid), 21))}",
+		    table) >= 0) {
+		for (char *s = low; *s; s++)
+			*s = (char)tolower((unsigned char)*s);
+		add(b, " OR ");
+		add_glob(b, column, low);
+	}
+	add(b, ")");
 }
 
 /* The same as a condition; none without a text. */
@@ -266,6 +326,17 @@ static bool is_last(const struct rows *rows)
 	return rows->n == rows->limit;
 }
 
+/* Of rows that are ordered by (id, host): run() ends what begin_of() begins. */
+static const char *begin_of(const struct query_filter *f)
+{
+	return f->newest ? "SELECT * FROM (" : "";
+}
+
+static const char *order_of(const struct query_filter *f)
+{
+	return f->oldest_first && !f->newest ? "ASC" : "DESC";
+}
+
 /* Adds SELECT, conditions and order of a query. */
 typedef int (*select_fn)(struct builder *b, const struct query_filter *f);
 
@@ -274,7 +345,10 @@ static int run(struct builder *b, const struct query_filter *f, db_row_fn fn, st
 	int r;
 
 	rows->limit = limit_of(f);
-	add(b, " LIMIT %llu", (unsigned long long)rows->limit + 1);
+	if (f->newest)
+		add(b, " LIMIT %llu) AS newest ORDER BY 1, 2", (unsigned long long)rows->limit);
+	else
+		add(b, " LIMIT %llu", (unsigned long long)rows->limit + 1);
 	if (fclose(TAKE_PTR(b->f)) != 0)
 		return -ENOMEM;
 	r = b->n == DB_PARAMS_MAX ? -E2BIG
@@ -339,15 +413,6 @@ static bool has_cursor(const struct query_filter *f)
 	return f->cursor && *f->cursor;
 }
 
-static void id_of_time(int64_t usec, unsigned char ret_id[16])
-{
-	uint64_t ms = (uint64_t)usec / 1000;
-
-	memset(ret_id, 0, 16);
-	for (int i = 0; i < 6; i++)
-		ret_id[i] = (unsigned char)(ms >> (40 - 8 * i));
-}
-
 /* --- which guests and hosts are meant */
 
 struct resolved {
@@ -369,7 +434,7 @@ static int take_resolved(const struct db_value *v, void *userdata)
 	return 0;
 }
 
-static int resolve(struct query *q, const char *select, const char *text, struct resolved *ret)
+static int resolve(struct query *q, bool guests, const char *text, struct resolved *ret)
 {
 	struct builder b;
 	int r;
@@ -378,11 +443,18 @@ static int resolve(struct query *q, const char *select, const char *text, struct
 	r = builder_init(&b, q);
 	if (r < 0)
 		return r;
-	add(&b, "%s", select);
-	add_match(&b, "name", text);
+	if (guests) {
+		add(&b, "SELECT g.uuid FROM guests g WHERE ");
+		add_guest_match(&b, "g", text);
+	} else {
+		add(&b, "SELECT no FROM hosts WHERE ");
+		add_match(&b, "name", text);
+	}
 	add(&b, " LIMIT %d", RESOLVED_MAX + 1);
 	(void)fclose(TAKE_PTR(b.f));
 	r = db_query(q->db, b.sql, b.types, b.params, take_resolved, ret);
+	if (r < 0)
+		keep_error(q);
 	builder_release(&b);
 	return r;
 }
@@ -399,7 +471,7 @@ static int add_vm(struct builder *b, const char *column, const char *name_column
 		add(b, "%s = $%zu", column, param_id(b, uuid));
 		return 0;
 	}
-	r = resolve(b->q, "SELECT uuid FROM guests WHERE ", vm, &x);
+	r = resolve(b->q, true, vm, &x);
 	if (r < 0)
 		return r;
 	if (x.n == 0) {
@@ -407,8 +479,8 @@ static int add_vm(struct builder *b, const char *column, const char *name_column
 	} else if (x.n == 1) { /* in the order of the index */
 		add(b, "%s = $%zu", column, param_id(b, x.ids[0]));
 	} else {
-		add(b, "%s IN (SELECT uuid FROM guests WHERE ", column);
-		add_match(b, "name", vm);
+		add(b, "%s IN (SELECT m.uuid FROM guests m WHERE ", column);
+		add_guest_match(b, "m", vm);
 		add(b, ")");
 	}
 	return 0;
@@ -417,7 +489,7 @@ static int add_vm(struct builder *b, const char *column, const char *name_column
 static int add_host(struct builder *b, const char *column, const char *host)
 {
 	struct resolved x;
-	int r = resolve(b->q, "SELECT no FROM hosts WHERE ", host, &x);
+	int r = resolve(b->q, false, host, &x);
 
 	if (r < 0)
 		return r;
@@ -449,12 +521,12 @@ static void add_id_times(struct builder *b, const char *column, const struct que
 	unsigned char id[16];
 
 	if (f->since) {
-		id_of_time(f->since, id);
+		id_at(f->since, id);
 		where(b);
 		add(b, "%s >= $%zu", column, param_id(b, id));
 	}
 	if (f->until) {
-		id_of_time(f->until, id);
+		id_at(f->until, id);
 		where(b);
 		add(b, "%s < $%zu", column, param_id(b, id));
 	}
@@ -604,7 +676,7 @@ static int add_guest_filters(struct builder *b, const struct query_filter *f)
 		if (uuid_parse(f->vm, uuid))
 			add(b, "g.uuid = $%zu", param_id(b, uuid));
 		else
-			add_match(b, "g.name", f->vm);
+			add_guest_match(b, "g", f->vm);
 	}
 	where_matches(b, "(" GUEST_HOST ")", f->host);
 	where_matches(b, "g.driver", f->driver);
@@ -678,6 +750,25 @@ static int on_event(const struct db_value *v, void *userdata)
 	return ((query_event_fn)rows->fn)(&e, rows->userdata);
 }
 
+/* In the order of arrival the cursor is a place among those that have arrived at the same time. */
+static int add_event_cursor(struct builder *b, const struct query_filter *f)
+{
+	unsigned char id[16];
+	const char *rest;
+	size_t after, p;
+
+	if (!f->arrived_after || !has_cursor(f))
+		return add_id_cursor(b, "e", f);
+	if (!parse_cursor(f->cursor, id, &rest))
+		return -EINVAL;
+	where(b);
+	after = param(b, 'i', db_int(f->arrived_after));
+	p = param_id(b, id);
+	add(b, "(" ARRIVAL " > $%zu OR (e.id, e.host) > ($%zu, $%zu))", after, p,
+	    param(b, 'i', db_int(strtoll(rest, NULL, 10))));
+	return 0;
+}
+
 static int add_event_filters(struct builder *b, const struct query_filter *f)
 {
 	int r = 0;
@@ -695,23 +786,25 @@ static int add_event_filters(struct builder *b, const struct query_filter *f)
 	add_id_times(b, "e.id", f);
 	if (f->arrived_after) {
 		where(b);
-		add(b, ARRIVAL " > $%zu", param(b, 'i', db_int(f->arrived_after)));
+		add(b, ARRIVAL " %s $%zu", has_cursor(f) ? ">=" : ">",
+		    param(b, 'i', db_int(f->arrived_after)));
 	}
-	return r < 0 ? r : add_id_cursor(b, "e", f);
+	return r < 0 ? r : add_event_cursor(b, f);
 }
 
 static int select_log(struct builder *b, const struct query_filter *f)
 {
-	const char *order = f->oldest_first ? "ASC" : "DESC";
+	const char *order = order_of(f);
 	int r = 0;
 
 	add(b,
-	    "SELECT e.id, e.host, e.time, e.received, e.epoch, e.sequence, e.flags, e.guest, e.driver, e.operation, "
+	    "%sSELECT e.id, e.host, e.time, e.received, e.epoch, e.sequence, e.flags, e.guest, e.driver, e.operation, "
 	    "e.reason, e.name, e.payload, h.name, " ARRIVAL
-	    " FROM events e LEFT JOIN hosts h ON h.no = e.host");
+	    " FROM events e LEFT JOIN hosts h ON h.no = e.host",
+	    begin_of(f));
 	r = add_event_filters(b, f);
 	if (f->arrived_after)
-		add(b, " ORDER BY " ARRIVAL);
+		add(b, " ORDER BY " ARRIVAL "{postgresql:, e.id, e.host}");
 	else
 		add(b, " ORDER BY e.id %s, e.host %s", order, order);
 	return r;
@@ -766,13 +859,14 @@ static int on_operation(const struct db_value *v, void *userdata)
 
 static int select_operations(struct builder *b, const struct query_filter *f)
 {
-	const char *order = f->oldest_first ? "ASC" : "DESC";
+	const char *order = order_of(f);
 	int r = 0;
 
 	add(b,
-	    "SELECT p.id, p.host, h.name, p.guest, g.name, p.kind, p.begun, p.ended, p.outcome, p.reason, ff.name, "
+	    "%sSELECT p.id, p.host, h.name, p.guest, g.name, p.kind, p.begun, p.ended, p.outcome, p.reason, ff.name, "
 	    "t.name FROM operations p LEFT JOIN hosts h ON h.no = p.host LEFT JOIN guests g ON g.uuid = p.guest "
-	    "LEFT JOIN hosts ff ON ff.no = p.from_host LEFT JOIN hosts t ON t.no = p.to_host");
+	    "LEFT JOIN hosts ff ON ff.no = p.from_host LEFT JOIN hosts t ON t.no = p.to_host",
+	    begin_of(f));
 	if (f->vm) {
 		where(b);
 		r = add_vm(b, "p.guest", "g.name", f->vm);

@@ -36,11 +36,14 @@ struct query_filter {
 	const char *search;
 	int64_t since, until; /* us since 1970, since <= t < until; 0: any */
 	bool oldest_first;    /* of log and operations */
-	bool all;	      /* holes: also those that were filled */
-	uint64_t limit;	      /* 0: QUERY_LIMIT */
-	const char *cursor;   /* NULL or "": from the beginning */
+	/* Of log and operations, with oldest_first and without a cursor: the newest `limit` rows. */
+	bool newest;
+	bool all;	    /* holes: also those that were filled */
+	uint64_t limit;	    /* 0: QUERY_LIMIT */
+	const char *cursor; /* NULL or "": from the beginning */
 	/* Of the log: the events that arrived after the one with this query_event.arrival, in
-	   the order of arrival, and no cursor. 0: all, by time; -1: all, by arrival. */
+	   the order of arrival. 0: all, by time; -1: all, by arrival. A cursor goes with the
+	   arrival of the last event of its page. */
 	int64_t arrived_after;
 };
 

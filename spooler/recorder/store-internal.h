@@ -40,6 +40,9 @@ struct store {
 	unsigned char pruned_to[16]; /* by the last step of store_prune() */
 	unsigned char based_to[16]; /* operations before this id have been looked at by set_bases */
 	unsigned careful; /* batches in which rows are looked for before they are inserted */
+	/* The least `received` of the next event: it grows from one event to the next, for in PostgreSQL
+	   it is their order of arrival. */
+	int64_t received;
 	store_changed_fn changed;
 	void *changed_userdata;
 	char error[768];

@@ -349,6 +349,8 @@ static int insert_rows(struct store *s, struct batch *b)
 
 	if (!rows)
 		return -ENOMEM;
+	if (s->received < b->now)
+		s->received = b->now;
 	for (size_t i = 0; i < b->n_events; i++) {
 		const struct item *e = b->events[i];
 		const struct cloudevent *c = &e->event;
@@ -356,7 +358,7 @@ static int insert_rows(struct store *s, struct batch *b)
 		*v++ = db_uuid(c->id);
 		*v++ = db_int(e->host);
 		*v++ = db_int(c->time);
-		*v++ = db_int(b->now);
+		*v++ = db_int(s->received++);
 		*v++ = db_uuid(c->epoch);
 		*v++ = db_int(c->sequence);
 		*v++ = db_int(c->call);

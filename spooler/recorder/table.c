@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* table - see table.h. */
+#include <inttypes.h>
+
+#include "spooler/base/rfc3339.h"
+#include "spooler/base/terminal.h"
+#include "spooler/base/util.h"
+#include "spooler/recorder/table.h"
+
+#define WIDE 100    /* columns of a terminal that has room for milliseconds */
+#define ORDINARY 80 /* for the year */
+#define TEXT_LEAST 6
+#define REST_LEAST 14 /* that wider texts leave */
+#define DETAIL_INDENT 4
+
+/* Of a time: "2026-11-21 14:03:05.250+01:00", and what is left of it where there is less room. */
+#define TIME_MS 23
+#define TIME_SECONDS 19
+#define TIME_SHORT 14
+#define TIME_OFFSET 6
+
+/* --- the layout */
+
+static unsigned time_width(const struct table *t, enum table_kind kind)
+{
+	if (t->terminal == 0)
+		return (kind == TABLE_TIME_MS ? TIME_MS : TIME_SECONDS) + TIME_OFFSET;
+	if (t->terminal < ORDINARY)
+		return TIME_SHORT;
+	return kind == TABLE_TIME_MS && t->terminal >= WIDE ? TIME_MS : TIME_SECONDS;
+}
+
+static bool has_rest(const struct table *t)
+{
+	return t->columns[t->n - 1].kind == TABLE_REST;
+}
+
+/* Columns that are taken, each with the blank after it. */
+static unsigned taken(const struct table *t)
+{
+	unsigned sum = 0;
+
+	for (size_t i = 0; i < t->n; i++)
+		sum += t->widths[i] ? t->widths[i] + 1 : 0;
+	return sum;
+}
+
+/* Makes the texts wider, or narrower, by one each; false: none can be. */
+static bool stretch(struct table *t, bool wider)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < t->n; i++) {
+		const struct table_column *c = &t->columns[i];
+
+		if (c->kind != TABLE_TEXT || !t->widths[i] ||
+		    (wider ? t->widths[i] >= c->most : t->widths[i] <= TEXT_LEAST))
+			continue;
+		t->widths[i] += wider ? 1 : -1;
+		any = true;
+	}
+	return any;
+}
+
+static void fit(struct table *t)
+{
+	unsigned room = t->terminal + (has_rest(t) ? 0 : 1);
+	size_t last = t->n - (has_rest(t) ? 1 : 0);
+
+	while (taken(t) > room && stretch(t, false))
+		;
+	while (taken(t) > room && last > 1)
+		t->widths[--last] = 0;
+	while (taken(t) + (has_rest(t) ? REST_LEAST : 0) + t->n <= room && stretch(t, true))
+		;
+}
+
+static void lay_out(struct table *t)
+{
+	t->terminal = terminal_width(stdout);
+	rfc3339_offset(now_usec(CLOCK_REALTIME) / 1000, t->offset);
+	for (size_t i = 0; i < t->n; i++) {
+		const struct table_column *c = &t->columns[i];
+
+		t->widths[i] = c->kind == TABLE_REST   ? 0
+			       : c->kind >= TABLE_TIME ? time_width(t, c->kind)
+						       : c->width;
+	}
+	if (t->terminal)
+		fit(t);
+	t->before_rest = taken(t);
+}
+
+/* --- cells */
+
+static void put_gap(struct table *t)
+{
+	printf("%*s", (int)t->gap, "");
+	t->gap = 0;
+}
+
+/* A text that is safe, in a column of this width; on a terminal it is cut off. */
+static void put_cell(struct table *t, const char *text, unsigned width, bool right)
+{
+	unsigned columns = (unsigned)terminal_columns(text, SIZE_MAX);
+	bool cut = t->terminal && columns > width;
+	size_t bytes = cut ? terminal_fit(text, width - 1) : strlen(text);
+
+	if (cut)
+		columns = (unsigned)terminal_columns(text, bytes) + 1;
+	if (right && columns < width)
+		t->gap += width - columns;
+	put_gap(t);
+	(void)fwrite(text, 1, bytes, stdout);
+	if (cut)
+		(void)putchar('~');
+	t->gap = (right || columns >= width ? 0 : width - columns) + 1;
+}
+
+static void put_heading(struct table *t)
+{
+	bool colour = terminal_colour(stdout);
+
+	fputs(colour ? TERMINAL_BOLD : "", stdout);
+	for (size_t i = 0; i < t->n; i++) {
+		const struct table_column *c = &t->columns[i];
+		bool time = c->kind == TABLE_TIME || c->kind == TABLE_TIME_MS;
+		char text[48];
+
+		(void)snprintf(text, sizeof(text), "%s%s%s", c->heading,
+			       time && t->terminal ? " " : "",
+			       time && t->terminal ? t->offset : "");
+		if (strlen(text) > t->widths[i])
+			(void)snprintf(text, sizeof(text), "%s", c->heading);
+		if (c->kind == TABLE_REST && t->terminal &&
+		    t->before_rest + strlen(c->heading) > t->terminal)
+			break;
+		if (t->widths[i] || c->kind == TABLE_REST)
+			put_cell(t, text, t->widths[i] ? t->widths[i] : sizeof(text),
+				 c->kind == TABLE_NUMBER);
+	}
+	printf("%s\n", colour ? TERMINAL_RESET : "");
+	t->gap = 0;
+}
+
+/* The width of the next cell; 0: it is left out. */
+static unsigned next_cell(struct table *t)
+{
+	if (!t->begun) {
+		t->begun = true;
+		lay_out(t);
+		put_heading(t);
+	}
+	return t->widths[t->at++];
+}
+
+void table_text(struct table *t, const char *text)
+{
+	unsigned width = next_cell(t);
+	_cleanup_free_ char *safe = width ? terminal_text(stdout, text, strlen(text)) : NULL;
+
+	if (width)
+		put_cell(t, safe ? safe : "", width, false);
+}
+
+void table_label(const char *text, unsigned width)
+{
+	struct table t = {.terminal = terminal_width(stdout)};
+	_cleanup_free_ char *safe = terminal_text(stdout, text, strlen(text));
+
+	put_cell(&t, safe ? safe : "", width, false);
+	put_gap(&t);
+}
+
+void table_number(struct table *t, int64_t n)
+{
+	unsigned width = next_cell(t);
+	char text[32];
+
+	(void)snprintf(text, sizeof(text), "%" PRId64, n);
+	if (width)
+		put_cell(t, text, width, true);
+}
+
+/* The heading has the offset; a time with another one has its own, and no seconds. */
+static void fit_time(const struct table *t, uint64_t ms, unsigned width,
+		     char text[static RFC3339_SIZE])
+{
+	size_t begin = width == TIME_SHORT ? strlen("2026-") : 0;
+	char offset[8];
+
+	rfc3339_offset(ms, offset);
+	memmove(text, text + begin, strlen(text + begin) + 1);
+	text[width] = 0;
+	if (strcmp(offset, t->offset) == 0)
+		return;
+	offset[strlen("+01")] = 0;
+	width = width == TIME_MS ? TIME_SECONDS : width - (unsigned)strlen(":00");
+	(void)snprintf(text + width, RFC3339_SIZE - width, "%s", offset);
+}
+
+void table_time(struct table *t, int64_t usec)
+{
+	unsigned width = next_cell(t);
+	uint64_t ms = (uint64_t)usec / 1000;
+	char text[RFC3339_SIZE];
+
+	if (!width)
+		return;
+	rfc3339_local(ms, text);
+	if (usec <= 0)
+		(void)snprintf(text, sizeof(text), "-");
+	else if (text[0] != '@' && t->terminal)
+		fit_time(t, ms, width, text);
+	else if (text[0] != '@' && width == TIME_SECONDS + TIME_OFFSET)
+		memmove(text + TIME_SECONDS, text + TIME_MS, strlen(text + TIME_MS) + 1);
+	put_cell(t, text, width, false);
+}
+
+/* Text on lines of its own, broken at blanks where that is possible. */
+static void put_wrapped(const char *text, unsigned terminal, unsigned indent)
+{
+	size_t room = terminal > indent + TEXT_LEAST ? terminal - indent : TEXT_LEAST;
+
+	while (*text) {
+		size_t fits = terminal_fit(text, room), n = fits;
+
+		if (text[n])
+			while (n > 0 && text[n] != ' ')
+				n--;
+		n = n > 0 ? n : fits > 0 ? fits : strlen(text);
+		printf("%*s%.*s\n", (int)indent, "", (int)n, text);
+		text += n;
+		text += strspn(text, " ");
+	}
+}
+
+void table_paragraph(const char *text)
+{
+	_cleanup_free_ char *safe = terminal_text(stdout, text, strlen(text));
+	unsigned terminal = terminal_width(stdout);
+
+	if (safe && terminal)
+		put_wrapped(safe, terminal, 0);
+	else
+		puts(safe ? safe : "");
+}
+
+void table_end(struct table *t, const char *rest)
+{
+	_cleanup_free_ char *safe = rest ? terminal_text(stdout, rest, strlen(rest)) : NULL;
+	size_t columns = safe ? terminal_columns(safe, SIZE_MAX) : 0;
+	bool fits = !t->terminal || t->before_rest + columns <= t->terminal;
+
+	if (columns > 0 && fits) {
+		put_gap(t);
+		fputs(safe, stdout);
+	}
+	(void)putchar('\n');
+	if (columns > 0 && !fits)
+		put_wrapped(safe, t->terminal, DETAIL_INDENT);
+	t->at = t->gap = 0;
+}
