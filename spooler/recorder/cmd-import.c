@@ -3,6 +3,7 @@
    recorder replaces. May be repeated: events that are there already stay as they are. */
 #include <inttypes.h>
 
+#include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
 #include "spooler/recorder/db.h"
@@ -114,8 +115,10 @@ int cmd_import_task_log(int argc, char **argv)
 		return COMMAND_USAGE;
 	url = command_store(&c, &code);
 	path = realpath(c.argument, NULL);
-	if (url && !path)
-		code = command_failure(-errno, NULL);
+	if (url && !path) {
+		log_error("cannot open '%s': %s", c.argument, strerror(errno));
+		code = errno == EACCES ? COMMAND_RIGHTS : COMMAND_FAILED;
+	}
 	if (code == COMMAND_OK && asprintf(&from_url, "sqlite://%s", path) < 0)
 		from_url = NULL;
 	if (code == COMMAND_OK) {

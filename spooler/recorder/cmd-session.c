@@ -49,19 +49,19 @@ int cmd_check(int argc, char **argv)
 		.doc = "Checks the configuration, the files that it names, and that the store can be opened; creates or migrates "
 		       "the store.",
 	};
-	struct credentials *credentials = NULL;
 	_cleanup_free_ char *error = NULL;
 	struct command c = {0};
-	int code;
+	int code, r = 0;
 
 	if (!command_parse(&argp, argc, argv, &c))
 		return COMMAND_USAGE;
 	code = command_load(&c);
-	if (code == COMMAND_OK && credentials_load(&c.loaded->tls, &credentials, &error) < 0) {
+	if (code == COMMAND_OK)
+		r = recorder_check_files(c.loaded, &error);
+	if (r < 0) {
 		log_error("%s", error ? error : "out of memory");
-		code = COMMAND_CONFIG;
+		code = r == -EACCES ? COMMAND_RIGHTS : COMMAND_CONFIG;
 	}
-	credentials_unref(credentials);
 	if (code == COMMAND_OK)
 		code = check_store(&c);
 	if (code == COMMAND_OK)
@@ -126,14 +126,17 @@ static bool agree(const struct command *c)
 
 	if (c->yes)
 		return true;
+	fprintf(stderr, "End the session '%s'? The broker drops the events that it keeps for it.",
+		c->loaded->mqtt.client_id);
 	if (!isatty(STDIN_FILENO)) {
-		fprintf(stderr, "not a terminal: give --yes\n");
+		fputs(" There is no terminal to ask on; give --yes.\n", stderr);
 		return false;
 	}
-	printf("End the session '%s'? The broker drops the events that it keeps for it. [y/N] ",
-	       c->loaded->mqtt.client_id);
-	(void)fflush(stdout);
-	return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
+	fputs(" [y/N] ", stderr);
+	if (fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y'))
+		return true;
+	fputs("nothing done\n", stderr);
+	return false;
 }
 
 int cmd_forget(int argc, char **argv)

@@ -81,6 +81,25 @@ static void copy_line(char *to, size_t size, const char *message)
 	(void)snprintf(to, size, "PostgreSQL: %.*s", (int)strcspn(message, "\n"), message);
 }
 
+/* All lines as one, each once: a server has several addresses, and each is tried with and without
+   TLS. */
+static void copy_lines(char *to, size_t size, const char *message)
+{
+	size_t n = 0;
+
+	to[0] = 0;
+	while (*message && n < size) {
+		char line[512];
+		size_t length = strcspn(message, "\n");
+
+		(void)snprintf(line, sizeof(line), "%.*s", (int)length, message);
+		message += length;
+		message += strspn(message, "\n\t ");
+		if (*line && !strstr(to, line))
+			n += (size_t)snprintf(to + n, size - n, "%s%s", n ? "; " : "", line);
+	}
+}
+
 static int fail(struct postgresql *p, const PGresult *result)
 {
 	copy_line(p->db.error, sizeof(p->db.error),
@@ -566,11 +585,11 @@ static void ignore_notice(void *userdata, const PGresult *result)
 
 static char *explain_open(const char *url, const PGconn *conn)
 {
-	char line[400], *text;
+	char line[1000], *text;
 	const char *name = strstr(url, "://"), *at;
 
 	/* Who we are is in the message; a password is never in the URL. */
-	copy_line(line, sizeof(line), conn ? PQerrorMessage(conn) : "out of memory");
+	copy_lines(line, sizeof(line), conn ? PQerrorMessage(conn) : "out of memory");
 	name = name ? name + 3 : url;
 	at = strchr(name, '@');
 	name = at ? at + 1 : name;

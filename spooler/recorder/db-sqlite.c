@@ -6,6 +6,10 @@
  * when it returns. The page size is that of new files: 16 KiB suits rows of a kilobyte (a fifth
  * faster and an eighth smaller than 4 KiB, see tests/bench/README.md).
  */
+#include <ctype.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 
@@ -23,6 +27,7 @@ struct sqlite {
 	sqlite3 *handle;
 	sqlite3_stmt *statements[DB_STATEMENTS_MAX + 1];
 	char *path;
+	bool read_only;
 	dev_t device; /* of the file that is open, */
 	ino_t inode;  /* to see that it is still the one with this name */
 	unsigned timeout_ms;
@@ -81,6 +86,19 @@ static int fail(struct sqlite *q, int code)
 			       ? strerror(sqlite3_system_errno(q->handle))
 			       : "");
 	return r;
+}
+
+/* A file that was removed, replaced or unmounted is read and takes writes all the same, and they
+   would be lost. */
+static int check_place(struct sqlite *q)
+{
+	struct stat st;
+
+	if (stat(q->path, &st) == 0 && st.st_dev == q->device && st.st_ino == q->inode)
+		return 0;
+	(void)snprintf(q->db.error, sizeof(q->db.error), "%s: the file was removed or replaced",
+		       q->path);
+	return -ENOTCONN;
 }
 
 /* --- the dialect */
@@ -206,9 +224,9 @@ static int run(struct db *db, size_t slot, const struct db_statement *s, const c
 {
 	struct sqlite *q = sqlite_of(db);
 	size_t n = strlen(s->types);
-	int r = 0;
+	int r = q->read_only ? check_place(q) : 0;
 
-	if (!q->statements[slot])
+	if (r >= 0 && !q->statements[slot])
 		r = prepare(q, slot, sql);
 	for (size_t i = 0; i < n_rows && r >= 0; i++) {
 		r = bind(q, q->statements[slot], params + i * n, n);
@@ -234,18 +252,11 @@ static int execute(struct db *db, const char *sql)
 	return code == SQLITE_OK ? 0 : fail(q, code);
 }
 
-/* A file that was removed, replaced or unmounted takes writes all the same, and they would be
-   lost. */
 static int begin(struct db *db)
 {
-	struct sqlite *q = sqlite_of(db);
-	struct stat st;
+	int r = check_place(sqlite_of(db));
 
-	if (stat(q->path, &st) == 0 && st.st_dev == q->device && st.st_ino == q->inode)
-		return execute(db, "BEGIN IMMEDIATE");
-	(void)snprintf(q->db.error, sizeof(q->db.error), "%s: the file was removed or replaced",
-		       q->path);
-	return -ENOTCONN;
+	return r < 0 ? r : execute(db, "BEGIN IMMEDIATE");
 }
 
 static int commit(struct db *db)
@@ -255,8 +266,10 @@ static int commit(struct db *db)
 
 static void rollback(struct db *db)
 {
-	if (!sqlite3_get_autocommit(sqlite_of(db)->handle))
-		(void)sqlite3_exec(sqlite_of(db)->handle, "ROLLBACK", NULL, NULL, NULL);
+	sqlite3 *handle = sqlite_of(db)->handle;
+
+	if (handle && !sqlite3_get_autocommit(handle))
+		(void)sqlite3_exec(handle, "ROLLBACK", NULL, NULL, NULL);
 }
 
 static uint64_t size_of(struct db *db)
@@ -318,45 +331,135 @@ static const struct db_backend backend = {
 
 /* --- opening */
 
-/* A sentence that says which file or directory stands in the way. */
-static char *explain_open(const struct sqlite *q, int code)
+static char *directory_of(const char *path)
 {
-	_cleanup_free_ char *directory = strdup(q->path);
-	char *slash = directory ? strrchr(directory, '/') : NULL, *text = NULL;
-	int error = q->handle ? sqlite3_system_errno(q->handle) : 0;
-	struct stat st;
+	char *directory = strdup(path), *slash = directory ? strrchr(directory, '/') : NULL;
 
 	if (slash)
 		slash[slash == directory] = 0;
-	if (slash && stat(directory, &st) < 0) {
-		if (asprintf(
-			    &text,
-			    "cannot open the store '%s': directory '%s': %s; create it, for the user "
-			    "virtspool-recorder",
-			    q->path, directory, strerror(errno)) < 0)
-			text = NULL;
-	} else if (slash && access(q->path, F_OK) < 0 && access(directory, W_OK | X_OK) < 0) {
-		if (asprintf(
-			    &text,
-			    "cannot create the store '%s': directory '%s' is not writable for this user: %s",
-			    q->path, directory, strerror(errno)) < 0)
-			text = NULL;
-	} else if (access(q->path, F_OK) == 0 && access(q->path, R_OK) < 0) {
-		if (asprintf(
-			    &text,
-			    "cannot open the store '%s': %s; it belongs to the user virtspool-recorder",
-			    q->path, strerror(errno)) < 0)
-			text = NULL;
-	} else if ((code & 0xff) == SQLITE_NOTADB) {
-		if (asprintf(&text, "cannot open the store '%s': it is not an SQLite database",
-			     q->path) < 0)
-			text = NULL;
-	} else if (asprintf(&text, "cannot open the store '%s': %s%s%s", q->path,
-			    q->handle ? sqlite3_errmsg(q->handle) : sqlite3_errstr(code),
-			    error ? ": " : "", error ? strerror(error) : "") < 0) {
-		text = NULL;
+	return slash ? directory : (free(directory), strdup("."));
+}
+
+/* Who may: "root, the user X or the group Y", as far as the mode lets them. */
+static void name_owner(const struct stat *st, bool writes, char ret[static 128])
+{
+	const struct passwd *user = st->st_uid ? getpwuid(st->st_uid) : NULL;
+	const struct group *group =
+		st->st_mode & (writes ? S_IWGRP : S_IRGRP) ? getgrgid(st->st_gid) : NULL;
+
+	(void)snprintf(ret, 128, "root%s%.32s%s%.32s", user ? ", the user " : "",
+		       user ? user->pw_name : "", group ? ", or the group " : "",
+		       group ? group->gr_name : "");
+}
+
+/* Of a file, or a directory, that is there but must not be used: why not, and who may. NULL: it may
+   be. Sets *ret_error to a negative errno. */
+static char *find_fault(const char *what, const char *path, const char *directory, int mode,
+			int *ret_error)
+{
+	char *text, owner[128];
+	struct stat st;
+
+	if (access(path, mode) == 0)
+		return NULL;
+	*ret_error = -errno;
+	if (errno == EROFS)
+		return asprintf(&text,
+				"%son a read-only file system; a service writes elsewhere than in "
+				"its state directory only if ReadWritePaths= of its unit says so",
+				what) < 0
+			       ? NULL
+			       : text;
+	if (stat(path, &st) < 0 && stat(directory, &st) < 0)
+		st = (struct stat){0};
+	name_owner(&st, mode & W_OK, owner);
+	return asprintf(&text, "%snot %s for this user: %s; this needs %s", what,
+			mode & W_OK ? "writable" : "readable", strerror(-*ret_error), owner) < 0
+		       ? NULL
+		       : text;
+}
+
+/* What is in the way of opening the file; NULL: nothing that can be seen. */
+static char *find_obstacle(const struct sqlite *q, unsigned flags, int *ret_error)
+{
+	_cleanup_free_ char *directory = directory_of(q->path), *what = NULL;
+	bool reads = flags & DB_READ_ONLY, exists;
+	struct stat st;
+	char *text;
+
+	if (!directory || asprintf(&what, "directory '%s' is ", directory) < 0)
+		return NULL;
+	if (stat(directory, &st) < 0) {
+		*ret_error = -errno;
+		return asprintf(&text, "directory '%s': %s; is its file system mounted?", directory,
+				strerror(errno)) < 0
+			       ? NULL
+			       : text;
 	}
-	return text;
+	exists = access(q->path, F_OK) == 0 || errno != ENOENT;
+	if (!exists && flags & (DB_READ_ONLY | DB_EXISTING)) {
+		*ret_error = -ENOENT;
+		return strdup(reads ? "it does not exist; virtspool-recorder.service makes it"
+				    : "it does not exist");
+	}
+	text = exists ? find_fault("it is ", q->path, directory, reads ? R_OK : R_OK | W_OK,
+				   ret_error)
+		      : NULL;
+	return text || reads ? text
+			     : find_fault(what, directory, directory, W_OK | X_OK, ret_error);
+}
+
+/* A sentence that says which file or directory stands in the way. Returns a negative errno. */
+static int explain_open(const struct sqlite *q, int code, unsigned flags, char **ret_error)
+{
+	int error = q->handle ? sqlite3_system_errno(q->handle) : 0, r = translate(code), n;
+	_cleanup_free_ char *obstacle = NULL;
+
+	if (r == -ENOTCONN && error)
+		r = -error;
+	if ((code & 0xff) == SQLITE_NOTADB) {
+		r = -EINVAL;
+		obstacle = strdup("it is not an SQLite database");
+	} else {
+		obstacle = find_obstacle(q, flags, &r);
+	}
+	if (obstacle)
+		n = asprintf(ret_error, "cannot open the store '%s': %s", q->path, obstacle);
+	else
+		n = asprintf(ret_error, "cannot open the store '%s': %s%s%s", q->path,
+			     q->handle ? sqlite3_errmsg(q->handle) : sqlite3_errstr(code),
+			     error ? ": " : "", error ? strerror(error) : "");
+	if (n < 0)
+		*ret_error = NULL;
+	return r ? r : -EIO;
+}
+
+/* A new file belongs to whom its directory belongs: what root does by a command must not leave one
+   that the service cannot write. */
+static void create_file(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	_cleanup_free_ char *directory = directory_of(path);
+	struct stat st;
+
+	if (fd >= 0 && geteuid() == 0 && directory && stat(directory, &st) == 0)
+		(void)!fchown(fd, st.st_uid, st.st_gid);
+}
+
+/* Reading a pipe would wait for its other end. */
+static int check_kind(const char *path, char **ret_error)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+		return 0;
+	if (asprintf(ret_error, "cannot open the store '%s': it is %s, not a file", path,
+		     S_ISDIR(st.st_mode)    ? "a directory"
+		     : S_ISFIFO(st.st_mode) ? "a pipe"
+		     : S_ISSOCK(st.st_mode) ? "a socket"
+					    : "a device") < 0)
+		*ret_error = NULL;
+	return -EINVAL;
 }
 
 static int set_up(struct sqlite *q, unsigned flags)
@@ -366,7 +469,7 @@ static int set_up(struct sqlite *q, unsigned flags)
 				     "PRAGMA synchronous = FULL;"
 				     "PRAGMA journal_size_limit = " WAL_LIMIT_BYTES ";"
 				     "PRAGMA wal_autocheckpoint = " WAL_PAGES ";";
-	int code;
+	int code, keep = 1; /* -wal and -shm: who may only read the file cannot make them */
 
 	(void)sqlite3_extended_result_codes(q->handle, 1);
 	(void)sqlite3_busy_timeout(q->handle, BUSY_TIMEOUT_MS);
@@ -374,8 +477,12 @@ static int set_up(struct sqlite *q, unsigned flags)
 			    "PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;"
 			    "PRAGMA temp_store = MEMORY;",
 			    NULL, NULL, NULL);
+	if (code == SQLITE_OK && !(flags & DB_READ_ONLY) && sqlite3_db_readonly(q->handle, "main"))
+		code = SQLITE_READONLY;
 	if (code == SQLITE_OK && !(flags & DB_READ_ONLY))
 		code = sqlite3_exec(q->handle, writer, NULL, NULL, NULL);
+	if (code == SQLITE_OK && !(flags & DB_READ_ONLY))
+		(void)sqlite3_file_control(q->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
 	if (code == SQLITE_OK) /* the first look into the file */
 		code = sqlite3_exec(q->handle, "SELECT 1 FROM sqlite_schema LIMIT 1", NULL, NULL,
 				    NULL);
@@ -384,36 +491,77 @@ static int set_up(struct sqlite *q, unsigned flags)
 	return code;
 }
 
+/* The name as SQLite's URI. Without a WAL file, and where none can be made, nobody writes: "immutable"
+   reads such a file, a copy or one on a read-only disk. */
+static char *immutable_uri(const char *path)
+{
+	char *uri = NULL;
+	size_t size;
+	FILE *f = open_memstream(&uri, &size);
+
+	if (!f)
+		return NULL;
+	fputs("file:", f);
+	for (; *path; path++)
+		fprintf(f, isalnum((unsigned char)*path) || strchr("/._-", *path) ? "%c" : "%%%02X",
+			(unsigned char)*path);
+	fputs("?immutable=1", f);
+	return fclose(f) == 0 ? uri : NULL;
+}
+
+static int open_handle(struct sqlite *q, const char *name, unsigned flags)
+{
+	int access = flags & DB_READ_ONLY  ? SQLITE_OPEN_READONLY
+		     : flags & DB_EXISTING ? SQLITE_OPEN_READWRITE
+					   : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+	int code;
+
+	(void)sqlite3_close_v2(q->handle);
+	q->handle = NULL;
+	code = sqlite3_open_v2(
+		name, &q->handle,
+		access | SQLITE_OPEN_NOMUTEX | (name == q->path ? 0 : SQLITE_OPEN_URI), NULL);
+	return code == SQLITE_OK ? set_up(q, flags) : code;
+}
+
+static bool has_wal(const char *path)
+{
+	_cleanup_free_ char *wal = NULL;
+	struct stat st;
+
+	if (asprintf(&wal, "%s-wal", path) < 0)
+		wal = NULL;
+	return !wal || (stat(wal, &st) == 0 ? st.st_size > 0 : errno != ENOENT);
+}
+
 int db_sqlite_open(const char *url, unsigned flags, struct db **ret_db, char **ret_error)
 {
 	struct sqlite *q = calloc(1, sizeof(*q));
+	_cleanup_free_ char *uri = NULL;
 	struct stat st;
-	int code, r;
+	int code, r = 0;
 
 	*ret_error = NULL;
 	if (!q)
 		return -ENOMEM;
 	q->db.backend = &backend;
+	q->read_only = flags & DB_READ_ONLY;
 	q->path = strdup(url + strlen("sqlite://"));
-	code = sqlite3_open_v2(q->path, &q->handle,
-			       (flags & DB_READ_ONLY ? SQLITE_OPEN_READONLY
-				: flags & DB_EXISTING
-					? SQLITE_OPEN_READWRITE
-					: SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) |
-				       SQLITE_OPEN_NOMUTEX,
-			       NULL);
-	if (code == SQLITE_OK)
-		code = set_up(q, flags);
-	if (code != SQLITE_OK) {
-		r = translate(code);
-		if ((code & 0xff) == SQLITE_CANTOPEN) {
-			int error = sqlite3_system_errno(q->handle);
-
-			r = error ? -error : -ENOENT;
-		}
-		*ret_error = explain_open(q, code);
+	r = q->path ? check_kind(q->path, ret_error) : -ENOMEM;
+	if (r >= 0) {
+		if (!(flags & (DB_READ_ONLY | DB_EXISTING)))
+			create_file(q->path);
+		code = open_handle(q, q->path, flags);
+		if (((code & 0xff) == SQLITE_CANTOPEN || (code & 0xff) == SQLITE_READONLY) &&
+		    q->read_only && access(q->path, R_OK) == 0 && !has_wal(q->path) &&
+		    (uri = immutable_uri(q->path)))
+			code = open_handle(q, uri, flags);
+		if (code != SQLITE_OK)
+			r = explain_open(q, code, flags, ret_error);
+	}
+	if (r < 0) {
 		db_close(&q->db);
-		return r ? r : -EIO;
+		return r;
 	}
 	if (stat(q->path, &st) == 0) {
 		q->device = st.st_dev;

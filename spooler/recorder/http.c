@@ -511,6 +511,17 @@ int http_start(const struct http_options *o, struct http **ret_http, char **ret_
 	return 0;
 }
 
+int http_check(const struct http_options *o, char **ret_error)
+{
+	struct access *a = NULL;
+	int r;
+
+	*ret_error = NULL;
+	r = access_new(o, &a, ret_error);
+	access_free(a);
+	return r;
+}
+
 void http_stop(struct http *h)
 {
 	if (!h)

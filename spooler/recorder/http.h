@@ -42,6 +42,8 @@ struct http;
  * file or server, the reason and what to do.
  */
 int http_start(const struct http_options *o, struct http **ret_http, char **ret_error);
+/* Reads the files that http_start() would, and fails as it does. */
+int http_check(const struct http_options *o, char **ret_error);
 void http_stop(struct http *h); /* NULL is fine */
 /* A store_changed_fn, whose userdata is a struct http: what a commit has changed. From any
    thread; never blocks for long. */

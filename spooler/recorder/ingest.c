@@ -558,8 +558,8 @@ void ingest_stats(struct ingest *i, struct ingest_stats *ret_stats)
 /* A reason that passes by itself, or by what an administrator does elsewhere. */
 static bool passes(int error)
 {
-	return error == -EAGAIN || error == -ENOTCONN || error == -ENOSPC || error == -EIO ||
-	       error == -ENOMEM;
+	return error == -EAGAIN || error == -ENOTCONN || error == -ENOSPC || error == -EROFS ||
+	       error == -EIO || error == -ENOMEM;
 }
 
 static int start_thread(struct ingest *i, void *(*fn)(void *), pthread_t *ret_thread, bool *ret_has)

@@ -56,6 +56,18 @@ static int load_verifiers(const struct config *c, struct verifiers **ret_verifie
 	return -EINVAL;
 }
 
+static int load_files(const struct config *c, struct credentials **ret_credentials,
+		      struct verifiers **ret_verifiers, char **ret_error)
+{
+	int r = load_verifiers(c, ret_verifiers, ret_error);
+
+	if (r >= 0)
+		r = credentials_load(&c->tls, ret_credentials, ret_error);
+	if (r < 0)
+		verifiers_free(TAKE_PTR(*ret_verifiers));
+	return r;
+}
+
 static int load(const char *path, struct config **ret_config, struct credentials **ret_credentials,
 		struct verifiers **ret_verifiers)
 {
@@ -66,11 +78,8 @@ static int load(const char *path, struct config **ret_config, struct credentials
 	r = config_load_for(CONFIG_RECORDER, path, stderr, &c);
 	if (r < 0)
 		return r;
-	r = load_verifiers(c, ret_verifiers, &error);
-	if (r >= 0)
-		r = credentials_load(&c->tls, ret_credentials, &error);
+	r = load_files(c, ret_credentials, ret_verifiers, &error);
 	if (r < 0) {
-		verifiers_free(TAKE_PTR(*ret_verifiers));
 		log_error("%s", error ? error : strerror(-r));
 		config_free(c);
 		return r;
@@ -215,26 +224,31 @@ static void stop_http(struct recorder *r)
 	http_stop(h);
 }
 
+static struct http_options http_options_of(const struct config *c)
+{
+	return (struct http_options){
+		.store = c->recorder.store,
+		.listen = c->http.listen,
+		.certificate_file = c->http.certificate_file,
+		.key_file = c->http.key_file,
+		.client_ca_file = c->http.client_ca_file,
+		.token_file = c->http.token_file,
+		.connections = c->http.connections,
+	};
+}
+
 static int start_http(struct recorder *r)
 {
 	const struct config_http *c = &r->config->http;
-	const struct http_options o = {
-		.store = r->config->recorder.store,
-		.listen = c->listen,
-		.certificate_file = c->certificate_file,
-		.key_file = c->key_file,
-		.client_ca_file = c->client_ca_file,
-		.token_file = c->token_file,
-		.connections = c->connections,
-		.metrics = write_metrics,
-		.userdata = r,
-	};
+	struct http_options o = http_options_of(r->config);
 	_cleanup_free_ char *error = NULL;
 	struct http *h;
 	int q;
 
 	if (!c->listen)
 		return 0;
+	o.metrics = write_metrics;
+	o.userdata = r;
 	q = http_start(&o, &h, &error);
 	if (q < 0) {
 		log_error("%s; events are recorded without the web server",
@@ -247,12 +261,24 @@ static int start_http(struct recorder *r)
 	(void)pthread_mutex_unlock(&r->http_lock);
 	return 0;
 }
+
+static int check_http(const struct config *c, char **ret_error)
+{
+	const struct http_options o = http_options_of(c);
+
+	return o.listen ? http_check(&o, ret_error) : 0;
+}
 #else
 static void stop_http(struct recorder *r)
 {
 }
 
 static int start_http(struct recorder *r)
+{
+	return 0;
+}
+
+static int check_http(const struct config *c, char **ret_error)
 {
 	return 0;
 }
@@ -327,9 +353,12 @@ static int start_ingest(struct recorder *r, struct verifiers *verifiers)
 	};
 	int q = ingest_new(r->loop, &o, &handlers, r, &r->ingest, &error);
 
-	if (q < 0)
-		log_error("%s", error ? error : strerror(-q));
-	return q < 0 ? EX_CONFIG : EX_OK;
+	if (q >= 0)
+		return EX_OK;
+	log_error("%s", error ? error : strerror(-q));
+	return q == -EACCES || q == -EPERM			       ? EX_NOPERM
+	       : q == -EPROTO || q == -EPROTONOSUPPORT || q == -EINVAL ? EX_CONFIG
+								       : EX_UNAVAILABLE;
 }
 
 static int start(struct recorder *r)
@@ -401,4 +430,19 @@ int recorder_run(const char *config_path)
 	}
 	stop(&r);
 	return q;
+}
+
+int recorder_check_files(const struct config *c, char **ret_error)
+{
+	struct credentials *credentials = NULL;
+	struct verifiers *verifiers = NULL;
+	int r;
+
+	*ret_error = NULL;
+	r = load_files(c, &credentials, &verifiers, ret_error);
+	if (r >= 0)
+		r = check_http(c, ret_error);
+	credentials_unref(credentials);
+	verifiers_free(verifiers);
+	return r;
 }

@@ -10,3 +10,8 @@
 
 /* Runs until it is stopped; returns an exit code of sysexits.h. */
 int recorder_run(const char *config_path);
+
+struct config;
+/* Loads the files that a configuration names, as recorder_run() would. Negative errno with a sentence
+   in *ret_error (to be freed). */
+int recorder_check_files(const struct config *c, char **ret_error);

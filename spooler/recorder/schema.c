@@ -209,7 +209,7 @@ static int explain(int r, struct db *db, int64_t version, char **ret_error)
 				SCHEMA_VERSION) ": restart virtspool-recorder, which migrates it",
 			(long long)version);
 	else
-		n = asprintf(ret_error, "cannot set up the store: %s", db_error(db));
+		n = asprintf(ret_error, "cannot use the store: %s", db_error(db));
 	if (n < 0)
 		*ret_error = NULL;
 	return r;

@@ -32,6 +32,16 @@ static const struct {
 	{"import-task-log", cmd_import_task_log, "take over the database of the recipe task-log"},
 };
 
+/* Credentials that systemd passes to the service (LoadCredential=) have the same bare names here;
+   root can read them. */
+static void find_credentials(void)
+{
+	static const char directory[] = "/run/credentials/virtspool-recorder.service";
+
+	if (!getenv("CREDENTIALS_DIRECTORY") && access(directory, X_OK) == 0)
+		(void)setenv("CREDENTIALS_DIRECTORY", directory, 1);
+}
+
 static void print_help(FILE *f)
 {
 	fputs("Usage: virtspool-recorder COMMAND [OPTION...]\n\n"
@@ -54,6 +64,7 @@ int main(int argc, char **argv)
 	static char name[64];
 
 	log_set_program("virtspool-recorder");
+	find_credentials();
 	if (argc < 2) {
 		print_help(stderr);
 		return COMMAND_USAGE;
