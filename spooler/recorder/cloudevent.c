@@ -13,7 +13,8 @@
 
 #define SOURCE_PREFIX "/virtspool/"
 #define TYPE_STATUS "org.virtspool.status."
-#define SEQUENCE_MAX (INT64_C(1) << 62)
+/* More than a host can assign in a lifetime; sums over all hosts and epochs stay within 64 bits. */
+#define SEQUENCE_MAX (INT64_C(1) << 40)
 
 /* --- JSON */
 
