@@ -50,7 +50,8 @@ def test_want_of_rights_deletes_nothing_spins_nowhere_and_heals(bed, domains, qu
         wait_until(lambda: len(ledger.missing(subscriber)) == 30, 8, "what may be published is")
         waited.append(time.monotonic() - called)
         time.sleep(0.3)
-    assert len([r for r in bed.spool.records("new") if r["object"].startswith(FORBIDDEN)]) == 30
+    kept = [r for r in bed.spool.records("new") if r["object"].startswith(FORBIDDEN)]
+    assert len(kept) == 30, f"failed: {bed.spool.names('failed')}, sent: {len(bed.spool.names('sent'))}\n{bed.daemon.output()}"
     attempts = refused(bed)
     # One window before the first answer, then 20 a minute.
     assert attempts <= 10 + 20 + seconds / 3 + 2, f"{attempts} attempts in {seconds:g} s"
