@@ -134,8 +134,8 @@ static void as_text_and_back(void **state)
 		struct record r = record_of("started", "begin");
 		char document[128];
 
-		(void)snprintf(document, sizeof(document), DOCUMENT("%08x-edaf-4455-926a-d65c16db1809"),
-			       i);
+		(void)snprintf(document, sizeof(document),
+			       DOCUMENT("%08x-edaf-4455-926a-d65c16db1809"), i);
 		r.document = bytes_of(document);
 		r.object = bytes_of(names[i]);
 		apply(&t, i + 1, r);
@@ -164,9 +164,12 @@ static void as_text_and_back(void **state)
 
 static void damaged_texts(void **state)
 {
-#define GUEST(uuid, name) \
-	"{\"uuid\": \"" uuid "\", \"id\": \"01990001-0000-7000-8000-000000000001\", \"driver\": \"qemu\", \"name\": \"" name "\"}"
-#define TABLE(boot, seen, guests) "{\"boot\": \"" boot "\", \"seen\": \"" seen "\", \"guests\": " guests "}"
+#define GUEST(uuid, name)                                                                               \
+	"{\"uuid\": \"" uuid                                                                            \
+	"\", \"id\": \"01990001-0000-7000-8000-000000000001\", \"driver\": \"qemu\", \"name\": \"" name \
+	"\"}"
+#define TABLE(boot, seen, guests)                                                                  \
+	"{\"boot\": \"" boot "\", \"seen\": \"" seen "\", \"guests\": " guests "}"
 	static const char *const texts[] = {
 		"",
 		"null",
@@ -181,7 +184,8 @@ static void damaged_texts(void **state)
 		TABLE("b", "", "[" GUEST(UUID_A, "n%zz") "]"),
 		TABLE("b", "", "[" GUEST(UUID_A, "n") ", " GUEST(UUID_A, "m") "]"),
 	};
-	static const char good[] = TABLE("b", "", "[" GUEST(UUID_A, "n") ", " GUEST(UUID_B, "m") "]");
+	static const char good[] =
+		TABLE("b", "", "[" GUEST(UUID_A, "n") ", " GUEST(UUID_B, "m") "]");
 	struct running_table t = {0};
 
 	(void)state;
