@@ -50,6 +50,7 @@ static const char *check_server_name(const char *value);
 static const char *check_alpn(const char *value);
 static const char *check_glob(const char *value);
 static const char *check_store(const char *value);
+static const char *check_retention(const char *value);
 static const char *check_share(const char *value);
 static const char *check_listen(const char *value);
 
@@ -173,7 +174,7 @@ const struct config_key config_keys[CONFIG_N_KEYS] = {
 	 .check = check_store, .programs = CONFIG_RECORDER,
 	 .help = "sqlite:///PATH, or postgresql://[USER@]HOST[:PORT]/DATABASE[?OPTION=VALUE&...]"},
 	{"retention", TYPE_DURATION, TO(recorder.retention_s), "90d", .max = 100 * SECONDS_PER_YEAR,
-	 .programs = CONFIG_RECORDER,
+	 .check = check_retention, .programs = CONFIG_RECORDER,
 	 .help = "keep events for at most this long; 0: without limit"},
 	{"verify", TYPE_CHOICE, TO(recorder.verify), "off", .choices = verify_modes,
 	 .programs = CONFIG_RECORDER,
@@ -548,7 +549,7 @@ static const char *check_store(const char *value)
 {
 	const char *authority = strstr(value, "://"), *at;
 
-	if (strncmp(value, "sqlite:///", 10) == 0)
+	if (strncmp(value, "sqlite:///", 10) == 0 && value[strlen(value) - 1] != '/')
 		return NULL;
 	if (strncmp(value, "postgresql://", 13) != 0 && strncmp(value, "postgres://", 11) != 0)
 		return "allowed: sqlite:///PATH or postgresql://HOST/DATABASE";
@@ -557,6 +558,14 @@ static const char *check_store(const char *value)
 	if ((at && memchr(authority, ':', (size_t)(at - authority))) || strstr(value, "password="))
 		return "secrets do not belong here; name a file with ?passfile=/etc/virtspool/pgpass";
 	return NULL;
+}
+
+/* Whoever writes 90 means days, and would lose all that is older than 90 seconds. */
+static const char *check_retention(const char *value)
+{
+	return value[strspn(value, "0123456789")] || strcmp(value, "0") == 0
+		       ? NULL
+		       : "write a unit, as in 90d or 12h";
 }
 
 static const char *check_listen(const char *value)

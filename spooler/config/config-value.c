@@ -69,6 +69,7 @@ static int set_number(struct config_reader *rd, const struct config_key *k, cons
 	static const uint64_t bytes[] = {1ULL << 10, 1ULL << 20, 1ULL << 30, 1ULL << 40};
 	void *target = (char *)rd->config + k->offset;
 	char allowed[256], buf[CONFIG_QUOTED_SIZE];
+	const char *why;
 	uint64_t value;
 	bool good;
 
@@ -86,6 +87,9 @@ static int set_number(struct config_reader *rd, const struct config_key *k, cons
 				    : k->type == TYPE_SIZE    ? "is not a size"
 							      : "is not a duration",
 				    config_key_describe(k, allowed, sizeof(allowed)));
+	why = k->check ? k->check(text) : NULL;
+	if (why)
+		return config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why);
 	if (k->type == TYPE_INTEGER)
 		*(unsigned *)target = (unsigned)value;
 	else

@@ -593,8 +593,8 @@ static char *explain_open(const char *url, const PGconn *conn)
 	name = name ? name + 3 : url;
 	at = strchr(name, '@');
 	name = at ? at + 1 : name;
-	if (asprintf(&text, "cannot open the store at '%.*s': %s", (int)strcspn(name, "?"), name,
-		     line) < 0)
+	if (asprintf(&text, "cannot open the store at '%.*s%s': %s", (int)strcspn(name, "?"), name,
+		     *name ? "" : "postgresql://", line) < 0)
 		return NULL;
 	return text;
 }
