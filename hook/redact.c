@@ -20,126 +20,6 @@
 
 #include "hook/clock.h"
 
-static const struct redact_rule secrets[] = {
-	{REDACT_CONTAINS, "passw"},
-	{REDACT_CONTAINS, "passphrase"},
-	{REDACT_CONTAINS, "passcode"},
-	{REDACT_ENDS, "pass"},
-	{REDACT_CONTAINS, "pwd"},
-	{REDACT_ENDS, "pw"},
-	{REDACT_ENDS, "psk"},
-	{REDACT_CONTAINS, "secret"},
-	{REDACT_CONTAINS, "token"},
-	{REDACT_CONTAINS, "apikey"},
-	{REDACT_CONTAINS, "accesskey"},
-	{REDACT_CONTAINS, "privatekey"},
-	{REDACT_CONTAINS, "privkey"},
-	{REDACT_CONTAINS, "sharedkey"},
-	{REDACT_CONTAINS, "encryptionkey"},
-	{REDACT_CONTAINS, "credential"},
-	{REDACT_CONTAINS, "setcookie"},
-	{REDACT_IS, "cookie"},
-	{REDACT_CONTAINS, "authorization"},
-	{REDACT_IS, "bearer"},
-	{REDACT_IS, "sig"},
-	{REDACT_CONTAINS, "signature"},
-	{REDACT_CONTAINS, "userdata"},
-	{REDACT_CONTAINS, "vendordata"},
-	{REDACT_CONTAINS, "cloudinit"},
-	{REDACT_CONTAINS, "cloudconfig"},
-	{REDACT_CONTAINS, "ignition"},
-	{REDACT_CONTAINS, "sysprep"},
-	{REDACT_CONTAINS, "payload"},
-	{REDACT_IS, "query"},
-	{REDACT_IS, ""},
-};
-
-static const struct redact_rule elements[] = {
-	{REDACT_IS, "arg"},
-	{REDACT_IS, "env"},
-	{REDACT_IS, "initarg"},
-	{REDACT_IS, "initenv"},
-	{REDACT_IS, "option"},
-	{REDACT_IS, "cmdline"},
-	{REDACT_IS, "bootloaderargs"},
-	{REDACT_IS, "dhcert"},
-	{REDACT_IS, "session"},
-	{REDACT_IS, "idblock"},
-	{REDACT_IS, "idauth"},
-	{REDACT_IS, "hostdata"},
-	{REDACT_IS, ""},
-};
-
-static const struct redact_rule free_names[] = {
-	{REDACT_ENDS, "key"},
-	{REDACT_ENDS, "keys"},
-	{REDACT_CONTAINS, "keytab"},
-	{REDACT_CONTAINS, "pw"},
-	{REDACT_IS, "auth"},
-	{REDACT_CONTAINS, "creds"},
-	{REDACT_CONTAINS, "hmac"},
-	{REDACT_CONTAINS, "jwt"},
-	{REDACT_CONTAINS, "otp"},
-	{REDACT_ENDS, "pem"},
-	{REDACT_IS, "pin"},
-	{REDACT_ENDS, "pincode"},
-	{REDACT_CONTAINS, "sessionid"},
-	{REDACT_CONTAINS, "connectionstring"},
-	{REDACT_CONTAINS, "kubeconfig"},
-	{REDACT_CONTAINS, "customdata"},
-	{REDACT_CONTAINS, "kickstart"},
-	{REDACT_CONTAINS, "preseed"},
-	{REDACT_CONTAINS, "unattend"},
-	{REDACT_CONTAINS, "autoinstall"},
-	{REDACT_CONTAINS, "startupscript"},
-	{REDACT_CONTAINS, "writefiles"},
-	{REDACT_CONTAINS, "injectedfiles"},
-	{REDACT_CONTAINS, "runcmd"},
-	{REDACT_CONTAINS, "bootcmd"},
-	{REDACT_IS, ""},
-};
-
-static const char *const kept[] = {"name", "key",	"id",	   "type",   "usage",
-				   "uuid", "ephemeral", "private", "format", NULL};
-static const char *const naming[] = {"name", "key", "id", "property", "field", "variable", NULL};
-static const char *const entries[] = {"vendor",	 "version",  "date", "release", "manufacturer",
-				      "product", "serial",   "uuid", "sku",	"family",
-				      "asset",	 "location", NULL};
-static const char *const free_texts[] = {"metadata", "description", "title", NULL};
-static const char *const beginnings[] = {
-	"#cloud-",
-	"#!",
-	"#include",
-	"#part-handler",
-	"#ps1",
-	"Content-Type:",
-	"MIME-Version:",
-	"-----BEGIN",
-	"I2Nsb3VkL",
-	"IyEv",
-	"I2luY2x1ZGU",
-	"Q29udGVudC1UeXBl",
-	"TUlNRS1WZXJzaW9u",
-	"LS0tLS1CRUdJT",
-	"H4sI",
-	"eyJ",
-	"ewog",
-	"$1$",
-	"$2a$",
-	"$2b$",
-	"$2y$",
-	"$5$",
-	"$6$",
-	"$7$",
-	"$y$",
-	"$gy$",
-	"$argon2",
-	NULL,
-};
-
-const struct redact_rules redact_rules = {secrets, elements, free_names, kept,
-					  naming,  entries,  free_texts, beginnings};
-
 /* --- names */
 
 struct name {
@@ -265,12 +145,12 @@ static bool is_secret(struct name n)
 	n = local_name(n);
 	for (; n.size > 64; n.s += 32, n.size -= 32) { /* overlapping pieces */
 		size = plain_name((struct name){n.s, 64, 0}, plain);
-		if (matches(plain, size, n.letters, secrets))
+		if (matches(plain, size, n.letters, redact_rules.secrets))
 			return true;
 	}
 	size = plain_name(n, plain);
 	/* a time, and libvirt's own name for it */
-	return matches(plain, size, n.letters, secrets) &&
+	return matches(plain, size, n.letters, redact_rules.secrets) &&
 	       !(size == 13 && memcmp(plain, "passwdvalidto", 13) == 0);
 }
 
@@ -293,7 +173,8 @@ static bool is_secret_element(struct name n)
 	if (!may_be_secret_element(n.letters))
 		return false;
 	n = local_name(n);
-	return n.size <= 64 && matches(plain, plain_name(n, plain), n.letters, elements);
+	return n.size <= 64 &&
+	       matches(plain, plain_name(n, plain), n.letters, redact_rules.elements);
 }
 
 static bool is_key(struct name n)
@@ -318,7 +199,8 @@ static bool is_free_name(struct name n)
 	if (!may_be_free_name(n.letters))
 		return false;
 	n = local_name(n);
-	return !is_key(n) && matches(plain, plain_name(n, plain), n.letters, free_names);
+	return !is_key(n) &&
+	       matches(plain, plain_name(n, plain), n.letters, redact_rules.free_names);
 }
 
 /* --- the document */
@@ -489,7 +371,7 @@ static void enter(struct redact *r, size_t start, size_t name_size)
 		return;
 	}
 	r->open[r->depth++] = (struct element){start, name_size, r->out};
-	if (!is_free(r) && is_one_of(local_name(open_name(r, r->depth)), free_texts))
+	if (!is_free(r) && is_one_of(local_name(open_name(r, r->depth)), redact_rules.free_texts))
 		r->free_depth = r->depth;
 }
 
@@ -650,7 +532,7 @@ static bool hides_letters(const struct redact *r, size_t from, size_t end)
 
 static bool begins_as_secret(const struct redact *r, size_t from, size_t end)
 {
-	for (const char *const *b = beginnings; from < end && *b; b++) {
+	for (const char *const *b = redact_rules.beginnings; from < end && *b; b++) {
 		if ((((*b)[0] ^ r->data[from]) & ~0x20) == 0 &&
 		    starts_with(r, from, end, *b, strlen(*b)))
 			return true;
@@ -1100,7 +982,7 @@ static bool is_naming(struct name n)
 	case 4:
 	case 5:
 	case 8:
-		return is_one_of(n, naming);
+		return is_one_of(n, redact_rules.naming);
 	default:
 		return false;
 	}
@@ -1161,10 +1043,11 @@ static struct tag look_at_tag(const struct redact *r)
 		if (!a.has_value)
 			continue;
 		if (entry && is_naming(local_name(a.name)))
-			entry_stays |= is_one_of(value_name(r, &a), entries);
+			entry_stays |= is_one_of(value_name(r, &a), redact_rules.entries);
 		names = names_secret(r, &a);
 		t.names |= names;
-		alone &= names || is_one_of(local_name(a.name), kept) || is_namespace(&a);
+		alone &= names || is_one_of(local_name(a.name), redact_rules.kept) ||
+			 is_namespace(&a);
 	}
 	t.secret |= t.names || (entry && !entry_stays);
 	t.names &= alone && t.empty && is_free(r);
@@ -1178,7 +1061,8 @@ static bool attribute_is_secret(const struct redact *r, const struct attribute *
 		return false;
 	if (is_key(a->name) && (element_is_secret || is_free(r)) && may_be_key(r, a->value, a->end))
 		return true;
-	return a->secret || (element_is_secret && !is_one_of(local_name(a->name), kept));
+	return a->secret ||
+	       (element_is_secret && !is_one_of(local_name(a->name), redact_rules.kept));
 }
 
 /* Copies the tag, with what is secret in its attributes blanked. */
