@@ -45,9 +45,9 @@ enum { OPTION_SINCE = 0x1000, OPTION_UNTIL };
 
 static const struct argp_option filter_options[] = {
 	{NULL, 0, NULL, 0, "Which events:", 2},
-	{"vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2},
-	{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
-	{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2},
+	{"vm", 'v', "NAME|UUID|GLOB", 0, "only these virtual machines", 2},
+	{"op", 'o', "GLOB", 0, "only this operation: start, release ...", 2},
+	{"driver", 'd', "GLOB", 0, "only this driver: qemu, lxc, network ...", 2},
 	{"since", OPTION_SINCE, "TIME", 0,
 	 "only events newer than TIME: 2h, yesterday, 14:00, 2026-11-21, 2026-11-21T08:00:00Z ...",
 	 2},

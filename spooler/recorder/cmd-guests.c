@@ -76,9 +76,9 @@ int cmd_guests(int argc, char **argv)
 		COMMAND_VM,
 		COMMAND_HOST,
 		{"state", OPTION_STATE, "STATE", 0,
-		 "in this state: running, stopped, paused, crashed, starting, incoming, unknown",
+		 "only in this state: running, stopped, paused, crashed, starting, incoming, unknown",
 		 2},
-		{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc ...", 2},
+		{"driver", 'd', "GLOB", 0, "only this driver: qemu, lxc ...", 2},
 		COMMAND_COMMON,
 		{0}};
 	static const struct argp argp = {

@@ -204,8 +204,8 @@ int cmd_log(int argc, char **argv)
 		 "print the 'arrival' of the last event, for --after", 1},
 		COMMAND_VM,
 		COMMAND_HOST,
-		{"op", 'o', "GLOB", 0, "of this operation: start, release ...", 2},
-		{"driver", 'd', "GLOB", 0, "of this driver: qemu, lxc, network ...", 2},
+		{"op", 'o', "GLOB", 0, "only this operation: start, release ...", 2},
+		{"driver", 'd', "GLOB", 0, "only this driver: qemu, lxc, network ...", 2},
 		COMMAND_TIMES,
 		COMMAND_COMMON,
 		{0}};

@@ -86,15 +86,15 @@ enum {
 #define COMMAND_LIMIT                                                                              \
 	{"limit", 'n', "N", 0, "show at most N lines [100 on a terminal, otherwise all]", 1},      \
 	{                                                                                          \
-		"all", 'a', NULL, 0, "without a limit", 1                                          \
+		"all", 'a', NULL, 0, "show all", 1                                                 \
 	}
 #define COMMAND_VM                                                                                 \
 	{                                                                                          \
-		"vm", 'v', "NAME|UUID|GLOB", 0, "of these virtual machines", 2                     \
+		"vm", 'v', "NAME|UUID|GLOB", 0, "only these virtual machines", 2                   \
 	}
 #define COMMAND_HOST                                                                               \
 	{                                                                                          \
-		"host", 'H', "NAME|GLOB", 0, "of these hosts", 2                                   \
+		"host", 'H', "NAME|GLOB", 0, "only these hosts", 2                                 \
 	}
 #define COMMAND_TIMES                                                                              \
 	{"since",                                                                                  \
