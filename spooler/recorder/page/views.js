@@ -195,7 +195,7 @@ function eventRows(events, { withGuest, withHost, openEvent, at }) {
     h("td", {}, h("button", { type: "button", class: "link", title: t("expand"), onclick: () => openEvent(e) }, shown(e.operation))),
     h("td", {}, e.reason ? shown(word(e.reason)) : "", e.replayed ? h("small", { class: "quiet" }, " " + t("replayed")) : "",
       e.signature === "unchecked" ? "" : h("small", { class: "signature " + plain(e.signature), title: t("signature.title." + e.signature) }, t("signature." + e.signature))),
-    h("td", { class: "extra quiet" }, e.origin === "api" ? t("api") : e.origin === "hook" ? t("hook") : shown(e.origin))));
+    h("td", { class: "extra quiet" }, ["api", "hook", "spooler"].includes(e.origin) ? t(e.origin) : shown(e.origin))));
 }
 
 class EventList {
