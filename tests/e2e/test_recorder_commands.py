@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import shutil
 import sqlite3
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 import unicodedata
@@ -19,6 +21,7 @@ import pytest
 from lib import program, wait_until
 from lib.postgresql import PostgreSQL
 from lib.process import Process
+from lib.programs import tool
 
 EPOCH = "0123456789abcdef0123456789abcdef"
 BOOT = "fedcba9876543210fedcba9876543210"
@@ -47,8 +50,8 @@ def event(ms, operation, name="web1", guest=0, host="kvm1", sequence=None, epoch
 event.count = 0
 
 
-def run(*arguments, store=None, environment=None, prefix=(), **options):
-    command = [*prefix, program("virtspool-recorder"), *map(str, arguments), *(["--store", store] if store else [])]
+def run(*arguments, store=None, environment=None, prefix=(), binary=None, **options):
+    command = [*prefix, binary or program("virtspool-recorder"), *map(str, arguments), *(["--store", store] if store else [])]
     environment = {**ENVIRONMENT, **(environment or {})}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, stdin=subprocess.DEVNULL, **options)
 
@@ -295,18 +298,28 @@ def test_a_store_that_is_not_there(tmp_path):
     assert done.returncode == 1 and f"'{tmp_path}/none': No such file" in done.stderr
 
 
-NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-READER = ["setpriv", "--reuid", "65534", "--regid", "12345", "--clear-groups"]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+OWNER, GROUP, NOBODY = 54321, 12345, 65534
+
+
+def run_as(user, group, directory, *arguments, **options):
+    """With a copy of the program, as what was built may lie where other users cannot go."""
+    copy = directory / "virtspool-recorder"
+    shutil.copy(program("virtspool-recorder"), copy)
+    for parent in copy.parents:
+        if str(parent).startswith(tempfile.gettempdir() + "/") and parent.stat().st_uid == os.getuid():
+            os.chmod(parent, parent.stat().st_mode | 0o011)
+    prefix = [tool("setpriv"), "--reuid", str(user), "--regid", str(group), "--clear-groups"]
+    return run(*arguments, prefix=prefix, binary=copy, **options)
 
 
 @pytest.fixture
 def owned(tmp_path, store):
     """A store as the service has it: of another user, readable by a group."""
+    if os.geteuid() != 0:
+        pytest.skip("needs a second user")
     os.chmod(tmp_path, 0o750)
-    os.chown(tmp_path, 54321, 12345)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
-            os.chmod(parent, parent.stat().st_mode | 0o011)
+    os.chown(tmp_path, OWNER, GROUP)
     fill(store, tmp_path.parent, life(T0))
     return store
 
@@ -314,32 +327,32 @@ def owned(tmp_path, store):
 def test_what_root_makes_belongs_to_the_directorys_owner(owned, tmp_path):
     """Else the service could not write a store that was made by `check` or by an import."""
     file = (tmp_path / "recorder.db").stat()
-    assert (file.st_uid, file.st_gid, file.st_mode & 0o777) == (54321, 12345, 0o640)
+    assert (file.st_uid, file.st_gid, file.st_mode & 0o777) == (OWNER, GROUP, 0o640)
     for name in ("recorder.db-wal", "recorder.db-shm"):
-        assert (tmp_path / name).stat().st_uid == 54321
-    as_owner = ["setpriv", "--reuid", "54321", "--regid", "12345", "--clear-groups"]
-    done = run("rebuild", store=owned, prefix=as_owner)
+        assert (tmp_path / name).stat().st_uid == OWNER
+    done = run_as(OWNER, GROUP, tmp_path.parent, "rebuild", store=owned)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_group_may_read_also_while_nobody_writes(owned):
-    done = run("guests", "--json", store=owned, prefix=READER)
+def test_the_group_may_read_also_while_nobody_writes(owned, tmp_path):
+    done = run_as(NOBODY, GROUP, tmp_path.parent, "guests", "--json", store=owned)
     assert done.returncode == 0 and json.loads(done.stdout)["name"] == "web1", done.stderr
 
 
 def test_who_may_not_is_told_who_may(owned, tmp_path):
-    done = run("guests", store=owned, prefix=NOBODY)
+    done = run_as(NOBODY, NOBODY, tmp_path.parent, "guests", store=owned)
     assert done.returncode == 77 and "Permission denied; this needs root" in done.stderr, done
     for command in (["rebuild"], ["prune", "--before", "1h"]):
-        done = run(*command, store=owned, prefix=READER)
+        done = run_as(NOBODY, GROUP, tmp_path.parent, *command, store=owned)
         assert done.returncode == 77 and "not writable for this user: Permission denied; this needs root" in done.stderr, done
     config = tmp_path / "recorder.yaml"
     config.write_text("brokers: [mqtts://localhost:1]\n")
     config.chmod(0o600)
-    done = run("guests", "-c", config, prefix=READER)
+    done = run_as(NOBODY, GROUP, tmp_path.parent, "guests", "-c", config)
     assert done.returncode == 77 and str(config) in done.stderr, done
 
 
+@needs_root
 def test_a_copy_can_be_read_wherever_it_lies(store, tmp_path):
     """On a read-only disk, and for somebody who may write nothing there."""
     fill(store, tmp_path, life(T0))
@@ -350,10 +363,9 @@ def test_a_copy_can_be_read_wherever_it_lies(store, tmp_path):
     with sqlite3.connect(copy / "recorder.db") as db:
         db.execute("PRAGMA journal_mode = WAL")
     db.close()
-    for parent in [copy, *copy.parents]:
-        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
-            os.chmod(parent, 0o755)
-    done = run("guests", "--json", store=f"sqlite://{copy}/recorder.db", prefix=NOBODY)
+    for path in (copy, copy / "recorder.db"):
+        path.chmod(0o755)
+    done = run_as(NOBODY, NOBODY, tmp_path, "guests", "--json", store=f"sqlite://{copy}/recorder.db")
     assert done.returncode == 0 and json.loads(done.stdout)["name"] == "web1", done.stderr
     assert os.listdir(copy) == ["recorder.db"]
 
