@@ -241,11 +241,17 @@ static size_t measure(const char *text, size_t n, size_t most, size_t *ret_colum
 {
 	size_t at = 0, columns = 0;
 
-	while (at < n && text[at]) {
+	for (;;) {
+		size_t room = most - columns, length, width;
 		uint32_t c;
-		size_t length = utf8_decode(text + at, strnlen(text + at, 4), &c);
-		size_t width = length > 0 ? character_columns(c) : 1;
 
+		length = plain(text + at, n - at < room ? n - at : room);
+		columns += length;
+		at += length;
+		if (at == n || !text[at])
+			break;
+		length = utf8_decode(text + at, strnlen(text + at, 4), &c);
+		width = length > 0 ? character_columns(c) : 1;
 		if (width > most - columns)
 			break;
 		columns += width;
