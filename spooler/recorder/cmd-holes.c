@@ -20,7 +20,7 @@ static const struct table_column reject_columns[] = {{"LAST TIME", TABLE_TIME, 0
 						     {"REASON", TABLE_REST, 0, 0}};
 
 struct output {
-	const struct command *command;
+	struct command command;
 	struct table table;
 	bool rejects;
 	uint64_t shown;
@@ -36,7 +36,7 @@ static int on_hole(const struct query_hole *h, void *userdata)
 	struct output *o = userdata;
 	char numbers[64], epoch[9];
 
-	if (o->command->json) {
+	if (o->command.json) {
 		command_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:s}", "host",
 					     h->host, "epoch", h->epoch, "first",
 					     (json_int_t)h->first, "last", (json_int_t)h->last,
@@ -62,7 +62,7 @@ static int on_reject(const struct query_reject *j, void *userdata)
 {
 	struct output *o = userdata;
 
-	if (o->command->json) {
+	if (o->command.json) {
 		command_print_json(json_pack("{s:o, s:I, s:o, s:o, s:o, s:I, s:o}", "time",
 					     json_time((uint64_t)j->received), "times",
 					     (json_int_t)j->times, "topic",
@@ -91,22 +91,21 @@ static int ask(struct command *c, void *userdata, struct query_page *ret_page)
 
 static int show(const struct argp *argp, int argc, char **argv, struct output *o)
 {
-	struct command c = {0};
+	struct command *c = &o->command;
 	bool more = false;
 	int r;
 
-	o->command = &c;
-	if (!command_parse(argp, argc, argv, &c))
+	if (!command_parse(argp, argc, argv, c))
 		return COMMAND_USAGE;
-	r = command_open(&c);
+	r = command_open(c);
 	if (r == COMMAND_OK) {
-		c.filter.all = c.all;
-		r = command_pages(&c, command_limit(&c), o->rejects ? REJECTS_PAGE : HOLES_PAGE,
+		c->filter.all = c->all;
+		r = command_pages(c, command_limit(c), o->rejects ? REJECTS_PAGE : HOLES_PAGE,
 				  ask, o, &more);
-		r = command_footer(&c, r, o->shown, more,
+		r = command_footer(c, r, o->shown, more,
 				   o->rejects ? "nothing was rejected" : "nothing is missing");
 	}
-	command_release(&c);
+	command_release(c);
 	return command_finish(r);
 }
 
