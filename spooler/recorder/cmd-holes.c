@@ -100,8 +100,8 @@ static int show(const struct argp *argp, int argc, char **argv, struct output *o
 	r = command_open(c);
 	if (r == COMMAND_OK) {
 		c->filter.all = c->all;
-		r = command_pages(c, command_limit(c), o->rejects ? REJECTS_PAGE : HOLES_PAGE,
-				  ask, o, &more);
+		r = command_pages(c, command_limit(c), o->rejects ? REJECTS_PAGE : HOLES_PAGE, ask,
+				  o, &more);
 		r = command_footer(c, r, o->shown, more,
 				   o->rejects ? "nothing was rejected" : "nothing is missing");
 	}
