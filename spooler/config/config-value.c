@@ -217,6 +217,12 @@ static int set_file(struct config_reader *rd, const struct config_key *k, const 
 	return 0;
 }
 
+/* What is refused goes to a log, where a password of a URL has no place. */
+static bool may_hold_secret(const char *text)
+{
+	return strstr(text, "://") && (strchr(text, '@') || strcasestr(text, "password"));
+}
+
 static int set_string(struct config_reader *rd, const struct config_key *k, const char *text,
 		      const yaml_mark_t *at)
 {
@@ -224,6 +230,8 @@ static int set_string(struct config_reader *rd, const struct config_key *k, cons
 	const char *why = k->check ? k->check(text) : NULL;
 	char buf[CONFIG_QUOTED_SIZE], *copy;
 
+	if (why && may_hold_secret(text))
+		return config_error(rd, at, "%s: %s", k->path, why);
 	if (why)
 		return config_error(rd, at, "%s: '%s': %s", k->path, config_quoted(text, buf), why);
 	copy = strdup(text);
