@@ -8,6 +8,7 @@ import pytest
 def host(new_host):
     host = new_host("selinux", memory=1536, kernel="security=selinux selinux=1 enforcing=0")
     host.boot()
+    host.expect("ready", 900)  # the first boot gives each file its label, and boots again
     host.settled()
     return host
 
