@@ -303,7 +303,9 @@ def test_the_tables(bed, name):
     finally:
         broker.kill()
     said = next(cells for row, cells in tables().items() if row.rpartition(" ")[0] == name)
-    assert said == seen
+    assert said.keys() == seen.keys()
+    # A broker that answers and closes at once may be seen to do either.
+    assert {column: value for column, value in seen.items() if value not in said[column].split(", or ")} == {}
 
 
 def test_the_versions():
