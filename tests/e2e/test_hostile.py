@@ -74,7 +74,7 @@ def test_documents(running):
         took = bed.hook("started", document=document)
         assert took < 4 * PATIENCE, name
         n = bed.hook.calls
-        event = bed.subscribed.wait_for(n, 10)[-1]
+        event = bed.subscribed.wait_for(n, 60 if sanitized("virtspoold") else 10)[-1]
         assert event["data"]["name"] == "vm1", name
         assert event["data"].get("document_error") or name in ("larger than is kept", *BLANKED), name
         assert len(event["data"].get("title", "")) <= 4096
