@@ -1068,6 +1068,7 @@ def section_recorded(report, arguments):
 
         def sqlite_copy(name):
             shutil.copy(b.directory / "large", b.directory / name)
+            os.sync()  # or its pages are written while the recorder works
             return f"sqlite://{b.directory}/{name}"
 
         def postgresql_copy(name):
