@@ -224,17 +224,7 @@ static void print_detail(const struct listing *g, const char *text)
 	size_t room = g->width > DETAIL_INDENT + NAME_WIDTH_MIN ? g->width - DETAIL_INDENT
 								: NAME_WIDTH_MIN;
 
-	while (*text) {
-		size_t fits = terminal_fit(text, room), n = fits;
-
-		if (text[n])
-			while (n > 0 && text[n] != ' ')
-				n--;
-		n = n > 0 ? n : fits > 0 ? fits : strlen(text);
-		printf("%*s%.*s\n", DETAIL_INDENT, "", (int)n, text);
-		text += n;
-		text += strspn(text, " ");
-	}
+	terminal_wrap(stdout, text, room, DETAIL_INDENT);
 }
 
 /* The end of a line: a name, and in parentheses what there is to say. */

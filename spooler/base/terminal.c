@@ -275,3 +275,18 @@ size_t terminal_fit(const char *text, size_t columns)
 
 	return measure(text, SIZE_MAX, columns, &taken);
 }
+
+void terminal_wrap(FILE *f, const char *text, size_t columns, unsigned indent)
+{
+	while (*text) {
+		size_t fits = terminal_fit(text, columns), n = fits;
+
+		if (text[n])
+			while (n > 0 && text[n] != ' ')
+				n--;
+		n = n > 0 ? n : fits > 0 ? fits : strlen(text);
+		fprintf(f, "%*s%.*s\n", (int)indent, "", (int)n, text);
+		text += n;
+		text += strspn(text, " ");
+	}
+}

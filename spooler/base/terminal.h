@@ -33,6 +33,9 @@ void terminal_set_paged(void);
 size_t terminal_columns(const char *text, size_t n);
 /* The bytes at the front of such a line that take at most this many columns. */
 size_t terminal_fit(const char *text, size_t columns);
+/* Writes such a line as lines of at most so many columns, broken at blanks where that is possible,
+   each after `indent` blanks. */
+void terminal_wrap(FILE *f, const char *text, size_t columns, unsigned indent);
 
 /*
  * Must this character not reach a terminal as it is? Controls (C0, DEL, C1), everything that has no

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hook/text.h"
 #include "spooler/base/log.h"
 #include "spooler/base/util.h"
 #include "spooler/daemon/boot-report.h"
@@ -150,15 +149,9 @@ void running_table_apply(struct running_table *t, const struct spool_id *id, con
 
 static json_t *escaped(struct bytes b)
 {
-	struct text t = {.data = malloc(3 * b.size + 1), .size = 3 * b.size};
-	json_t *s;
+	_cleanup_free_ char *text = record_escape(b);
 
-	if (!t.data)
-		return NULL;
-	text_add_escaped(&t, b.data, b.size);
-	s = json_stringn(t.data, t.length);
-	free(t.data);
-	return s;
+	return text ? json_string(text) : NULL;
 }
 
 static void add_guest(const void *node, VISIT visit, void *userdata)

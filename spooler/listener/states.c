@@ -14,7 +14,6 @@
 
 #include "hook/place.h"
 #include "hook/spool.h"
-#include "hook/text.h"
 #include "spooler/base/atomic-file.h"
 #include "spooler/base/safe-read.h"
 #include "spooler/base/util.h"
@@ -204,15 +203,11 @@ int states_print(const struct states *k, FILE *f)
 	fputs(FIRST_LINE, f);
 	for (size_t i = 0; i < k->n; i++) {
 		const struct domain_state *d = &k->list[i];
-		size_t size = 3 * strlen(d->name);
-		struct text name = {.data = malloc(size + 1), .size = size};
+		_cleanup_free_ char *name = record_escape(bytes_of(d->name));
 
-		if (!name.data)
+		if (!name)
 			return -ENOMEM;
-		text_add_escaped(&name, d->name, strlen(d->name));
-		fprintf(f, "%s %d %d %d %.*s\n", d->uuid, d->state, d->id, d->persistent,
-			(int)name.length, name.data);
-		free(name.data);
+		fprintf(f, "%s %d %d %d %s\n", d->uuid, d->state, d->id, d->persistent, name);
 	}
 	fprintf(f, "end %zu\n", k->n);
 	return fflush(f) != 0 ? -errno : 0;

@@ -255,22 +255,13 @@ struct epoch_list {
 	size_t n;
 };
 
-static int64_t time_of(const unsigned char *id)
-{
-	int64_t ms = 0;
-
-	for (int i = 0; i < 6; i++)
-		ms = ms << 8 | id[i];
-	return ms * 1000;
-}
-
 static int take_epoch(const struct db_value *v, void *userdata)
 {
 	struct epoch_list *l = userdata;
 
 	if (l->n < EPOCHS_MAX) {
-		l->list[l->n].from = time_of(v[0].data);
-		l->list[l->n++].to = v[1].type == DB_NULL ? 0 : time_of(v[1].data);
+		l->list[l->n].from = id_time(v[0].data);
+		l->list[l->n++].to = v[1].type == DB_NULL ? 0 : id_time(v[1].data);
 	}
 	return 0;
 }

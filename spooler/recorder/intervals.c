@@ -12,6 +12,15 @@ void id_at(int64_t usec, unsigned char ret_id[16])
 		ret_id[i] = (unsigned char)(ms >> (40 - 8 * i));
 }
 
+int64_t id_time(const unsigned char id[16])
+{
+	int64_t ms = 0;
+
+	for (int i = 0; i < 6; i++)
+		ms = ms << 8 | id[i];
+	return ms * 1000;
+}
+
 /* --- hosts' names */
 
 const char *intervals_host_name(const struct intervals *t, int64_t no)
@@ -242,16 +251,12 @@ static int take_boot(const struct db_value *v, void *userdata)
 {
 	struct intervals *t = userdata;
 	struct boot *b = &t->boots[t->n_boots];
-	const unsigned char *id = v[2].data;
 
 	if (t->n_boots == INTERVALS_BOOTS_MAX)
 		return 0;
 	b->host = v[0].number;
 	memcpy(b->epoch, v[1].data, 16);
-	b->time = 0;
-	for (int i = 0; i < 6; i++)
-		b->time = b->time << 8 | id[i];
-	b->time *= 1000;
+	b->time = id_time(v[2].data);
 	t->n_boots++;
 	return 0;
 }

@@ -79,3 +79,5 @@ const char *intervals_host_name(const struct intervals *t, int64_t no);
 
 /* The least id that an event of this moment can have (UUIDv7 begins with milliseconds). */
 void id_at(int64_t usec, unsigned char ret_id[16]);
+/* The moment of an id, us since 1970. */
+int64_t id_time(const unsigned char id[16]);

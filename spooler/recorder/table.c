@@ -222,17 +222,7 @@ static void put_wrapped(const char *text, unsigned terminal, unsigned indent)
 {
 	size_t room = terminal > indent + TEXT_LEAST ? terminal - indent : TEXT_LEAST;
 
-	while (*text) {
-		size_t fits = terminal_fit(text, room), n = fits;
-
-		if (text[n])
-			while (n > 0 && text[n] != ' ')
-				n--;
-		n = n > 0 ? n : fits > 0 ? fits : strlen(text);
-		printf("%*s%.*s\n", (int)indent, "", (int)n, text);
-		text += n;
-		text += strspn(text, " ");
-	}
+	terminal_wrap(stdout, text, room, indent);
 }
 
 void table_paragraph(const char *text)

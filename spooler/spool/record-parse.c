@@ -1,14 +1,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* record-parse - see record-parse.h; hook/record.c describes the format. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hook/calendar.h"
 #include "hook/crc32c.h"
+#include "hook/text.h"
 #include "spooler/base/hex.h"
 #include "spooler/spool/record-parse.h"
 
 #define CHECKSUM_LINE (sizeof(RECORD_CHECKSUM_KEY) - 1 + 8 + 1)
+
+char *record_escape(struct bytes b)
+{
+	struct text t = {.data = malloc(3 * b.size + 1), .size = 3 * b.size};
+
+	if (!t.data)
+		return NULL;
+	text_add_escaped(&t, b.data, b.size);
+	t.data[t.length] = 0;
+	return t.data;
+}
 
 bool record_unescape(char *data, size_t size, struct bytes *ret_value)
 {

@@ -13,6 +13,8 @@
  */
 int record_parse(char *data, size_t size, struct record *ret_record, const char **ret_reason);
 
+/* As text_add_escaped(), as text to be freed; NULL without memory. */
+char *record_escape(struct bytes b);
 /* Takes the escapes of text_add_escaped() out, in place: *ret_value points into data. False if one
    is not whole. */
 bool record_unescape(char *data, size_t size, struct bytes *ret_value);

@@ -7,7 +7,7 @@
 #include "spooler/spool/stray.h"
 #include "hook/spool.h"
 #include "hook/stamp.h"
-#include "hook/text.h"
+#include "spooler/spool/record-parse.h"
 #include "spooler/spool/spoolid.h"
 #include "spooler/base/util.h"
 
@@ -32,15 +32,7 @@ bool stray_is(int dir_fd, const char *name)
 
 char *stray_escape(const char *name)
 {
-	size_t size = strlen(name);
-	char *data = malloc(3 * size + 1);
-	struct text t = {.data = data, .size = 3 * size};
-
-	if (!data)
-		return NULL;
-	text_add_escaped(&t, name, size);
-	data[t.length] = 0;
-	return data;
+	return record_escape(bytes_of(name));
 }
 
 bool stray_unescape(const char *text, char *ret_name, size_t size)

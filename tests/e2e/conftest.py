@@ -45,11 +45,11 @@ def packages():
     directory.mkdir(exist_ok=True)
     with open(directory / ".lock", "w") as lock:  # several pytest processes run at a time
         fcntl.flock(lock, fcntl.LOCK_EX)
-        sources = directory / ".sources"
-        if not sources.exists() or sources.read_text() != digest_of_sources():
+        sources, digest = directory / ".sources", digest_of_sources()
+        if not sources.exists() or sources.read_text() != digest:
             sources.unlink(missing_ok=True)
             build_packages(directory)
-            sources.write_text(digest_of_sources())
+            sources.write_text(digest)
     return [p for p in directory.glob("*.deb") if "-dbgsym_" not in p.name]
 
 

@@ -36,7 +36,6 @@ export class Timeline {
     this.lanes = [];
     this.links = [];
     this.stops = [];
-    this.filled = false;
     this.build(label);
   }
 
@@ -75,7 +74,6 @@ export class Timeline {
       lane.bars.sort((a, b) => a.from - b.from);
       lane.marks?.sort((a, b) => a.from - b.from);
     }
-    this.filled = true; // nothing is drawn before
     this.lanes = lanes;
     this.links = links;
     this.stops = [...new Set(stops)].sort((a, b) => a - b);
@@ -116,7 +114,7 @@ export class Timeline {
   // --- drawing
 
   redraw() {
-    if (this.frame || !this.filled) return;
+    if (this.frame || !this.index) return; // the first data is not there yet
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
       this.draw();
