@@ -426,7 +426,7 @@ def test_a_wrong_password_is_named(server):
         ("tls: {{ca_file: {0}/ca.pem}}", "ca.pem"),
     ],
 )
-def test_check_looks_at_every_file_that_is_named(tmp_path, section, file):
+def test_check_reads_all(tmp_path, section, file):
     (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef")
     (tmp_path / "token").chmod(0o600)
     if file == "token":
