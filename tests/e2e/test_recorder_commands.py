@@ -417,6 +417,13 @@ def test_a_wrong_password_is_named(server):
     assert run("guests", store=guarded, environment={"PGPASSWORD": "right"}).stderr.count("password") == 0
 
 
+@pytest.fixture
+def short_path():
+    """A message cuts a long path off."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
 @pytest.mark.parametrize(
     "section, file",
     [
@@ -426,13 +433,13 @@ def test_a_wrong_password_is_named(server):
         ("tls: {{ca_file: {0}/ca.pem}}", "ca.pem"),
     ],
 )
-def test_check_reads_all(tmp_path, section, file):
-    (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef")
-    (tmp_path / "token").chmod(0o600)
+def test_check_looks_at_every_file_that_is_named(short_path, section, file):
+    (short_path / "token").write_text("0123456789abcdef0123456789abcdef")
+    (short_path / "token").chmod(0o600)
     if file == "token":
-        (tmp_path / "token").unlink()
-    config = tmp_path / "recorder.yaml"
-    config.write_text(f"brokers: [mqtts://localhost:1]\nstore: sqlite://{tmp_path}/recorder.db\n{section.format(tmp_path)}\n")
+        (short_path / "token").unlink()
+    config = short_path / "recorder.yaml"
+    config.write_text(f"brokers: [mqtts://localhost:1]\nstore: sqlite://{short_path}/recorder.db\n{section.format(short_path)}\n")
     done = run("check", "-c", config)
     assert done.returncode == 78 and file in done.stderr and done.stdout == "", done
 
