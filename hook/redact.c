@@ -100,15 +100,6 @@ static size_t plain_name(struct name n, char buf[static 64])
 	return size;
 }
 
-static bool contains(const char *s, size_t size, const char *word, size_t n)
-{
-	for (size_t i = 0; i + n <= size; i++) {
-		if (s[i] == word[0] && memcmp(s + i, word, n) == 0)
-			return true;
-	}
-	return false;
-}
-
 static bool rule_matches(const struct redact_rule *rule, const char *s, size_t size)
 {
 	size_t n = strlen(rule->word);
@@ -121,7 +112,7 @@ static bool rule_matches(const struct redact_rule *rule, const char *s, size_t s
 	case REDACT_ENDS:
 		return memcmp(s + size - n, rule->word, n) == 0;
 	default:
-		return contains(s, size, rule->word, n);
+		return memmem(s, size, rule->word, n);
 	}
 }
 
