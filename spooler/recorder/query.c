@@ -825,8 +825,9 @@ static int take_arrival(const struct db_value *v, void *userdata)
 
 int query_last_arrival(struct query *q, int64_t *ret_arrival)
 {
-	int r = db_query(q->db, "SELECT coalesce(max(" ARRIVAL "), -1) FROM events e", "", NULL,
-			 take_arrival, ret_arrival);
+	static const char sql[] = "{sqlite:SELECT coalesce(max(rowid), -1) FROM events}"
+				  "{postgresql:SELECT number FROM meta WHERE name = 'arrival'}";
+	int r = db_query(q->db, sql, "", NULL, take_arrival, ret_arrival);
 
 	if (r < 0)
 		keep_error(q);

@@ -10,7 +10,7 @@
 
 #include "spooler/recorder/db.h"
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 /* Creates or migrates the tables. Returns 0 or a negative errno with a sentence to be freed in
    *ret_error; -EPROTO: the store is of a newer version. */

@@ -40,16 +40,13 @@ struct store {
 	unsigned char pruned_to[16]; /* by the last step of store_prune() */
 	unsigned char based_to[16]; /* operations before this id have been looked at by set_bases */
 	unsigned careful; /* batches in which rows are looked for before they are inserted */
-	/* The least `received` of the next event: it grows from one event to the next, for in PostgreSQL
-	   it is their order of arrival. */
-	int64_t received;
 	store_changed_fn changed;
 	void *changed_userdata;
 	char error[768];
 };
 
-/* Of all stores on one database, only the one that holds this lock reads and writes state. It ends with
-   the transaction. */
+/* Of all stores on one database, only the one that holds this lock adds events, and reads and writes state:
+   so events arrive in the order in which they can be seen. It ends with the transaction. */
 int store_lock(struct store *s);
 
 /* Both are within a transaction that holds the lock, and expect events of one host and guest in any order. */

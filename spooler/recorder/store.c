@@ -341,16 +341,38 @@ static int drop_known(struct store *s, struct batch *b)
 	return r;
 }
 
+/* PostgreSQL: `received` is the order of arrival, also of events that several recorders take. */
+static const struct db_statement take_arrivals = {
+	"UPDATE meta SET number = greatest(number + 1, $1) + $2 - 1 WHERE name = 'arrival' RETURNING number",
+	"ii"};
+
+static int next_received(struct store *s, const struct batch *b, int64_t *ret_first)
+{
+	struct db_value row[2] = {db_int(b->now), db_int((int64_t)b->n_events)};
+	int64_t last = 0;
+	int r = 0;
+
+	*ret_first = b->now;
+	if (!db_is_postgresql(s->db) || b->n_events == 0)
+		return 0;
+	r = db_run(s->db, &take_arrivals, row, 1, take_count, &last);
+	*ret_first = last - (int64_t)b->n_events + 1;
+	return r;
+}
+
 static int insert_rows(struct store *s, struct batch *b)
 {
 	_cleanup_(free_memory) struct db_value *rows =
 		calloc(b->n_events + 1, 14 * sizeof(struct db_value));
 	struct db_value *v = rows;
+	int64_t received;
+	int r;
 
 	if (!rows)
 		return -ENOMEM;
-	if (s->received < b->now)
-		s->received = b->now;
+	r = next_received(s, b, &received);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < b->n_events; i++) {
 		const struct item *e = b->events[i];
 		const struct cloudevent *c = &e->event;
@@ -358,7 +380,7 @@ static int insert_rows(struct store *s, struct batch *b)
 		*v++ = db_uuid(c->id);
 		*v++ = db_int(e->host);
 		*v++ = db_int(c->time);
-		*v++ = db_int(s->received++);
+		*v++ = db_int(received++);
 		*v++ = db_uuid(c->epoch);
 		*v++ = db_int(c->sequence);
 		*v++ = db_int(c->call);
@@ -562,14 +584,14 @@ static int transaction(struct store *s, struct batch *b)
 	r = db_begin(s->db);
 	if (r >= 0)
 		r = number_hosts(s, b);
+	if (r >= 0)
+		r = store_lock(s);
 	if (r >= 0) {
 		sort_items(b);
 		r = drop_known(s, b);
 	}
 	if (r >= 0)
 		r = insert_rows(s, b);
-	if (r >= 0)
-		r = store_lock(s);
 	if (r >= 0) {
 		collect_fresh(b);
 		r = store_update_hosts(s, b->fresh, b->n_fresh, b->reports, b->n_reports, b->now);

@@ -11,11 +11,13 @@
 #include <cmocka.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "spooler/base/util.h"
 #include "spooler/recorder/db.h"
 #include "spooler/recorder/query.h"
+#include "spooler/recorder/schema.h"
 #include "spooler/recorder/store.h"
 
 #define HOSTS 4
@@ -164,6 +166,17 @@ static void free_messages(void)
 	n_messages = 0;
 }
 
+static bool is_event(const struct message *m)
+{
+	return !strstr(m->topic, "/status");
+}
+
+static struct store_message store_message(const struct message *m)
+{
+	return (struct store_message){
+		.topic = m->topic, .payload = m->payload, .size = strlen(m->payload)};
+}
+
 /* --- stores */
 
 static const char *postgresql(void)
@@ -242,8 +255,7 @@ static void apply(struct store *s, const size_t *order, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		const struct message *m = &messages[order[i]];
 
-		batch[i] = (struct store_message){
-			.topic = m->topic, .payload = m->payload, .size = strlen(m->payload)};
+		batch[i] = store_message(m);
 		if (order[i] % 2) /* the others are the store's to parse */
 			assert_int_equal(store_parse(&topics, &batch[i], &parsed[i]), 0);
 		if (order[i] % 2)
@@ -301,6 +313,10 @@ static int dump_row(const struct db_value *v, void *userdata)
 	return 0;
 }
 
+#define LAST_ARRIVAL                                                                               \
+	"{sqlite:SELECT max(rowid) FROM events}"                                                   \
+	"{postgresql:SELECT number FROM meta WHERE name = 'arrival'}"
+
 #define END ", -9223372036854775807 - 1"
 
 static char *dump(bool reports)
@@ -352,6 +368,27 @@ static void assert_same(const char *what, const char *a, const char *b)
 		if (!a[i])
 			return;
 	}
+}
+
+/* --- one number */
+
+static int read_number(const struct db_value *v, void *userdata)
+{
+	*(int64_t *)userdata = v[0].number;
+	return 0;
+}
+
+static int64_t number(const char *sql)
+{
+	char *error = NULL;
+	int64_t n = -1;
+	struct db *db;
+
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	if (db_query(db, sql, "", NULL, read_number, &n) < 0)
+		fail_msg("%s", db_error(db));
+	db_close(db);
+	return n;
 }
 
 /* --- tests */
@@ -420,6 +457,34 @@ static void test_retention(void **state)
 	}
 }
 
+/* Also if the event that arrived last is old, and all that may go goes: a follower asks for what came
+   after it. */
+static void test_arrivals_after_retention(void **state)
+{
+	struct store *s = open_store(true);
+	size_t last = 2 * EVENTS, oldest, removed;
+	int64_t arrival;
+
+	make_messages(60);
+	for (oldest = 0; !is_event(&messages[oldest]); oldest++)
+		;
+	for (size_t i = 0; i < n_messages; i++)
+		if (is_event(&messages[i]))
+			last = i;
+	for (size_t i = 0; i < n_messages; i++)
+		if (i != oldest && i != last)
+			apply(s, &i, 1);
+	apply(s, &oldest, 1);
+	arrival = number(LAST_ARRIVAL);
+	do
+		assert_int_equal(store_prune(s, messages[last].time, 50, &removed), 0);
+	while (removed >= 50);
+	apply(s, &last, 1);
+	assert_true(number(LAST_ARRIVAL) > arrival);
+	store_close(s);
+	free_messages();
+}
+
 static void test_rejects(void **state)
 {
 	struct store *s = open_store(true);
@@ -435,12 +500,6 @@ static void test_rejects(void **state)
 	assert_int_equal(store_apply(s, batch, 3, NOW, &c), 0);
 	assert_int_equal(c.rejects, 3);
 	store_close(s);
-}
-
-static int read_number(const struct db_value *v, void *userdata)
-{
-	*(int64_t *)userdata = v[0].number;
-	return 0;
 }
 
 static void test_rejects_are_bounded(void **state)
@@ -488,19 +547,6 @@ static void test_newer_schema(void **state)
 	free(error);
 }
 
-static int64_t number(const char *sql)
-{
-	char *error = NULL;
-	int64_t n = -1;
-	struct db *db;
-
-	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
-	if (db_query(db, sql, "", NULL, read_number, &n) < 0)
-		fail_msg("%s", db_error(db));
-	db_close(db);
-	return n;
-}
-
 /* A store of version 1 is refused by a reader, and migrated by the writer: its rows are the same. */
 static void test_older_schema(void **state)
 {
@@ -508,6 +554,7 @@ static void test_older_schema(void **state)
 				   "{postgresql:ALTER TABLE hosts RESET (fillfactor);}"
 				   "{postgresql:ALTER TABLE epochs RESET (fillfactor);}"
 				   "{postgresql:ALTER TABLE guests RESET (fillfactor);}"
+				   "{postgresql:DELETE FROM meta WHERE name = 'arrival';}"
 				   "UPDATE meta SET number = 1 WHERE name = 'schema'";
 	static const char has_index[] =
 		"SELECT count(*) FROM {sqlite:sqlite_schema WHERE name}{postgresql:pg_indexes WHERE indexname} = "
@@ -530,8 +577,11 @@ static void test_older_schema(void **state)
 	assert_non_null(strstr(error, "restart virtspool-recorder"));
 	free(error);
 	s = open_store(false);
-	assert_int_equal(number("SELECT number FROM meta WHERE name = 'schema'"), 2);
+	assert_int_equal(number("SELECT number FROM meta WHERE name = 'schema'"), SCHEMA_VERSION);
 	assert_int_equal(number(has_index), 1);
+	assert_int_equal(number("SELECT count(*) FROM events WHERE "
+				"{sqlite:rowid}{postgresql:received} > (" LAST_ARRIVAL ")"),
+			 0);
 	after = dump(true);
 	assert_same("rows", before, after);
 	free(after);
@@ -551,6 +601,7 @@ struct racer {
 	struct store_message message;
 	struct store_counts counts;
 	int result;
+	atomic_bool done;
 };
 
 static void *race(void *userdata)
@@ -558,34 +609,97 @@ static void *race(void *userdata)
 	struct racer *r = userdata;
 
 	r->result = store_apply(r->store, &r->message, 1, NOW, &r->counts);
+	atomic_store(&r->done, true);
 	return NULL;
 }
 
-static void wait_for_a_lock(struct db *db)
+/* Until so many wait for a lock, or the racer has come through. */
+static void wait_for_locks(struct db *db, int64_t n, struct racer *r)
 {
 	static const char sql[] = "SELECT count(*) FROM pg_locks WHERE NOT granted";
 	uint64_t until = now_usec(CLOCK_MONOTONIC) + 60 * USEC_PER_SEC;
 	int64_t waiting = 0;
 
-	while (waiting == 0 && now_usec(CLOCK_MONOTONIC) < until) {
+	while (waiting < n && !atomic_load(&r->done)) {
+		assert_true(now_usec(CLOCK_MONOTONIC) < until);
 		assert_int_equal(db_query(db, sql, "", NULL, read_number, &waiting), 0);
 		(void)nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 	}
-	assert_int_equal(waiting, 1);
+}
+
+/* An event that another is just inserting. */
+static const struct db_statement insert_other = {
+	"INSERT INTO events (id, host, time, received, epoch, sequence, call, flags, driver, operation, payload) "
+	"SELECT $1, h.no, time, received, e.epoch, e.sequence, call, flags, driver, operation, payload FROM events e, hosts h "
+	"WHERE h.name = $2 LIMIT 1",
+	"ut"};
+
+/* Parses the message, and inserts a row with the same key. */
+static void insert_the_same(struct db *db, const struct store_message *m, struct store_parsed *p)
+{
+	assert_int_equal(store_parse(&topics, m, p), 0);
+	assert_int_equal(p->event.kind, CLOUDEVENT_EVENT);
+	assert_int_equal(db_run(db, &insert_other,
+				(struct db_value[]){db_uuid(p->event.id), db_text(p->event.host)},
+				1, NULL, NULL),
+			 0);
+}
+
+/* A follower asks for what came after the last event that it has seen: so no event becomes visible
+   with a lower `received` later, whichever recorder took it. */
+static void test_order_of_arrival(void **state)
+{
+	struct racer r[2] = {{.result = 0}, {.result = 0}};
+	size_t events[3], n = 0;
+	struct store_parsed parsed = {};
+	pthread_t threads[2];
+	char *error;
+	int64_t last;
+	struct db *db;
+
+	if (!postgresql())
+		return; /* SQLite has one writer */
+	make_messages(1);
+	r[0].store = open_store(true);
+	r[1].store = open_store(false);
+	for (size_t i = 0; n < ELEMENTSOF(events); i++)
+		if (is_event(&messages[i]))
+			events[n++] = i;
+	apply(r[0].store, &events[0], 1);
+	for (int i = 0; i < 2; i++)
+		r[i].message = store_message(&messages[events[i + 1]]);
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	assert_int_equal(db_begin(db), 0);
+	insert_the_same(db, &r[0].message, &parsed);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, race, &r[i]), 0);
+		wait_for_locks(db, i + 1, &r[i]);
+	}
+	last = number(LAST_ARRIVAL);
+	db_rollback(db);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(r[i].result, 0);
+		assert_int_equal(r[i].counts.events, 1);
+	}
+	assert_int_equal(number("SELECT count(*) FROM events"), 3);
+	assert_true(
+		number("SELECT min(received) FROM (SELECT received FROM events ORDER BY received DESC LIMIT 2) AS new") >
+		last);
+	store_parsed_release(&parsed);
+	db_close(db);
+	store_close(r[0].store);
+	store_close(r[1].store);
+	free_messages();
 }
 
 /* Another recorder is just inserting the same event, and commits first: it is a repetition. */
 static void test_the_same_event_at_once(void **state)
 {
-	static const struct db_statement insert = {
-		"INSERT INTO events (id, host, time, received, epoch, sequence, call, flags, driver, operation, payload) "
-		"SELECT $1, host, time, received, epoch, sequence, call, flags, driver, operation, payload FROM events LIMIT 1",
-		"u"};
 	struct racer r = {.store = NULL};
 	struct store_parsed parsed = {};
-	struct db_value id;
 	pthread_t thread;
-	char *error;
+	char *error, *next, *id;
 	struct db *db;
 
 	if (!postgresql())
@@ -593,26 +707,26 @@ static void test_the_same_event_at_once(void **state)
 	make_messages(1);
 	r.store = open_store(true);
 	for (size_t i = 0; r.counts.events == 0; i++) { /* the first may be a host's report */
-		r.message = (struct store_message){.topic = messages[i].topic,
-						   .payload = messages[i].payload,
-						   .size = strlen(messages[i].payload)};
+		r.message = store_message(&messages[i]);
 		assert_int_equal(store_apply(r.store, &r.message, 1, NOW, &r.counts), 0);
 	}
-	assert_int_equal(store_parse(&topics, &r.message, &parsed), 0);
+	next = strdup(r.message.payload);
+	assert_non_null(next);
+	id = strstr(next, "\"id\":\"") + strlen("\"id\":\"") + 35; /* its last digit */
+	*id = *id == '0' ? '1' : '0';
+	r.message.payload = next;
 	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
-	parsed.event.id[15] ^= 1; /* the next event, as far as the store can see */
-	id = db_uuid(parsed.event.id);
-	r.message.parsed = &parsed;
 	assert_int_equal(db_begin(db), 0);
-	assert_int_equal(db_run(db, &insert, &id, 1, NULL, NULL), 0);
+	insert_the_same(db, &r.message, &parsed);
 	assert_int_equal(pthread_create(&thread, NULL, race, &r), 0);
-	wait_for_a_lock(db);
+	wait_for_locks(db, 1, &r);
 	assert_int_equal(db_commit(db), 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(r.result, 0);
 	assert_int_equal(r.counts.events, 0);
 	assert_int_equal(r.counts.duplicates, 1);
 	store_parsed_release(&parsed);
+	free(next);
 	db_close(db);
 	store_close(r.store);
 	free_messages();
@@ -637,11 +751,13 @@ int main(void)
 		cmocka_unit_test(test_any_order),
 		cmocka_unit_test(test_rebuild),
 		cmocka_unit_test(test_retention),
+		cmocka_unit_test(test_arrivals_after_retention),
 		cmocka_unit_test(test_rejects),
 		cmocka_unit_test(test_rejects_are_bounded),
 		cmocka_unit_test(test_newer_schema),
 		cmocka_unit_test(test_older_schema),
 		cmocka_unit_test(test_no_directory),
+		cmocka_unit_test(test_order_of_arrival),
 		cmocka_unit_test(test_the_same_event_at_once),
 	};
 
