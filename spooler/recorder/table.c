@@ -95,8 +95,8 @@ static void lay_out(struct table *t)
 
 static void put_gap(struct table *t)
 {
-	printf("%*s", (int)t->gap, "");
-	t->gap = 0;
+	for (; t->gap > 0; t->gap--)
+		(void)putchar(' ');
 }
 
 /* A text that is safe, in a column of this width; on a terminal it is cut off. */
