@@ -2,7 +2,7 @@
 /*
  * schema - see schema.h. Times are microseconds since 1970; ids and epochs are 16 bytes.
  *
- *	meta		version of the schema; PostgreSQL: the highest events.received
+ *	meta		version of the schema; the last arrival: SQLite's highest rowid, PostgreSQL's highest events.received
  *	hosts		one row per host. Apart from `seen` all of it follows from events and status reports
  *	epochs		which numbers of a host's epoch are accounted for: lowest..highest but for `holes`
  *	holes		numbers that no event came for; `filled` ones stay as history
@@ -145,8 +145,8 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	"{postgresql:ALTER TABLE hosts SET (fillfactor = 70);}"
 	"{postgresql:ALTER TABLE epochs SET (fillfactor = 70);}"
 	"{postgresql:ALTER TABLE guests SET (fillfactor = 70);}",
-	/* 3: the last `received`, which several recorders count together */
-	"{postgresql:INSERT INTO meta SELECT 'arrival', coalesce(max(received), -1) FROM events;}",
+	/* 3: the last arrival, which is counted */
+	"INSERT INTO meta SELECT 'arrival', coalesce(max({sqlite:rowid}{postgresql:received}), -1) FROM events;",
 };
 
 static const struct db_statement select_version = {"SELECT number FROM meta WHERE name = 'schema'",

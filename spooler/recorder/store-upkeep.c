@@ -36,16 +36,11 @@ static const struct db_statement set_bases = {
 	"ON g.uuid = o.guest WHERE o.id >= $3 AND o.id < $1 AND (g.base_id IS NULL OR o.id > g.base_id) LIMIT $2) "
 	"RETURNING uuid, base_id",
 	"uiu"};
-/* SQLite: the event that arrived last stays, or its number would be given again and a follower would miss
-   that event. */
-#define NEWEST "(SELECT max(rowid) FROM events)"
-
 /* The oldest events that may go; $3: where the last step ended. */
 static const struct db_statement delete_events = {
 	"DELETE FROM events WHERE (id, host) IN (SELECT e.id, e.host FROM events e LEFT JOIN guests g ON g.uuid = "
-	"e.guest WHERE e.id >= $3 AND e.id < $1 AND (g.uuid IS NULL OR e.call = 0 OR e.id < g.base_id) "
-	"{sqlite:AND e.rowid <> " NEWEST
-	"} ORDER BY e.id LIMIT $2) RETURNING host, epoch, sequence, id",
+	"e.guest WHERE e.id >= $3 AND e.id < $1 AND (g.uuid IS NULL OR e.call = 0 OR e.id < g.base_id) ORDER BY e.id "
+	"LIMIT $2) RETURNING host, epoch, sequence, id",
 	"uiu"};
 static const struct db_statement raise_begin = {
 	"UPDATE epochs SET begin_at = $3 WHERE host = $1 AND epoch = $2 AND begin_at < $3", "iui"};
@@ -62,9 +57,7 @@ static const struct db_statement count_missing = {
 	"i"};
 /* Guests that stopped before the limit, and all that is of them. */
 static const struct db_statement select_guests = {
-	"SELECT uuid FROM guests WHERE place = 'stopped' AND last_id < $1 "
-	"{sqlite:AND uuid IS NOT (SELECT guest FROM events WHERE rowid = " NEWEST ")} LIMIT $2",
-	"ui"};
+	"SELECT uuid FROM guests WHERE place = 'stopped' AND last_id < $1 LIMIT $2", "ui"};
 static const struct db_statement delete_guest_events = {
 	"DELETE FROM events WHERE guest = $1 AND call <> 0 RETURNING host, epoch, sequence, id",
 	"u"};

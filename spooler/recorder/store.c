@@ -298,10 +298,12 @@ static void sort_items(struct batch *b)
 
 static const struct db_statement select_known = {
 	"SELECT id, host FROM events WHERE (id, host) {in}", "ui"};
-static const struct db_statement copy_events = {
-	"{copy: events (id, host, time, received, epoch, sequence, call, flags, guest, driver, operation, reason, name, "
-	"payload)}",
-	"uiiiuiiiuttttt"};
+#define COLUMNS                                                                                    \
+	"id, host, time, received, epoch, sequence, call, flags, guest, driver, operation, reason, name, payload"
+#define TYPES "uiiiuiiiuttttt"
+static const struct db_statement copy_events = {"{copy: events (" COLUMNS ")}", TYPES};
+static const struct db_statement insert_numbered = {"{copy: events (rowid, " COLUMNS ")}",
+						    "i" TYPES};
 
 static int take_known(const struct db_value *v, void *userdata)
 {
@@ -341,46 +343,40 @@ static int drop_known(struct store *s, struct batch *b)
 	return r;
 }
 
-/* PostgreSQL: `received` is the order of arrival, also of events that several recorders take. */
+/* The order of arrival: SQLite's numbers of rows, counted so that none comes again after retention;
+   PostgreSQL's `received`, also of events that several recorders take. Returns the last of a batch. */
 static const struct db_statement take_arrivals = {
-	"UPDATE meta SET number = greatest(number + 1, $1) + $2 - 1 WHERE name = 'arrival' RETURNING number",
+	"UPDATE meta SET number = {sqlite:max(number, 0)}{postgresql:greatest(number, $1 - 1)} + $2 WHERE name = 'arrival' "
+	"RETURNING number",
 	"ii"};
-
-static int next_received(struct store *s, const struct batch *b, int64_t *ret_first)
-{
-	struct db_value row[2] = {db_int(b->now), db_int((int64_t)b->n_events)};
-	int64_t last = 0;
-	int r = 0;
-
-	*ret_first = b->now;
-	if (!db_is_postgresql(s->db) || b->n_events == 0)
-		return 0;
-	r = db_run(s->db, &take_arrivals, row, 1, take_count, &last);
-	*ret_first = last - (int64_t)b->n_events + 1;
-	return r;
-}
 
 static int insert_rows(struct store *s, struct batch *b)
 {
 	_cleanup_(free_memory) struct db_value *rows =
-		calloc(b->n_events + 1, 14 * sizeof(struct db_value));
-	struct db_value *v = rows;
-	int64_t received;
+		calloc(b->n_events + 1, 15 * sizeof(struct db_value));
+	struct db_value *v = rows, n[2] = {db_int(b->now), db_int((int64_t)b->n_events)};
+	bool numbers = !db_is_postgresql(s->db);
+	int64_t arrival = 0;
 	int r;
 
 	if (!rows)
 		return -ENOMEM;
-	r = next_received(s, b, &received);
+	if (b->n_events == 0)
+		return 0;
+	r = db_run(s->db, &take_arrivals, n, 1, take_count, &arrival);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < b->n_events; i++) {
+	arrival -= (int64_t)b->n_events - 1;
+	for (size_t i = 0; i < b->n_events; i++, arrival++) {
 		const struct item *e = b->events[i];
 		const struct cloudevent *c = &e->event;
 
+		if (numbers)
+			*v++ = db_int(arrival);
 		*v++ = db_uuid(c->id);
 		*v++ = db_int(e->host);
 		*v++ = db_int(c->time);
-		*v++ = db_int(received++);
+		*v++ = db_int(numbers ? b->now : arrival);
 		*v++ = db_uuid(c->epoch);
 		*v++ = db_int(c->sequence);
 		*v++ = db_int(c->call);
@@ -392,7 +388,8 @@ static int insert_rows(struct store *s, struct batch *b)
 		*v++ = db_text(c->name);
 		*v++ = db_text_n(e->message->payload, e->message->size);
 	}
-	return db_run(s->db, &copy_events, rows, b->n_events, NULL, NULL);
+	return db_run(s->db, numbers ? &insert_numbered : &copy_events, rows, b->n_events, NULL,
+		      NULL);
 }
 
 static void collect_fresh(struct batch *b)
