@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * db-sqlite - see db.h; the only file that knows libsqlite3.
+ * db-sqlite - see db.h; only this file and sqlite-checkpoint.c know libsqlite3.
  *
  * WAL, so that readers do not hold up the writer; synchronous=FULL, so that a commit is on the disk
- * when it returns. The page size is that of new files: 16 KiB suits rows of a kilobyte (a fifth
- * faster and an eighth smaller than 4 KiB, see tests/bench/README.md).
+ * when it returns. The page size is that of new files: each event touches pages by guest and by
+ * host, so large pages would write more (see tests/bench/README.md).
  */
 #include <ctype.h>
 #include <fcntl.h>
@@ -15,17 +15,18 @@
 
 #include "spooler/base/util.h"
 #include "spooler/recorder/db-backend.h"
+#include "spooler/recorder/sqlite-checkpoint.h"
 
 #define PROGRESS_STEPS 20000 /* of SQLite's machine, between two looks at the clock */
 #define BUSY_TIMEOUT_MS 2000 /* then -EAGAIN: the caller retries, and can be stopped in between */
 #define CACHE_KIB "16384"
-#define WAL_PAGES "4000"	   /* a checkpoint after so many pages */
 #define WAL_LIMIT_BYTES "67108864" /* the WAL file is cut back to this after a checkpoint */
 
 struct sqlite {
 	struct db db;
 	sqlite3 *handle;
 	sqlite3_stmt *statements[DB_STATEMENTS_MAX + 1];
+	struct sqlite_checkpoint *checkpoint; /* NULL: SQLite's own */
 	char *path;
 	bool read_only;
 	dev_t device; /* of the file that is open, */
@@ -306,6 +307,7 @@ static void close_database(struct db *db)
 	struct sqlite *q = sqlite_of(db);
 
 	rollback(db);
+	sqlite_checkpoint_stop(q->checkpoint);
 	(void)sqlite3_close_v2(q->handle);
 	free(q->path);
 }
@@ -467,8 +469,7 @@ static int set_up(struct sqlite *q, unsigned flags)
 	static const char writer[] = "PRAGMA page_size = 4096;"
 				     "PRAGMA journal_mode = WAL;"
 				     "PRAGMA synchronous = FULL;"
-				     "PRAGMA journal_size_limit = " WAL_LIMIT_BYTES ";"
-				     "PRAGMA wal_autocheckpoint = " WAL_PAGES ";";
+				     "PRAGMA journal_size_limit = " WAL_LIMIT_BYTES ";";
 	int code, keep = 1; /* -wal and -shm: who may only read the file cannot make them */
 
 	(void)sqlite3_extended_result_codes(q->handle, 1);
@@ -567,6 +568,8 @@ int db_sqlite_open(const char *url, unsigned flags, struct db **ret_db, char **r
 		q->device = st.st_dev;
 		q->inode = st.st_ino;
 	}
+	if (!q->read_only)
+		(void)sqlite_checkpoint_start(q->handle, q->path, &q->checkpoint);
 	*ret_db = &q->db;
 	return 0;
 }

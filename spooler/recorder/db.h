@@ -18,7 +18,7 @@
  * bytes.
  *
  * A connection belongs to one thread at a time. The only files that know libsqlite3 and libpq are
- * db-sqlite.c and db-postgresql.c.
+ * db-sqlite.c, sqlite-checkpoint.c and db-postgresql.c.
  */
 #pragma once
 

@@ -19,7 +19,7 @@
 #define PRUNE_PERIOD_USEC (600 * USEC_PER_SEC)
 #define PRUNE_STEP 500			    /* rows, some milliseconds */
 #define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4) /* between steps while there is work, */
-#define PRUNE_PAUSE_STEPS 16		    /* and so many times what a step took */
+#define PRUNE_PAUSE_STEPS 32		    /* and so many times what a step took */
 
 /* Messages, and their bytes one after the other. */
 struct ingest_batch {

@@ -1074,6 +1074,7 @@ def section_recorded(report, arguments):
         def postgresql_copy(name):
             server.sql("postgres", f'CREATE DATABASE "{name}" TEMPLATE large')
             server.databases.add(name)
+            server.sql("postgres", "CHECKPOINT")
             return server.url(name)
 
         stores = {

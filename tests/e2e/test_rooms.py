@@ -68,7 +68,7 @@ LIBRARY_ROOMS = {
 LIBRARY_FILES = {
     "mosquitto": {"client", "connect"},
     "openssl": {"p256"},
-    "sqlite3": {"db-sqlite"},
+    "sqlite3": {"db-sqlite", "sqlite-checkpoint"},
     "libpq-fe": {"db-postgresql"},
     "microhttpd": {"http", "live", "access"},
     "yaml": {"config-value"},
