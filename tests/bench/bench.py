@@ -1170,7 +1170,10 @@ def main():
     report = Report()
     for name, section in SECTIONS.items():
         if not arguments.sections or name in arguments.sections:
+            begin = time.monotonic()
             section(report, arguments)
+            report.say(f"{name}: {time.monotonic() - begin:.0f} s")
+            report.say()
     report.write()
     if arguments.keep:
         keep(report, arguments)
