@@ -1210,18 +1210,17 @@ static inline vector candidates(const char *p)
 	       (EQ(a, 't') & (ck | ct | cy)) | (EQ(a, 'k') & cy) |
 	       (EQ(a, 'c') & (EQ(b, 'r') | EQ(c, 'o') | cd)) | (EQ(a, 'd') & (ct | cc)) |
 	       (EQ(a, 'a') & cg & ~EQ(d, 'e')) | (EQ(a, 'e') & (EQ(c, 'v') | cc)) |
-	       (EQ(a, 'o') & ct) | (EQ(a, 'q') & EQ(c, 'e')) | (EQ(a, ':') & EQ(c, '/')) |
-	       (EQ(a, '<') & (EQ(b, '!') | EQ(b, '?'))) | (EQ(a, '&') & EQ(b, '#')) |
+	       (EQ(a, 'o') & ct & EQ(b, 'p')) | (EQ(a, 'q') & EQ(c, 'e')) |
+	       (EQ(a, ':') & EQ(c, '/')) | (EQ(a, '<') & (EQ(b, '!') | EQ(b, '?'))) |
+	       (EQ(a, '&') & EQ(b, '#')) |
 	       (EQ(a, 'i') &
 		((EQ(b, 'd') & (EQ(c, 'b') | EQ(c, 'a'))) | (EQ(b, 'g') & EQ(c, 'n')))) |
 	       (EQ(a, 'a') & ct & EQ(b, 'u')) | (EQ(a, 'b') & EQ(b, 'e') & EQ(c, 'a')) |
 	       EQ(a, '@' | 0x20);
 }
 
-static bool has_candidate(const char *block)
+static bool is_any(vector found)
 {
-	vector found = candidates(block) | candidates(block + 16) | candidates(block + 32) |
-		       candidates(block + 48);
 	uint64_t words[2];
 
 	memcpy(words, &found, sizeof(words));
@@ -1243,6 +1242,8 @@ static bool is_trigger(const char *p, size_t left)
 	for (const char *const *t = triggers; *t; t++) {
 		size_t n = 0;
 
+		if (((*t)[0] ^ p[0]) & ~0x20)
+			continue;
 		while (n < left && (*t)[n] && ((*t)[n] == p[n] || ((*t)[n] ^ p[n]) == 0x20))
 			n++;
 		if ((*t)[n] == '\0')
@@ -1252,15 +1253,30 @@ static bool is_trigger(const char *p, size_t left)
 	return false;
 }
 
+static bool is_trigger_among(vector found, const char *p, size_t left)
+{
+	unsigned char bytes[sizeof(vector)]; /* an element of a vector takes longer */
+
+	memcpy(bytes, &found, sizeof(bytes));
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		if (bytes[i] && is_trigger(p + i, left - i))
+			return true;
+	}
+	return false;
+}
+
 static bool has_trigger(const char *block, size_t left)
 {
-	for (size_t at = 0; at < BLOCK; at += sizeof(vector)) {
-		vector found = candidates(block + at);
+	vector found[BLOCK / sizeof(vector)], any = {0};
 
-		for (size_t i = 0; i < sizeof(vector); i++) {
-			if (found[i] && is_trigger(block + at + i, left - at - i))
-				return true;
-		}
+	for (size_t i = 0; i < BLOCK / sizeof(vector); i++)
+		any |= found[i] = candidates(block + i * sizeof(vector));
+	if (!is_any(any))
+		return false;
+	for (size_t i = 0; i < BLOCK; i += sizeof(vector)) {
+		if (is_any(found[i / sizeof(vector)]) &&
+		    is_trigger_among(found[i / sizeof(vector)], block + i, left - i))
+			return true;
 	}
 	return false;
 }
@@ -1272,7 +1288,7 @@ static bool may_hold_secret(const char *data, size_t size)
 	if (size < BLOCK + MARGIN)
 		return true;
 	for (size_t i = 0, last = size - BLOCK - MARGIN;; i = i + BLOCK < last ? i + BLOCK : last) {
-		if (has_candidate(data + i) && has_trigger(data + i, size - i))
+		if (has_trigger(data + i, size - i))
 			return true;
 		if (i == last)
 			return false;

@@ -1033,7 +1033,7 @@ def rows_of_sqlite(path):
         return db.execute(NEW_EVENTS).fetchone()[0]
 
 
-DRAINS = ("empty", "plain", "pruned")
+RECORDS = ("empty", "plain", "pruned")
 
 
 def drains(report, b, kind, url, copy, rows, count, few):
@@ -1041,7 +1041,7 @@ def drains(report, b, kind, url, copy, rows, count, few):
     stores = url("empty"), copy("plain"), copy("pruned")
     retentions = ("retention: 3650d\n", "retention: 3650d\n", "retention: 1d\n")
     first, plain, pruned = [Drained(b, f"{kind}-{name}", count, store, lambda name=name: rows(name), retention)
-                            for name, store, retention in zip(DRAINS, stores, retentions)]
+                            for name, store, retention in zip(RECORDS, stores, retentions)]
     begin = few / count / 5, few / count
     report.say(f"{kind}: a queue of {count:,} at {first.rate():,.0f} events/s into an empty store, {plain.rate():,.0f} into the large one,"
                f" {pruned.rate():,.0f} while its events are removed")
@@ -1064,7 +1064,7 @@ def section_recorded(report, arguments):
         b.broker.start()
         path = b.directory / "events"
         record_lines(path, queue, "new")
-        queue_for(b, [f"{kind}-{what}" for kind in ("SQLite", "PostgreSQL") for what in DRAINS], path)
+        queue_for(b, [f"{kind}-{what}" for kind in ("SQLite", "PostgreSQL") for what in RECORDS], path)
 
         def sqlite_copy(name):
             shutil.copy(b.directory / "large", b.directory / name)

@@ -18,6 +18,7 @@ MACROS = {
     "systemd_preun()": "echo preun %{*}",
     "systemd_postun_with_restart()": "echo postun %{*}",
     "tmpfiles_create()": "systemd-tmpfiles --create %{*}",
+    "optflags": "-O0",  # what is in the packages is looked at, and not how fast it is
 }
 # What Fedora's build system adds, or what is meant so.
 EXPECTED = ("statically-linked-binary", "no-signature", "no-packager-tag", "no-group-tag", "bad-manual-page-folder")
