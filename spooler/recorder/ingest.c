@@ -17,9 +17,11 @@
 #define RETRY_MIN_USEC 100000
 #define RETRY_MAX_USEC (5 * USEC_PER_SEC)
 #define PRUNE_PERIOD_USEC (600 * USEC_PER_SEC)
-#define PRUNE_STEP 500			    /* rows, some milliseconds */
+#define PRUNE_STEP_MIN 16 /* rows, or guests with all their rows */
+#define PRUNE_STEP_MAX 512
+#define PRUNE_STEP_USEC 20000		    /* what a step may take: no event is stored meanwhile */
 #define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4) /* between steps while there is work, */
-#define PRUNE_PAUSE_STEPS 32		    /* and so many times what a step took */
+#define PRUNE_PAUSE_STEPS 64		    /* and so many times what a step took */
 
 /* Messages, and their bytes one after the other. */
 struct ingest_batch {
@@ -57,6 +59,7 @@ struct ingest {
 	struct store *store;
 	bool was_open;
 	uint64_t next_prune, next_step; /* CLOCK_MONOTONIC */
+	size_t prune_step;
 	bool pruning;
 
 	/* all, under the mutex; a batch without has_... is empty */
@@ -319,15 +322,23 @@ static uint64_t prune_due(const struct ingest *i)
 	return i->retention_usec == 0 ? UINT64_MAX : i->pruning ? i->next_step : i->next_prune;
 }
 
+/* Steps become smaller while they take too long, and larger while they take little. */
+static size_t next_prune_step(size_t step, uint64_t took)
+{
+	if (took > PRUNE_STEP_USEC && step > PRUNE_STEP_MIN)
+		return step / 2;
+	return took < PRUNE_STEP_USEC / 4 && step < PRUNE_STEP_MAX ? step * 2 : step;
+}
+
 static void prune(struct ingest *i, bool has_work)
 {
 	uint64_t begin = now_usec(CLOCK_MONOTONIC), now, pause;
-	size_t removed = 0;
+	size_t step = i->prune_step ? i->prune_step : PRUNE_STEP_MIN, removed = 0;
 	int r = -ENOTCONN;
 
 	if (i->store)
 		r = store_prune(i->store, (int64_t)(now_usec(CLOCK_REALTIME) - i->retention_usec),
-				PRUNE_STEP, &removed);
+				step, &removed);
 	if (r < 0 && r != -EAGAIN)
 		log_debug("retention has to wait: %s",
 			  i->store ? store_error(i->store) : "no store");
@@ -336,7 +347,8 @@ static void prune(struct ingest *i, bool has_work)
 	pthread_mutex_unlock(&i->mutex);
 	now = now_usec(CLOCK_MONOTONIC);
 	pause = PRUNE_PAUSE_STEPS * (now - begin);
-	i->pruning = r >= 0 && removed >= PRUNE_STEP;
+	i->pruning = r >= 0 && removed >= step;
+	i->prune_step = next_prune_step(step, now - begin);
 	i->next_step = now + (!has_work ? 0 : pause > PRUNE_PAUSE_USEC ? pause : PRUNE_PAUSE_USEC);
 	i->next_prune = now + (r < 0 ? 10 * USEC_PER_SEC : PRUNE_PERIOD_USEC);
 }

@@ -108,9 +108,10 @@ void store_on_change(struct store *s, store_changed_fn fn, void *userdata);
 const char *store_error(const struct store *s);
 
 /*
- * Retention: removes one small step of what is older than `before` (us since 1970), at most `limit`
- * events and as many operations, filled holes and rejects. Events on which the state of a guest
- * rests stay. Sets *ret_removed to how much went; less than `limit`: nothing is left to remove.
+ * Retention: removes one small step of what is older than `before` (us since 1970): at most `limit`
+ * events and as many filled holes and rejects, or the operations of at most `limit` guests. Events
+ * on which the state of a guest rests stay. Sets *ret_removed to how much went; less than `limit`:
+ * nothing is left to remove.
  */
 int store_prune(struct store *s, int64_t before, size_t limit, size_t *ret_removed);
 
