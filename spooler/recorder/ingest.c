@@ -16,6 +16,7 @@
 
 #define RETRY_MIN_USEC 100000
 #define RETRY_MAX_USEC (5 * USEC_PER_SEC)
+#define TREES_MAX 256 /* signed events whose JSON is in memory as a tree, until they are judged */
 #define PRUNE_PERIOD_USEC (600 * USEC_PER_SEC)
 #define PRUNE_STEP_MIN 16 /* rows, or guests with all their rows */
 #define PRUNE_STEP_MAX 512
@@ -412,14 +413,14 @@ static void take_verifiers(struct ingest *i)
 	pthread_mutex_unlock(&i->mutex);
 }
 
-static int parse(const struct ingest *i, struct ingest_batch *b)
+static int parse(const struct ingest *i, struct ingest_batch *b, size_t end)
 {
 	int r;
 
 	r = reserve(&b->ready, &b->allocated_ready, b->n, sizeof(*b->ready));
 	if (r >= 0)
 		r = reserve(&b->parsed, &b->allocated_parsed, b->n, sizeof(*b->parsed));
-	for (size_t k = b->n_parsed; r >= 0 && k < b->n; k++) {
+	for (size_t k = b->n_parsed; r >= 0 && k < end; k++) {
 		const struct message *m = &b->messages[k];
 
 		b->ready[k] = (struct store_message){b->bytes + m->topic, b->bytes + m->payload,
@@ -428,6 +429,23 @@ static int parse(const struct ingest *i, struct ingest_batch *b)
 		b->n_parsed += r >= 0;
 	}
 	return r;
+}
+
+static void parse_and_judge(struct ingest *i, struct ingest_batch *b)
+{
+	while (b->n_parsed < b->n && !must_stop(i)) {
+		size_t from = b->n_parsed, n = b->n - from < TREES_MAX ? b->n - from : TREES_MAX;
+
+		while (parse(i, b, from + n) < 0 && !must_stop(i))
+			pause_for(i, RETRY_MIN_USEC); /* for memory */
+		if (must_stop(i))
+			return;
+		if (i->verifiers)
+			verifiers_judge(i->verifiers, b->ready + from, n);
+		for (size_t k = from; k < from + n; k++)
+			if (b->parsed[k].event.kind == CLOUDEVENT_EVENT)
+				cloudevent_drop_tree(&b->parsed[k].event);
+	}
 }
 
 /* Hands the parsed batch to the store's thread, once that is free. */
@@ -462,13 +480,9 @@ static void *run_parser(void *userdata)
 		if (!work)
 			continue;
 		take_verifiers(i);
-		while (parse(i, &i->unread) < 0 && !must_stop(i))
-			pause_for(i, RETRY_MIN_USEC); /* for memory */
-		if (must_stop(i))
-			break;
-		if (i->verifiers)
-			verifiers_judge(i->verifiers, i->unread.ready, i->unread.n);
-		hand_to_store(i);
+		parse_and_judge(i, &i->unread);
+		if (!must_stop(i))
+			hand_to_store(i);
 	}
 	return NULL;
 }

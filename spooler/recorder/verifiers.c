@@ -74,8 +74,6 @@ static void judge(struct worker *w, const struct store_message *m)
 		  (found != VERIFICATION_FORGED && !w->all->required);
 	if (!p->good)
 		(void)snprintf(p->why, sizeof(p->why), "%s: %s", verification_name(found), why);
-	if (p->event.kind == CLOUDEVENT_EVENT)
-		cloudevent_drop_tree(&p->event);
 }
 
 static void take_part(struct worker *w)

@@ -546,7 +546,10 @@ def section_drain(report, arguments):
             report.figure(f"drain / prototype, {size} bytes", ratio(ours, [x[0] for x in figures["prototype (ii)"]]), ">=", 0.8)
             report.figure(f"drain / loop, {size} bytes", ratio(ours, [x[0] for x in figures["loop (i), publishes nothing"]]), ">=", 0.7)
             report.figure(f"drain / from memory, {size} bytes", ratio(ours, [x[0] for x in figures["from memory (iii)"]]), ">=", 0.9)
-            report.figure(f"drain, CPU µs per event, {size} bytes", median([x[1] for x in figures["virtspoold"]]) * 1e6 / base, "<=", 60)
+            spent = {name: median([x[1] for x in figures[name]]) for name in ("virtspoold", "loop (i), publishes nothing")}
+            # 60 µs where the loop took 33: what a microsecond buys differs from machine to machine, and from hour to hour
+            report.figure(f"drain, CPU per event / the loop's, {size} bytes", spent["virtspoold"] / spent["loop (i), publishes nothing"],
+                          "<=", 60 / 33)
             report.say()
             report.plot(f"drain-{size}", f"drain, documents of {size} bytes", "events/s",
                         [(name, median([x[0] for x in figures[name]])) for name, *_ in DRAINS])
@@ -972,6 +975,7 @@ def section_sign(report, arguments):
     for store, figures in records.items():
         table(figures, f"record ({store})", queued)
         compare(f"record ({store}), verified / not verified", figures["verified"], figures["not verified"], 0.7)
+        report.figure(f"record ({store}), signed events, peak MiB", max(x[2] for f in figures.values() for x in f) / 1024, "<=", 64)
 
 
 # --- g. a large record
