@@ -546,10 +546,10 @@ def section_drain(report, arguments):
             report.figure(f"drain / prototype, {size} bytes", ratio(ours, [x[0] for x in figures["prototype (ii)"]]), ">=", 0.8)
             report.figure(f"drain / loop, {size} bytes", ratio(ours, [x[0] for x in figures["loop (i), publishes nothing"]]), ">=", 0.7)
             report.figure(f"drain / from memory, {size} bytes", ratio(ours, [x[0] for x in figures["from memory (iii)"]]), ">=", 0.9)
-            spent = {name: median([x[1] for x in figures[name]]) for name in ("virtspoold", "loop (i), publishes nothing")}
-            # 60 µs where the loop took 33: what a microsecond buys differs from machine to machine, and from hour to hour
-            report.figure(f"drain, CPU per event / the loop's, {size} bytes", spent["virtspoold"] / spent["loop (i), publishes nothing"],
-                          "<=", 60 / 33)
+            spent, loop = (median([x[1] for x in figures[name]]) for name in ("virtspoold", "loop (i), publishes nothing"))
+            report.figure(f"drain, CPU µs per event, {size} bytes", spent * 1e6 / base, "<=", 60)
+            # 60 µs were the target where the loop took 33: what a microsecond buys differs from hour to hour
+            report.figure(f"drain, CPU per event / the loop's, {size} bytes", spent / loop, "<=", 60 / 33)
             report.say()
             report.plot(f"drain-{size}", f"drain, documents of {size} bytes", "events/s",
                         [(name, median([x[0] for x in figures[name]])) for name, *_ in DRAINS])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The test bed tests itself: what every other test relies on."""
 
+import ast
+import collections
 import json
 import re
 import ssl
@@ -85,3 +87,17 @@ def test_readme():
     for path, test in names:
         assert (tests / path).is_file(), path
         assert not test or f"def {test}(" in (tests / path).read_text(), f"{path}::{test}"
+
+
+def test_no_name_is_given_twice():
+    """The second test or list of a name hides the first one: the bench of the drain was broken so."""
+    twice = []
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        names = collections.Counter()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names[node.name] += 1
+            elif isinstance(node, ast.Assign):
+                names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        twice += [f"{path}: {name}" for name, n in names.items() if n > 1]
+    assert twice == []
