@@ -248,7 +248,7 @@ static struct store *open_store(bool anew)
 
 static void apply(struct store *s, const size_t *order, size_t n)
 {
-	struct store_message batch[64];
+	struct store_message batch[64] = {};
 	struct store_parsed parsed[64] = {};
 	struct store_counts c;
 
