@@ -60,6 +60,7 @@ class Other:
         self.directory, self.certs = directory, certs
         self.port = None
         self.process = None
+        self.starts = 0
         self.environment = {}
 
     @property
@@ -77,6 +78,7 @@ class Other:
             self.prepare()
         environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
                        "HOME": str(self.directory), **self.environment}
+        self.starts += 1
         self.process = Process(self.command(), self.directory / "log", environment, cwd=self.directory)
         wait_until(lambda: self._accepts() or not self.running, self.patience, lambda: f"starts: {self.output()[-3000:]}")
         assert self.running, self.output()[-3000:]
@@ -196,13 +198,9 @@ class RabbitMQ(Other):
         (self.directory / "rights.json").write_text(json.dumps(definitions))
         return [f"load_definitions = {self.directory}/rights.json"]
 
-    def start(self):
-        self._starts = getattr(self, "_starts", 0) + 1
-        return super().start()
-
     def _accepts(self):
         """It resets connections for a while after it listens."""
-        return self.output().count("Server startup complete") >= self._starts
+        return self.output().count("Server startup complete") >= self.starts
 
     def command(self):
         return [self.server]
@@ -256,6 +254,11 @@ modules:
             "EJABBERD_LOG_PATH": str(self.directory / "ejabberd.log"),
             "SPOOL_DIR": str(self.directory),
         }
+
+    def _accepts(self):
+        """It closes connections for a while after it listens."""
+        log = self.directory / "ejabberd.log"
+        return log.exists() and log.read_text().count(" is started in the node") >= self.starts
 
     def command(self):
         library = next(p for p in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib") if os.path.isdir(p))
