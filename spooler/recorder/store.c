@@ -343,11 +343,12 @@ static int drop_known(struct store *s, struct batch *b)
 	return r;
 }
 
-/* The order of arrival: SQLite's numbers of rows, counted so that none comes again after retention;
+/* The order of arrival: SQLite's numbers of rows, counted so that none comes again after retention (an older
+   recorder that still runs does not count);
    PostgreSQL's `received`, also of events that several recorders take. Returns the last of a batch. */
 static const struct db_statement take_arrivals = {
-	"UPDATE meta SET number = {sqlite:max(number, 0)}{postgresql:greatest(number, $1 - 1)} + $2 WHERE name = 'arrival' "
-	"RETURNING number",
+	"UPDATE meta SET number = {sqlite:max(number, (SELECT coalesce(max(rowid), 0) FROM events))}"
+	"{postgresql:greatest(number, $1 - 1)} + $2 WHERE name = 'arrival' RETURNING number",
 	"ii"};
 
 static int insert_rows(struct store *s, struct batch *b)

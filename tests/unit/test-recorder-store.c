@@ -484,6 +484,26 @@ static void test_arrivals_after_retention(void **state)
 	free_messages();
 }
 
+/* An older recorder, whose store another has just migrated, adds events and does not count them. */
+static void test_arrivals_beside_an_older_recorder(void **state)
+{
+	struct store *s = open_store(true);
+	struct db *db;
+	char *error;
+
+	make_messages(61);
+	for (size_t i = 0; i < n_messages / 2; i++)
+		apply(s, &i, 1);
+	assert_int_equal(db_open(store_url(), 0, &db, &error), 0);
+	assert_int_equal(db_execute(db, "UPDATE meta SET number = -1 WHERE name = 'arrival'"), 0);
+	db_close(db);
+	for (size_t i = n_messages / 2; i < n_messages; i++)
+		apply(s, &i, 1);
+	assert_int_equal(number("SELECT count(*) FROM rejects"), 0);
+	store_close(s);
+	free_messages();
+}
+
 static void test_rejects(void **state)
 {
 	struct store *s = open_store(true);
@@ -751,6 +771,7 @@ int main(void)
 		cmocka_unit_test(test_rebuild),
 		cmocka_unit_test(test_retention),
 		cmocka_unit_test(test_arrivals_after_retention),
+		cmocka_unit_test(test_arrivals_beside_an_older_recorder),
 		cmocka_unit_test(test_rejects),
 		cmocka_unit_test(test_rejects_are_bounded),
 		cmocka_unit_test(test_newer_schema),
