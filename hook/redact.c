@@ -1267,15 +1267,15 @@ static bool is_trigger_among(vector found, const char *p, size_t left)
 
 static bool has_trigger(const char *block, size_t left)
 {
+	const size_t n = sizeof(vector);
 	vector found[BLOCK / sizeof(vector)], any = {0};
 
-	for (size_t i = 0; i < BLOCK / sizeof(vector); i++)
-		any |= found[i] = candidates(block + i * sizeof(vector));
+	for (size_t i = 0; i < BLOCK / n; i++)
+		any |= found[i] = candidates(block + i * n);
 	if (!is_any(any))
 		return false;
-	for (size_t i = 0; i < BLOCK; i += sizeof(vector)) {
-		if (is_any(found[i / sizeof(vector)]) &&
-		    is_trigger_among(found[i / sizeof(vector)], block + i, left - i))
+	for (size_t i = 0; i < BLOCK / n; i++) {
+		if (is_any(found[i]) && is_trigger_among(found[i], block + i * n, left - i * n))
 			return true;
 	}
 	return false;

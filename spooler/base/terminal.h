@@ -33,8 +33,8 @@ void terminal_set_paged(void);
 size_t terminal_columns(const char *text, size_t n);
 /* The bytes at the front of such a line that take at most this many columns. */
 size_t terminal_fit(const char *text, size_t columns);
-/* Writes such a line as lines of at most so many columns, broken at blanks where that is possible,
-   each after `indent` blanks. */
+/* Wraps such a line at blanks, if it has any, to at most `columns` columns. Each line begins with
+   `indent` more blanks. */
 void terminal_wrap(FILE *f, const char *text, size_t columns, unsigned indent);
 
 /*

@@ -20,9 +20,11 @@
 #define PRUNE_PERIOD_USEC (600 * USEC_PER_SEC)
 #define PRUNE_STEP_MIN 16 /* rows, or guests with all their rows */
 #define PRUNE_STEP_MAX 512
-#define PRUNE_STEP_USEC 20000		    /* what a step may take: no event is stored meanwhile */
-#define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4) /* between steps while there is work, */
-#define PRUNE_PAUSE_STEPS 64		    /* and so many times what a step took */
+#define PRUNE_STEP_USEC 20000 /* what a step should take: nothing is stored meanwhile */
+/* Between two steps, while there is work: at least this long, and this many times as long as the
+   step took. */
+#define PRUNE_PAUSE_USEC (USEC_PER_SEC / 4)
+#define PRUNE_PAUSE_STEPS 64
 
 /* Messages, and their bytes one after the other. */
 struct ingest_batch {
@@ -323,7 +325,7 @@ static uint64_t prune_due(const struct ingest *i)
 	return i->retention_usec == 0 ? UINT64_MAX : i->pruning ? i->next_step : i->next_prune;
 }
 
-/* Steps become smaller while they take too long, and larger while they take little. */
+/* Steps shrink while they take too long, and grow while they take little time. */
 static size_t next_prune_step(size_t step, uint64_t took)
 {
 	if (took > PRUNE_STEP_USEC && step > PRUNE_STEP_MIN)
@@ -334,7 +336,7 @@ static size_t next_prune_step(size_t step, uint64_t took)
 static void prune(struct ingest *i, bool has_work)
 {
 	uint64_t begin = now_usec(CLOCK_MONOTONIC), now, pause;
-	size_t step = i->prune_step ? i->prune_step : PRUNE_STEP_MIN, removed = 0;
+	size_t step = i->prune_step, removed = 0;
 	int r = -ENOTCONN;
 
 	if (i->store)
@@ -616,6 +618,7 @@ static int ingest_init(struct ingest *i, sd_event *loop, const struct ingest_opt
 	i->status_topic = o->topics.status ? strdup(o->topics.status) : NULL;
 	i->topics = (struct cloudevent_topics){i->events_topic, i->status_topic};
 	i->retention_usec = o->retention_s * USEC_PER_SEC;
+	i->prune_step = PRUNE_STEP_MIN;
 	i->next_verifiers = o->verifiers;
 	i->has_next = true;
 	i->changed = o->changed;

@@ -2,8 +2,8 @@
 /*
  * sqlite-checkpoint - see sqlite-checkpoint.h.
  *
- * The WAL can begin anew only when all of it has been copied, and while the writer goes on, the thread
- * never gets there. So the writer copies what is left when the WAL has grown long: that is little.
+ * SQLite restarts the WAL only when all of it has been copied. While the writer keeps writing, the
+ * thread never catches up. So when the WAL has grown long, the writer copies the little that is left.
  */
 #include "spooler/recorder/sqlite-checkpoint.h"
 
@@ -12,8 +12,8 @@
 
 #include "spooler/base/util.h"
 
-#define STEP_PAGES 2000	 /* the thread copies when so many are not copied */
-#define MOST_PAGES 16000 /* the writer copies what is left: 64 MiB of WAL */
+#define STEP_PAGES 2000	 /* the thread copies once this many pages are waiting */
+#define MOST_PAGES 16000 /* a WAL of 64 MiB: the writer copies what is left */
 
 struct sqlite_checkpoint {
 	sqlite3 *writer, *own;
@@ -21,7 +21,7 @@ struct sqlite_checkpoint {
 	pthread_mutex_t lock; /* for what follows */
 	pthread_cond_t wake;
 	bool wanted, stop;
-	atomic_int copied; /* pages, from the WAL's begin */
+	atomic_int copied; /* pages, from the start of the WAL */
 };
 
 /* SQLite syncs the file only when all of the WAL is in it. What is synced here, the writer's checkpoint
@@ -35,8 +35,8 @@ static void sync_file(sqlite3 *handle)
 		(void)file->pMethods->xSync(file, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
 }
 
-/* Should it fail, the WAL grows until another succeeds; the writer meets the same error, and says
-   so. */
+/* If it fails, the WAL grows until a later one succeeds. The writer meets the same error and reports
+   it. */
 static void copy(struct sqlite_checkpoint *c)
 {
 	int in_wal = 0, copied = 0;
@@ -78,13 +78,13 @@ static void wake(struct sqlite_checkpoint *c, bool stop)
 	(void)pthread_mutex_unlock(&c->lock);
 }
 
-/* After each commit, in the writer's thread. An error would be said to be the commit's. */
+/* After each commit, in the writer's thread. SQLite would report an error as the commit's. */
 static int on_commit(void *userdata, sqlite3 *writer, const char *name, int pages)
 {
 	struct sqlite_checkpoint *c = userdata;
 	int copied = atomic_load(&c->copied);
 
-	if (copied > pages) { /* the WAL has begun anew */
+	if (copied > pages) { /* the WAL was restarted */
 		atomic_store(&c->copied, 0);
 		copied = 0;
 	}

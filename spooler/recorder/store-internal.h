@@ -45,8 +45,8 @@ struct store {
 	char error[768];
 };
 
-/* Of all stores on one database, only the one that holds this lock adds events, and reads and writes state:
-   so events arrive in the order in which they can be seen. It ends with the transaction. */
+/* Of all stores on one database, only the one that holds this lock adds events and reads or writes
+   state. So events become visible in their order of arrival. It ends with the transaction. */
 int store_lock(struct store *s);
 
 /* Both are within a transaction that holds the lock, and expect events of one host and guest in any order. */

@@ -343,9 +343,9 @@ static int drop_known(struct store *s, struct batch *b)
 	return r;
 }
 
-/* The order of arrival: SQLite's numbers of rows, counted so that none comes again after retention (an older
-   recorder that still runs does not count);
-   PostgreSQL's `received`, also of events that several recorders take. Returns the last of a batch. */
+/* The order of arrival. SQLite: the number of the row, which retention must not free for another; an
+   older recorder that still runs does not count here. PostgreSQL: `received`, which several recorders
+   share. Returns the last one of the batch. */
 static const struct db_statement take_arrivals = {
 	"UPDATE meta SET number = {sqlite:max(number, (SELECT coalesce(max(rowid), 0) FROM events))}"
 	"{postgresql:greatest(number, $1 - 1)} + $2 WHERE name = 'arrival' RETURNING number",

@@ -632,7 +632,7 @@ static void *race(void *userdata)
 	return NULL;
 }
 
-/* Until so many wait for a lock, or the racer has come through. */
+/* Waits until `n` locks are waited for, or the racer is done. */
 static void wait_for_locks(struct db *db, int64_t n, struct racer *r)
 {
 	static const char sql[] = "SELECT count(*) FROM pg_locks WHERE NOT granted";
@@ -739,6 +739,7 @@ static void test_the_same_event_at_once(void **state)
 	insert_the_same(db, &r.message, &parsed);
 	assert_int_equal(pthread_create(&thread, NULL, race, &r), 0);
 	wait_for_locks(db, 1, &r);
+	assert_false(atomic_load(&r.done));
 	assert_int_equal(db_commit(db), 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(r.result, 0);
