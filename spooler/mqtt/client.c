@@ -10,10 +10,10 @@
  * within a budget so that other sources get their turn. All that is gathered in one turn goes
  * through in one piece, which is where the speed comes from.
  *
- * One timer is set to the nearest time-out (timeouts.h). Two filters see the bytes: inbound.h, so
- * that nothing harmful reaches libmosquitto, and outbound.h, which holds PUBACKs back. The
- * PINGREQs are ours: libmosquitto would count held PUBACKs as sent, and wait for a PINGRESP while
- * nothing is read.
+ * One timer is set to the nearest time-out (timeouts.h). inbound.h sees what the broker sends, so
+ * that nothing harmful reaches libmosquitto, and takes the messages out of it. Their PUBACKs and the
+ * PINGREQs are ours, put between libmosquitto's packets (outbound.h): libmosquitto would
+ * acknowledge before its callback, and wait for a PINGRESP while nothing is read.
  *
  * A client is lost once: a first reason is kept, what follows from it is not looked at. Its parts
  * are released when no callback of libmosquitto and no handler is on the stack.
@@ -311,38 +311,6 @@ static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n, co
 	c->suback = true;
 }
 
-/* The last number given to a message, of any connection: see client_message.number. */
-static uint64_t last_number;
-
-static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message,
-		       const mosquitto_property *properties)
-{
-	struct client *c = userdata;
-	struct client_message to_user = {
-		.topic = message->topic,
-		.payload = message->payload ? message->payload : "",
-		.size = message->payloadlen > 0 ? (size_t)message->payloadlen : 0,
-		.qos = (unsigned)message->qos,
-		.packet_id = message->qos > 0 ? (uint16_t)message->mid : 0,
-		.retain = message->retain,
-	};
-
-	/* Of a session taken up, messages may come together with the CONNACK. */
-	if (c->closed ||
-	    (c->state != READY && !(c->state == HELLO && c->connack && !c->connack_code)) ||
-	    !c->handlers.message)
-		return;
-	if (c->options.hold && message->qos > 0) {
-		to_user.number = ++last_number;
-		if (held_add(&c->held, to_user.packet_id, to_user.number, (uint32_t)to_user.size) <
-		    0) {
-			lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: no memory for a message", peer(c));
-			return;
-		}
-	}
-	c->handlers.message(c, &to_user, c->userdata);
-}
-
 /* --- the bridge */
 
 static int open_bridge(struct client *c, char *why, size_t size)
@@ -356,7 +324,6 @@ static int open_bridge(struct client *c, char *why, size_t size)
 	mosquitto_disconnect_v5_callback_set(c->mosq, on_disconnect);
 	mosquitto_publish_v5_callback_set(c->mosq, on_publish);
 	mosquitto_subscribe_v5_callback_set(c->mosq, on_subscribe);
-	mosquitto_message_v5_callback_set(c->mosq, on_message);
 	return connect_send(c->mosq, &c->options, c->handlers.message != NULL,
 			    &c->timeouts.keep_alive_us, &c->fd);
 }
@@ -369,6 +336,47 @@ static void close_bridge(struct client *c)
 	if (c->fd >= 0)
 		(void)close(c->fd);
 	c->fd = -1;
+}
+
+/* --- messages */
+
+/* The last number given to a message, of any connection: see client_message.number. */
+static uint64_t last_number;
+
+static bool is_topic(const struct inbound_message *m)
+{
+	return mosquitto_validate_utf8(m->topic, (int)m->topic_size) == MOSQ_ERR_SUCCESS &&
+	       mosquitto_pub_topic_check2(m->topic, m->topic_size) == MOSQ_ERR_SUCCESS;
+}
+
+static void on_message(const struct inbound_message *m, void *userdata)
+{
+	struct client *c = userdata;
+	struct client_message to_user = {
+		.topic = m->topic,
+		.payload = m->payload,
+		.size = m->size,
+		.qos = m->qos,
+		.packet_id = m->packet_id,
+		.retain = m->retain,
+	};
+	uint64_t number = m->qos > 0 ? ++last_number : 0;
+
+	if (c->closed || c->state != READY)
+		return;
+	if (!is_topic(m)) {
+		lose(c, CLIENT_LOSS_PROTOCOL, 0,
+		     "%s: the broker sent a message with an invalid topic", peer(c));
+		return;
+	}
+	if (number && held_add(&c->held, m->packet_id, number, (uint32_t)m->size) < 0) {
+		lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: no memory for a message", peer(c));
+		return;
+	}
+	to_user.number = c->options.hold ? number : 0;
+	c->handlers.message(c, &to_user, c->userdata);
+	if (number && !c->options.hold)
+		client_commit(c, number);
 }
 
 /* --- a turn: from the broker */
@@ -391,7 +399,8 @@ static void set_paused(struct client *c, bool paused)
 	timeouts_pause(&c->timeouts, paused, loop_usec(c));
 }
 
-/* Fills the buffer with what libmosquitto shall see. Returns whether anything came. */
+/* Calls the user's handler for messages, and fills the buffer with what libmosquitto shall see.
+   Returns whether anything came. */
 static bool read_transport(struct client *c)
 {
 	bool any = false;
@@ -400,9 +409,12 @@ static bool read_transport(struct client *c)
 	char why[200];
 	ssize_t n;
 
-	/* Also what is left out takes its time. */
-	while (c->in_end < sizeof(c->in) && taken < sizeof(c->in)) {
-		n = transport_read(c->transport, c->in + c->in_end, sizeof(c->in) - c->in_end);
+	/* Also what is left out takes its time. Until libmosquitto has judged the CONNACK, and the
+	   user knows, no byte is read that could be a message's. */
+	while (c->in_end < sizeof(c->in) && taken < sizeof(c->in) &&
+	       (c->state == READY || c->inbound.packets == 0)) {
+		n = transport_read(c->transport, c->in + c->in_end,
+				   c->state == READY ? sizeof(c->in) - c->in_end : 1);
 		if (n <= 0)
 			break;
 		any = true;
@@ -411,7 +423,7 @@ static bool read_transport(struct client *c)
 		n = inbound_filter(&c->inbound, c->in + c->in_end, (size_t)n, why, sizeof(why));
 		/* Bytes that never become a packet are not a sign of life, unless a long one may be
 		   on its way. */
-		if (c->inbound.packets != packets || c->inbound.want_publish)
+		if (c->inbound.packets != packets || c->inbound.message)
 			timeouts_received(&c->timeouts, loop_usec(c));
 		if (n < 0) {
 			lose(c, CLIENT_LOSS_PROTOCOL, 0, "%s: %s", peer(c), why);
@@ -493,7 +505,7 @@ static void put_own_packets(struct client *c)
 	}
 }
 
-/* Fills the buffer with what libmosquitto has written, less the PUBACKs that are ours to send. */
+/* Fills the buffer with what libmosquitto has written. */
 static void read_bridge(struct client *c)
 {
 	ssize_t n;
@@ -502,7 +514,8 @@ static void read_bridge(struct client *c)
 		n = recv(c->fd, c->out + c->out_end, sizeof(c->out) - c->out_end, MSG_DONTWAIT);
 		if (n <= 0)
 			break;
-		c->out_end += outbound_filter(&c->outbound, c->out + c->out_end, (size_t)n);
+		outbound_pass(&c->outbound, c->out + c->out_end, (size_t)n);
+		c->out_end += (size_t)n;
 	}
 }
 
@@ -671,6 +684,7 @@ static void client_free(struct client *c)
 	credentials_unref(c->options.credentials);
 	free_filters(c);
 	held_release(&c->held);
+	inbound_release(&c->inbound);
 	free(c->content_type);
 	publishes_release(&c->publishes);
 	sd_event_unref(c->loop);
@@ -771,11 +785,11 @@ static int client_init(struct client *c)
 	c->timeouts.pingresp_us =
 		(q->connect_timeout_s < q->keep_alive_s ? q->connect_timeout_s : q->keep_alive_s) *
 		USEC_PER_SEC;
-	c->inbound.want_publish = c->handlers.message != NULL;
+	c->inbound.message = c->handlers.message ? on_message : NULL;
+	c->inbound.userdata = c;
 	c->inbound.publish_max = CONNECT_MESSAGE_MAX;
 	c->inbound.v5 = q->version == 5;
 	c->inbound.codes = c->codes;
-	c->outbound.hold = c->options.hold;
 	r = publishes_init(&c->publishes, c->window);
 	if (r < 0)
 		return r;

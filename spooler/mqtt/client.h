@@ -16,16 +16,14 @@
  *	writable:	room again: publish on
  *	lost:		client_close(c); publish what was not acknowledged again, on a new client
  *
- * A subscriber that acknowledges by itself subscribes in `connected` and gets `message`. One that
- * must not lose a message sets options.hold and acknowledges after it has stored the message:
+ * A subscriber subscribes in `connected` and gets `message`, which is acknowledged when the handler
+ * returns. One that must not lose a message sets options.hold and acknowledges after it has stored
+ * the message:
  *
  *	options = { .hold = true, .resume = true, .keep_session = true, .session_expiry_s = ... }
  *	connected:	client_subscribe(c, filters, n);	at every connection
  *	message:	keep a copy, and m->number
  *	...commit...	client_commit(c, number of the last message that is stored)
- *
- * Without `hold` libmosquitto acknowledges a message before the handler is called: a consumer that
- * is killed then has lost it.
  *
  * Handlers are called from the event loop only, never from inside client_publish() and the like. A
  * handler may call client_close(), after which none is called any more.
@@ -74,7 +72,6 @@ struct client_handlers {
 	   or a refusing PUBREC); always 0 with 3.1.1. Called once per mid that is in flight;
 	   unknown ids and repetitions are dropped. */
 	void (*acknowledged)(struct client *c, int mid, unsigned reason_code, void *userdata);
-	/* With options.resume messages may come before `connected`. */
 	void (*message)(struct client *c, const struct client_message *m, void *userdata);
 	/* SUBACK, once for each filter in their order: granted, or refused with a reason code
 	   >= 0x80. */

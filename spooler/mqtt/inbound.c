@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* inbound - see inbound.h. A state machine over bytes; what follows the properties is passed on, or
-   skipped, in pieces. */
+   skipped, in pieces. The body of a message is used where it lies if it has come as a whole, which
+   most do, and is copied together otherwise. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "spooler/mqtt/inbound.h"
@@ -59,8 +61,9 @@ static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_s
 	}
 	i->connack = true;
 	i->type = type;
-	i->skip = type == PUBLISH && (!i->want_publish || qos == 2);
+	i->skip = type == PUBLISH && (!i->message || qos == 2);
 	i->qos = qos;
+	i->retain = flags & 1;
 	i->state = INBOUND_LENGTH;
 	i->length = 0;
 	i->shift = 0;
@@ -100,10 +103,10 @@ static void begin_body(struct inbound *i)
 	i->state = INBOUND_BODY;
 	i->properties_left = 0;
 	i->strings = 0;
-	if (!i->v5 || i->skip || i->type == PINGRESP)
-		begin_part(i, INBOUND_REST, 0);
-	else if (i->type == PUBLISH)
+	if (i->type == PUBLISH && !i->skip)
 		begin_part(i, INBOUND_TOPIC_LENGTH, 2);
+	else if (!i->v5 || i->skip || i->type == PINGRESP)
+		begin_part(i, INBOUND_REST, 0);
 	else /* packet identifier, reason code, flags: what stands first */
 		begin_part(i, INBOUND_FIXED,
 			   i->type == DISCONNECT					    ? 1
@@ -111,13 +114,48 @@ static void begin_body(struct inbound *i)
 											    : 3);
 }
 
-static void end_packet(struct inbound *i)
+/* The topic moves over its length, which makes room for its end. */
+static int give_message(struct inbound *i, char *why, size_t why_size)
 {
+	const uint8_t *id = i->body + 2 + i->topic_size;
+	struct inbound_message m = {
+		.topic = (const char *)i->body,
+		.topic_size = i->topic_size,
+		.payload = i->body + i->length - i->payload_size,
+		.size = i->payload_size,
+		.qos = i->qos,
+		.packet_id = i->qos ? (uint16_t)(id[0] << 8 | id[1]) : 0,
+		.retain = i->retain,
+	};
+
+	if (i->qos && m.packet_id == 0) {
+		(void)snprintf(why, why_size,
+			       "the broker sent a message without a packet identifier");
+		return -EPROTO;
+	}
+	memmove(i->body, i->body + 2, i->topic_size);
+	i->body[i->topic_size] = '\0';
+	i->message(&m, i->userdata);
+	inbound_release(i);
+	return 0;
+}
+
+static int end_packet(struct inbound *i, char *why, size_t why_size)
+{
+	bool is_message = i->type == PUBLISH && !i->skip;
+
+	if (is_message && i->part != INBOUND_REST) {
+		(void)snprintf(why, why_size, "the broker sent a message that ends too early");
+		return -EPROTO;
+	}
+	if (is_message && give_message(i, why, why_size) < 0)
+		return -EPROTO;
 	if (i->type == DISCONNECT)
 		i->disconnected = true;
-	i->answers += !i->skip && (i->type == PUBREC || (i->type == PUBLISH && i->qos));
+	i->answers += i->type == PUBREC;
 	i->packets++;
 	i->state = INBOUND_TYPE;
+	return 0;
 }
 
 static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_size)
@@ -140,9 +178,7 @@ static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_si
 		return -EPROTO;
 	}
 	begin_body(i);
-	if (i->left == 0)
-		end_packet(i);
-	return 0;
+	return i->left == 0 ? end_packet(i, why, why_size) : 0;
 }
 
 /* Behind a value: its second string, the next property, or the end of them. */
@@ -179,6 +215,7 @@ static int begin_topic(struct inbound *i, char *why, size_t why_size)
 		(void)snprintf(why, why_size, "the broker sent a message without a topic");
 		return -EPROTO;
 	}
+	i->topic_size = i->value;
 	return begin_run(i, INBOUND_FIXED, i->value + (i->qos ? 2 : 0), why, why_size);
 }
 
@@ -263,16 +300,36 @@ static void take_acknowledgement(struct inbound *i, uint8_t *bytes, uint32_t n)
 	}
 }
 
+/* The first n bytes of a message's body are there, or the next `piece` of them. */
+static int begin_message(struct inbound *i, uint8_t *bytes, size_t n, char *why, size_t why_size)
+{
+	if (n >= i->length) {
+		i->body = bytes;
+		return 0;
+	}
+	i->body = i->copy = malloc(i->length);
+	if (i->copy)
+		return 0;
+	(void)snprintf(why, why_size, "no memory for a message of %u bytes", i->length);
+	return -ENOMEM;
+}
+
 /* Takes what can be taken in one step from n bytes of the body. Returns how many. */
 static ssize_t take_body(struct inbound *i, uint8_t *bytes, size_t n, char *why, size_t why_size)
 {
 	bool in_properties = i->part >= INBOUND_IDENTIFIER && i->part < INBOUND_REST;
 	bool is_run = i->part == INBOUND_FIXED || i->part == INBOUND_VALUE;
 	uint32_t piece = i->part == INBOUND_REST ? i->left : is_run ? i->part_left : 1;
+	bool is_message = i->type == PUBLISH && !i->skip, was_rest = i->part == INBOUND_REST;
 	int r = 0;
 
 	if (i->type == DISCONNECT && i->left == i->length)
 		i->disconnect_reason = bytes[0];
+	if (is_message && i->left == i->length) {
+		r = begin_message(i, bytes, n, why, why_size);
+		if (r < 0)
+			return r;
+	}
 	piece = piece < i->left ? piece : i->left;
 	piece = piece < n ? piece : (uint32_t)n;
 	if (in_properties && piece > i->properties_left)
@@ -280,10 +337,12 @@ static ssize_t take_body(struct inbound *i, uint8_t *bytes, size_t n, char *why,
 	i->properties_left -= in_properties ? piece : 0;
 	if (i->v5 && (i->type == PUBACK || i->type == PUBREC || i->type == PUBCOMP))
 		take_acknowledgement(i, bytes, piece);
+	if (is_message && i->copy)
+		memcpy(i->copy + (i->length - i->left), bytes, piece);
 	if (is_run) {
 		i->part_left -= piece;
 		if (i->part_left == 0 && i->part == INBOUND_FIXED)
-			begin_part(i, INBOUND_PROPERTIES_LENGTH, 0);
+			begin_part(i, i->v5 ? INBOUND_PROPERTIES_LENGTH : INBOUND_REST, 0);
 		else if (i->part_left == 0)
 			next_property(i);
 	} else {
@@ -292,8 +351,13 @@ static ssize_t take_body(struct inbound *i, uint8_t *bytes, size_t n, char *why,
 			return r;
 	}
 	i->left -= piece;
-	if (i->left == 0)
-		end_packet(i);
+	if (!was_rest && i->part == INBOUND_REST)
+		i->payload_size = i->left;
+	if (i->left == 0) {
+		r = end_packet(i, why, why_size);
+		if (r < 0)
+			return r;
+	}
 	return piece;
 }
 
@@ -301,7 +365,6 @@ ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, siz
 {
 	size_t in = 0, out = 0;
 	ssize_t piece;
-	bool skip;
 
 	while (in < n) {
 		if (i->state == INBOUND_BODY)
@@ -312,11 +375,19 @@ ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, siz
 			piece = take_length(i, buf[in], why, why_size) < 0 ? -EPROTO : 1;
 		if (piece < 0)
 			return piece;
-		skip = i->skip; /* still that of this packet, also after its last byte */
-		if (!skip && out != in)
-			memmove(buf + out, buf + in, (size_t)piece);
-		out += skip ? 0 : (size_t)piece;
+		/* The type is still that of this packet, also after its last byte. */
+		if (i->type != PUBLISH) {
+			if (out != in)
+				memmove(buf + out, buf + in, (size_t)piece);
+			out += (size_t)piece;
+		}
 		in += (size_t)piece;
 	}
 	return (ssize_t)out;
+}
+
+void inbound_release(struct inbound *i)
+{
+	free(i->copy);
+	i->copy = i->body = NULL;
 }

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inbound - checks what a broker sends before libmosquitto sees it.
+ * inbound - checks what a broker sends before libmosquitto sees it, and takes the messages out.
  *
  * libmosquitto 2.0 allocates whatever length a packet claims (up to 256 MiB), keeps publishes
  * without a subscription, and aborts the process on an unknown property (seen with 2.0.11). Here
  * each packet's fixed header and, with MQTT 5, its properties are read as the bytes pass: what a
- * server may not send, or what is larger than we said we take, ends the connection; publishes that
- * we have not subscribed to are left out. Pure: bytes in, bytes out. Knows MQTT's fixed header and
- * properties (MQTT 5 sections 2.1 and 2.2.2), and how long what stands before the properties is.
+ * server may not send, or what is larger than we said we take, ends the connection. Pure: bytes in,
+ * bytes and messages out. Knows MQTT's fixed header and properties (MQTT 5 sections 2.1 and 2.2.2),
+ * and how long what stands before the properties is.
+ *
+ * libmosquitto sees no PUBLISH. It would acknowledge one before its callback runs, so that a
+ * consumer that must commit first could lose it. Those that we have subscribed to become messages
+ * here, and the caller acknowledges them; others are left out.
  *
  * libmosquitto from 2.0.16 on ends the connection over an acknowledgement whose reason code the
  * standard does not list for it. Such a code is replaced by 0x80 (from 0x80 on) or 0x00 and noted
@@ -23,16 +27,29 @@
 /* Of packets other than PUBLISH: reason string and user properties. */
 #define INBOUND_CONTROL_MAX (192 * 1024)
 
+/* A PUBLISH (MQTT 5 section 3.3). Valid during the call only. */
+struct inbound_message {
+	const char *topic; /* terminated; may hold any bytes, also zeros */
+	size_t topic_size;
+	const uint8_t *payload; /* never NULL; not terminated */
+	size_t size;
+	uint8_t qos;	    /* 0 or 1 */
+	uint16_t packet_id; /* 0 with QoS 0 */
+	bool retain;
+};
+
 struct inbound {
 	/* to be set */
-	bool want_publish;    /* we have subscriptions (at QoS 1 at most) */
-	uint32_t publish_max; /* and take publishes up to this size */
+	void (*message)(const struct inbound_message *m,
+			void *userdata); /* NULL: no subscriptions */
+	void *userdata;
+	uint32_t publish_max; /* larger ones end the connection */
 	bool v5;
 	uint8_t *codes; /* 65,536 by packet identifier, or NULL: reason codes that were replaced */
 
 	/* to be read */
 	uint64_t packets;  /* completed */
-	uint64_t answers;  /* packets that libmosquitto answers: publishes of QoS 1, PUBREC */
+	uint64_t answers;  /* packets that libmosquitto answers: PUBREC */
 	bool disconnected; /* the broker has sent DISCONNECT */
 	unsigned disconnect_reason;
 	bool connack; /* the first packet has begun */
@@ -59,12 +76,19 @@ struct inbound {
 	uint32_t value;	    /* of the length field, as far as it has been read */
 	uint32_t properties_left; /* bytes */
 	unsigned strings;	  /* of the property, still to come */
-	uint8_t qos;		  /* of a PUBLISH */
 	uint16_t packet_id;	  /* of an acknowledgement */
+	/* Of a PUBLISH: */
+	uint8_t qos;
+	bool retain;
+	uint32_t topic_size, payload_size;
+	uint8_t *body; /* from its first byte on */
+	uint8_t *copy; /* that body, if it comes in pieces */
 };
 
 /*
- * Takes n bytes from the broker and leaves those that libmosquitto shall see at the beginning of
- * buf. Returns how many, or -EPROTO with a sentence in why.
+ * Takes n bytes from the broker, calls `message` for each message that is complete with them, and
+ * leaves those that libmosquitto shall see at the beginning of buf. Returns how many, or -EPROTO or
+ * -ENOMEM with a sentence in why.
  */
 ssize_t inbound_filter(struct inbound *i, uint8_t *buf, size_t n, char *why, size_t why_size);
+void inbound_release(struct inbound *i);

@@ -211,7 +211,7 @@ def test_a_flood_holds_up_nothing(bed, name):
 @pytest.mark.parametrize(
     "one, text",
     [
-        (packet(PUBREC, b"\0\1"), "the broker keeps requesting replies but does not read them"),
+        (packet(PUBREC, b"\xff\xff"), "the broker keeps requesting replies but does not read them"),
         (packet(PUBREL, b"\0\1", 2), "the broker sent an invalid MQTT packet (first byte 0x62)"),
     ],
     ids=["PUBREC", "PUBREL"],
@@ -236,6 +236,36 @@ class HugePublish(Behaviour):
         if kind == SUBSCRIBE:
             c.send(bytes([PUBLISH << 4]) + varint(268435455) + text("virtspool/v1/x"))
             c.hang()
+
+
+MALFORMED = {
+    "wildcard": (packet(PUBLISH, text("virtspool/#") + b"\0"), "a message with an invalid topic"),
+    "zero": (packet(PUBLISH, text("a\0b") + b"\0"), "a message with an invalid topic"),
+    "not UTF-8": (packet(PUBLISH, b"\0\2a\xff" + b"\0"), "a message with an invalid topic"),
+    "no topic": (packet(PUBLISH, text("") + b"\0"), "a message without a topic"),
+    "no properties": (packet(PUBLISH, text("a")), "a message that ends too early"),
+    "identifier 0": (packet(PUBLISH, text("a") + b"\0\0\0", 2), "a message without a packet identifier"),
+    "empty": (packet(PUBLISH), "a message that ends too early"),
+}
+
+
+class MalformedPublish(Behaviour):
+    def __init__(self, message):
+        self.message = message
+
+    def packet(self, c, kind, flags, body):
+        super().packet(c, kind, flags, body)
+        if kind == SUBSCRIBE:
+            c.send(self.message)
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_watch_and_a_malformed_publish(bed, name):
+    message, why = MALFORMED[name]
+    broker = bed.scripted_broker(MalformedPublish(message))
+    p = watch(bed, broker)
+    p.wait_output(f"the broker sent {why}")
+    p.stop()
 
 
 def test_watch_and_a_publish_of_256_mib(bed):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a broker sends, as far as libmosquitto may see it. Each row is given in one piece, then byte
- * by byte, and in both cases the same must come out.
+ * What a broker sends, as far as libmosquitto may see it, and the messages in it. Each row is given
+ * in one piece, then byte by byte, and in both cases the same must come out.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -65,9 +65,6 @@ static const struct {
 	 "unknown MQTT property (0x04)", 0, -1},
 	{"unknown property in PUBLISH", 1, 0, BYTES(OK, 0x32, 8, 0, 1, 'a', 0, 9, 2, 0x04, 0), NULL,
 	 0, "unknown MQTT property (0x04)", 0, -1},
-	{"subscription identifier in PUBLISH", 1, 0,
-	 BYTES(OK, 0x30, 8, 0, 1, 'a', 3, 0x0b, 0x80, 1, 'p'),
-	 BYTES(OK, 0x30, 8, 0, 1, 'a', 3, 0x0b, 0x80, 1, 'p'), NULL, 2, -1},
 	{"topic longer than the packet", 1, 0, BYTES(OK, 0x30, 3, 0, 9, 'a'), NULL, 0,
 	 "malformed properties", 0, -1},
 	{"unknown property in PUBLISH of QoS 0 with an empty topic", 1, 0,
@@ -101,12 +98,19 @@ static const struct {
 	 -1},
 	{"publish of 256 MiB unasked begins", 0, 0, BYTES(OK, 0x30, 0xff, 0xff, 0xff, 0x7f, 1, 2),
 	 BYTES(OK), NULL, 1, -1},
-	{"publish wanted", 1, 0, BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0),
-	 BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), NULL, 2, -1},
+	{"empty topic in 3.1.1", 1, 1, BYTES(0x20, 2, 0, 0, 0x30, 2, 0, 0), NULL, 0,
+	 "without a topic", 0, -1},
+	{"publish, empty", 1, 0, BYTES(OK, 0x30, 0), NULL, 0, "ends too early", 0, -1},
+	{"publish that ends in its topic", 1, 0, BYTES(OK, 0x30, 3, 0, 2, 'a'), NULL, 0,
+	 "malformed properties", 0, -1},
+	{"publish that ends before its properties", 1, 0, BYTES(OK, 0x32, 5, 0, 1, 'a', 0, 9), NULL,
+	 0, "ends too early", 0, -1},
+	{"packet identifier 0", 1, 0, BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 0, 0), NULL, 0,
+	 "without a packet identifier", 0, -1},
 	{"publish of QoS 2 was not asked for", 1, 0, BYTES(OK, 0x34, 6, 0, 1, 'a', 0, 9, 0),
 	 BYTES(OK), NULL, 2, -1},
-	{"publish of the largest size", 1, 0, BYTES(OK, 0x30, 0x80, 0x08, 1),
-	 BYTES(OK, 0x30, 0x80, 0x08, 1), NULL, 1, -1},
+	{"publish of the largest size begins", 1, 0, BYTES(OK, 0x30, 0x80, 0x08, 1), BYTES(OK),
+	 NULL, 1, -1},
 	{"publish larger than that", 1, 0, BYTES(OK, 0x30, 0x81, 0x08, 1), NULL, 0,
 	 "a packet of 1025 bytes; the limit is 1024", 0, -1},
 	{"PUBACK of 256 MiB", 0, 0, BYTES(OK, 0x40, 0xff, 0xff, 0xff, 0x7f), NULL, 0,
@@ -135,6 +139,41 @@ static const struct {
 	{"publish of QoS 3", 1, 0, BYTES(OK, 0x36, 2, 0, 0), NULL, 0, "(first byte 0x36)", 0, -1},
 };
 
+static const struct {
+	const char *name;
+	bool v311;
+	const uint8_t *in;
+	size_t n_in;
+	const uint8_t *out;
+	size_t n_out;
+	const char *messages; /* see on_message() */
+} message_rows[] = {
+	{"QoS 1", 0, BYTES(OK, 0x32, 6, 0, 1, 'a', 0, 9, 0), BYTES(OK), "a qos 1 id 9: ;"},
+	{"subscription identifier", 0, BYTES(OK, 0x30, 8, 0, 1, 'a', 3, 0x0b, 0x80, 1, 'p'),
+	 BYTES(OK), "a qos 0 id 0: p;"},
+	{"retained, and sent before", 0,
+	 BYTES(OK, 0x3b, 10, 0, 2, 'a', 'b', 0x12, 0x34, 0, 'x', 0, 'z'), BYTES(OK),
+	 "ab qos 1 id 4660 retained: x.z;"},
+	{"between other packets", 0,
+	 BYTES(OK, 0x32, 7, 0, 1, 'a', 0, 1, 0, 'p', 0xd0, 0, 0x30, 5, 0, 1, 'b', 0, 'q', 0xd0, 0),
+	 BYTES(OK, 0xd0, 0, 0xd0, 0), "a qos 1 id 1: p;b qos 0 id 0: q;"},
+	{"3.1.1", 1, BYTES(0x20, 2, 0, 0, 0x32, 7, 0, 2, 'a', 'b', 0, 9, 'p', 0x30, 3, 0, 1, 'c'),
+	 BYTES(0x20, 2, 0, 0), "ab qos 1 id 9: p;c qos 0 id 0: ;"},
+};
+
+/* A message as text; a byte that is none is a dot. */
+static void on_message(const struct inbound_message *m, void *userdata)
+{
+	char *text = userdata;
+
+	assert_int_equal(strlen(m->topic), m->topic_size);
+	sprintf(text + strlen(text), "%s qos %u id %u%s: ", m->topic, m->qos, m->packet_id,
+		m->retain ? " retained" : "");
+	for (size_t i = 0; i < m->size; i++)
+		sprintf(text + strlen(text), "%c", m->payload[i] ? m->payload[i] : '.');
+	strcat(text, ";");
+}
+
 static ssize_t filter(struct inbound *state, const uint8_t *in, size_t n, size_t step, uint8_t *out,
 		      char *why, size_t size)
 {
@@ -157,14 +196,17 @@ static void test_rows(void **state)
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(rows) * 2; i++) {
 		__typeof__(rows[0]) *row = &rows[i / 2];
-		struct inbound inbound = {
-			.want_publish = row->subscriber, .publish_max = 1024, .v5 = !row->v311};
+		char messages[200] = "", why[200] = "";
+		struct inbound inbound = {.message = row->subscriber ? on_message : NULL,
+					  .userdata = messages,
+					  .publish_max = 1024,
+					  .v5 = !row->v311};
 		uint8_t out[64];
-		char why[200] = "";
 		ssize_t n;
 
 		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why,
 			   sizeof(why));
+		inbound_release(&inbound);
 		if (!row->out) {
 			if (n != -EPROTO || !strstr(why, row->why))
 				fail_msg("%s: refused with '%s', not '%s'", row->name, why,
@@ -174,12 +216,37 @@ static void test_rows(void **state)
 		if (n != (ssize_t)row->n_out || memcmp(out, row->out, row->n_out) != 0)
 			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out,
 				 why);
+		assert_string_equal(messages, "");
 		if (inbound.packets != row->packets)
 			fail_msg("%s: %u packets", row->name, (unsigned)inbound.packets);
 		if (inbound.disconnected != (row->disconnect_reason >= 0))
 			fail_msg("%s: DISCONNECT", row->name);
 		if (inbound.disconnected)
 			assert_int_equal(inbound.disconnect_reason, row->disconnect_reason);
+	}
+}
+
+static void test_messages(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(message_rows) * 2; i++) {
+		__typeof__(message_rows[0]) *row = &message_rows[i / 2];
+		char messages[200] = "", why[200] = "";
+		struct inbound inbound = {.message = on_message,
+					  .userdata = messages,
+					  .publish_max = 1024,
+					  .v5 = !row->v311};
+		uint8_t out[64];
+		ssize_t n;
+
+		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why,
+			   sizeof(why));
+		if (n != (ssize_t)row->n_out || memcmp(out, row->out, row->n_out) != 0)
+			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out,
+				 why);
+		if (strcmp(messages, row->messages) != 0)
+			fail_msg("%s: messages '%s'", row->name, messages);
+		inbound_release(&inbound);
 	}
 }
 
@@ -224,27 +291,57 @@ static void test_answers(void **state)
 {
 	uint8_t in[] = {OK,   0x32, 6, 0, 1,   'a', 0,	  9, 0, 0x50, 2,    0, 1,
 			0x30, 4,    0, 1, 'a', 0,   0x40, 2, 0, 1,    0xd0, 0};
-	struct inbound subscriber = {.v5 = true, .want_publish = true, .publish_max = 1024},
-		       publisher = {.v5 = true};
-	uint8_t copy[sizeof(in)];
+	char messages[200] = "", why[200];
+	struct inbound i = {
+		.v5 = true, .message = on_message, .userdata = messages, .publish_max = 1024};
+
+	(void)state;
+	assert_true(inbound_filter(&i, in, sizeof(in), why, sizeof(why)) > 0);
+	assert_int_equal(i.answers, 1);
+}
+
+static size_t large_size;
+
+static void on_large(const struct inbound_message *m, void *userdata)
+{
+	for (size_t i = 0; i < m->size; i++)
+		assert_int_equal(m->payload[i], (uint8_t)(i * 7));
+	large_size = m->size;
+}
+
+/* A message that comes in many pieces is one. */
+static void test_large_message(void **state)
+{
+	enum { SIZE = 0x1fffff };
+	struct inbound inbound = {.v5 = true, .message = on_large, .publish_max = SIZE};
+	uint8_t head[] = {OK, 0x30, 0xff, 0xff, 0x7f, 0, 1, 'a', 0}, block[4096];
+	size_t done = 0;
 	char why[200];
 
 	(void)state;
-	memcpy(copy, in, sizeof(in));
-	assert_true(inbound_filter(&subscriber, copy, sizeof(in), why, sizeof(why)) > 0);
-	assert_int_equal(subscriber.answers, 2);
-	memcpy(copy, in, sizeof(in));
-	assert_true(inbound_filter(&publisher, copy, sizeof(in), why, sizeof(why)) > 0);
-	assert_int_equal(publisher.answers, 1);
+	assert_int_equal(inbound_filter(&inbound, head, sizeof(head), why, sizeof(why)), 5);
+	while (done < SIZE - 4) {
+		size_t n = SIZE - 4 - done < sizeof(block) ? SIZE - 4 - done : sizeof(block);
+
+		for (size_t i = 0; i < n; i++)
+			block[i] = (uint8_t)((done + i) * 7);
+		assert_int_equal(inbound_filter(&inbound, block, n, why, sizeof(why)), 0);
+		done += n;
+	}
+	assert_int_equal(large_size, SIZE - 4);
+	assert_null(inbound.copy);
+	inbound_release(&inbound);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_replaced_codes_are_noted),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_large_publish_is_dropped),
+		cmocka_unit_test(test_large_message),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
