@@ -8,7 +8,7 @@
  * STORE is a file, or a database's URL if it begins so: then each payload is a row of the table `raw`, and no more is done
  * with it (what scripts/bench compares the recorder with).
  *
- *   --no-hold     let libmosquitto acknowledge at once, as a control
+ *   --no-hold     acknowledge each message as it arrives, as a control
  *   --batch N     append messages to STORE, one a line, once N have arrived [100],
  *   --delay MS    or this long after the first of a batch [50]
  *   --max N       hold at most N messages [4000]
