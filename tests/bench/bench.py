@@ -1154,6 +1154,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--backlog", type=int)
     parser.add_argument("--fleet", type=int, default=1000)
+    parser.add_argument("--broker", default="mosquitto")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--store")

@@ -3,17 +3,19 @@
 The fleet: many real virtspoolds on private spools, one real broker, over TLS.
 
 What is measured: the memory of each, and the storm when the broker comes back with events waiting on every host. It is
-measured with the back-off's jitter and without (steady.c).
+measured with the back-off's jitter and without (steady.c). The broker is mosquitto, or one of tests/interop/brokers.py.
 """
 
+import datetime
+import json
 import re
 import shutil
 import subprocess
-import threading
+import sys
 import time
 from pathlib import Path
 
-from lib import BUILD, Process, Spool, wait_until
+from lib import BUILD, ROOT, Process, Spool, wait_until
 from lib.daemon import to_yaml
 
 PROGRAMS = BUILD / "tests/bench"
@@ -21,43 +23,13 @@ WAITING = 3 # events on each host
 AWAY = 20 # seconds
 
 
-class BrokerLog:
-    """The broker's log with the time at which each line came: connections taken, and clients accepted."""
-
-    def __init__(self, path):
-        self.path = path
-        self.taken, self.accepted = [], {}
-        self.queue = 0
-        self._end = False
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def forget(self):
-        self.taken, self.accepted, self.queue = [], {}, 0
-
-    def close(self):
-        self._end = True
-        self._thread.join()
-
-    def _follow(self):
-        wait_until(self.path.exists, 20, "the broker has a log")
-        with open(self.path, errors="replace") as f:
-            while not self._end:
-                line = f.readline()
-                if not line:
-                    time.sleep(0.005)
-                elif "New connection from" in line:
-                    self.taken.append(time.monotonic())
-                elif match := re.search(r"New client connected from \S+ as virtspool-(\S+) \(", line):
-                    self.accepted.setdefault(match[1], time.monotonic())
-
-
 def accept_queue(port):
     """Connections that the kernel has established and the broker has not taken yet."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port:
-            return int(fields[4].split(":")[1], 16)
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port:
+                return int(fields[4].split(":")[1], 16)
     return 0
 
 
@@ -81,40 +53,52 @@ class Host:
             "brokers": [bed.broker.url],
             "tls": {"ca_file": f"{certificates}/ca.pem", "certificate_file": f"{certificates}/host.pem",
                     "key_file": f"{certificates}/host.key"},
+            "mqtt": {"version": bed.broker.version},
             "metrics": {"file": self.directory / "metrics"},
             "log": {"level": "debug"},
         }))
         self.process = None
-        self.read = 0
+        self.read, self.text = 0, ""
 
     def start(self, environment):
         self.process = Process([BUILD / "virtspoold", "-c", self.config], self.log,
                                {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "RUNTIME_DIRECTORY": str(self.directory),
                                 **self.spool.environment, **environment})
 
-    def said(self):
-        """Since the last time."""
-        with open(self.log, errors="replace") as f:
-            f.seek(self.read)
-            text = f.read()
-            self.read = f.tell()
-        return text
+    def listen(self):
+        """What it says from now on is in .text."""
+        self.read, self.text = self.log.stat().st_size if self.log.exists() else 0, ""
+
+    def is_connected(self):
+        """Has it connected since?"""
+        if self.log.stat().st_size > self.read:
+            with open(self.log, errors="replace") as f:
+                f.seek(self.read)
+                self.text += f.read()
+                self.read = f.tell()
+        return "connected to broker" in self.text
+
+    def connected_since(self):
+        """By its own status, seconds since the epoch; 0: it is not connected, or has not said so yet."""
+        try:
+            status = json.loads((self.spool.rundir / "status.json").read_text())
+        except OSError:
+            return 0
+        return datetime.datetime.fromisoformat(status["connected_since"]).timestamp() if status.get("connected_since") else 0
 
     def attempts(self):
-        """To connect, since the last time, those left out at which nobody listened."""
-        text = self.said()
-        return text.count("connecting to broker") - text.count("Connection refused")
+        """To connect, since it was listened to, those left out at which nobody listened."""
+        return self.text.count("connecting to broker") - self.text.count("Connection refused")
 
 
 class Fleet:
     def __init__(self, bed, size, environment):
         self.bed = bed
         # A session that is kept while the broker is away: the subscriber misses nothing.
-        bed.broker.log_type = "notice"
-        bed.broker.options += ["persistence true", f"persistence_location {bed.directory}/", "autosave_interval 0",
-                               "max_inflight_messages 0"]
+        if bed.broker.name == "mosquitto":
+            bed.broker.options += ["persistence true", f"persistence_location {bed.directory}/", "autosave_interval 0",
+                                   "max_inflight_messages 0"]
         bed.broker.start()
-        self.log = BrokerLog(bed.broker.log)
         self.subscriber = None
         self.subscribe()
         self.environment = environment
@@ -124,8 +108,8 @@ class Fleet:
         d = self.bed.certs_directory
         self.subscriber = Process(
             ["mosquitto_sub", "-h", "localhost", "-p", self.bed.broker.port, "--cafile", f"{d}/ca.pem", "--cert",
-             f"{d}/consumer.pem", "--key", f"{d}/consumer.key", "-q", "1", "-c", "-i", "consumer", "-V", "mqttv5", "-x", "3600",
-             "-t", "virtspool/v1/+/qemu/#", "-F", "%t %p"], self.bed.directory / "arrived")
+             f"{d}/consumer.pem", "--key", f"{d}/consumer.key", "-q", "1", "-c", "-i", "consumer",
+             *(["-V", "mqttv5", "-x", "3600"] if self.bed.broker.version == "5" else ["-V", "mqttv311"]), "-t", "virtspool/v1/+/qemu/#", "-F", "%t %p"], self.bed.directory / "arrived")
 
     def arrived(self):
         """Different events."""
@@ -140,11 +124,15 @@ class Fleet:
         return time.monotonic() - begin
 
     def wait_all(self, look):
-        def all_accepted():
-            look()
-            return len(self.log.accepted) == len(self.hosts)
+        left = self.hosts
 
-        wait_until(all_accepted, 60 + len(self.hosts), lambda: f"all are connected: {len(self.log.accepted)}", interval=0.05)
+        def all_connected():
+            nonlocal left
+            look()
+            left = [host for host in left if not host.is_connected()]
+            return not left
+
+        wait_until(all_connected, 60 + len(self.hosts), lambda: f"all are connected, not {len(left)} of them", interval=0.05)
 
     def cpu_seconds(self):
         return sum(h.process.cpu_seconds() for h in self.hosts)
@@ -161,11 +149,10 @@ class Fleet:
             subprocess.run([PROGRAMS / "generate", host.spool.spooldir / "new", str(WAITING), document], check=True)
         wait_until(lambda: time.monotonic() > gone + AWAY, AWAY + len(self.hosts), "the broker was away for long enough")
         for host in self.hosts:
-            host.said()
+            host.listen()
         before = self.cpu_seconds()
-        self.log.forget()
         bed.broker.start()
-        begin, back, longest = time.monotonic(), False, 0
+        begin, back, longest = time.time(), False, 0
 
         def look():
             nonlocal longest, back
@@ -176,8 +163,9 @@ class Fleet:
 
         self.wait_all(look)
         wait_until(lambda: self.arrived() >= WAITING * len(self.hosts), 120, lambda: f"all events arrive: {self.arrived()}")
-        last = time.monotonic()
-        times = sorted(t - begin for t in self.log.accepted.values())
+        last = time.time()
+        wait_until(lambda: all(h.connected_since() for h in self.hosts), 60, "all say in their status since when they are connected")
+        times = sorted(h.connected_since() - begin for h in self.hosts)
         return {
             "half": times[len(times) // 2],
             "all": times[-1],
@@ -195,23 +183,34 @@ class Fleet:
                 host.process.kill()
             shutil.rmtree(host.directory, ignore_errors=True)
         self.subscriber.kill()
-        self.log.close()
 
 
 def limit(bed, count):
     """Seconds that the broker needs for this many connections at best."""
-    done = subprocess.run([PROGRAMS / "handshakes", str(count), "8", str(bed.broker.port), bed.certs_directory], check=True,
-                          stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([PROGRAMS / "handshakes", str(count), "8", str(bed.broker.port), bed.certs_directory, bed.broker.version],
+                          check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout)
+
+
+def set_broker(bed, name):
+    if name != "mosquitto":
+        sys.path.insert(0, str(ROOT / "tests/interop"))
+        from brokers import ALL
+
+        bed.broker = ALL[name](bed.directory / "broker", bed.certs)
+    else:
+        bed.broker.version = "5"
+    bed.broker.name = name
 
 
 def section_fleet(report, arguments, new_bed):
     size = 50 if arguments.quick else arguments.fleet
-    report.say(f"## The fleet: {size:,} hosts, one mosquitto, all on this machine")
+    report.say(f"## The fleet: {size:,} hosts, one {arguments.broker}, all on this machine")
     report.say()
     rows, bars, figures = [], [], {}
     for name, environment in (("with jitter", {}), ("without", {"LD_PRELOAD": str(PROGRAMS / "steady.so")})):
         with new_bed("/var/tmp") as bed:
+            set_broker(bed, arguments.broker)
             fleet = Fleet(bed, size, environment)
             try:
                 least = limit(bed, size)
@@ -228,6 +227,8 @@ def section_fleet(report, arguments, new_bed):
     report.say(f"The broker was away for {AWAY} s, and {WAITING} events waited on each host. Half, all: of the hosts are connected; "
                "events: the last one has arrived; attempts: most of any host; queue: connections that waited to be taken, at most; "
                "limit: as many connections by a client that does nothing else.")
+    if arguments.broker != "mosquitto":
+        return
     s = figures["with jitter"]
     report.figure("fleet: all hosts are back / limit", s["all"] / s["limit"], "<=", 1.5)
     report.figure("fleet: attempts of a host", s["attempts"], "<=", 3)

@@ -3,7 +3,7 @@
  * handshakes - the limit of a connect storm: connects to a broker over TLS as fast as it can be
  * done, sends an MQTT CONNECT, awaits its CONNACK, and closes.
  *
- *   handshakes COUNT AT-A-TIME PORT CERTIFICATES
+ *   handshakes COUNT AT-A-TIME PORT CERTIFICATES VERSION     the MQTT version: 5 or 3.1.1
  *
  * Prints the seconds that COUNT connections took.
  */
@@ -21,8 +21,11 @@ static gnutls_certificate_credentials_t credentials;
 static unsigned long count, next;
 static unsigned port;
 
-/* A CONNECT of MQTT 5 with a clean start and no client id (MQTT 5 3.1). */
-static const unsigned char hello[] = {0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 60, 0, 0, 0};
+/* A CONNECT with a clean start and no client id (MQTT 5 3.1; 3.1.1 has no properties). */
+static const unsigned char hello_5[] = {0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 60, 0, 0, 0};
+static const unsigned char hello_311[] = {0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 0};
+static const unsigned char *hello = hello_5;
+static size_t hello_size = sizeof(hello_5);
 
 static int one(void)
 {
@@ -44,7 +47,7 @@ static int one(void)
 		k = gnutls_handshake(session);
 	while (k < 0 && !gnutls_error_is_fatal(k));
 	if (k >= 0)
-		k = gnutls_record_send(session, hello, sizeof(hello)) == sizeof(hello) ? 0 : -1;
+		k = gnutls_record_send(session, hello, hello_size) == (ssize_t)hello_size ? 0 : -1;
 	while (k >= 0) { /* a session ticket may come before */
 		k = (int)gnutls_record_recv(session, answer, sizeof(answer));
 		if (k > 0 || gnutls_error_is_fatal(k))
@@ -76,9 +79,13 @@ int main(int argc, char **argv)
 	pthread_t threads[64];
 	unsigned n;
 
-	if (argc != 5) {
-		fputs("usage: handshakes COUNT AT-A-TIME PORT CERTIFICATES\n", stderr);
+	if (argc != 6) {
+		fputs("usage: handshakes COUNT AT-A-TIME PORT CERTIFICATES VERSION\n", stderr);
 		return 2;
+	}
+	if (strcmp(argv[5], "3.1.1") == 0) {
+		hello = hello_311;
+		hello_size = sizeof(hello_311);
 	}
 	count = strtoul(argv[1], NULL, 10);
 	n = (unsigned)strtoul(argv[2], NULL, 10);
