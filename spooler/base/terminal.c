@@ -92,6 +92,15 @@ bool terminal_unsafe(uint32_t c)
 
 /* --- escaping */
 
+size_t terminal_plain(const char *s, size_t most)
+{
+	size_t n = 0;
+
+	while (n < most && s[n] >= ' ' && s[n] <= '~')
+		n++;
+	return n;
+}
+
 #define ESCAPE_MAX 12 /* two times \uXXXX */
 
 static size_t escape_character(uint32_t c, char ret[static ESCAPE_MAX + 1])
@@ -130,16 +139,6 @@ static size_t next_piece(const char **s, size_t *size, bool ascii, char ret[stat
 	return n;
 }
 
-/* How many bytes from here on are written as they are. */
-static size_t plain(const char *s, size_t most)
-{
-	size_t n = 0;
-
-	while (n < most && s[n] >= ' ' && s[n] <= '~')
-		n++;
-	return n;
-}
-
 size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t size)
 {
 	bool ascii = f && terminal_ascii(f);
@@ -147,7 +146,7 @@ size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t
 	size_t n = 0;
 
 	while (n_bytes > 0) {
-		size_t length = plain(s, n_bytes < size - n - 1 ? n_bytes : size - n - 1);
+		size_t length = terminal_plain(s, n_bytes < size - n - 1 ? n_bytes : size - n - 1);
 
 		memcpy(buf + n, s, length);
 		n += length;
@@ -245,7 +244,7 @@ static size_t measure(const char *text, size_t n, size_t most, size_t *ret_colum
 		size_t room = most - columns, length, width;
 		uint32_t c;
 
-		length = plain(text + at, n - at < room ? n - at : room);
+		length = terminal_plain(text + at, n - at < room ? n - at : room);
 		columns += length;
 		at += length;
 		if (at == n || !text[at])

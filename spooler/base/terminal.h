@@ -57,6 +57,10 @@ bool terminal_unsafe(uint32_t c);
 size_t terminal_escape(FILE *f, const char *s, size_t n_bytes, char *buf, size_t size);
 char *terminal_text(FILE *f, const char *s, size_t n_bytes);
 
+/* How many of the first `most` bytes are printable ASCII, which is written as it is, a column for each
+   byte. Ends at a NUL. */
+size_t terminal_plain(const char *s, size_t most);
+
 /* JSON in which the unsafe characters inside strings are escaped as JSON has it: \u202e, beyond
    U+FFFF two of them. To be freed; NULL without memory. */
 char *terminal_json(const char *json);

@@ -98,7 +98,8 @@ static int take_problem(const struct db_value *v, void *userdata)
 static int list_problems(struct api_request *r, json_t *ret)
 {
 	static const struct db_statement statements[] = {
-		{"SELECT 'guest-on-two-hosts', h.name, o.name, g.uuid, g.name, g.other_since, 1 FROM " GUEST_JOINS
+		{"SELECT 'guest-on-two-hosts', h.name, " GUEST_OTHER_HOST
+		 ", g.uuid, g.name, g.other_since, 1 FROM " GUEST_JOINS
 		 " WHERE g.other_host IS NOT NULL AND " GUEST_ALSO_ON
 		 " IS NOT NULL ORDER BY g.other_since DESC LIMIT $1",
 		 "i"},

@@ -343,7 +343,7 @@ static int open_store(struct api *a, char **ret_error)
 	*ret_error = NULL;
 	if (a->db)
 		return 0;
-	r = query_open(a->store, &a->query, ret_error);
+	r = query_open(a->store, 0, &a->query, ret_error);
 	if (r >= 0) {
 		a->db = query_db(a->query);
 		(void)db_set_timeout(a->db, QUERY_TIMEOUT_MS);

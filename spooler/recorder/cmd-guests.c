@@ -4,7 +4,7 @@
 #include "spooler/recorder/command.h"
 #include "spooler/recorder/table.h"
 
-#define PAGE 10000
+#define PAGE 25000
 
 static const struct table_column columns[] = {{"VM", TABLE_TEXT, 20, 40},
 					      {"HOST", TABLE_TEXT, 16, 40},
@@ -38,11 +38,10 @@ static void print_json(const struct query_guest *g)
 
 static void print_line(struct table *t, const struct query_guest *g)
 {
-	bool moving = strcmp(g->migration_outcome, "running") == 0;
 	_cleanup_free_ char *note = NULL;
 
 	if ((*g->also_on && asprintf(&note, "also on %s!", g->also_on) < 0) ||
-	    (!*g->also_on && moving && asprintf(&note, "going to %s", g->migration_to) < 0))
+	    (!*g->also_on && *g->going_to && asprintf(&note, "going to %s", g->going_to) < 0))
 		note = NULL;
 	table_text(t, *g->name ? g->name : g->uuid);
 	table_text(t, g->host);
@@ -96,6 +95,7 @@ int cmd_guests(int argc, char **argv)
 		return COMMAND_USAGE;
 	r = command_open(&c);
 	if (r == COMMAND_OK) {
+		c.filter.brief = !c.json;
 		r = command_pages(&c, command_limit(&c), PAGE, ask, &o, &more);
 		r = command_footer(&c, r, o.shown, more, "no such guest is known");
 	}

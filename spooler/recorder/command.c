@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* command - see command.h. */
+#include <signal.h>
+
 #include "spooler/base/format.h"
 #include "spooler/base/log.h"
 #include "spooler/base/number.h"
@@ -7,11 +9,12 @@
 #include "spooler/base/utf8.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
+#include "spooler/recorder/db.h"
 #include "spooler/spool/filter.h"
 
 #define TERMINAL_LIMIT 100
 #define OUTPUT_BUFFER                                                                              \
-	(8 * 1024 * 1024) /* a page, see command_pages(); touched only as it is used */
+	(16 * 1024 * 1024) /* a page, see command_pages(); touched only as it is used */
 
 /* --- the command line */
 
@@ -202,6 +205,17 @@ int command_failure(int error, const char *text)
 									    : COMMAND_FAILED;
 }
 
+/* DB_MAPPED: so shows a disk that cannot be read. */
+static void on_bus_error(int number)
+{
+	static const char text[] =
+		"virtspool-recorder: cannot read the store: the disk has an error, "
+		"or the file was cut off; see the kernel's log\n";
+
+	(void)!write(STDERR_FILENO, text, strlen(text));
+	_exit(COMMAND_FAILED);
+}
+
 int command_open(struct command *c)
 {
 	static char output_buffer[OUTPUT_BUFFER];
@@ -212,7 +226,8 @@ int command_open(struct command *c)
 	if (!url)
 		return code;
 	(void)setvbuf(stdout, output_buffer, _IOFBF, sizeof(output_buffer));
-	r = query_open(url, &c->query, &error);
+	(void)signal(SIGBUS, on_bus_error);
+	r = query_open(url, DB_MAPPED, &c->query, &error);
 	return r < 0 ? command_failure(r, error) : COMMAND_OK;
 }
 
@@ -223,7 +238,7 @@ int command_reopen(struct command *c)
 	int code, r;
 	const char *url = command_store(c, &code);
 
-	r = url ? query_open(url, &query, &error) : -EINVAL;
+	r = url ? query_open(url, DB_MAPPED, &query, &error) : -EINVAL;
 	if (r < 0)
 		return r;
 	query_close(c->query);

@@ -20,6 +20,7 @@
 #define PROGRESS_STEPS 20000 /* of SQLite's machine, between two looks at the clock */
 #define BUSY_TIMEOUT_MS 2000 /* then -EAGAIN: the caller retries, and can be stopped in between */
 #define CACHE_KIB "16384"
+#define MAPPED_BYTES "2147418112"  /* the most that SQLite maps */
 #define WAL_LIMIT_BYTES "67108864" /* the WAL file is cut back to this after a checkpoint */
 
 struct sqlite {
@@ -162,27 +163,29 @@ static int bind(struct sqlite *q, sqlite3_stmt *s, const struct db_value *params
 	return code == SQLITE_OK ? 0 : fail(q, code);
 }
 
+static struct db_value read_value(sqlite3_value *v)
+{
+	switch (sqlite3_value_type(v)) {
+	case SQLITE_INTEGER:
+		return db_int(sqlite3_value_int64(v));
+	case SQLITE_FLOAT:
+		return db_int((int64_t)sqlite3_value_double(v));
+	case SQLITE_TEXT:
+		return db_text_n((const char *)sqlite3_value_text(v),
+				 (size_t)sqlite3_value_bytes(v));
+	case SQLITE_BLOB:
+		return db_bytes(sqlite3_value_blob(v), (size_t)sqlite3_value_bytes(v));
+	default:
+		return db_null();
+	}
+}
+
+/* A handle belongs to one thread at a time, so that the values need no lock: sqlite3_column_...()
+   would take one for each. */
 static void read_row(sqlite3_stmt *s, struct db_value *values, int n)
 {
 	for (int i = 0; i < n; i++)
-		switch (sqlite3_column_type(s, i)) {
-		case SQLITE_INTEGER:
-			values[i] = db_int(sqlite3_column_int64(s, i));
-			break;
-		case SQLITE_FLOAT:
-			values[i] = db_int((int64_t)sqlite3_column_double(s, i));
-			break;
-		case SQLITE_TEXT:
-			values[i] = db_text_n((const char *)sqlite3_column_text(s, i),
-					      (size_t)sqlite3_column_bytes(s, i));
-			break;
-		case SQLITE_BLOB:
-			values[i] = db_bytes(sqlite3_column_blob(s, i),
-					     (size_t)sqlite3_column_bytes(s, i));
-			break;
-		default:
-			values[i] = db_null();
-		}
+		values[i] = read_value(sqlite3_column_value(s, i));
 }
 
 static int step_all(struct sqlite *q, sqlite3_stmt *s, db_row_fn fn, void *userdata)
@@ -484,6 +487,9 @@ static int set_up(struct sqlite *q, unsigned flags)
 		code = sqlite3_exec(q->handle, writer, NULL, NULL, NULL);
 	if (code == SQLITE_OK && !(flags & DB_READ_ONLY))
 		(void)sqlite3_file_control(q->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+	if (code == SQLITE_OK && flags & DB_MAPPED)
+		code = sqlite3_exec(q->handle, "PRAGMA mmap_size = " MAPPED_BYTES, NULL, NULL,
+				    NULL);
 	if (code == SQLITE_OK) /* the first look into the file */
 		code = sqlite3_exec(q->handle, "SELECT 1 FROM sqlite_schema LIMIT 1", NULL, NULL,
 				    NULL);

@@ -23,7 +23,7 @@ struct query {
 	char error[600];
 };
 
-int query_open(const char *url, struct query **ret_query, char **ret_error)
+int query_open(const char *url, unsigned flags, struct query **ret_query, char **ret_error)
 {
 	struct query *q = calloc(1, sizeof(*q));
 	int r;
@@ -31,7 +31,7 @@ int query_open(const char *url, struct query **ret_query, char **ret_error)
 	*ret_error = NULL;
 	if (!q)
 		return -ENOMEM;
-	r = db_open(url, DB_READ_ONLY, &q->db, ret_error);
+	r = db_open(url, DB_READ_ONLY | flags, &q->db, ret_error);
 	if (r >= 0)
 		r = schema_check(q->db, ret_error);
 	if (r < 0) {
@@ -306,7 +306,7 @@ struct rows {
 	uint64_t limit, n;
 	bool more;
 	struct query_page page;
-	bool postgresql;
+	bool brief;
 };
 
 /* One row more than asked for is read: it says that there is another page. */
@@ -362,7 +362,7 @@ static int run(struct builder *b, const struct query_filter *f, db_row_fn fn, st
 static int ask(struct query *q, const struct query_filter *f, select_fn select, db_row_fn on_row,
 	       void (*fn)(void), void *userdata, struct query_page *ret_page)
 {
-	struct rows rows = {.fn = fn, .userdata = userdata};
+	struct rows rows = {.fn = fn, .userdata = userdata, .brief = f->brief};
 	struct builder b;
 	int r;
 
@@ -619,23 +619,27 @@ static int on_guest(const struct db_value *v, void *userdata)
 	struct rows *rows = userdata;
 	struct query_guest g = {
 		.name = db_string(&v[1]),
-		.driver = db_string(&v[2]),
-		.host = db_string(&v[3]),
-		.state = db_string(&v[4]),
-		.since = v[5].number,
-		.reason = db_string(&v[6]),
-		.last_time = v[7].number,
-		.also_on = db_string(&v[8]),
-		.migration_from = db_string(&v[9]),
-		.migration_to = db_string(&v[10]),
-		.migration_begin = v[11].number,
-		.migration_end = v[12].number,
-		.migration_outcome = db_string(&v[13]),
+		.host = db_string(&v[2]),
+		.state = db_string(&v[3]),
+		.since = v[4].number,
+		.reason = db_string(&v[5]),
+		.also_on = db_string(&v[6]),
+		.going_to = db_string(&v[7]),
 	};
 
 	if (is_past_limit(rows))
 		return 0;
-	format_id(&v[0], g.uuid);
+	if (!rows->brief) {
+		g.driver = db_string(&v[8]);
+		g.last_time = v[9].number;
+		g.migration_from = db_string(&v[10]);
+		g.migration_to = db_string(&v[11]);
+		g.migration_begin = v[12].number;
+		g.migration_end = v[13].number;
+		g.migration_outcome = db_string(&v[14]);
+	}
+	if (!rows->brief || !*g.name || is_last(rows))
+		format_id(&v[0], g.uuid);
 	if (is_last(rows))
 		(void)snprintf(rows->page.cursor, sizeof(rows->page.cursor), "%s:%.580s", g.uuid,
 			       g.name);
@@ -703,11 +707,14 @@ static int select_guests(struct builder *b, const struct query_filter *f)
 	int r = 0;
 
 	add(b,
-	    "SELECT g.uuid, g.name, g.driver, %s, %s, %s, g.reason, g.last_time, %s, mf.name, mt.name, "
-	    "g.migration_begin, g.migration_end, g.migration_outcome FROM guests g LEFT JOIN hosts h ON "
-	    "h.no = g.host LEFT JOIN hosts o ON o.no = g.other_host LEFT JOIN hosts mf ON mf.no = g.migration_from "
-	    "LEFT JOIN hosts mt ON mt.no = g.migration_to",
-	    GUEST_HOST, GUEST_STATE, GUEST_SINCE, GUEST_ALSO_ON);
+	    "SELECT g.uuid, g.name, " GUEST_HOST ", " GUEST_STATE ", " GUEST_SINCE
+	    ", g.reason, " GUEST_ALSO_ON ", " GUEST_GOING_TO "%s FROM " GUEST_JOINS "%s",
+	    f->brief ? ""
+		     : ", g.driver, g.last_time, mf.name, mt.name, g.migration_begin, "
+		       "g.migration_end, g.migration_outcome",
+	    f->brief ? ""
+		     : " LEFT JOIN hosts mf ON mf.no = g.migration_from LEFT JOIN hosts mt ON "
+		       "mt.no = g.migration_to");
 	r = add_guest_filters(b, f);
 	add(b, " ORDER BY g.name, g.uuid");
 	return r;

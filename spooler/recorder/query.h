@@ -2,7 +2,7 @@
 /*
  * query - the reading side of the record: hosts, guests, the log, operations, holes, rejects.
  *
- *	query_open(url, &q, &error);
+ *	query_open(url, 0, &q, &error);
  *	query_guests(q, &filter, on_guest, userdata, &page);
  *	query_close(q);
  *
@@ -39,6 +39,7 @@ struct query_filter {
 	/* Of log and operations, with oldest_first and without a cursor: the newest `limit` rows. */
 	bool newest;
 	bool all;	    /* holes: also those that were filled */
+	bool brief;	    /* of guests: without what is marked (*) below */
 	uint64_t limit;	    /* 0: QUERY_LIMIT */
 	const char *cursor; /* NULL or "": from the beginning */
 	/* Of the log: the events that arrived after the one with this query_event.arrival, in
@@ -69,15 +70,17 @@ struct query_host {
 };
 
 struct query_guest {
-	char uuid[UUID_TEXT];
-	const char *name, *driver;
-	const char *host;  /* where it is, or was last; "" */
-	const char *state; /* stopped, starting, incoming, running, paused, crashed, unknown */
-	int64_t since;	   /* 0: unknown */
+	char uuid[UUID_TEXT]; /* (*) of those that have a name */
+	const char *name;
+	const char *driver; /* (*) */
+	const char *host;   /* where it is, or was last; "" */
+	const char *state;  /* stopped, starting, incoming, running, paused, crashed, unknown */
+	int64_t since;	    /* 0: unknown */
 	const char *reason;
-	int64_t last_time;
-	const char *also_on; /* a second host on which it runs at the same time; "" */
-	/* The last migration of this run. */
+	int64_t last_time;    /* (*) */
+	const char *also_on;  /* a second host on which it runs at the same time; "" */
+	const char *going_to; /* of a migration that is under way; "" */
+	/* (*) The last migration of this run. */
 	const char *migration_from, *migration_to, *migration_outcome; /* "" */
 	int64_t migration_begin, migration_end;			       /* 0 */
 };
@@ -136,8 +139,8 @@ typedef int (*query_operation_fn)(const struct query_operation *o, void *userdat
 typedef int (*query_hole_fn)(const struct query_hole *h, void *userdata);
 typedef int (*query_reject_fn)(const struct query_reject *r, void *userdata);
 
-/* Returns 0 or a negative errno with a sentence in *ret_error (to be freed). */
-int query_open(const char *url, struct query **ret_query, char **ret_error);
+/* With DB_MAPPED or 0. Returns 0 or a negative errno with a sentence in *ret_error (to be freed). */
+int query_open(const char *url, unsigned flags, struct query **ret_query, char **ret_error);
 void query_close(struct query *q); /* NULL is fine */
 
 /* Each returns 0, what the callback returned, -EINVAL for a cursor that is not one, or what

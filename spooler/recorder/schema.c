@@ -163,8 +163,7 @@ static int read_version(struct db *db, int64_t *ret_version)
 {
 	static const char exists[] =
 		"{sqlite:SELECT count(*) FROM sqlite_schema WHERE name = 'meta'}"
-		"{postgresql:SELECT count(*) FROM pg_catalog.pg_tables WHERE tablename = 'meta' AND schemaname = "
-		"current_schema()}";
+		"{postgresql:SELECT to_regclass(quote_ident(current_schema()) || '.meta') IS NOT NULL}";
 	int64_t n = 0;
 	int r = db_query(db, exists, "", NULL, take_number, &n);
 

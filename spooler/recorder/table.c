@@ -93,35 +93,96 @@ static void lay_out(struct table *t)
 
 /* --- cells */
 
-static void put_gap(struct table *t)
+struct cell {
+	const char *text;
+	size_t bytes, columns;
+	char *copy; /* what `text` points to, if it had to be made safe */
+};
+
+/* Most texts are plain, and tables are long: no copy is made of those. */
+static struct cell make_cell(const char *text)
 {
-	for (; t->gap > 0; t->gap--)
-		(void)putchar(' ');
+	size_t n = terminal_plain(text, SIZE_MAX);
+	struct cell c = {.text = text, .bytes = n, .columns = n};
+
+	if (!text[n])
+		return c;
+	c.copy = terminal_text(stdout, text, n + strlen(text + n));
+	c.text = c.copy ? c.copy : "";
+	c.bytes = strlen(c.text);
+	c.columns = terminal_columns(c.text, c.bytes);
+	return c;
 }
 
-/* A text that is safe, in a column of this width; on a terminal it is cut off. */
-static void put_cell(struct table *t, const char *text, unsigned width, bool right)
+static void release_cell(struct cell *c)
 {
-	unsigned columns = (unsigned)terminal_columns(text, SIZE_MAX);
-	bool cut = t->terminal && columns > width;
-	size_t bytes = cut ? terminal_fit(text, width - 1) : strlen(text);
+	free(c->copy);
+}
 
-	if (cut)
-		columns = (unsigned)terminal_columns(text, bytes) + 1;
+static void flush_line(struct table *t)
+{
+	(void)fwrite(t->line, 1, t->used, stdout);
+	t->used = 0;
+}
+
+static void put_bytes(struct table *t, const char *s, size_t n)
+{
+	if (n > sizeof(t->line) - t->used)
+		flush_line(t);
+	if (n > sizeof(t->line)) {
+		(void)fwrite(s, 1, n, stdout);
+		return;
+	}
+	memcpy(t->line + t->used, s, n);
+	t->used += n;
+}
+
+static void put_string(struct table *t, const char *s)
+{
+	put_bytes(t, s, strlen(s));
+}
+
+static void put_gap(struct table *t)
+{
+	static const char blanks[] = "                                ";
+
+	while (t->gap > 0) {
+		size_t n = t->gap < strlen(blanks) ? t->gap : strlen(blanks);
+
+		put_bytes(t, blanks, n);
+		t->gap -= (unsigned)n;
+	}
+}
+
+/* In a column of this width; on a terminal it is cut off. */
+static void put_cell(struct table *t, const struct cell *c, unsigned width, bool right)
+{
+	bool cut = t->terminal && c->columns > width;
+	size_t bytes = cut ? terminal_fit(c->text, width - 1) : c->bytes;
+	unsigned columns = (unsigned)(cut ? terminal_columns(c->text, bytes) + 1 : c->columns);
+
 	if (right && columns < width)
 		t->gap += width - columns;
 	put_gap(t);
-	(void)fwrite(text, 1, bytes, stdout);
+	put_bytes(t, c->text, bytes);
 	if (cut)
-		(void)putchar('~');
+		put_bytes(t, "~", 1);
 	t->gap = (right || columns >= width ? 0 : width - columns) + 1;
+}
+
+/* A text that is safe. */
+static void put_ascii(struct table *t, const char *text, unsigned width, bool right)
+{
+	size_t n = strlen(text);
+
+	put_cell(t, &(struct cell){.text = text, .bytes = n, .columns = n}, width, right);
 }
 
 static void put_heading(struct table *t)
 {
 	bool colour = terminal_colour(stdout);
 
-	fputs(colour ? TERMINAL_BOLD : "", stdout);
+	put_string(t, colour ? TERMINAL_BOLD : "");
 	for (size_t i = 0; i < t->n; i++) {
 		const struct table_column *c = &t->columns[i];
 		bool time = c->kind == TABLE_TIME || c->kind == TABLE_TIME_MS;
@@ -136,10 +197,10 @@ static void put_heading(struct table *t)
 		    t->before_rest + strlen(c->heading) > t->terminal)
 			break;
 		if (t->widths[i] || c->kind == TABLE_REST)
-			put_cell(t, text, t->widths[i] ? t->widths[i] : sizeof(text),
-				 c->kind == TABLE_NUMBER);
+			put_ascii(t, text, t->widths[i] ? t->widths[i] : sizeof(text),
+				  c->kind == TABLE_NUMBER);
 	}
-	printf("%s\n", colour ? TERMINAL_RESET : "");
+	put_string(t, colour ? TERMINAL_RESET "\n" : "\n");
 	t->gap = 0;
 }
 
@@ -157,19 +218,24 @@ static unsigned next_cell(struct table *t)
 void table_text(struct table *t, const char *text)
 {
 	unsigned width = next_cell(t);
-	_cleanup_free_ char *safe = width ? terminal_text(stdout, text, strlen(text)) : NULL;
+	struct cell c;
 
-	if (width)
-		put_cell(t, safe ? safe : "", width, false);
+	if (!width)
+		return;
+	c = make_cell(text);
+	put_cell(t, &c, width, false);
+	release_cell(&c);
 }
 
 void table_label(const char *text, unsigned width)
 {
 	struct table t = {.terminal = terminal_width(stdout)};
-	_cleanup_free_ char *safe = terminal_text(stdout, text, strlen(text));
+	struct cell c = make_cell(text);
 
-	put_cell(&t, safe ? safe : "", width, false);
+	put_cell(&t, &c, width, false);
 	put_gap(&t);
+	flush_line(&t);
+	release_cell(&c);
 }
 
 void table_number(struct table *t, int64_t n)
@@ -179,7 +245,7 @@ void table_number(struct table *t, int64_t n)
 
 	(void)snprintf(text, sizeof(text), "%" PRId64, n);
 	if (width)
-		put_cell(t, text, width, true);
+		put_ascii(t, text, width, true);
 }
 
 /* The heading has the offset; a time with another one has its own, and no seconds. */
@@ -214,7 +280,7 @@ void table_time(struct table *t, int64_t usec)
 		fit_time(t, ms, width, text);
 	else if (text[0] != '@' && width == TIME_SECONDS + TIME_OFFSET)
 		memmove(text + TIME_SECONDS, text + TIME_MS, strlen(text + TIME_MS) + 1);
-	put_cell(t, text, width, false);
+	put_ascii(t, text, width, false);
 }
 
 /* Text on lines of its own, broken at blanks where that is possible. */
@@ -238,16 +304,17 @@ void table_paragraph(const char *text)
 
 void table_end(struct table *t, const char *rest)
 {
-	_cleanup_free_ char *safe = rest ? terminal_text(stdout, rest, strlen(rest)) : NULL;
-	size_t columns = safe ? terminal_columns(safe, SIZE_MAX) : 0;
-	bool fits = !t->terminal || t->before_rest + columns <= t->terminal;
+	struct cell c = make_cell(rest ? rest : "");
+	bool fits = !t->terminal || t->before_rest + c.columns <= t->terminal;
 
-	if (columns > 0 && fits) {
+	if (c.columns > 0 && fits) {
 		put_gap(t);
-		fputs(safe, stdout);
+		put_bytes(t, c.text, c.bytes);
 	}
-	(void)putchar('\n');
-	if (columns > 0 && !fits)
-		put_wrapped(safe, t->terminal, DETAIL_INDENT);
+	put_bytes(t, "\n", 1);
+	flush_line(t);
+	if (c.columns > 0 && !fits)
+		put_wrapped(c.text, t->terminal, DETAIL_INDENT);
+	release_cell(&c);
 	t->at = t->gap = 0;
 }

@@ -49,6 +49,9 @@ struct table {
 	char offset[8]; /* of local time, as in the heading */
 	size_t at;	/* the column of the next cell */
 	unsigned gap;	/* blanks before it */
+	/* Cells are short, and there are many: to print each by itself takes longer. */
+	char line[512];
+	size_t used;
 };
 
 void table_text(struct table *t, const char *text);

@@ -591,7 +591,7 @@ static void test_older_schema(void **state)
 	assert_int_equal(db_execute(db, back), 0);
 	db_close(db);
 	assert_int_equal(number(has_index), 0);
-	assert_int_equal(query_open(store_url(), &q, &error), -ESTALE);
+	assert_int_equal(query_open(store_url(), 0, &q, &error), -ESTALE);
 	assert_non_null(strstr(error, "version 1"));
 	assert_non_null(strstr(error, "restart virtspool-recorder"));
 	free(error);
@@ -608,7 +608,7 @@ static void test_older_schema(void **state)
 	after = dump(true);
 	assert_same("rows", before, after);
 	store_close(s);
-	assert_int_equal(query_open(store_url(), &q, &error), 0);
+	assert_int_equal(query_open(store_url(), 0, &q, &error), 0);
 	query_close(q);
 	free(before);
 	free(after);
