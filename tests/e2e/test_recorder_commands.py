@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -16,6 +17,7 @@ import time
 import unicodedata
 from datetime import datetime, timezone
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from lib import program, wait_until
@@ -195,6 +197,41 @@ def test_in_a_pipe_nothing_is_cut_and_each_time_has_its_offset(varied):
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+05:30 ", line) for line in out.splitlines()[1:])
     out = run("guests", store=varied).stdout
     assert re.search(r" 2026-\d\d-\d\d \d\d:\d\d:\d\d\+00:00 ", out)
+
+
+def local(text, zone):
+    """A time of the JSON as tables have it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(ZoneInfo(zone)).isoformat(" ", "seconds")
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_line_says_of_a_guest_what_the_json_says(two_kinds, tmp_path, kind, zone):
+    """Names of all widths, times before and after a change of the clocks, and what a line says instead of the reason."""
+    store = two_kinds(kind)
+    names = ["", "a", "b" * 20, "c" * 21, "d" * 600, "仮想", "é" * 20, "e\u0301x", "web1", "web2", "web3", "web4", "web5", "web6"]
+    change = {"Europe/Berlin": 1792890000000, "Australia/Lord_Howe": 1791041400000}[zone]
+    events = []
+    for n, name in enumerate(names):
+        begin = change + (n - len(names) // 2) * 1000
+        events += life(begin, begin + 900 if name < "web2" else None, name=name, guest=n, host=["kvm1", "ホスト", "k" * 30][n % 3])
+    last = change + 60000
+    events += life(last, name="web3", guest=names.index("web3"), host="kvm8")  # has not stopped on the other
+    events += [event(last, "migrate", name="web4", guest=names.index("web4"), host="kvm9")]
+    events += [event(last + 1, "started", name="web5", guest=names.index("web5"), host="kvm8", epoch=BOOT, boot=BOOT)]
+    fill(store, tmp_path, events)
+    expected = []
+    for g in rows(store, "guests"):
+        moving = g["migration"] and g["migration"]["outcome"] == "running"
+        note = f"also on {g['also_on']}!" if g["also_on"] else f"going to {g['migration']['to']}" if moving else g["reason"] or ""
+        cells = [(g["name"] or g["uuid"], 20), (g["host"], 16), (g["state"], 8), (local(g["since"], zone), 25), (note, 0)]
+        expected.append(" ".join(text + " " * (room - width(text)) for text, room in cells).rstrip())
+    assert sum("also on " in line for line in expected) == 2 and sum("going to kvm9" in line for line in expected) == 1, expected
+    out = run("guests", store=store, environment={"TZ": zone}).stdout.splitlines()
+    assert out[1:] == expected and len(expected) == len(names)
+    assert len({re.search(r"\d\d:\d\d:\d\d([+-]\d\d:\d\d)", line)[1] for line in expected}) == 2, expected
+    for limit in (1, 6, 13, 99):
+        assert run("guests", "--limit", limit, store=store, environment={"TZ": zone}).stdout.splitlines() == out[: limit + 1]
 
 
 # --- what a command line says
@@ -551,6 +588,17 @@ def test_a_pager_holds_no_statement_open(tmp_path):
     db.close()
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0 and out.count(b"\n") == 6000
+
+
+def test_a_disk_that_cannot_be_read_is_named(store, tmp_path):
+    """So does the kernel report it of a file that is mapped."""
+    fill(store, tmp_path, [event(T0 + n, "started") for n in range(300)])
+    command = [program("virtspool-recorder"), "log", "--json", "--store", store]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    process.stdout.read(1)  # the rest is more than a pipe holds
+    process.send_signal(signal.SIGBUS)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and error.startswith(b"virtspool-recorder: cannot read the store: "), (out, error)
 
 
 def test_a_full_disk_is_an_error_and_a_closed_pipe_is_none(store, tmp_path):
