@@ -115,11 +115,33 @@ static void escapes_json(void **state)
 	}
 }
 
+static void counts_plain_bytes(void **state)
+{
+	static const struct {
+		const char *in;
+		size_t most, n;
+	} table[] = {
+		{"", SIZE_MAX, 0},
+		{"web 1~", SIZE_MAX, 6},
+		{"web1", 3, 3},
+		{"web1", 0, 0},
+		{"a\177b", SIZE_MAX, 1},
+		{"a\tb", SIZE_MAX, 1},
+		{"ab\303\274", SIZE_MAX, 2},
+		{"\033[31m", SIZE_MAX, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(table); i++)
+		assert_int_equal(terminal_plain(table[i].in, table[i].most), table[i].n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(escapes_lines),
 		cmocka_unit_test(cuts_between_characters),
+		cmocka_unit_test(counts_plain_bytes),
 		cmocka_unit_test(escapes_json),
 	};
 
