@@ -615,6 +615,77 @@ static void test_older_schema(void **state)
 	free_messages();
 }
 
+struct guest_list {
+	FILE *f;
+	bool brief;
+	size_t n, moving;
+};
+
+/* What a page of either kind has of a guest. */
+static int list_guest(const struct query_guest *g, void *userdata)
+{
+	struct guest_list *l = userdata;
+
+	fprintf(l->f, "%s %s %s %" PRId64 " %s %s %s\n", g->name, g->host, g->state, g->since,
+		g->reason, g->also_on, g->going_to);
+	if (!l->brief && strcmp(g->migration_outcome, "running") == 0)
+		assert_string_equal(g->going_to, g->migration_to);
+	else if (!l->brief)
+		assert_string_equal(g->going_to, "");
+	l->n++;
+	l->moving += *g->going_to != 0;
+	return 0;
+}
+
+/* All guests by pages of this size, as text. */
+static char *list_guests(struct query *q, uint64_t limit, bool brief, struct guest_list *ret)
+{
+	struct query_filter f = {.limit = limit, .brief = brief};
+	struct query_page page = {};
+	char *text = NULL;
+	size_t size;
+
+	*ret = (struct guest_list){.f = open_memstream(&text, &size), .brief = brief};
+	do {
+		f.cursor = page.cursor;
+		assert_int_equal(query_guests(q, &f, list_guest, ret, &page), 0);
+	} while (*page.cursor);
+	assert_int_equal(fclose(ret->f), 0);
+	return text;
+}
+
+/* A page that begins within the list, and one with less of each guest, have the same guests. */
+static void test_pages_of_guests(void **state)
+{
+	static const uint64_t limits[] = {1, 2, 3, 7};
+	size_t moving = 0;
+	char *error;
+
+	for (unsigned seed = 70; seed < 76; seed++) {
+		struct store *s = open_store(true);
+		struct guest_list whole, pages;
+		struct query *q;
+		char *expected;
+
+		make_messages(seed);
+		apply_all(s, true);
+		assert_int_equal(query_open(store_url(), DB_MAPPED, &q, &error), 0);
+		expected = list_guests(q, 0, false, &whole);
+		assert_true(whole.n > 3);
+		moving += whole.moving;
+		for (size_t i = 0; i < 2 * ELEMENTSOF(limits); i++) {
+			_cleanup_free_ char *text = list_guests(q, limits[i / 2], i % 2, &pages);
+
+			assert_same("guests by pages", expected, text);
+		}
+		free(expected);
+		query_close(q);
+		store_close(s);
+		free_messages();
+	}
+	assert_true(moving > 0);
+}
+
 struct racer {
 	struct store *store;
 	struct store_message message;
@@ -777,6 +848,7 @@ int main(void)
 		cmocka_unit_test(test_rejects_are_bounded),
 		cmocka_unit_test(test_newer_schema),
 		cmocka_unit_test(test_older_schema),
+		cmocka_unit_test(test_pages_of_guests),
 		cmocka_unit_test(test_no_directory),
 		cmocka_unit_test(test_order_of_arrival),
 		cmocka_unit_test(test_the_same_event_at_once),
