@@ -205,8 +205,7 @@ int command_failure(int error, const char *text)
 									    : COMMAND_FAILED;
 }
 
-/* Of a file that is mapped, so does the kernel report a disk that cannot be read. What follows the
-   log reads little, and is to go on: it does not map it. */
+/* Of a file that is mapped, so does the kernel report a disk that cannot be read. */
 static void on_bus_error(int number)
 {
 	static const char text[] =
@@ -227,8 +226,9 @@ int command_open(struct command *c)
 	if (!url)
 		return code;
 	(void)setvbuf(stdout, output_buffer, _IOFBF, sizeof(output_buffer));
-	(void)signal(SIGBUS, on_bus_error);
-	r = query_open(url, c->follow ? 0 : DB_MAPPED, &c->query, &error);
+	if (c->mapped)
+		(void)signal(SIGBUS, on_bus_error);
+	r = query_open(url, c->mapped ? DB_MAPPED : 0, &c->query, &error);
 	return r < 0 ? command_failure(r, error) : COMMAND_OK;
 }
 
@@ -239,7 +239,7 @@ int command_reopen(struct command *c)
 	int code, r;
 	const char *url = command_store(c, &code);
 
-	r = url ? query_open(url, 0, &query, &error) : -EINVAL;
+	r = url ? query_open(url, c->mapped ? DB_MAPPED : 0, &query, &error) : -EINVAL;
 	if (r < 0)
 		return r;
 	query_close(c->query);

@@ -56,8 +56,8 @@ struct db;
 enum db_flags {
 	DB_READ_ONLY = 1 << 0, /* cannot write; does not create anything */
 	DB_EXISTING = 1 << 1,  /* does not create the file */
-	/* Maps SQLite's file: reading many rows takes a third less time. A disk that cannot be read
-	   then raises SIGBUS instead of -EIO. */
+	/* Maps SQLite's file: reading many rows takes less time, and what is read counts as the
+	   program's memory. A disk that cannot be read then raises SIGBUS instead of -EIO. */
 	DB_MAPPED = 1 << 2,
 };
 

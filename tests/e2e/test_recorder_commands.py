@@ -592,8 +592,8 @@ def test_a_pager_holds_no_statement_open(tmp_path):
 
 def test_a_disk_that_cannot_be_read_is_named(store, tmp_path):
     """So does the kernel report it of a file that is mapped."""
-    fill(store, tmp_path, [event(T0 + n, "started") for n in range(300)])
-    command = [program("virtspool-recorder"), "log", "--json", "--store", store]
+    fill(store, tmp_path, [event(T0 + n, "started", guest=n, name=f"{n}" * 200) for n in range(250)])
+    command = [program("virtspool-recorder"), "guests", "--json", "--store", store]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     process.stdout.read(1)  # the rest is more than a pipe holds
     process.send_signal(signal.SIGBUS)
