@@ -86,7 +86,7 @@ int cmd_guests(int argc, char **argv)
 		.doc = "Shows where each virtual machine is, or was last, its state and since when. 'unknown': its host has "
 		       "been booted since, and has not reported it yet; 'incoming': a migration from an unknown host.",
 	};
-	struct command c = {.mapped = true};
+	struct command c = {.reads_table = true};
 	struct output o = {.command = &c, .table = {.columns = columns, .n = ELEMENTSOF(columns)}};
 	bool more = false;
 	int r;

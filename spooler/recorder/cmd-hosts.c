@@ -76,7 +76,7 @@ int cmd_hosts(int argc, char **argv)
 		.doc = "Shows every host: whether it is online, when it was last heard of, how many guests it has, and how "
 		       "many of its events are missing or still on their way (behind).",
 	};
-	struct command c = {.mapped = true};
+	struct command c = {.reads_table = true};
 	struct output o = {.command = &c, .table = {.columns = columns, .n = ELEMENTSOF(columns)}};
 	bool more = false;
 	int r;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* command - see command.h. */
-#include <signal.h>
-
 #include "spooler/base/format.h"
 #include "spooler/base/log.h"
+#include "spooler/base/memory.h"
 #include "spooler/base/number.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/utf8.h"
@@ -205,30 +204,24 @@ int command_failure(int error, const char *text)
 									    : COMMAND_FAILED;
 }
 
-/* Of a file that is mapped, so does the kernel report a disk that cannot be read. */
-static void on_bus_error(int number)
+static int open_query(const struct command *c, const char *url, struct query **ret,
+		      char **ret_error)
 {
-	static const char text[] =
-		"virtspool-recorder: cannot read the store: the disk has an error, "
-		"or the file was cut off; see the kernel's log\n";
+	bool much = c->reads_table && command_limit(c) == UINT64_MAX;
 
-	(void)!write(STDERR_FILENO, text, strlen(text));
-	_exit(COMMAND_FAILED);
+	return query_open(url, much ? DB_LARGE_CACHE : 0, ret, ret_error);
 }
 
 int command_open(struct command *c)
 {
-	static char output_buffer[OUTPUT_BUFFER];
 	_cleanup_free_ char *error = NULL;
 	int code, r;
 	const char *url = command_store(c, &code);
 
 	if (!url)
 		return code;
-	(void)setvbuf(stdout, output_buffer, _IOFBF, sizeof(output_buffer));
-	if (c->mapped)
-		(void)signal(SIGBUS, on_bus_error);
-	r = query_open(url, c->mapped ? DB_MAPPED : 0, &c->query, &error);
+	(void)setvbuf(stdout, memory_large(OUTPUT_BUFFER), _IOFBF, OUTPUT_BUFFER);
+	r = open_query(c, url, &c->query, &error);
 	return r < 0 ? command_failure(r, error) : COMMAND_OK;
 }
 
@@ -239,7 +232,7 @@ int command_reopen(struct command *c)
 	int code, r;
 	const char *url = command_store(c, &code);
 
-	r = url ? query_open(url, c->mapped ? DB_MAPPED : 0, &query, &error) : -EINVAL;
+	r = url ? open_query(c, url, &query, &error) : -EINVAL;
 	if (r < 0)
 		return r;
 	query_close(c->query);

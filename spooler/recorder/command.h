@@ -55,7 +55,7 @@ struct command {
 	const char *crl_file;	   /* --crlfile */
 	const char *argument;	   /* the one that a command takes */
 	const char *argument_name; /* the command's, before it is parsed: "VM"; NULL: takes none */
-	bool mapped; /* the command's: it reads a whole table, but not the events; see DB_MAPPED */
+	bool reads_table;	   /* the command's: without a limit it reads a whole table */
 
 	struct config *loaded; /* by command_load() */
 	struct query *query;   /* by command_open() */

@@ -56,9 +56,9 @@ struct db;
 enum db_flags {
 	DB_READ_ONLY = 1 << 0, /* cannot write; does not create anything */
 	DB_EXISTING = 1 << 1,  /* does not create the file */
-	/* Maps SQLite's file: reading many rows takes less time, and what is read counts as the
-	   program's memory. A disk that cannot be read then raises SIGBUS instead of -EIO. */
-	DB_MAPPED = 1 << 2,
+	/* SQLite's cache is of large pages (base/memory.h), in the whole process, if this one is the
+	   first to open a file. For a command that reads much. */
+	DB_LARGE_CACHE = 1 << 2,
 };
 
 /*

@@ -139,7 +139,7 @@ typedef int (*query_operation_fn)(const struct query_operation *o, void *userdat
 typedef int (*query_hole_fn)(const struct query_hole *h, void *userdata);
 typedef int (*query_reject_fn)(const struct query_reject *r, void *userdata);
 
-/* With DB_MAPPED or 0. Returns 0 or a negative errno with a sentence in *ret_error (to be freed). */
+/* With DB_LARGE_CACHE or 0. Returns 0 or a negative errno with a sentence in *ret_error (to be freed). */
 int query_open(const char *url, unsigned flags, struct query **ret_query, char **ret_error);
 void query_close(struct query *q); /* NULL is fine */
 

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import shutil
-import signal
 import sqlite3
 import struct
 import subprocess
@@ -588,17 +587,6 @@ def test_a_pager_holds_no_statement_open(tmp_path):
     db.close()
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0 and out.count(b"\n") == 6000
-
-
-def test_a_disk_that_cannot_be_read_is_named(store, tmp_path):
-    """So does the kernel report it of a file that is mapped."""
-    fill(store, tmp_path, [event(T0 + n, "started", guest=n, name=f"{n}" * 200) for n in range(250)])
-    command = [program("virtspool-recorder"), "guests", "--json", "--store", store]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
-    process.stdout.read(1)  # the rest is more than a pipe holds
-    process.send_signal(signal.SIGBUS)
-    out, error = process.communicate(timeout=60)
-    assert process.returncode == 1 and error.startswith(b"virtspool-recorder: cannot read the store: "), (out, error)
 
 
 def test_a_full_disk_is_an_error_and_a_closed_pipe_is_none(store, tmp_path):

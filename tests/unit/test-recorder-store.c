@@ -669,7 +669,7 @@ static void test_pages_of_guests(void **state)
 
 		make_messages(seed);
 		apply_all(s, true);
-		assert_int_equal(query_open(store_url(), DB_MAPPED, &q, &error), 0);
+		assert_int_equal(query_open(store_url(), 0, &q, &error), 0);
 		expected = list_guests(q, 0, false, &whole);
 		assert_true(whole.n > 3);
 		moving += whole.moving;
