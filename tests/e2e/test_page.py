@@ -76,6 +76,19 @@ def test_guests_are_searched_and_opened(browser, filled):
     browser.wait(lambda: browser.text("h1") == "Guests", "back to the list")
 
 
+def test_who_types_keeps_the_focus(browser, filled):
+    """A view takes the focus in the frame after it is shown, however late that comes."""
+    browser.open("#/")
+    browser.run("window.frames_ = []; window.own = requestAnimationFrame; window.requestAnimationFrame = (f) => frames_.push(f);"
+                "location.hash = '#/guests'")
+    browser.wait(lambda: browser.all("input[type=search]"), "the view is shown")
+    search = browser.one("input[type=search]")
+    search.send_keys("gue")
+    browser.run("window.requestAnimationFrame = own; for (const f of frames_) f()")
+    browser.run("return document.activeElement").send_keys("st")
+    assert search.get_attribute("value") == "guest"
+
+
 def test_a_filter_by_state(browser, filled):
     browser.open("#/guests")
     browser.one(".chip[aria-pressed=true]")

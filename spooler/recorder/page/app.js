@@ -39,11 +39,12 @@ function show(again) {
   const make = views[path[0] || "overview"] || views.missing;
   view = make({ main, path: path.slice(1), query, remember, announce });
   for (const a of document.querySelectorAll("#nav a")) a.toggleAttribute("aria-current", a.dataset.view.split(" ").includes(path[0] || "overview"));
-  // Both need the layout, which the next frame makes anyway.
+  // Both need the layout, which the next frame makes anyway. Who types by then keeps the focus.
+  const focused = document.activeElement;
   if (moved && !again)
     requestAnimationFrame(() => {
       scrollTo(0, 0);
-      main.focus({ preventScroll: true });
+      if (document.activeElement === focused) main.focus({ preventScroll: true });
     });
 }
 
