@@ -1039,18 +1039,17 @@ class Drained:
 RECORDS = ("empty", "plain", "pruned")
 
 
-def drains(report, b, kind, url, copy, rows, count, few):
+def drains(report, b, kind, url, copy, rows, count):
     """Into an empty store, and into copies of the large one: without retention, and while all of what was there is being removed."""
     stores = url("empty"), copy("plain"), copy("pruned")
     retentions = ("retention: 3650d\n", "retention: 3650d\n", "retention: 1d\n")
     first, plain, pruned = [Drained(b, f"{kind}-{name}", count, store, lambda name=name: rows(name), retention)
                             for name, store, retention in zip(RECORDS, stores, retentions)]
-    begin = few / count / 5, few / count
     report.say(f"{kind}: a queue of {count:,} at {first.rate():,.0f} events/s into an empty store, {plain.rate():,.0f} into the large one,"
                f" {pruned.rate():,.0f} while its events are removed")
-    report.figure(f"{kind}: the first {few:,} into the large store / into an empty one", plain.rate(*begin) / first.rate(*begin), ">=", 0.8)
+    report.figure(f"{kind}: into the large store / into an empty one", plain.rate() / first.rate(), ">=", 0.8)
     report.figure(f"{kind}: longest transaction, ms", plain.longest, "<=", 150)
-    report.figure(f"{kind}: a queue of {count:,}, the last fifth / the first", plain.rate(0.8, 1) / plain.rate(0.1, 0.3), ">=", 0.8)
+    report.figure(f"{kind}: a queue of {count:,}, its second half / the first", plain.rate(0.5, 1) / plain.rate(0, 0.5), ">=", 0.8)
     report.figure(f"{kind}: with retention / without", pruned.rate() / plain.rate(), ">=", 0.9)
     report.figure(f"{kind}: peak MiB", max(plain.peak, pruned.peak), "<=", 64)
 
@@ -1058,7 +1057,7 @@ def drains(report, b, kind, url, copy, rows, count, few):
 def section_recorded(report, arguments):
     from lib.postgresql import PostgreSQL
 
-    few, many, hosts, guests = (2000, 20000, 100, 500) if arguments.quick else (50000, 1000000, 1000, 20000)
+    many, hosts, guests = (20000, 100, 500) if arguments.quick else (1000000, 1000, 20000)
     queue = 20000 if arguments.quick else 2500000 if arguments.full else 200000
     report.say(f"## The record with {many:,} events of {hosts:,} hosts and {guests:,} guests")
     report.say()
@@ -1087,10 +1086,12 @@ def section_recorded(report, arguments):
         for kind, (url, copy, rows) in stores.items():
             whole, last = fill(url("large"), many, hosts, guests)
             report.say(f"{kind}: made at {whole:,.0f} events/s, the last at {last:,.0f}: each event of another guest")
+            if kind == "PostgreSQL":
+                server.sql("large", "VACUUM ANALYZE")  # which autovacuum does once a minute
             config = recorder_yaml(b, kind, url("large"))
             for words in QUERIES:
                 report.figure(f"{kind}: {' '.join(words)}, ms", timed_command(config, *words), "<=", 50)
-            drains(report, b, kind, url, copy, rows, queue, few)
+            drains(report, b, kind, url, copy, rows, queue)
         server.close()
     report.say()
 
@@ -1131,7 +1132,8 @@ def draw(history, names):
     data = OUT / "history.dat"
     data.write_text("\n\n\n".join(blocks) + "\n")
     labels = ", ".join(f"'{r['date'][5:]} {r['commit'][:7]}' {i}" for i, r in enumerate(history))
-    lines = ", ".join(f"'{data}' index {i} using 1:2 with linespoints title '{name}' noenhanced" for i, name in enumerate(names))
+    titles = [name.replace("'", "''") for name in names]
+    lines = ", ".join(f"'{data}' index {i} using 1:2 with linespoints title '{title}' noenhanced" for i, title in enumerate(titles))
     script = (f"set terminal pngcairo size 1300,1000 font ',9'; set output '{RESULTS}/history.png'; set logscale y; set key below maxcols 3;"
               f"set title 'figure in parts of its target (above 1: met)'; set xtics ({labels}) rotate by -30; set xrange [-0.2:*];"
               f"set grid y; plot 1 with lines lc rgb 'black' notitle, {lines}")
