@@ -1088,6 +1088,7 @@ def section_recorded(report, arguments):
             report.say(f"{kind}: made at {whole:,.0f} events/s, the last at {last:,.0f}: each event of another guest")
             if kind == "PostgreSQL":
                 server.sql("large", "VACUUM ANALYZE")  # which autovacuum does once a minute
+            os.sync()
             config = recorder_yaml(b, kind, url("large"))
             for words in QUERIES:
                 report.figure(f"{kind}: {' '.join(words)}, ms", timed_command(config, *words), "<=", 50)
