@@ -1119,25 +1119,28 @@ def keep(report, arguments):
     newest = {section: r for r in history for section in r.get("sections", ())}
     rows = [(name, *r["figures"][name], r["date"], r["commit"]) for section, r in newest.items() for name in r["sections"][section]]
     write_table(rows)
-    draw(history, sorted(name for name, _, _, target, *_ in rows if target))
+    draw(history, {section: [name for name in r["sections"][section] if r["figures"][name][2]] for section, r in newest.items()})
 
 
-def draw(history, names):
-    """Each figure as a line, in parts of its target: above 1 is met for those that shall be large."""
+def draw(history, sections):
+    """A panel for each section, and in it each figure as a line, in parts of its target: above 1 it is met."""
     if not shutil.which("gnuplot"):
         return
-    blocks = []
-    for name in names:
-        points = [(i, r["figures"][name]) for i, r in enumerate(history) if name in r["figures"]]
-        blocks.append("\n".join(f"{i} {(f[0] / f[2]) if f[1] == '>=' else f[2] / max(f[0], 1e-9)}" for i, f in points))
-    data = OUT / "history.dat"
+    data, blocks, panels = OUT / "history.dat", [], []
+    for section, names in sections.items():
+        lines = ["1 with lines lc rgb 'black' notitle"]
+        for name in names:
+            points = [(i, r["figures"][name]) for i, r in enumerate(history) if name in r["figures"]]
+            title = name.replace("'", "''")
+            lines.append(f"'{data}' index {len(blocks)} using 1:2 with linespoints title '{title}' noenhanced")
+            blocks.append("\n".join(f"{i} {(f[0] / f[2]) if f[1] == '>=' else f[2] / max(f[0], 1e-9)}" for i, f in points))
+        panels.append(f"set title '{section}'; plot {', '.join(lines)};")
     data.write_text("\n\n\n".join(blocks) + "\n")
     labels = ", ".join(f"'{r['date'][5:]} {r['commit'][:7]}' {i}" for i, r in enumerate(history))
-    titles = [name.replace("'", "''") for name in names]
-    lines = ", ".join(f"'{data}' index {i} using 1:2 with linespoints title '{title}' noenhanced" for i, title in enumerate(titles))
-    script = (f"set terminal pngcairo size 1300,1000 font ',9'; set output '{RESULTS}/history.png'; set logscale y; set key below maxcols 3;"
-              f"set title 'figure in parts of its target (above 1: met)'; set xtics ({labels}) rotate by -30; set xrange [-0.2:*];"
-              f"set grid y; plot 1 with lines lc rgb 'black' notitle, {lines}")
+    script = (f"set terminal pngcairo size 1300,{340 * len(panels)} font ',9'; set output '{RESULTS}/history.png'; set logscale y;"
+              f"set key outside right center maxrows 30 font ',8' spacing 0.9; set yrange [0.3:10];"
+              f"set xtics ({labels}) rotate by -30; set xrange [-0.2:{len(history) - 0.8}]; set grid y;"
+              f"set lmargin 8; set rmargin 70; set multiplot layout {len(panels)},1; {' '.join(panels)}")
     subprocess.run(["gnuplot", "-e", script], check=True)
 
 
