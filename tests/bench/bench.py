@@ -868,9 +868,8 @@ def section_record(report, arguments):
     # The recipe takes a part of the queue only.
     counts = dict.fromkeys(["nothing", RAW, "SQLite", "PostgreSQL", *OUR_RAW], count) | {RECIPE: few}
     figures = {kind: [] for kind in counts}
-    with bed("/var/tmp") as b:
+    with contextlib.closing(PostgreSQL({"fsync": "on"}).start()) as server, bed("/var/tmp") as b:
         b.broker.start()
-        server = PostgreSQL({"fsync": "on"}).start()
         path = b.directory / "events"
         record_lines(path, count)
         for turn in range(rounds):
@@ -878,7 +877,6 @@ def section_record(report, arguments):
             queue_for(b, sessions.values(), path)
             for kind, client_id in sessions.items():
                 figures[kind].append(consume(b, kind, client_id, counts[kind], server))
-        server.close()
     base = [x[0] for x in figures["nothing"]]
     rows = [[kind, f"{median([x[0] for x in f]):,.0f}", f"{ratio([x[0] for x in f], base):.2f}",
              f"{median([x[1] for x in f]) * 1e6 / counts[kind]:.0f}", f"{median([x[2] for x in f]) / 1024:.1f}"] for kind, f in figures.items()]
@@ -952,9 +950,8 @@ def section_sign(report, arguments):
     modes = {"not verified": "off", "verified": "mark"}
     drains = {name: [] for name in kinds}
     records = {store: {name: [] for name in modes} for store in ("SQLite", "PostgreSQL")}
-    with bed("/var/tmp") as b:
+    with contextlib.closing(PostgreSQL({"fsync": "on"}).start()) as server, bed("/var/tmp") as b:
         b.broker.start()
-        server = PostgreSQL({"fsync": "on"}).start()
         document = b.document(600)
         for turn in range(rounds):
             sessions = {(store, name): f"{store.lower()}{mode}{turn}" for store in records for name, mode in modes.items()}
@@ -963,7 +960,6 @@ def section_sign(report, arguments):
             drain_signed(b, "p256", queued, document, sessions.values())
             for (store, name), client_id in sessions.items():
                 records[store][name].append(record_signed(b, client_id, store, modes[name], queued, server))
-        server.close()
 
     def table(figures, what, count):
         base = [x[0] for x in next(iter(figures.values()))]
@@ -1061,8 +1057,7 @@ def section_recorded(report, arguments):
     queue = 20000 if arguments.quick else 2500000 if arguments.full else 200000
     report.say(f"## The record with {many:,} events of {hosts:,} hosts and {guests:,} guests")
     report.say()
-    server = PostgreSQL({"fsync": "on"}).start()
-    with bed("/var/tmp") as b:
+    with contextlib.closing(PostgreSQL({"fsync": "on"}).start()) as server, bed("/var/tmp") as b:
         b.broker.start()
         path = b.directory / "events"
         record_lines(path, queue)
@@ -1093,7 +1088,6 @@ def section_recorded(report, arguments):
             for words in QUERIES:
                 report.figure(f"{kind}: {' '.join(words)}, ms", timed_command(config, *words), "<=", 50)
             drains(report, b, kind, url, copy, rows, queue)
-        server.close()
     report.say()
 
 
