@@ -41,6 +41,12 @@ static const int flags_of[16] = {
 	-1,
 };
 
+/* Is this packet a PUBLISH that we want? */
+static bool is_message(const struct inbound *i)
+{
+	return i->type == PUBLISH && !i->skip;
+}
+
 static int begin_packet(struct inbound *i, uint8_t byte, char *why, size_t why_size)
 {
 	uint8_t type = byte >> 4, flags = byte & 15, qos = (flags >> 1) & 3;
@@ -103,7 +109,7 @@ static void begin_body(struct inbound *i)
 	i->state = INBOUND_BODY;
 	i->properties_left = 0;
 	i->strings = 0;
-	if (i->type == PUBLISH && !i->skip)
+	if (is_message(i))
 		begin_part(i, INBOUND_TOPIC_LENGTH, 2);
 	else if (!i->v5 || i->skip || i->type == PINGRESP)
 		begin_part(i, INBOUND_REST, 0);
@@ -142,13 +148,11 @@ static int give_message(struct inbound *i, char *why, size_t why_size)
 
 static int end_packet(struct inbound *i, char *why, size_t why_size)
 {
-	bool is_message = i->type == PUBLISH && !i->skip;
-
-	if (is_message && i->part != INBOUND_REST) {
+	if (is_message(i) && i->part != INBOUND_REST) {
 		(void)snprintf(why, why_size, "the broker sent a message that ends too early");
 		return -EPROTO;
 	}
-	if (is_message && give_message(i, why, why_size) < 0)
+	if (is_message(i) && give_message(i, why, why_size) < 0)
 		return -EPROTO;
 	if (i->type == DISCONNECT)
 		i->disconnected = true;
@@ -160,7 +164,7 @@ static int end_packet(struct inbound *i, char *why, size_t why_size)
 
 static int take_length(struct inbound *i, uint8_t byte, char *why, size_t why_size)
 {
-	uint32_t max = i->type == PUBLISH && !i->skip ? i->publish_max : INBOUND_CONTROL_MAX;
+	uint32_t max = is_message(i) ? i->publish_max : INBOUND_CONTROL_MAX;
 
 	if (i->shift == 21 && byte & 0x80) {
 		(void)snprintf(why, why_size, "the broker sent a malformed packet length");
@@ -300,7 +304,7 @@ static void take_acknowledgement(struct inbound *i, uint8_t *bytes, uint32_t n)
 	}
 }
 
-/* The first n bytes of a message's body are there, or the next `piece` of them. */
+/* The first n bytes from here on are there: all of the body, or its first piece. */
 static int begin_message(struct inbound *i, uint8_t *bytes, size_t n, char *why, size_t why_size)
 {
 	if (n >= i->length) {
@@ -320,12 +324,12 @@ static ssize_t take_body(struct inbound *i, uint8_t *bytes, size_t n, char *why,
 	bool in_properties = i->part >= INBOUND_IDENTIFIER && i->part < INBOUND_REST;
 	bool is_run = i->part == INBOUND_FIXED || i->part == INBOUND_VALUE;
 	uint32_t piece = i->part == INBOUND_REST ? i->left : is_run ? i->part_left : 1;
-	bool is_message = i->type == PUBLISH && !i->skip, was_rest = i->part == INBOUND_REST;
+	bool was_rest = i->part == INBOUND_REST;
 	int r = 0;
 
 	if (i->type == DISCONNECT && i->left == i->length)
 		i->disconnect_reason = bytes[0];
-	if (is_message && i->left == i->length) {
+	if (is_message(i) && i->left == i->length) {
 		r = begin_message(i, bytes, n, why, why_size);
 		if (r < 0)
 			return r;
@@ -337,7 +341,7 @@ static ssize_t take_body(struct inbound *i, uint8_t *bytes, size_t n, char *why,
 	i->properties_left -= in_properties ? piece : 0;
 	if (i->v5 && (i->type == PUBACK || i->type == PUBREC || i->type == PUBCOMP))
 		take_acknowledgement(i, bytes, piece);
-	if (is_message && i->copy)
+	if (i->copy)
 		memcpy(i->copy + (i->length - i->left), bytes, piece);
 	if (is_run) {
 		i->part_left -= piece;

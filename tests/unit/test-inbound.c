@@ -161,7 +161,7 @@ static const struct {
 	 BYTES(0x20, 2, 0, 0), "ab qos 1 id 9: p;c qos 0 id 0: ;"},
 };
 
-/* A message as text; a byte that is none is a dot. */
+/* Appends the message as text, with a dot for a zero byte. */
 static void on_message(const struct inbound_message *m, void *userdata)
 {
 	char *text = userdata;
@@ -191,38 +191,55 @@ static ssize_t filter(struct inbound *state, const uint8_t *in, size_t n, size_t
 	return (ssize_t)kept;
 }
 
+/* What comes of these bytes, given in pieces of `step`. */
+struct result {
+	struct inbound inbound;
+	uint8_t out[64];
+	ssize_t n;
+	char messages[200], why[200];
+};
+
+static void run(struct result *r, bool subscriber, bool v311, const uint8_t *in, size_t n,
+		size_t step)
+{
+	*r = (struct result){.inbound = {.message = subscriber ? on_message : NULL,
+					 .userdata = r->messages,
+					 .publish_max = 1024,
+					 .v5 = !v311}};
+	r->n = filter(&r->inbound, in, n, step, r->out, r->why, sizeof(r->why));
+	inbound_release(&r->inbound);
+}
+
+static void check(const struct result *r, const char *name, const uint8_t *out, size_t n,
+		  const char *messages)
+{
+	if (r->n != (ssize_t)n || memcmp(r->out, out, n) != 0)
+		fail_msg("%s: %zd bytes come out, not %zu (%s)", name, r->n, n, r->why);
+	if (strcmp(r->messages, messages) != 0)
+		fail_msg("%s: messages '%s'", name, r->messages);
+}
+
 static void test_rows(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(rows) * 2; i++) {
 		__typeof__(rows[0]) *row = &rows[i / 2];
-		char messages[200] = "", why[200] = "";
-		struct inbound inbound = {.message = row->subscriber ? on_message : NULL,
-					  .userdata = messages,
-					  .publish_max = 1024,
-					  .v5 = !row->v311};
-		uint8_t out[64];
-		ssize_t n;
+		struct result r;
 
-		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why,
-			   sizeof(why));
-		inbound_release(&inbound);
+		run(&r, row->subscriber, row->v311, row->in, row->n_in, i % 2 ? 1 : row->n_in);
 		if (!row->out) {
-			if (n != -EPROTO || !strstr(why, row->why))
-				fail_msg("%s: refused with '%s', not '%s'", row->name, why,
+			if (r.n != -EPROTO || !strstr(r.why, row->why))
+				fail_msg("%s: refused with '%s', not '%s'", row->name, r.why,
 					 row->why);
 			continue;
 		}
-		if (n != (ssize_t)row->n_out || memcmp(out, row->out, row->n_out) != 0)
-			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out,
-				 why);
-		assert_string_equal(messages, "");
-		if (inbound.packets != row->packets)
-			fail_msg("%s: %u packets", row->name, (unsigned)inbound.packets);
-		if (inbound.disconnected != (row->disconnect_reason >= 0))
+		check(&r, row->name, row->out, row->n_out, "");
+		if (r.inbound.packets != row->packets)
+			fail_msg("%s: %u packets", row->name, (unsigned)r.inbound.packets);
+		if (r.inbound.disconnected != (row->disconnect_reason >= 0))
 			fail_msg("%s: DISCONNECT", row->name);
-		if (inbound.disconnected)
-			assert_int_equal(inbound.disconnect_reason, row->disconnect_reason);
+		if (r.inbound.disconnected)
+			assert_int_equal(r.inbound.disconnect_reason, row->disconnect_reason);
 	}
 }
 
@@ -231,22 +248,10 @@ static void test_messages(void **state)
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(message_rows) * 2; i++) {
 		__typeof__(message_rows[0]) *row = &message_rows[i / 2];
-		char messages[200] = "", why[200] = "";
-		struct inbound inbound = {.message = on_message,
-					  .userdata = messages,
-					  .publish_max = 1024,
-					  .v5 = !row->v311};
-		uint8_t out[64];
-		ssize_t n;
+		struct result r;
 
-		n = filter(&inbound, row->in, row->n_in, i % 2 ? 1 : row->n_in, out, why,
-			   sizeof(why));
-		if (n != (ssize_t)row->n_out || memcmp(out, row->out, row->n_out) != 0)
-			fail_msg("%s: %zd bytes come out, not %zu (%s)", row->name, n, row->n_out,
-				 why);
-		if (strcmp(messages, row->messages) != 0)
-			fail_msg("%s: messages '%s'", row->name, messages);
-		inbound_release(&inbound);
+		run(&r, true, row->v311, row->in, row->n_in, i % 2 ? 1 : row->n_in);
+		check(&r, row->name, row->out, row->n_out, row->messages);
 	}
 }
 
