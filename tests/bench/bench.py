@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -827,17 +828,17 @@ def consume(b, kind, client_id, count, server):
     elif kind == RECIPE:
         command = [ROOT / "tests/bench/task-log", "--port", b.broker.port, "--ca", f"{d}/ca.pem", "--cert", f"{d}/consumer.pem",
                    "--key", f"{d}/consumer.key", "--client-id", client_id, "--topic", EVENTS, "localhost", out]
-        rows = lambda: sqlite_number(out, "SELECT count(*) FROM events")  # noqa: E731
+        count_rows = "SELECT count(*) FROM events"
     else:
         command = [BUILD / "virtspool-recorder", "run", "-c", recorder_yaml(b, client_id, store)]
-        rows = (lambda: sqlite_number(out, STORED)) if kind == "SQLite" else (lambda: int(server.ask(client_id, STORED)[0][0]))
+        count_rows = STORED
     log = b.directory / f"{client_id}.log"
     begin = time.monotonic()
     process = Process(command, log)
     if counter:
         done = lambda: f"stored {count}\n" in log.read_text()  # noqa: E731
     else:
-        done = lambda: quietly(rows) >= count  # noqa: E731
+        done = lambda: quietly(number, store, count_rows, server) >= count  # noqa: E731
     try:
         wait_until(done, 300, lambda: f"{kind} has consumed all: {log.read_text()[-300:]}", interval=0.05)
         return count / (time.monotonic() - begin), cpu_seconds(process.pid), peak_kib(process.pid)
@@ -845,16 +846,19 @@ def consume(b, kind, client_id, count, server):
         process.kill()
 
 
-def sqlite_number(path, statement):
+def number(store, statement, server):
+    """What a store, named as in recorder.yaml, answers to a statement with one number."""
     import sqlite3
 
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
+    if not store.startswith("sqlite://"):
+        return int(server.ask(urllib.parse.urlsplit(store).path[1:], statement)[0][0])
+    with sqlite3.connect(f"file:{store.removeprefix('sqlite://')}?mode=ro", uri=True, timeout=5) as db:
         return db.execute(statement).fetchone()[0]
 
 
-def quietly(rows):
+def quietly(function, *arguments):
     try:
-        return rows()
+        return function(*arguments)
     except Exception:  # it is not there yet
         return 0
 
@@ -918,23 +922,19 @@ def drain_signed(b, kind, count, document, sessions=()):
 
 def record_signed(b, client_id, store, verify, count, server):
     """(events/s, CPU s, peak KiB) of a recorder on a session with signed events, which it verifies or not."""
-    path = b.directory / f"{client_id}.db"
-    if store == "SQLite":
-        number = lambda statement: sqlite_number(path, statement)  # noqa: E731
-    else:
-        number = lambda statement: int(server.ask(client_id, statement)[0][0])  # noqa: E731
-    config = recorder_yaml(b, client_id, f"sqlite://{path}" if store == "SQLite" else server.url(client_id))
+    url = f"sqlite://{b.directory}/{client_id}.db" if store == "SQLite" else server.url(client_id)
+    config = recorder_yaml(b, client_id, url)
     config.write_text(config.read_text() + f"verify: {verify}\n")
     log = b.directory / f"{client_id}.log"
     begin = time.monotonic()
     process = Process([BUILD / "virtspool-recorder", "run", "-c", config], log)
     try:
-        stored = lambda: number("SELECT sum(sequence) FROM hosts")  # noqa: E731
-        wait_until(lambda: quietly(stored) >= count, 300, lambda: f"all is recorded: {log.read_text()[-300:]}", interval=0.05)
+        all_stored = lambda: quietly(number, url, "SELECT sum(sequence) FROM hosts", server) >= count  # noqa: E731
+        wait_until(all_stored, 300, lambda: f"all is recorded: {log.read_text()[-300:]}", interval=0.05)
         figures = count / (time.monotonic() - begin), cpu_seconds(process.pid), peak_kib(process.pid)
     finally:
         process.kill()
-    verified = number("SELECT count(*) FROM events WHERE flags & 32 > 0")
+    verified = number(url, "SELECT count(*) FROM events WHERE flags & 32 > 0", server)
     if verified != (0 if verify == "off" else count):
         raise RuntimeError(f"{verified} of {count} events are verified: {log.read_text()[-300:]}")
     return figures
@@ -1008,14 +1008,14 @@ QUERIES = (["guests", "--limit", "100"], ["guests"], ["hosts"], ["holes"], ["tim
 class Drained:
     """A recorder drains a queue into a store: events/s, peak MiB, and its longest transaction in ms."""
 
-    def __init__(self, b, client_id, count, store, rows, more=""):
+    def __init__(self, b, client_id, count, store, server, more=""):
         self.count, self.samples, log = count, [(time.monotonic(), 0)], b.directory / f"{client_id}.log"
         config, port, samples = recorder_yaml(b, client_id, store, more), free_port(), self.samples
         config.write_text(config.read_text().replace("listen: none", f"listen: '127.0.0.1:{port}'"))
         process = Process([BUILD / "virtspool-recorder", "run", "-c", config], log)
 
         def done():
-            samples.append((time.monotonic(), quietly(rows)))
+            samples.append((time.monotonic(), quietly(number, store, STORED, server)))
             return samples[-1][1] >= count
 
         try:
@@ -1035,11 +1035,11 @@ class Drained:
 RECORDS = ("empty", "plain", "pruned")
 
 
-def drains(report, b, kind, url, copy, rows, count):
+def drains(report, b, kind, url, copy, server, count):
     """Into an empty store, and into copies of the large one: without retention, and while all of what was there is being removed."""
     stores = url("empty"), copy("plain"), copy("pruned")
     retentions = ("retention: 3650d\n", "retention: 3650d\n", "retention: 1d\n")
-    first, plain, pruned = [Drained(b, f"{kind}-{name}", count, store, lambda name=name: rows(name), retention)
+    first, plain, pruned = [Drained(b, f"{kind}-{name}", count, store, server, retention)
                             for name, store, retention in zip(RECORDS, stores, retentions)]
     report.say(f"{kind}: a queue of {count:,} at {first.rate():,.0f} events/s into an empty store, {plain.rate():,.0f} into the large one,"
                f" {pruned.rate():,.0f} while its events are removed")
@@ -1075,10 +1075,10 @@ def section_recorded(report, arguments):
             return server.url(name)
 
         stores = {
-            "SQLite": (lambda name: f"sqlite://{b.directory}/{name}", sqlite_copy, lambda name: sqlite_number(b.directory / name, STORED)),
-            "PostgreSQL": (server.url, postgresql_copy, lambda name: int(server.ask(name, STORED)[0][0])),
+            "SQLite": (lambda name: f"sqlite://{b.directory}/{name}", sqlite_copy),
+            "PostgreSQL": (server.url, postgresql_copy),
         }
-        for kind, (url, copy, rows) in stores.items():
+        for kind, (url, copy) in stores.items():
             whole, last = fill(url("large"), many, hosts, guests)
             report.say(f"{kind}: made at {whole:,.0f} events/s, the last at {last:,.0f}: each event of another guest")
             if kind == "PostgreSQL":
@@ -1087,7 +1087,7 @@ def section_recorded(report, arguments):
             config = recorder_yaml(b, kind, url("large"))
             for words in QUERIES:
                 report.figure(f"{kind}: {' '.join(words)}, ms", timed_command(config, *words), "<=", 50)
-            drains(report, b, kind, url, copy, rows, queue)
+            drains(report, b, kind, url, copy, server, queue)
     report.say()
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import BUILD, ROOT, Process, Spool, wait_until
+from lib import BUILD, ROOT, Broker, Process, Spool, wait_until
 from lib.daemon import to_yaml
 
 PROGRAMS = BUILD / "tests/bench"
@@ -95,7 +95,7 @@ class Fleet:
     def __init__(self, bed, size, environment):
         self.bed = bed
         # A session that is kept while the broker is away: the subscriber misses nothing.
-        if bed.broker.name == "mosquitto":
+        if isinstance(bed.broker, Broker):
             bed.broker.options += ["persistence true", f"persistence_location {bed.directory}/", "autosave_interval 0",
                                    "max_inflight_messages 0"]
         bed.broker.start()
@@ -109,7 +109,8 @@ class Fleet:
         self.subscriber = Process(
             ["mosquitto_sub", "-h", "localhost", "-p", self.bed.broker.port, "--cafile", f"{d}/ca.pem", "--cert",
              f"{d}/consumer.pem", "--key", f"{d}/consumer.key", "-q", "1", "-c", "-i", "consumer",
-             *(["-V", "mqttv5", "-x", "3600"] if self.bed.broker.version == "5" else ["-V", "mqttv311"]), "-t", "virtspool/v1/+/qemu/#", "-F", "%t %p"], self.bed.directory / "arrived")
+             *(["-V", "mqttv5", "-x", "3600"] if self.bed.broker.version == "5" else ["-V", "mqttv311"]),
+             "-t", "virtspool/v1/+/qemu/#", "-F", "%t %p"], self.bed.directory / "arrived")
 
     def arrived(self):
         """Different events."""
@@ -193,15 +194,14 @@ def limit(bed, count):
     return float(done.stdout)
 
 
-def set_broker(bed, name):
-    if name != "mosquitto":
-        sys.path.insert(0, str(ROOT / "tests/interop"))
-        from brokers import ALL
+def other_broker(name):
+    """The class of tests/interop/brokers.py."""
+    sys.path.insert(0, str(ROOT / "tests/interop"))
+    from brokers import ALL
 
-        bed.broker = ALL[name](bed.directory / "broker", bed.certs)
-    else:
-        bed.broker.version = "5"
-    bed.broker.name = name
+    if name not in ALL:
+        sys.exit(f"bench: unknown broker '{name}'; there are: mosquitto; {'; '.join(ALL)}")
+    return ALL[name]
 
 
 def section_fleet(report, arguments, new_bed):
@@ -211,7 +211,8 @@ def section_fleet(report, arguments, new_bed):
     rows, bars, figures = [], [], {}
     for name, environment in (("with jitter", {}), ("without", {"LD_PRELOAD": str(PROGRAMS / "steady.so")})):
         with new_bed("/var/tmp") as bed:
-            set_broker(bed, arguments.broker)
+            if arguments.broker != "mosquitto":
+                bed.broker = other_broker(arguments.broker)(bed.directory / "broker", bed.certs)
             fleet = Fleet(bed, size, environment)
             try:
                 least = limit(bed, size)

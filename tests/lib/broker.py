@@ -24,6 +24,8 @@ from .waiting import free_port, wait_until
 
 
 class Broker:
+    version = "5"  # the MQTT version for the daemon's configuration
+
     def __init__(self, directory, certs, tls=True, certificate="broker", port=None):
         self.directory = Path(directory)
         self.certs = certs

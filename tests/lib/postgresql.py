@@ -98,7 +98,12 @@ class PostgreSQL:
         psql = self.sessions[database]
         psql.stdin.write(f"{statement};\n\\echo end\n")
         psql.stdin.flush()
-        return [line.rstrip("\n").split("\x1f") for line in iter(psql.stdout.readline, "end\n")]
+        rows = []
+        for line in psql.stdout:
+            if line == "end\n":
+                return rows
+            rows.append(line.rstrip("\n").split("\x1f"))
+        raise RuntimeError(f"psql has ended: {statement}")
 
     def url(self, database):
         if database not in self.databases:
