@@ -2,9 +2,11 @@
 /* virtspool-recorder guests - where each guest is, in which state, since when and why. */
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
+#include "spooler/recorder/lines.h"
 #include "spooler/recorder/table.h"
 
 #define PAGE 25000
+#define SORTED_MOST 100000 /* lines of some 100 bytes, in memory */
 
 static const struct table_column columns[] = {{"VM", TABLE_TEXT, 20, 40},
 					      {"HOST", TABLE_TEXT, 16, 40},
@@ -15,6 +17,7 @@ static const struct table_column columns[] = {{"VM", TABLE_TEXT, 20, 40},
 struct output {
 	const struct command *command;
 	struct table table;
+	struct lines lines;
 	uint64_t shown;
 };
 
@@ -40,6 +43,8 @@ static void print_line(struct table *t, const struct query_guest *g)
 {
 	_cleanup_free_ char *note = NULL;
 
+	if (t->lines)
+		lines_begin(t->lines, g->name);
 	if ((*g->also_on && asprintf(&note, "also on %s!", g->also_on) < 0) ||
 	    (!*g->also_on && *g->going_to && asprintf(&note, "going to %s", g->going_to) < 0))
 		note = NULL;
@@ -65,6 +70,37 @@ static int on_guest(const struct query_guest *g, void *userdata)
 static int ask(struct command *c, void *userdata, struct query_page *ret_page)
 {
 	return query_guests(c->query, &c->filter, on_guest, userdata, ret_page);
+}
+
+/* The store gives all guests faster in its own order, so they are sorted here. -E2BIG: they are too many
+   for that, and only the heading was printed. */
+static int show_sorted(struct command *c, struct output *o)
+{
+	struct query_page page = {.cursor = ""};
+	int r;
+
+	c->filter.any_order = true;
+	c->filter.limit = SORTED_MOST;
+	o->table.lines = &o->lines;
+	r = ask(c, o, &page);
+	if (r >= 0)
+		r = page.cursor[0] ? -E2BIG : lines_print(&o->lines, stdout);
+	lines_release(&o->lines);
+	o->table.lines = NULL;
+	c->filter.any_order = false;
+	return r;
+}
+
+static int show(struct command *c, struct output *o, bool *ret_more)
+{
+	int r = -E2BIG;
+
+	if (!c->json && command_limit(c) == UINT64_MAX && !isatty(STDOUT_FILENO))
+		r = show_sorted(c, o);
+	if (r != -E2BIG)
+		return r;
+	o->shown = 0;
+	return command_pages(c, command_limit(c), PAGE, ask, o, ret_more);
 }
 
 int cmd_guests(int argc, char **argv)
@@ -96,7 +132,7 @@ int cmd_guests(int argc, char **argv)
 	r = command_open(&c);
 	if (r == COMMAND_OK) {
 		c.filter.brief = !c.json;
-		r = command_pages(&c, command_limit(&c), PAGE, ask, &o, &more);
+		r = show(&c, &o, &more);
 		r = command_footer(&c, r, o.shown, more, "no such guest is known");
 	}
 	command_release(&c);

@@ -716,7 +716,8 @@ static int select_guests(struct builder *b, const struct query_filter *f)
 		     : " LEFT JOIN hosts mf ON mf.no = g.migration_from LEFT JOIN hosts mt ON "
 		       "mt.no = g.migration_to");
 	r = add_guest_filters(b, f);
-	add(b, " ORDER BY g.name, g.uuid");
+	if (!f->any_order)
+		add(b, " ORDER BY g.name, g.uuid");
 	return r;
 }
 

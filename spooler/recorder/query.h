@@ -40,6 +40,7 @@ struct query_filter {
 	bool newest;
 	bool all;	    /* holes: also those that were filled */
 	bool brief;	    /* of guests: without what is marked (*) below */
+	bool any_order;	    /* of guests: faster; a cursor only says that there are more */
 	uint64_t limit;	    /* 0: QUERY_LIMIT */
 	const char *cursor; /* NULL or "": from the beginning */
 	/* Of the log: the events that arrived after the one with this query_event.arrival, in

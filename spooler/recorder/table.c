@@ -5,6 +5,7 @@
 #include "spooler/base/rfc3339.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
+#include "spooler/recorder/lines.h"
 #include "spooler/recorder/table.h"
 
 #define WIDE 100    /* columns of a terminal that has room for milliseconds */
@@ -119,9 +120,17 @@ static void release_cell(struct cell *c)
 	free(c->copy);
 }
 
+static void write_out(struct table *t, const char *s, size_t n)
+{
+	if (t->lines)
+		lines_add(t->lines, s, n);
+	else
+		(void)fwrite(s, 1, n, stdout);
+}
+
 static void flush_line(struct table *t)
 {
-	(void)fwrite(t->line, 1, t->used, stdout);
+	write_out(t, t->line, t->used);
 	t->used = 0;
 }
 
@@ -130,7 +139,7 @@ static void put_bytes(struct table *t, const char *s, size_t n)
 	if (n > sizeof(t->line) - t->used)
 		flush_line(t);
 	if (n > sizeof(t->line)) {
-		(void)fwrite(s, 1, n, stdout);
+		write_out(t, s, n);
 		return;
 	}
 	memcpy(t->line + t->used, s, n);
@@ -201,7 +210,8 @@ static void put_heading(struct table *t)
 				  c->kind == TABLE_NUMBER);
 	}
 	put_string(t, colour ? TERMINAL_RESET "\n" : "\n");
-	t->gap = 0;
+	(void)fwrite(t->line, 1, t->used, stdout);
+	t->used = t->gap = 0;
 }
 
 /* The width of the next cell; 0: it is left out. */

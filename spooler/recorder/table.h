@@ -40,6 +40,7 @@ struct table_column {
 struct table {
 	const struct table_column *columns;
 	size_t n;
+	struct lines *lines; /* where rows go that are not for a terminal; NULL: to stdout */
 
 	/* table.c's; zero at first */
 	bool begun;

@@ -233,6 +233,26 @@ def test_a_line_says_of_a_guest_what_the_json_says(two_kinds, tmp_path, kind, zo
         assert run("guests", "--limit", limit, store=store, environment={"TZ": zone}).stdout.splitlines() == out[: limit + 1]
 
 
+def test_all_guests_come_in_the_order_of_their_names(store, tmp_path):
+    """Few are sorted by the command; of more than 100,000 the store is asked for them in order."""
+    names = ["web1", "web10", "web2", "web", "", "Web", "ä", "a" * 16 + "b", "a" * 16, "a" * 17, "仮想"]
+    fill(store, tmp_path, [e for n, name in enumerate(names) for e in life(T0 + n, name=name, guest=n)])
+    lines = run("guests", store=store).stdout.splitlines()
+    order = sorted(names, key=str.encode)
+    assert [line.split()[0] for line in lines[1:]] == [name or GUEST.format(names.index("")) for name in order]
+    for n in (100_000, 100_001):
+        with sqlite3.connect(tmp_path / "recorder.db") as db:
+            columns = [row[1] for row in db.execute("PRAGMA table_info(guests)")]
+            copied = ", ".join({"uuid": "randomblob(16)", "name": "printf('n%d', random())"}.get(c, c) for c in columns)
+            have = db.execute("SELECT count(*) FROM guests").fetchone()[0]
+            series = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {n - have})"
+            db.execute(f"INSERT INTO guests {series} SELECT {copied} FROM n, (SELECT * FROM guests WHERE name = 'web')")
+            expected = [row[0] for row in db.execute("SELECT name FROM guests WHERE name <> '' ORDER BY name")]
+        lines = run("guests", store=store).stdout.splitlines()
+        assert lines[0].startswith("VM ") and len(lines) == n + 1
+        assert [line.split()[0] for line in lines[2:]] == expected
+
+
 # --- what a command line says
 
 
