@@ -25,6 +25,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from fleet import section_fleet
 from lib import BUILD, ROOT, Broker, Certs, Daemon, Spool, domain_xml, free_port, wait_until
 from lib.process import Process
@@ -1172,7 +1174,10 @@ def main():
     for name, section in SECTIONS.items():
         if not arguments.sections or name in arguments.sections:
             begin, report.section = time.monotonic(), name
-            section(report, arguments)
+            try:
+                section(report, arguments)
+            except (pytest.skip.Exception, pytest.fail.Exception) as missing:
+                sys.exit(f"bench: {missing.msg}")
             report.say(f"{name}: {time.monotonic() - begin:.0f} s")
             report.say()
     report.write()

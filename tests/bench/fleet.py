@@ -201,6 +201,8 @@ def other_broker(name):
 
     if name not in ALL:
         sys.exit(f"bench: unknown broker '{name}'; there are: mosquitto; {'; '.join(ALL)}")
+    if ALL[name].login:
+        sys.exit(f"bench: {name} asks for a password, and the fleet's hosts have certificates")
     return ALL[name]
 
 

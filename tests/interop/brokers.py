@@ -435,7 +435,10 @@ class Hivemq(Java):
       <client-authentication-mode>REQUIRED</client-authentication-mode>
     </tls>
   </tls-tcp-listener></listeners>
-  <mqtt><packets><max-packet-size>{LIMIT}</max-packet-size></packets></mqtt>
+  <mqtt>
+    <packets><max-packet-size>{LIMIT}</max-packet-size></packets>
+    <queued-messages><max-queue-size>100000</max-queue-size></queued-messages>
+  </mqtt>
   <anonymous-usage-statistics><enabled>false</enabled></anonymous-usage-statistics>
 </hivemq>
 """)
