@@ -99,6 +99,69 @@ def test_a_filter_by_state(browser, filled):
     browser.wait(lambda: browser.run(badges) == ["stopped"], "only those")
 
 
+# Random filters, changes and answers in any order; the state that the server has when it is asked counts.
+TABLE = """
+const [seed, done] = arguments;
+(async () => {
+  const { VirtualTable } = await import("/page/table.js");
+  let random = seed;
+  const below = (n) => (random = (random * 48271) % 2147483647) % n;
+  const frame = () => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)));
+  let filter = 0, change = 0, asked = [];
+  const table = new VirtualTable({ label: "x", columns: [{ title: "x", cell: (r) => r.text }], load: () => {
+    const text = `${filter}.${change}`;
+    return new Promise((answer) => asked.push(() => answer({ total: 1, rows: [{ text }] })));
+  } });
+  document.body.append(table.root);
+  await frame();
+  for (let step = 0; step < 12; step++) {
+    const kind = below(4);
+    if (kind === 0) { filter++; table.reset(); }
+    else if (kind === 1) { change++; table.refresh(); }
+    else if (asked.length) asked.splice(below(asked.length), 1)[0]();
+    if (below(2)) await frame();
+  }
+  for (let quiet = 0; quiet < 3; quiet++) {
+    if (asked.length) quiet = 0;
+    for (const answer of asked.splice(0)) answer();
+    await frame();
+  }
+  done([table.body.textContent, `${filter}.${change}`]);
+  table.root.remove();
+  table.destroy();
+})();
+"""
+
+
+def test_a_list_shows_the_last_filter_and_the_last_change(browser, filled):
+    """Whatever order the answers come in: a change while a filter's first answer is on its way must not leave the old list."""
+    browser.open("#/")
+    for seed in range(1, 41):
+        shown, expected = browser.driver.execute_async_script(TABLE, seed)
+        assert shown == expected, f"seed {seed}"
+
+
+def test_older_events_belong_to_the_first_page(browser, filled):
+    """Asked for once, however often the button is pressed; and left out if another filter's first page came before them."""
+    browser.open("#/log")
+    more = "[...document.querySelectorAll('footer button')].find((b) => !b.hidden)"
+    browser.wait(lambda: browser.run(f"return Boolean({more})"), "there are older events")
+    rows = "return [...document.querySelectorAll('tbody tr')].map((r) => r.children[2].textContent)"
+    browser.run(f"{more}.click(); {more}.click()")
+    browser.wait(lambda: len(browser.run(rows)) > 100, "older events are listed")
+    assert len(browser.run(rows)) == 200
+    browser.run("window.held = []; const own = fetch; window.fetch = (url, options) => String(url).includes('cursor=')"
+                " ? new Promise((go) => held.push(() => go(own(url, options)))) : own(url, options)")
+    browser.run(f"{more}.click()")
+    guest = a_guest(filled)["name"]
+    browser.one("input[name=guest]").send_keys(guest)
+    browser.wait(lambda: set(browser.run(rows)) == {guest}, "the filter's first page is there")
+    n = len(browser.run(rows))
+    browser.run(f"window.done = 0; for (const go of held) go(); fetch('api/v1/summary').then(() => {{ done = 1; }})")
+    browser.wait(lambda: browser.run(f"return done && !{more}?.disabled"), "the answer has come")
+    assert set(browser.run(rows)) == {guest} and len(browser.run(rows)) == n
+
+
 def window(browser):
     query = urllib.parse.parse_qs(urllib.parse.urlsplit(browser.driver.current_url).fragment.partition("?")[2])
     return {k: v[0] for k, v in query.items()}

@@ -57,7 +57,16 @@ class Browser:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def open(self, hash=""):
-        self.driver.get(f"{self.url}/{hash}")
+        """Returns when the page has been told: get() does so before the page hears of another hash."""
+        shown, _, old = self.driver.current_url.partition("#")
+        if shown == f"{self.url}/" and hash and hash != f"#{old}":
+            self.driver.execute_async_script(
+                "const [hash, done] = arguments, old = location.hash; addEventListener('hashchange', () => done(), {once: true});"
+                "location.hash = hash; if (location.hash === old) done();",
+                hash,
+            )
+        else:
+            self.driver.get(f"{self.url}/{hash}")
 
     def run(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)

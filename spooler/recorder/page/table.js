@@ -17,7 +17,6 @@ export class VirtualTable {
     this.pages = new Map();
     this.total = null;
     this.drawn = new Map();
-    this.age = 0;
     const head = h("div", { role: "row", class: "vrow vhead", "aria-rowindex": 1 }, columns.map((c) => h("div", { role: "columnheader", class: c.cls, title: c.help }, c.title)));
     this.body = h("div", { role: "rowgroup", class: "vbody" });
     this.message = h("p", { class: "vmessage" }, t("loading"));
@@ -38,7 +37,6 @@ export class VirtualTable {
 
   // Another filter: from the top.
   reset() {
-    this.age++;
     this.pages.clear();
     this.total = null;
     if (this.body.getBoundingClientRect().top < 0) scrollTo(0, 0);
@@ -48,7 +46,6 @@ export class VirtualTable {
 
   // The same rows may have changed: visible pages are fetched again and replace the old ones when they come.
   refresh() {
-    this.age++;
     for (const page of this.pages.values()) page.old = true;
     this.schedule();
   }
@@ -97,23 +94,27 @@ export class VirtualTable {
     this.body.insertBefore(element, after ? after[1].element : null);
   }
 
+  // A page that becomes old while it is coming is fetched once more. After a reset its answer is another filter's.
   async want(n) {
-    const page = this.pages.get(n);
-    if (page && (!page.old || page.coming)) return;
-    if (page) page.coming = true;
-    else this.pages.set(n, { rows: [], coming: true });
-    const age = this.age;
+    const page = this.pages.get(n) || { rows: [], old: true, coming: false };
+    if (page.coming || !page.old) return;
+    page.coming = true;
+    page.old = false;
+    this.pages.set(n, page);
     try {
       const answer = await this.load(n * PAGE, PAGE);
-      if (this.gone || (age !== this.age && !page)) return;
+      if (this.gone || this.pages.get(n) !== page) return;
+      page.rows = answer.rows;
       this.total = answer.total;
-      this.pages.set(n, { rows: answer.rows });
       this.onTotal?.(answer.total);
     } catch {
+      if (this.gone || this.pages.get(n) !== page) return;
       this.pages.delete(n);
       if (this.total === null) this.message.textContent = t("error.network");
-      if (!this.gone) setTimeout(() => this.schedule(), 2000);
+      setTimeout(() => this.schedule(), 2000);
       return;
+    } finally {
+      page.coming = false;
     }
     this.schedule();
   }

@@ -203,7 +203,8 @@ class EventList {
     this.options = { withGuest, withHost, openEvent: (e) => openEvent(main, e), at: null };
     this.query = query;
     this.body = h("tbody");
-    this.more = h("button", { type: "button", hidden: true, onclick: () => this.load(true) }, t("events.more"));
+    this.more = h("button", { type: "button", hidden: true, onclick: () => this.loadOlder() }, t("events.more"));
+    this.firstPages = 0; // that were shown
     this.status = h("p", { class: "empty" }, t("loading"));
     const columns = [t("time"), withHost && t("host"), withGuest && t("guest"), t("operation"), t("reason")].filter(Boolean);
     this.root = h("div", {}, h("div", { class: "scroller" }, h("table", { "aria-label": t("events") }, h("thead", {}, h("tr", {}, columns.map((c) => h("th", { scope: "col" }, c)), h("th", { scope: "col", class: "extra" }, t("origin")))), this.body)),
@@ -212,17 +213,37 @@ class EventList {
     this.footer.hidden = true;
   }
 
-  async load(older = false, signal) {
-    const answer = await get("log", { ...this.query(), cursor: older ? this.next : undefined, limit: 100 }, signal);
-    const rows = eventRows(answer.events, this.options);
-    if (older) this.body.append(...rows);
-    else this.body.replaceChildren(...rows);
-    this.n = (older ? this.n : 0) + answer.events.length;
+  async load(signal) {
+    const answer = await get("log", { ...this.query(), limit: 100 }, signal);
+    this.firstPages++;
+    this.n = 0;
+    this.body.replaceChildren();
+    this.add(answer);
+    return this.n + (answer.next ? "+" : "");
+  }
+
+  // What comes after a first page that is gone by then does not follow on the one that is there.
+  async loadOlder() {
+    const after = this.firstPages;
+    this.more.disabled = true;
+    try {
+      const answer = await get("log", { ...this.query(), cursor: this.next, limit: 100 });
+      if (after === this.firstPages) this.add(answer);
+    } catch {
+      this.status.textContent = t("error.network");
+      this.status.hidden = false;
+    } finally {
+      this.more.disabled = false;
+    }
+  }
+
+  add(answer) {
+    this.body.append(...eventRows(answer.events, this.options));
+    this.n += answer.events.length;
     this.next = answer.next;
     this.more.hidden = this.footer.hidden = !answer.next;
     this.status.hidden = this.n > 0;
     this.status.textContent = t("none.filter");
-    return this.n + (answer.next ? "+" : "");
   }
 }
 
@@ -348,7 +369,7 @@ function detail({ main, query, remember, announce, title, path, begin, lanes, fa
     showMoment(false);
     await drawn();
     bar.update();
-    const events = await log.load(false, signal);
+    const events = await log.load(signal);
     counts.textContent = t("between.counts", { operations: number(answer.operations.length), events });
   }
 
@@ -448,7 +469,7 @@ function logView({ main, query, remember }) {
     apply();
   } }, t("clear")));
   main.append(h("div", { class: "head" }, h("h1", {}, t("log"))), form, h("section", { class: "card", "aria-label": t("events") }, events.root));
-  const load = loader(main, (signal) => events.load(false, signal));
+  const load = loader(main, (signal) => events.load(signal));
   load.run();
   // Rows below the first page stay as they are while somebody reads them.
   return { changed: () => scrollY < 400 && events.n <= 100 && load.soon(), destroy: load.destroy };
