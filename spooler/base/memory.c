@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* memory - see memory.h. */
+#include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "spooler/base/memory.h"
 
 #define LARGE ((size_t)2 << 20)
+#define ROOM_FIRST 64
 
 void *memory_large(size_t size)
 {
@@ -18,4 +22,22 @@ void *memory_large(size_t size)
 	begin += -(uintptr_t)begin % LARGE;
 	(void)madvise(begin, size, MADV_HUGEPAGE);
 	return begin;
+}
+
+int memory_reserve(void *list, size_t *room, size_t wanted, size_t size)
+{
+	size_t n = *room ? *room : ROOM_FIRST;
+	void *p;
+
+	if (wanted <= *room)
+		return 0;
+	while (n < wanted)
+		n *= 2;
+	memcpy(&p, list, sizeof(p)); /* it may be a pointer to anything */
+	p = reallocarray(p, n, size);
+	if (!p)
+		return -ENOMEM;
+	memcpy(list, &p, sizeof(p));
+	*room = n;
+	return 0;
 }

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "spooler/base/format.h"
+#include "spooler/base/memory.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/command.h"
@@ -101,15 +102,8 @@ static int on_operation(const struct query_operation *o, void *userdata)
 	struct timeline *t = userdata;
 	struct entry *e;
 
-	if (t->n == t->allocated) {
-		size_t n = t->allocated ? 2 * t->allocated : 64;
-
-		e = reallocarray(t->list, n, sizeof(*e));
-		if (!e)
-			return -ENOMEM;
-		t->list = e;
-		t->allocated = n;
-	}
+	if (memory_reserve(&t->list, &t->allocated, t->n + 1, sizeof(*e)) < 0)
+		return -ENOMEM;
 	e = &t->list[t->n++];
 	*e = (struct entry){.id = strdup(o->id),
 			    .host = strdup(o->host),
@@ -182,15 +176,9 @@ static void add_stretch(struct bars *b, const char *host, int64_t from, int64_t 
 
 	if (to < b->from || from > b->until || (row = row_of(b, host)) == HOSTS_MAX)
 		return;
-	if (b->n_list == b->allocated) {
-		size_t n = b->allocated ? 2 * b->allocated : 64;
-		struct stretch *list = reallocarray(b->list, n, sizeof(*list));
-
-		b->failed |= !list;
-		if (!list)
-			return;
-		b->list = list;
-		b->allocated = n;
+	if (memory_reserve(&b->list, &b->allocated, b->n_list + 1, sizeof(*b->list)) < 0) {
+		b->failed = true;
+		return;
 	}
 	b->list[b->n_list++] = (struct stretch){row, from, to, state};
 }

@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 
+#include "spooler/base/memory.h"
 #include "spooler/base/terminal.h"
 #include "spooler/base/util.h"
 #include "spooler/event/signature.h"
@@ -95,15 +96,8 @@ static int note_number(struct epoch *e, uint64_t number)
 {
 	if (!e)
 		return -ENOMEM;
-	if (e->n == e->allocated) {
-		size_t n = e->allocated ? 2 * e->allocated : 64;
-		uint64_t *larger = reallocarray(e->numbers, n, sizeof(*e->numbers));
-
-		if (!larger)
-			return -ENOMEM;
-		e->numbers = larger;
-		e->allocated = n;
-	}
+	if (memory_reserve(&e->numbers, &e->allocated, e->n + 1, sizeof(*e->numbers)) < 0)
+		return -ENOMEM;
 	e->numbers[e->n++] = number;
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <endian.h>
 #include <libpq-fe.h>
 
+#include "spooler/base/memory.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/db-backend.h"
 
@@ -177,18 +178,8 @@ static Oid type_of(char type, bool many)
 
 static int put(struct buffer *b, const void *data, size_t size)
 {
-	if (b->size + size > b->allocated) {
-		size_t n = b->allocated ? b->allocated : 4096;
-		char *p;
-
-		while (n < b->size + size)
-			n *= 2;
-		p = realloc(b->data, n);
-		if (!p)
-			return -ENOMEM;
-		b->data = p;
-		b->allocated = n;
-	}
+	if (memory_reserve(&b->data, &b->allocated, b->size + size, 1) < 0)
+		return -ENOMEM;
 	if (size)
 		memcpy(b->data + b->size, data, size);
 	b->size += size;
@@ -313,15 +304,14 @@ static int64_t read_float(const char *data)
 /* Member by member: values that are put together elsewhere and copied take 4 ms more for 20,000 guests. */
 static void read_value(const PGresult *result, int row, int column, struct db_value *ret)
 {
-	bool null = PQgetisnull(result, row, column);
-	const char *data = null ? NULL : PQgetvalue(result, row, column);
+	const char *data = PQgetvalue(result, row, column);
 
-	ret->type = null ? DB_NULL : DB_TEXT;
-	ret->number = 0;
-	ret->data = data;
-	ret->size = null ? 0 : (size_t)PQgetlength(result, row, column);
-	if (null)
+	*ret = db_null();
+	if (PQgetisnull(result, row, column))
 		return;
+	ret->type = DB_TEXT;
+	ret->data = data;
+	ret->size = (size_t)PQgetlength(result, row, column);
 	switch (PQftype(result, column)) {
 	case OID_INT2:
 	case OID_INT4:

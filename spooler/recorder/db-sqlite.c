@@ -168,13 +168,8 @@ static int bind(struct sqlite *q, sqlite3_stmt *s, const struct db_value *params
 /* Member by member: values that are put together elsewhere and copied take 4 ms more for 20,000 guests. */
 static void read_value(sqlite3_value *v, struct db_value *ret)
 {
-	int type = sqlite3_value_type(v);
-
-	ret->type = DB_NULL;
-	ret->number = 0;
-	ret->data = NULL;
-	ret->size = 0;
-	switch (type) {
+	*ret = db_null();
+	switch (sqlite3_value_type(v)) {
 	case SQLITE_INTEGER:
 		ret->type = DB_INT;
 		ret->number = sqlite3_value_int64(v);

@@ -10,6 +10,7 @@
 #include "spooler/base/backoff.h"
 #include "spooler/base/log.h"
 #include "spooler/base/loop.h"
+#include "spooler/base/memory.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/ingest.h"
 #include "spooler/recorder/verifiers.h"
@@ -80,23 +81,6 @@ struct ingest {
 
 /* --- a batch */
 
-static int reserve(void *list, size_t *allocated, size_t wanted, size_t size)
-{
-	size_t n = *allocated ? *allocated : 64;
-	void *p;
-
-	if (wanted <= *allocated)
-		return 0;
-	while (n < wanted)
-		n *= 2;
-	p = reallocarray(*(void **)list, n, size);
-	if (!p)
-		return -ENOMEM;
-	*(void **)list = p;
-	*allocated = n;
-	return 0;
-}
-
 static size_t put(struct ingest_batch *b, const void *data, size_t size)
 {
 	size_t at = b->n_bytes;
@@ -112,9 +96,9 @@ static int batch_add(struct ingest_batch *b, const char *topic, const void *payl
 	size_t n = strlen(topic) + 1;
 	int r;
 
-	r = reserve(&b->messages, &b->allocated, b->n + 1, sizeof(*b->messages));
+	r = memory_reserve(&b->messages, &b->allocated, b->n + 1, sizeof(*b->messages));
 	if (r >= 0)
-		r = reserve(&b->bytes, &b->allocated_bytes, b->n_bytes + n + size, 1);
+		r = memory_reserve(&b->bytes, &b->allocated_bytes, b->n_bytes + n + size, 1);
 	if (r < 0)
 		return r;
 	b->messages[b->n] = (struct message){.size = size, .number = number};
@@ -419,9 +403,9 @@ static int parse(const struct ingest *i, struct ingest_batch *b, size_t end)
 {
 	int r;
 
-	r = reserve(&b->ready, &b->allocated_ready, b->n, sizeof(*b->ready));
+	r = memory_reserve(&b->ready, &b->allocated_ready, b->n, sizeof(*b->ready));
 	if (r >= 0)
-		r = reserve(&b->parsed, &b->allocated_parsed, b->n, sizeof(*b->parsed));
+		r = memory_reserve(&b->parsed, &b->allocated_parsed, b->n, sizeof(*b->parsed));
 	for (size_t k = b->n_parsed; r >= 0 && k < end; k++) {
 		const struct message *m = &b->messages[k];
 

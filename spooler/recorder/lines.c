@@ -4,10 +4,8 @@
 
 #include <endian.h>
 
+#include "spooler/base/memory.h"
 #include "spooler/base/util.h"
-
-#define FIRST_ROOM ((size_t)64 * 1024)
-#define FIRST_MOST 1024
 
 /* The key's first bytes decide most comparisons. Of 32 bytes, the most that qsort() moves as they are. */
 struct line {
@@ -15,25 +13,9 @@ struct line {
 	size_t at, size; /* of key, NUL and text, in `bytes` */
 };
 
-/* Twice as much, until there is room. */
-static bool grow(struct lines *l, size_t n)
-{
-	size_t room = l->room ? l->room : FIRST_ROOM;
-	char *bytes;
-
-	while (room - l->used < n)
-		room *= 2;
-	bytes = room == l->room ? l->bytes : realloc(l->bytes, room);
-	if (!bytes)
-		return false;
-	l->bytes = bytes;
-	l->room = room;
-	return true;
-}
-
 void lines_add(struct lines *l, const char *text, size_t n)
 {
-	if (l->failed || (l->room - l->used < n && !grow(l, n))) {
+	if (l->failed || memory_reserve(&l->bytes, &l->room, l->used + n, 1) < 0) {
 		l->failed = true;
 		return;
 	}
@@ -41,24 +23,12 @@ void lines_add(struct lines *l, const char *text, size_t n)
 	l->used += n;
 }
 
-static bool grow_lines(struct lines *l)
-{
-	size_t most = l->most ? 2 * l->most : FIRST_MOST;
-	struct line *all = reallocarray(l->all, most, sizeof(*all));
-
-	if (!all)
-		return false;
-	l->all = all;
-	l->most = most;
-	return true;
-}
-
 void lines_begin(struct lines *l, const char *key)
 {
 	size_t size = strlen(key) + 1;
 	struct line *line;
 
-	if (l->failed || (l->n == l->most && !grow_lines(l))) {
+	if (l->failed || memory_reserve(&l->all, &l->most, l->n + 1, sizeof(*line)) < 0) {
 		l->failed = true;
 		return;
 	}

@@ -16,7 +16,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 
 struct line;
@@ -30,7 +29,7 @@ struct lines {
 	bool failed; /* there was no memory */
 };
 
-/* Both note that there is no memory, and then do nothing. */
+/* If there is no memory, both remember it, and all later calls do nothing. */
 void lines_begin(struct lines *l, const char *key);
 void lines_add(struct lines *l, const char *text, size_t n);
 /* Prints all lines. Returns 0, or -ENOMEM without having printed; the stream keeps what else failed. */

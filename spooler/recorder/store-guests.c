@@ -8,6 +8,7 @@
  * there on nothing can differ. So a late event costs the events between two starts, not the guest's
  * whole past.
  */
+#include "spooler/base/memory.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/store-internal.h"
 
@@ -118,15 +119,8 @@ static int take_stored(const struct db_value *v, void *userdata)
 	struct refold *f = userdata;
 	struct stored *o;
 
-	if (f->n_stored == f->allocated) {
-		size_t n = f->allocated ? 2 * f->allocated : 16;
-
-		o = reallocarray(f->stored, n, sizeof(*o));
-		if (!o)
-			return -ENOMEM;
-		f->stored = o;
-		f->allocated = n;
-	}
+	if (memory_reserve(&f->stored, &f->allocated, f->n_stored + 1, sizeof(*o)) < 0)
+		return -ENOMEM;
 	o = &f->stored[f->n_stored];
 	*o = (struct stored){.host = v[1].number, .before_size = v[2].size};
 	memcpy(o->id, v[0].data, 16);

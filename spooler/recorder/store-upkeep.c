@@ -6,6 +6,7 @@
  * began with (guests.base): rebuilding begins there, and gives the same rows. Numbers that were
  * pruned are not missed later: the epoch's coverage begins after them (epochs.begin_at).
  */
+#include "spooler/base/memory.h"
 #include "spooler/base/util.h"
 #include "spooler/recorder/schema.h"
 #include "spooler/recorder/store-internal.h"
@@ -89,15 +90,8 @@ static int take_pruned(const struct db_value *v, void *userdata)
 {
 	struct pruned *p = userdata;
 
-	if (p->n == p->allocated) {
-		size_t n = p->allocated ? 2 * p->allocated : 64;
-		struct pruned_number *list = reallocarray(p->list, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		p->list = list;
-		p->allocated = n;
-	}
+	if (memory_reserve(&p->list, &p->allocated, p->n + 1, sizeof(*p->list)) < 0)
+		return -ENOMEM;
 	p->list[p->n].host = v[0].number;
 	memcpy(p->list[p->n].epoch, v[1].data, 16);
 	p->list[p->n++].sequence = v[2].number;
@@ -373,15 +367,8 @@ static int take_lost(const struct db_value *v, void *userdata)
 {
 	struct lost_ranges *l = userdata;
 
-	if (l->n == l->allocated) {
-		size_t n = l->allocated ? 2 * l->allocated : 16;
-		struct lost_range *list = reallocarray(l->list, n, sizeof(*list));
-
-		if (!list)
-			return -ENOMEM;
-		l->list = list;
-		l->allocated = n;
-	}
+	if (memory_reserve(&l->list, &l->allocated, l->n + 1, sizeof(*l->list)) < 0)
+		return -ENOMEM;
 	l->list[l->n].host = v[0].number;
 	memcpy(l->list[l->n].epoch, v[1].data, 16);
 	l->list[l->n].first = v[2].number;
