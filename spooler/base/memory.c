@@ -27,14 +27,14 @@ void *memory_large(size_t size)
 int memory_reserve(void *list, size_t *room, size_t wanted, size_t size)
 {
 	size_t n = *room ? *room : ROOM_FIRST;
-	void *p;
+	void *old, *p;
 
 	if (wanted <= *room)
 		return 0;
 	while (n < wanted)
 		n *= 2;
-	memcpy(&p, list, sizeof(p)); /* it may be a pointer to anything */
-	p = reallocarray(p, n, size);
+	memcpy(&old, list, sizeof(old)); /* it may be a pointer to anything */
+	p = reallocarray(old, n, size);
 	if (!p)
 		return -ENOMEM;
 	memcpy(list, &p, sizeof(p));
